@@ -1,0 +1,263 @@
+"""The typed configuration: one dataclass per config group, one docstring per field.
+
+This module is the reference for every key that a user may type.  It must import neither torch nor anything
+that imports torch, because a wrong key has to be answered before torch is loaded.
+
+``trainer``, ``precision``, ``privacy``, ``hardware`` and ``tracker`` are closed: a key that is not listed here does
+not exist.  ``data``, ``model``, ``optimizer`` and ``scheduler`` are open, so that a new part is one YAML file: the keys
+listed here mean the same for every option of the group, and whatever else the option's YAML holds becomes ``options``,
+the keyword arguments of its ``_target_``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes to training images: drawn per example, applied per batch on the training device."""
+
+    crop_padding: int = 0
+    """Pixels of zero padding from which a window of the original size is cut; 0 switches the crop off."""
+    flip: bool = False
+    """Mirror left and right with probability one half."""
+    random_resized_crop: bool = False
+    """Cut a random area and aspect ratio and resize it to ``data.image_size`` (Szegedy et al. 2015, section 6)."""
+    crop_area: list[float] = field(default_factory=lambda: [0.25, 1.0])
+    """Smallest and largest share of the image's area that ``random_resized_crop`` keeps."""
+    color_jitter: float = 0.0
+    """Largest relative change of brightness, contrast and saturation; 0 switches it off."""
+
+
+@dataclass
+class DataConfig:
+    """Which images, how they are split, and how many go through the model at once."""
+
+    target: str = ""
+    """Import path of the source (``_target_`` in YAML): a callable that returns the decoded splits."""
+    name: str = ""
+    """Name of the data set in records and reports."""
+    root: str | None = None
+    """Folder that holds the files; unused by sources that need none."""
+    batch_size: int = 64
+    """Examples per process and micro-batch.  Effective batch = batch_size x accumulation_steps x processes."""
+    eval_batch_size: int = 512
+    """Examples per process and batch in evaluation; does not change any result beyond rounding."""
+    image_size: int | None = None
+    """Height and width in pixels that the model sees; null keeps the size of the source."""
+    channels: int | None = None
+    """1 for grey, 3 for RGB; null keeps what the source holds."""
+    val_fraction: float = 0.1
+    """Share of the training examples held out, per class, for validation when the source has no such split."""
+    test_fraction: float = 0.2
+    """Share of all examples held out, per class, for the test when the source has no such split."""
+    split_seed: int = 0
+    """Seed of the held-out splits, apart from ``seed`` so that repeats of a run share their data."""
+    folds: int = 5
+    """Number of stratified folds when ``fold`` is set."""
+    fold: int | None = None
+    """Which fold, from 0, is held out for the test; null uses ``test_fraction`` or the source's own test split."""
+    limit: int | None = None
+    """Keep at most this many training examples (stratified, by ``split_seed``), and as many for val and test."""
+    on_bad_file: str = "refuse"
+    """What an unreadable image does: ``refuse`` names it and stops, ``skip`` leaves it out and counts it."""
+    mean: list[float] | None = None
+    """Per-channel mean, in [0, 1], subtracted before the model: a public constant, never computed from the data."""
+    std: list[float] | None = None
+    """Per-channel standard deviation, in [0, 1], by which the difference is divided."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Random changes to training images."""
+    cache_dir: str | None = None
+    """Folder of decoded images; null means ``$XDG_CACHE_HOME/recipe-runner`` or ``~/.cache/recipe-runner``."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What else the YAML holds: keyword arguments of the source."""
+
+
+@dataclass
+class ModelConfig:
+    """The network.  Classes, channels and image size come from the data."""
+
+    target: str = ""
+    """Import path of the factory (``_target_`` in YAML)."""
+    name: str = ""
+    """Name in records; for ``model=torchvision`` and ``model=timm`` the architecture to look up."""
+    weights: str | None = None
+    """Starting weights: null for random, ``DEFAULT`` for the library's pretrained ones, or a safetensors file."""
+    norm: str = "auto"
+    """``batch`` keeps BatchNorm, ``group`` replaces it by GroupNorm, ``auto`` takes group under DP and else batch."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What else the YAML holds: keyword arguments of the factory."""
+
+
+@dataclass
+class TrainerConfig:
+    """How long to train, how a logical batch is split, when to evaluate, save and stop."""
+
+    target: str = ""
+    """Import path of the trainer class (``_target_`` in YAML)."""
+    name: str = ""
+    """Name of the preset: standard, mixed_precision, accelerate or dp."""
+    epochs: float = 30
+    """Passes over the training data; a fraction is allowed."""
+    steps: int | None = None
+    """Number of updates; when set it replaces ``epochs``."""
+    accumulation_steps: int = 1
+    """Micro-batches per process and update; only a way to split the logical batch."""
+    clip_norm: float | None = None
+    """Largest global L2 norm of the averaged gradient; null for no clipping."""
+    label_smoothing: float = 0.0
+    """Share of the target mass spread evenly over all classes (Szegedy et al. 2016)."""
+    eval_every: int = 1
+    """Epochs between evaluations on the validation split."""
+    save_every: int = 1
+    """Epochs between checkpoints; the last state is always saved."""
+    log_every: int = 50
+    """Steps between training records; an epoch's end always makes one."""
+    patience: int | None = None
+    """Early stopping: evaluations without improvement of ``monitor`` before the run ends; null for never."""
+    min_delta: float = 0.0
+    """Smallest change of ``monitor`` that counts as an improvement."""
+    monitor: str = "val_accuracy"
+    """Metric that decides the best checkpoint and early stopping: ``val_accuracy`` or ``val_loss``."""
+    test_checkpoint: str = "best"
+    """Weights that the test split sees: ``best`` by ``monitor`` or ``last``."""
+
+
+@dataclass
+class PrecisionConfig:
+    """The arithmetic of the forward and backward passes.  Weights and optimizer state stay in float32 (or float64)."""
+
+    amp_dtype: str = "float32"
+    """``float32``, ``float64``, ``bfloat16``, ``float16``; ``auto`` takes what is fastest on the device, ``auto16``
+    the 16-bit type that suits it."""
+    tf32: bool = False
+    """Allow TensorFloat-32 in float32 matrix products and convolutions on CUDA (10-bit mantissa)."""
+    init_scale: float = 65536.0
+    """float16: first loss scale (torch.amp.GradScaler)."""
+    growth_factor: float = 2.0
+    """float16: factor by which the loss scale grows after ``growth_interval`` good steps."""
+    backoff_factor: float = 0.5
+    """float16: factor by which the loss scale shrinks after an overflow."""
+    growth_interval: int = 2000
+    """float16: good steps in a row before the scale grows."""
+    max_skipped_in_a_row: int = 50
+    """float16: overflowing steps in a row after which the run fails instead of skipping on."""
+    static_scale: float = 1024.0
+    """float16 under DP: the constant loss scale.  A scale that follows the data would leak through skipped steps."""
+
+
+@dataclass
+class PrivacyConfig:
+    """Differentially private training (Abadi et al. 2016)."""
+
+    enabled: bool = False
+    """Set by the option of the group: ``privacy=none`` or ``privacy=dp``."""
+    epsilon: float | None = None
+    """Budget of the whole run; the noise is solved for it.  With ``noise_multiplier`` also null it is 3."""
+    noise_multiplier: float | None = None
+    """Standard deviation of the noise in units of ``max_grad_norm``; the epsilon is computed from it."""
+    delta: float | None = None
+    """Failure probability; null takes the largest power of ten <= 1/(10 n), at most 1e-5."""
+    max_grad_norm: float = 1.0
+    """L2 norm C to which each example's gradient is clipped."""
+    accountant: str = "pld"
+    """``pld`` (privacy loss distributions, tightest), ``prv`` or ``rdp`` (Renyi, the loosest)."""
+    grad_sample: str = "auto"
+    """How per-example gradients are computed: ``functional`` (torch.func), ``hooks`` (Opacus), or ``auto``."""
+    secure_noise: bool | None = None
+    """Draw noise from ChaCha20; null means yes on CPU and no on GPU, where it costs a copy per step."""
+    unsafe_noise_seed: int | None = None
+    """Fix the secret key of noise and sampling, for tests.  The run is then *not private* and says so."""
+
+
+@dataclass
+class HardwareConfig:
+    """Where the run happens.  Nothing here changes a result beyond rounding."""
+
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``mps``."""
+    processes: int | None = 1
+    """Processes that the runner starts on this machine; null means one per GPU."""
+    threads: int | None = None
+    """CPU threads per process; null shares the machine's cores evenly between the processes."""
+    channels_last: bool | None = None
+    """Memory format NHWC for convolutions; null decides by model and device."""
+    fused_optimizer: bool | None = None
+    """Fused optimizer kernels; null uses them where the optimizer and device have them."""
+
+
+@dataclass
+class TrackerConfig:
+    """A second copy of the records for people; the run's own files are the truth."""
+
+    target: str | None = None
+    """Import path of the sink (``_target_`` in YAML); null for none."""
+    name: str = "none"
+    """Name of the option."""
+    project: str = "recipe-runner"
+    """Project under which the runs are filed."""
+    entity: str | None = None
+    """W&B team or user; null for the default of the account."""
+    group: str | None = None
+    """Group of runs; null takes the sweep's folder in a multirun."""
+    mode: str = "offline"
+    """``offline`` writes files and never asks or blocks; ``online`` uploads."""
+    tags: list[str] = field(default_factory=list)
+    """Free labels."""
+
+
+@dataclass
+class OptimizerConfig:
+    """The update rule."""
+
+    target: str = ""
+    """Import path of a torch optimizer class (``_target_`` in YAML)."""
+    name: str = ""
+    """Name in records."""
+    lr: float = 0.1
+    """Peak learning rate, reached after warm-up."""
+    weight_decay: float = 0.0
+    """Coefficient of weight decay, as the optimizer defines it."""
+    decay_norm_and_bias: bool = False
+    """Apply weight decay to biases and normalisation weights (all one-dimensional parameters) too."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What else the YAML holds: keyword arguments of the optimizer."""
+
+
+@dataclass
+class SchedulerConfig:
+    """The learning rate as a pure function of the step."""
+
+    target: str = ""
+    """Import path of the schedule class (``_target_`` in YAML)."""
+    name: str = ""
+    """Name in records."""
+    warmup_epochs: float = 0.0
+    """Epochs over which the learning rate rises linearly to its peak."""
+    warmup_start: float = 0.0
+    """Share of the peak learning rate at which warm-up starts, in [0, 1]."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What else the YAML holds: keyword arguments of the schedule."""
+
+
+@dataclass
+class RunConfig:
+    """One run: what ``load_config`` makes of a composed configuration."""
+
+    data: DataConfig
+    model: ModelConfig
+    trainer: TrainerConfig
+    precision: PrecisionConfig
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    privacy: PrivacyConfig
+    hardware: HardwareConfig
+    tracker: TrackerConfig
+    seed: int
+    """Seed of weights, order of examples and augmentation; 0 is a seed like any other."""
+    deterministic: bool
+    """Ask torch for deterministic kernels; slower on GPU, bitwise repeatable."""
+    name: str | None
+    """Name of the run in records and trackers; null derives one from the recipe."""
