@@ -4,27 +4,53 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class RequestError(ValueError):
     """A request that cannot be run as typed.  Ends the program with exit code 2 and the one line of ``str(self)``."""
 
-    def __init__(self, key: str, got: object, expected: str, *, nearest: str | None = None) -> None:
-        """``key`` is the dotted key at fault, ``nearest`` the valid name that the user probably meant."""
+    def __init__(
+        self, key: str, got: object, expected: str, *, nearest: str | None = None, cell: str | None = None
+    ) -> None:
+        """``key`` is the dotted key at fault, ``nearest`` the valid name that the user probably meant.
+
+        ``cell`` names the cell of a sweep whose request is wrong.
+        """
         self.key = key
         self.got = got
         self.expected = expected
         self.nearest = nearest
-        super().__init__(key, got, expected, nearest)
+        self.cell = cell
+        super().__init__(key, got, expected, nearest, cell)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.key, self.got, self.expected, self.nearest, self.cell)
 
     def __str__(self) -> str:
         hint = f"; did you mean {self.nearest}?" if self.nearest else ""
-        line = f"{self.key}: got {self.got}, expected {self.expected}{hint}"
+        place = f" (in {self.cell})" if self.cell else ""
+        line = f"{self.key}: got {as_typed(self.got)}, expected {self.expected}{hint}{place}"
         return " ".join(line.split())
+
+
+def _restore(key: str, got: object, expected: str, nearest: str | None, cell: str | None) -> RequestError:
+    return RequestError(key, got, expected, nearest=nearest, cell=cell)
 
 
 class RunError(RuntimeError):
     """A run that was right to start and failed on the way.  Ends the program with exit code 1 and one line."""
+
+
+def as_typed(value: object) -> str:
+    """``value`` as it would be typed on the command line: ``null``, ``true``, ``[1,2]``, and ``nothing`` for ''."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(as_typed(item) for item in value)}]"
+    return str(value) or "nothing"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

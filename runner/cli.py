@@ -1,0 +1,253 @@
+"""The command line: ``python -m runner``, ``ml-train`` and ``recipe-runner``.
+
+A request is composed and checked here, the whole grid of a sweep included, before Hydra makes a folder and before torch
+is imported.  Hydra then composes it again, in its own order and with its own logging, and calls the job.  What is
+wrong with a request ends as one line on standard error and exit code 2; what fails on the way as one line, exit
+code 1 and a traceback in the run's ``run.log``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import logging
+import math
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+import runner
+from runner.config import rules, store
+from runner.config.compose import Composer
+from runner.config.errors import RequestError, RunError, nearest
+from runner.config.load import load_config
+from runner.config.request import Request, read_request
+from runner.config.schema import RunConfig
+
+DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 75
+
+_HYDRA_TARGETS = ("hydra", "hydra_plugins", "logging")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (null: that of the process) and return the exit code.
+
+    0 done, 1 a run failed, 2 the request was wrong, 75 interrupted but resumable.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
+        from runner.training.launch import follow
+
+        return follow()
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_REQUEST
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _main(argv: list[str]) -> int:
+    if "--version" in argv:
+        print(f"recipe-runner {runner.__version__} (Hydra {hydra.__version__}, torch {version('torch')})")
+        return DONE
+    args = _parse_flags(argv)
+    if args.shell_completion:
+        return _call_hydra(argv, _no_job)
+    if args.hydra_help:
+        return _call_hydra(["--hydra-help"], _no_job)
+    extra = None if args.config_dir is None else Path(args.config_dir).absolute()
+    if extra is not None and not extra.is_dir():
+        raise RequestError("--config-dir", extra, "a folder that exists")
+    composer = Composer(caller=Path.cwd(), extra=extra, root=args.config_name or "config")
+    if args.help or args.cfg or args.info:
+        composer.compose(args.overrides)
+        return _call_hydra(argv, _no_job)
+    request = read_request(composer, args.overrides, multirun=args.multirun, check=_check)
+    jobs = _Jobs(composer=composer, request=request)
+    # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file may set it too.
+    flags = ["--multirun"] if request.multirun and not args.multirun else []
+    return jobs.report(_call_hydra([*argv, *flags], jobs.task()))
+
+
+def _parse_flags(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the flags with Hydra's own parser; raises ``RequestError`` where it, or Hydra later, would refuse."""
+    parser = get_args_parser()
+    flags = [name for action in parser._actions for name in action.option_strings]
+
+    def refuse(message: str) -> None:
+        raise _flag_error(message, flags)
+
+    # argparse would print its usage, several lines long, and leave the process.
+    parser.error = refuse  # type: ignore[method-assign, assignment]
+    args = parser.parse_intermixed_args(argv)
+    if args.experimental_rerun is not None:
+        raise RequestError(
+            "--experimental-rerun",
+            args.experimental_rerun,
+            f"the overrides in {args.experimental_rerun}/.hydra/overrides.yaml with hydra.run.dir=FOLDER",
+        )
+    if args.config_path is not None:
+        raise RequestError("--config-path", args.config_path, "--config-dir, which adds a folder to the shipped one")
+    chosen = [
+        f"--{name.replace('_', '-')}"
+        for name in ("help", "hydra_help", "run", "multirun", "cfg", "info", "shell_completion")
+        if getattr(args, name)
+    ]
+    if len(chosen) > 1:
+        raise RequestError(chosen[-1], " with ".join(chosen), "one of them at a time")
+    if args.resolve and not (args.cfg or args.help):
+        raise RequestError("--resolve", "no --cfg", "--cfg job --resolve")
+    return args
+
+
+def _flag_error(message: str, flags: list[str]) -> RequestError:
+    unknown = re.match(r"unrecognized arguments: (\S+)", message)
+    if unknown:
+        name, equals, _ = unknown[1].partition("=")
+        if equals:
+            return RequestError(name, "dashes before a key", f"{unknown[1].lstrip('-')}")
+        return RequestError(name, "an unknown flag", "a flag that --hydra-help lists", nearest=nearest(name, flags))
+    invalid = re.match(r"argument ([^:/]+)[^:]*: invalid choice: '(.*?)' \(choose from (.*)\)", message)
+    if invalid:
+        names = invalid[3].replace("'", "").split(", ")
+        return RequestError(invalid[1], invalid[2], f"one of {', '.join(names)}", nearest=nearest(invalid[2], names))
+    other = re.match(r"argument ([^:/]+)[^:]*: (.*)", message)
+    return RequestError(other[1], other[2], "a valid flag") if other else RequestError("command line", message, "flags")
+
+
+def _check(config: RunConfig) -> None:
+    """The rules of the configuration, then those of its trainer."""
+    rules.check(config)
+    module, _, name = config.trainer.target.rpartition(".")
+    try:
+        trainer = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise RequestError("trainer._target_", config.trainer.target, "an importable trainer class") from error
+    trainer.check(config)
+
+
+@dataclass
+class _Jobs:
+    """The jobs of one request, in the order in which Hydra calls them, and how each ended."""
+
+    composer: Composer
+    request: Request
+    sweep_dir: Path | None = None
+    ended: list[tuple[str, int, str | None]] = field(default_factory=list)
+    """Overrides, exit code and error of each."""
+
+    def task(self) -> Callable[[DictConfig], float | None]:
+        """What Hydra calls with each composed configuration; it lets no ``Exception`` out."""
+
+        def job(composed: DictConfig) -> float | None:
+            own = HydraConfig.get()
+            name = " ".join(OmegaConf.to_container(own.overrides.task, resolve=False))  # type: ignore[arg-type]
+            if self.request.multirun:
+                self.sweep_dir = Path(own.sweep.dir).absolute()
+                total = "" if self.request.cells is None else f"/{self.request.cells}"
+                print(f"[{own.job.num + 1}{total}] {name}", flush=True)
+            code, objective, error = self._run(composed, own)
+            self.ended.append((name, code, error))
+            if self.sweep_dir is None:
+                return objective
+            from runner.records.sweep_table import write_table
+
+            write_table(self.sweep_dir)
+            if code == INTERRUPTED:
+                # An exception that is none passes Hydra's launcher, which would go on with the next cell.
+                raise SystemExit(INTERRUPTED)
+            # A search has to see that a cell gave no value; a grid ignores what it returns.
+            return math.nan if objective is None else objective
+
+        return job
+
+    def report(self, code: int) -> int:
+        """Say at the end what the user needs, and return the exit code; ``code`` is Hydra's own."""
+        if self.sweep_dir is None:
+            if code == DONE and self.ended:
+                _, code, error = self.ended[0]
+                if error is not None:
+                    print(f"error: {error}", file=sys.stderr)
+            return code
+        from runner.records.sweep_table import TABLE_FILE, read_cells, render_table
+
+        print(render_table(read_cells(self.sweep_dir), width=shutil.get_terminal_size((120, 24)).columns), end="")
+        print(f"table: {self.sweep_dir / TABLE_FILE}")
+        failed = [(number, name, error) for number, (name, end, error) in enumerate(self.ended) if end == FAILED or end == WRONG_REQUEST]
+        if failed:
+            cells = "; ".join(f"cell {number} ({name}): {error}" for number, name, error in failed)
+            print(f"error: {len(failed)} of {len(self.ended)} cells failed: {cells}", file=sys.stderr)
+        return FAILED if code == DONE and failed else code
+
+    def _run(self, composed: DictConfig, own: DictConfig) -> tuple[int, float | None, str | None]:
+        """Exit code, objective and error of one run."""
+        try:
+            config = load_config(composed, self.composer.option_defaults(own))
+            _check(config)
+            from runner.job import run_job
+
+            plain = {str(key): value for key, value in OmegaConf.to_container(composed, resolve=True).items()}  # type: ignore[union-attr]
+            result = run_job(config, plain, Path(own.runtime.output_dir), self.sweep_dir)
+        except RequestError as error:
+            return WRONG_REQUEST, None, str(error)
+        except KeyboardInterrupt:
+            return INTERRUPTED, None, None
+        except Exception as error:
+            logging.getLogger("runner.traceback").exception("the run failed")
+            kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
+            return FAILED, None, " ".join(f"{kind}{error}".split())
+        return result.exit_code, result.objective, result.error
+
+
+def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any]) -> int:
+    """Let Hydra act on ``argv``; returns its exit code, 0 when all jobs were called.
+
+    Raises ``RequestError`` for an output folder that cannot be written.
+    """
+    whitelist = [pattern for name in (*rules.trusted(), *_HYDRA_TARGETS) for pattern in (name, f"{name}.*")]
+    run = hydra.main(
+        config_path=str(store.shipped("conf")), config_name="config", execution_whitelist=whitelist
+    )(task)
+    try:
+        with _command_line(argv):
+            run()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else DONE
+    except OSError as error:
+        raise RequestError(
+            "hydra.run.dir", error.filename or str(error), f"a folder that can be written ({error.strerror})"
+        ) from error
+    return DONE
+
+
+@contextlib.contextmanager
+def _command_line(argv: Sequence[str]) -> Iterator[None]:
+    """Make ``argv`` what Hydra reads, and its exceptions come out instead of ending the process with a traceback."""
+    before, report = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [before[0], *argv]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = before
+        if report is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = report
+
+
+def _no_job(composed: DictConfig) -> None:
+    """For flags that print something and call no job."""

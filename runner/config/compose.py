@@ -1,0 +1,330 @@
+"""Composes a request with Hydra before anything else runs, and turns every failure into one ``RequestError``.
+
+The happy path is Hydra's own composition.  Only when that fails is the request taken apart, override by override, to
+find the one at fault: Hydra's messages name the symptom, take several lines and suggest ``+key``, which the typed root
+would refuse as well.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import BooleanNode, DictConfig, EnumNode, FloatNode, IntegerNode, ListConfig, OmegaConf, StringNode, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from runner.config import store
+from runner.config.errors import RequestError, nearest
+from runner.config.groups import OPEN, RECIPES
+from runner.config.load import load_config
+from runner.config.schema import RunConfig
+
+_FAILURES = (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, TypeError, UserWarning)
+
+_KINDS = {
+    BooleanNode: "true or false",
+    IntegerNode: "a whole number",
+    FloatNode: "a number",
+    StringNode: "text",
+    DictConfig: "a mapping of its keys",
+}
+
+
+class Composer:
+    """Composes overrides over ``conf/`` (and a user's ``--config-dir``), the sweeps and the typed root."""
+
+    def __init__(self, *, caller: Path, extra: Path | None = None, root: str = "config") -> None:
+        """``caller`` is the folder that the runner is called from, ``extra`` the value of ``--config-dir``.
+
+        ``root`` is the file without ``.yaml`` from which everything starts (``--config-name``).
+        """
+        store.register(caller)
+        self.root = root
+        self._extra = extra
+        with initialize_config_dir(config_dir=str(store.shipped("conf")), job_name="runner"):
+            self._loader = GlobalHydra.instance().config_loader()
+        self._reference: dict[tuple[tuple[str, str], ...], DictConfig] = {}
+
+    def parse(self, lines: Iterable[str]) -> list[Override]:
+        """The overrides as Hydra reads them.
+
+        Raises ``RequestError`` for a bare word, for bad syntax, and for ``~``, ``+`` and ``@``, which this
+        configuration has no use for: every key that exists has a default.
+        """
+        parsed = [_parse(line) for line in lines]
+        groups = self.groups()
+        for override in parsed:
+            self._screen(override, groups)
+        return parsed
+
+    def compose(self, lines: Sequence[str]) -> DictConfig:
+        """The configuration of one run, with Hydra's own under ``hydra``.
+
+        Raises ``RequestError`` for whatever keeps it from being composed.
+        """
+        overrides = self.parse(lines)
+        try:
+            return self._load(lines)
+        except _FAILURES as error:
+            raise self._diagnose(overrides, error) from error
+
+    def load(self, config: DictConfig, *, number: int | None = None) -> RunConfig:
+        """The typed form of a composed configuration; ``number`` is that of the cell in a sweep.
+
+        Raises ``RequestError`` as ``load_config`` does, and for an output folder that cannot be named or made.
+        """
+        with open_dict(config.hydra):
+            config.hydra.job.num = number or 0
+            config.hydra.job.id = str(number or 0)
+            config.hydra.runtime.output_dir = _folder(config, "hydra.run.dir" if number is None else "hydra.sweep.dir")
+        before = HydraConfig.instance().cfg
+        HydraConfig.instance().set_config(config)
+        try:
+            return load_config(config, self.option_defaults(config.hydra))
+        finally:
+            HydraConfig.instance().cfg = before
+
+    def require(self, override: Override, config: DictConfig) -> None:
+        """Raise ``RequestError`` when the key of ``override`` is neither a group nor in ``config``."""
+        key, groups = override.key_or_group, self.groups()
+        if key not in groups and "/" not in key and OmegaConf.select(config, key, default=_ABSENT) is _ABSENT:
+            raise _unknown_key(key, _typed(override), config, groups)
+
+    def groups(self) -> list[str]:
+        """Every config group that has options, Hydra's own apart."""
+        return [name for name in self._loader.list_groups("") if name != "hydra"]
+
+    def options(self, group: str) -> list[str]:
+        """The options of ``group``, or of a subgroup such as ``hydra/sweeper``; empty when there is no such group."""
+        return self._loader.get_group_options(group, ObjectType.CONFIG, self.root, self._searchpath([]))
+
+    def option_defaults(self, own: DictConfig) -> dict[str, Any]:
+        """Open group -> what the chosen option's own YAML says; empty where nothing else had a say.
+
+        ``own`` is Hydra's part of a composed configuration.  What an experiment, a sweep or the command line sets is
+        left out, so that its kind can be compared with the option's own.
+        """
+        choices = own.runtime.choices
+        lines = OmegaConf.to_container(own.overrides.task, resolve=False)
+        assert isinstance(lines, list)
+        typed = [line for line in lines if re.match(rf"({'|'.join(OPEN)})\.", str(line))]
+        if not typed and all(choices.get(group) is None for group in RECIPES):
+            return {}
+        chosen = tuple((group, choices[group]) for group in OPEN)
+        if chosen not in self._reference:
+            self._reference[chosen] = self._load([f"{group}={option}" for group, option in chosen])
+        return {group: OmegaConf.to_container(self._reference[chosen][group], resolve=False) for group in OPEN}
+
+    def _load(self, lines: Sequence[str]) -> DictConfig:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="provider=.* is not available")
+            return self._loader.load_configuration(self.root, [*lines, *self._searchpath(lines)], RunMode.RUN)
+
+    def _searchpath(self, lines: Sequence[str]) -> list[str]:
+        """Where Hydra looks besides ``conf/``, as the override that its loader takes from a primary config."""
+        if self._extra is None:
+            return []
+        folders = [f"file://{self._extra}"]
+        for line in lines:
+            if line.startswith("hydra.searchpath="):
+                folders.extend(_parse(line).value())
+        quoted = ",".join(QuotedString(folder, Quote.double).with_quotes() for folder in folders)
+        return [f"hydra.searchpath=[{quoted}]"]
+
+    def _screen(self, override: Override, groups: list[str]) -> None:
+        key, line = override.key_or_group, line_of(override)
+        if key == "hydra":
+            raise RequestError(key, _typed(override), "one of its keys, such as hydra.run.dir=FOLDER")
+        if key.startswith("hydra."):
+            return
+        options = self.options(key) if key in groups or key.startswith("hydra/") else []
+        if override.package is not None:
+            raise RequestError(key, line, f"{key}=... without @: a group has one place")
+        if override.is_delete():
+            raise RequestError(key, line, f"{key}=... with a value: nothing can be taken out")
+        if options:
+            if override.is_add() or override.is_force_add():
+                raise RequestError(key, line, f"{line.lstrip('+')} without +: the group is there already")
+            for value in _values(override, several=key in RECIPES):
+                self._check_option(key, value, options)
+        elif key in RECIPES:
+            raise RequestError(key, _typed(override), f"null: there is no {key} here")
+        elif key.startswith("hydra/"):
+            parent = key.rpartition("/")[0]
+            known = [f"{parent}/{name}" for name in self._loader.list_groups(parent)]
+            raise RequestError(key, line, "a group of Hydra's", nearest=nearest(key, known))
+        elif override.is_add() or override.is_force_add():
+            config = self._load([])
+            if OmegaConf.select(config, key, default=_ABSENT) is _ABSENT:
+                raise _unknown_key(key, _typed(override), config, groups)
+            raise RequestError(key, line, f"{line.lstrip('+')} without +: the key is there already")
+
+    def _check_option(self, group: str, value: object, options: list[str]) -> None:
+        nullable = group in RECIPES or group.startswith("hydra/")
+        if (value is None and nullable) or (isinstance(value, str) and value in options):
+            return
+        names = [*options, "null"] if nullable else options
+        raise RequestError(group, value, f"one of {', '.join(names)}", nearest=nearest(str(value), options))
+
+    def _diagnose(self, overrides: list[Override], error: Exception) -> RequestError:
+        """The override that made composition fail, or the file."""
+        for override in overrides:
+            if override.is_sweep_override():
+                return RequestError(
+                    override.key_or_group,
+                    _typed(override),
+                    "one value; add --multirun to run each, or [a,b] for a list",
+                )
+        groups = self.groups()
+        choices = [o for o in overrides if o.key_or_group in groups or "/" in o.key_or_group]
+        try:
+            config = self._load([line_of(o) for o in choices])
+        except _FAILURES as cause:
+            return _composition_error(cause)
+        for override in overrides:
+            if override in choices:
+                continue
+            try:
+                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+            except _FAILURES as cause:
+                return _override_error(override, config, groups, cause)
+        return _composition_error(error)
+
+
+_ABSENT = object()
+
+
+def _folder(config: DictConfig, key: str) -> str:
+    try:
+        folder = Path(OmegaConf.select(config, key)).absolute()
+    except (OmegaConfBaseException, TypeError) as error:
+        raise RequestError(key, _first_line(error), "the name of a folder") from error
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise RequestError(key, folder, f"a folder that can be written, which {existing} is not")
+    return str(folder)
+
+
+def _parse(line: str) -> Override:
+    if line.startswith("="):
+        raise RequestError(line, "a value without a key", "key=value")
+    try:
+        return OverridesParser.create().parse_override(line)
+    except HydraException as error:
+        key, equals, value = line.partition("=")
+        if not equals:
+            raise RequestError(line, "a bare word", "key=value, such as trainer=dp") from error
+        reason = str(error).splitlines()[0]
+        raise RequestError(
+            key.lstrip("+~") or line, value, f"a value that Hydra can read, quoted where it must be ({reason})"
+        ) from error
+
+
+def line_of(override: Override) -> str:
+    """The override as typed."""
+    return str(override.input_line)
+
+
+def _typed(override: Override) -> str:
+    """The value as typed."""
+    return line_of(override).partition("=")[2]
+
+
+def _values(override: Override, *, several: bool) -> list[object]:
+    """The options that an override of a group names: one, or those of a sweep, or where ``several`` may be, a list."""
+    value = override.value()
+    if isinstance(value, ChoiceSweep):
+        return [item.text if isinstance(item, QuotedString) else item for item in value.list]
+    return list(value) if several and isinstance(value, list) else [value]
+
+
+def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of ``config``, Hydra's own apart."""
+    for key in config:
+        if prefix or key != "hydra":
+            name = f"{prefix}{key}"
+            yield name
+            node = config._get_node(key)
+            if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+                yield from _keys(node, f"{name}.")
+
+
+def _nearest_key(key: str, config: DictConfig) -> str | None:
+    """The key that ``key`` was probably meant to be: of that name in another group, or spelled alike in its own."""
+    parent, _, last = key.rpartition(".")
+    owner = OmegaConf.select(config, parent, default=None) if parent else None
+    keys = list(_keys(config))
+    elsewhere = [name for name in keys if name.rpartition(".")[2] == last]
+    if len(elsewhere) == 1 and not parent.startswith("hydra"):
+        return elsewhere[0]
+    if isinstance(owner, DictConfig):
+        found = nearest(last, [str(name) for name in owner])
+        return f"{parent}.{found}" if found else None
+    return parent if parent in keys else nearest(key, elsewhere or keys)
+
+
+def _unknown_key(key: str, got: object, config: DictConfig, groups: list[str]) -> RequestError:
+    near = _nearest_key(key, config)
+    parent = key.rpartition(".")[0]
+    owner = OmegaConf.select(config, parent, default=None) if parent else None
+    if near or parent.startswith("hydra"):
+        expected = "a key that exists"
+    elif isinstance(owner, DictConfig):
+        expected = f"a key of {parent}: {', '.join(str(name) for name in owner)}"
+    else:
+        loose = [name for name in _keys(config) if "." not in name and name not in groups]
+        expected = f"one of the groups {', '.join(groups)} or of the keys {', '.join(loose)}"
+    return RequestError(key, got, expected, nearest=near)
+
+
+def _override_error(override: Override, config: DictConfig, groups: list[str], cause: Exception) -> RequestError:
+    key, got = override.key_or_group, _typed(override)
+    if isinstance(cause, OmegaConfBaseException) and (cause.full_key or "").startswith(key):
+        key = (cause.full_key or key).partition("[")[0]
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return _unknown_key(key, got, config, groups)
+    parent, _, last = key.rpartition(".")
+    owner = OmegaConf.select(config, parent, default=None) if parent else config
+    node = owner._get_node(last) if isinstance(owner, DictConfig) else None
+    if node is None:
+        return _unknown_key(key, got, config, groups)
+    if isinstance(node, ListConfig):
+        expected = {float: "a list of numbers", str: "a list of words"}.get(node._metadata.element_type, "a list")
+    elif isinstance(node, EnumNode):
+        expected = f"one of {', '.join(node.enum_type.__members__)}"
+    else:
+        expected = next((words for kind, words in _KINDS.items() if isinstance(node, kind)), _first_line(cause))
+    return RequestError(key, got, f"{expected} or null" if node._is_optional() else expected)
+
+
+def _composition_error(error: Exception) -> RequestError:
+    """For what lies in a file rather than in an override."""
+    text = str(error)
+    if isinstance(error, UserWarning):
+        return RequestError("hydra.searchpath", text, "folders that exist")
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return RequestError(f"{mark.name}:{mark.line + 1}", error.problem or "bad YAML", "valid YAML")
+    file = re.search(r"In '([^']+)'", text)
+    full_key = re.search(r"full_key: (\S+)", text)
+    place = f"the file {file[1]}.yaml" if file else "the configuration"
+    summary = text.splitlines()[1 if file and text.count("\n") else 0].strip().rstrip(".") if text else ""
+    key = full_key[1] if full_key else (file[1] if file else "config")
+    return RequestError(key, f"{summary or type(error).__name__} in {place}", "a configuration that can be composed")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

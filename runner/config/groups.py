@@ -1,0 +1,48 @@
+"""The config groups: which exist, which dataclass types each, and which may hold keys of their own."""
+
+from __future__ import annotations
+
+from runner.config.schema import (
+    DataConfig,
+    HardwareConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PrecisionConfig,
+    PrivacyConfig,
+    SchedulerConfig,
+    TrackerConfig,
+    TrainerConfig,
+)
+
+OPEN: dict[str, type] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "optimizer": OptimizerConfig,
+    "scheduler": SchedulerConfig,
+}
+"""Groups whose YAML may hold keys beyond the dataclass: keyword arguments of the ``_target_``."""
+
+CLOSED: dict[str, type] = {
+    "trainer": TrainerConfig,
+    "precision": PrecisionConfig,
+    "privacy": PrivacyConfig,
+    "hardware": HardwareConfig,
+    "tracker": TrackerConfig,
+}
+"""Groups whose dataclass lists every key there is."""
+
+RECIPES = ("experiment", "sweep")
+"""Groups whose options set keys of any other group; they hold no keys themselves and may be null."""
+
+TARGET = "_target_"
+"""What YAML calls the field ``target``: Hydra's name for the import path of a part."""
+
+
+def yaml_key(field_name: str) -> str:
+    """The name in YAML and on the command line of a dataclass field."""
+    return TARGET if field_name == "target" else field_name
+
+
+def field_name(yaml_key: str) -> str:
+    """The dataclass field of a name in YAML or on the command line."""
+    return "target" if yaml_key == TARGET else yaml_key

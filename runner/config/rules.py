@@ -1,0 +1,336 @@
+"""What a typed configuration must satisfy before it may run: ranges, choices, and rules across groups.
+
+What only a trainer can say (``trainer=dp`` with ``privacy=none``) stands in the trainer's own ``check``; what needs the
+data or the device is said by the plan.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from runner.config.errors import RequestError, as_typed, nearest
+from runner.config.groups import CLOSED, OPEN, TARGET
+from runner.config.schema import PrivacyConfig, RunConfig
+
+TRUSTED_VARIABLE = "RECIPE_RUNNER_TARGETS"
+"""Environment variable with further packages, separated by commas, that a ``_target_`` may name.  It is read from the
+environment and from nowhere else, so that a configuration from somebody else cannot extend what it may import."""
+
+_TRUSTED = ("runner", "torch.optim", "torch.nn", "torchvision", "timm")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between ``low`` and ``high``; an open end does not belong to it.  Of a list, every item."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def check(self, key: str, value: Any) -> None:
+        """Raises ``RequestError`` when ``value``, or one of its items, lies outside."""
+        for item in value if isinstance(value, list) else [value]:
+            inside = isinstance(item, int | float) and self.low <= item <= self.high
+            if not inside or (item == self.low and self.open_low) or (item == self.high and self.open_high):
+                raise RequestError(key, value, str(self))
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"a number {'>' if self.open_low else '>='} {self.low:g}"
+        return f"a number in {'(['[not self.open_low]}{self.low:g}, {self.high:g}{')]'[not self.open_high]}"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of a few words or numbers."""
+
+    names: tuple[Any, ...]
+
+    def check(self, key: str, value: Any) -> None:
+        """Raises ``RequestError``, with the name most alike, when ``value`` is none of them."""
+        if value not in self.names:
+            names = [str(name) for name in self.names]
+            raise RequestError(key, value, f"one of {', '.join(names)}", nearest=nearest(str(value), names))
+
+
+POSITIVE = Range(0, open_low=True)
+AT_LEAST_0 = Range(0)
+AT_LEAST_1 = Range(1)
+SHARE = Range(0, 1)
+SHARE_BELOW_1 = Range(0, 1, open_high=True)
+INSIDE_0_1 = Range(0, 1, open_low=True, open_high=True)
+SHARE_ABOVE_0 = Range(0, 1, open_low=True)
+SEED = Range(0, 2**32 - 1)
+
+RULES: dict[str, Range | Choices] = {
+    "seed": SEED,
+    "data.batch_size": AT_LEAST_1,
+    "data.eval_batch_size": AT_LEAST_1,
+    "data.image_size": AT_LEAST_1,
+    "data.channels": Choices((1, 3)),
+    "data.val_fraction": SHARE_BELOW_1,
+    "data.test_fraction": SHARE_BELOW_1,
+    "data.split_seed": SEED,
+    "data.folds": Range(2),
+    "data.fold": AT_LEAST_0,
+    "data.limit": AT_LEAST_1,
+    "data.on_bad_file": Choices(("refuse", "skip")),
+    "data.mean": SHARE,
+    "data.std": SHARE_ABOVE_0,
+    "data.augment.crop_padding": AT_LEAST_0,
+    "data.augment.crop_area": SHARE_ABOVE_0,
+    "data.augment.color_jitter": SHARE,
+    "model.norm": Choices(("auto", "batch", "group")),
+    "trainer.epochs": POSITIVE,
+    "trainer.steps": AT_LEAST_1,
+    "trainer.accumulation_steps": AT_LEAST_1,
+    "trainer.clip_norm": POSITIVE,
+    "trainer.label_smoothing": SHARE_BELOW_1,
+    "trainer.eval_every": AT_LEAST_1,
+    "trainer.save_every": AT_LEAST_1,
+    "trainer.log_every": AT_LEAST_1,
+    "trainer.patience": AT_LEAST_1,
+    "trainer.min_delta": AT_LEAST_0,
+    "trainer.monitor": Choices(("val_accuracy", "val_loss")),
+    "trainer.test_checkpoint": Choices(("best", "last")),
+    "precision.amp_dtype": Choices(("float32", "float64", "bfloat16", "float16", "auto", "auto16")),
+    "precision.init_scale": POSITIVE,
+    "precision.growth_factor": Range(1, open_low=True),
+    "precision.backoff_factor": INSIDE_0_1,
+    "precision.growth_interval": AT_LEAST_1,
+    "precision.max_skipped_in_a_row": AT_LEAST_1,
+    "precision.static_scale": POSITIVE,
+    "privacy.epsilon": POSITIVE,
+    "privacy.noise_multiplier": POSITIVE,
+    "privacy.delta": INSIDE_0_1,
+    "privacy.max_grad_norm": POSITIVE,
+    "privacy.accountant": Choices(("pld", "prv", "rdp")),
+    "privacy.grad_sample": Choices(("auto", "functional", "hooks")),
+    "privacy.unsafe_noise_seed": SEED,
+    "hardware.device": Choices(("auto", "cpu", "cuda", "mps")),
+    "hardware.processes": AT_LEAST_1,
+    "hardware.threads": AT_LEAST_1,
+    "tracker.mode": Choices(("offline", "online")),
+    "optimizer.lr": POSITIVE,
+    "optimizer.weight_decay": AT_LEAST_0,
+    "optimizer.momentum": SHARE_BELOW_1,
+    "optimizer.dampening": SHARE,
+    "optimizer.betas": SHARE_BELOW_1,
+    "optimizer.alpha": SHARE_BELOW_1,
+    "optimizer.eps": POSITIVE,
+    "scheduler.warmup_epochs": AT_LEAST_0,
+    "scheduler.warmup_start": SHARE,
+}
+"""Dotted key -> what its value must be, where it is not null.  Options of the open groups are here by their usual
+names; one that no option has is not looked at."""
+
+FREE = {
+    "name": "see _a_name_is_no_path",
+    "data.name": "any label",
+    "data.root": "looked up by the source",
+    "data.cache_dir": "made when it is missing",
+    "data.augment": "its fields have rules",
+    "model.name": "looked up by the factory",
+    "model.weights": "a word of the library's or a file, looked up by the factory",
+    "trainer.name": "any label",
+    "tracker.name": "any label",
+    "tracker.project": "the tracker's own rules",
+    "tracker.entity": "the tracker's own rules",
+    "tracker.group": "the tracker's own rules",
+    "tracker.tags": "any labels",
+    "optimizer.name": "any label",
+    "scheduler.name": "any label",
+}
+"""Fields that neither a range nor a choice describes, and why.  Booleans and ``target`` need none either."""
+
+
+def check(config: RunConfig) -> None:
+    """Raise ``RequestError`` for the first thing in ``config`` that cannot be: targets, then ranges, then relations."""
+    check_values(config)
+    for relation in RELATIONS:
+        relation(config)
+
+
+def check_values(config: RunConfig) -> None:
+    """The part of ``check`` that looks at each value by itself, for a configuration of which some keys are yet open."""
+    for key, target in _targets(config):
+        _check_target(key, target)
+    for key, rule in RULES.items():
+        value = _value(config, key)
+        if value is not None:
+            rule.check(key, value)
+
+
+def trusted() -> tuple[str, ...]:
+    """Packages and import paths that a ``_target_`` may name, with those of ``RECIPE_RUNNER_TARGETS``."""
+    more = os.environ.get(TRUSTED_VARIABLE, "").split(",")
+    return (*_TRUSTED, *(name for name in (entry.strip().removesuffix(".*") for entry in more) if name))
+
+
+def _targets(config: RunConfig) -> Iterator[tuple[str, Any]]:
+    """Every import path in ``config``: of the groups, and any deeper in their options."""
+    for group in (*OPEN, *CLOSED):
+        part = getattr(config, group)
+        if hasattr(part, "target"):
+            yield f"{group}.{TARGET}", part.target
+        yield from _nested_targets(group, getattr(part, "options", {}))
+
+
+def _nested_targets(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key == TARGET:
+                yield f"{prefix}.{key}", item
+            yield from _nested_targets(f"{prefix}.{key}", item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _nested_targets(prefix, item)
+
+
+def _check_target(key: str, target: Any) -> None:
+    if target is None and key == f"tracker.{TARGET}":
+        return
+    names = trusted()
+    if not isinstance(target, str) or not any(target == name or target.startswith(f"{name}.") for name in names):
+        raise RequestError(
+            key, target, f"an import path under {', '.join(names)}; the variable {TRUSTED_VARIABLE} adds others"
+        )
+
+
+def _value(config: RunConfig, key: str) -> Any:
+    """The value at a dotted key, among fields or options; None where there is none."""
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name) if hasattr(value, name) else getattr(value, "options", {}).get(name)
+    return value
+
+
+def _fractions_leave_training_data(config: RunConfig) -> None:
+    data = config.data
+    if data.fold is None and data.val_fraction + data.test_fraction >= 1:
+        raise RequestError(
+            "data.val_fraction", data.val_fraction, f"less than 1 - data.test_fraction = {1 - data.test_fraction:g}"
+        )
+
+
+def _fold_is_one_of_the_folds(config: RunConfig) -> None:
+    data = config.data
+    if data.fold is not None and data.fold >= data.folds:
+        raise RequestError("data.fold", data.fold, f"a number from 0 to {data.folds - 1} (data.folds={data.folds})")
+
+
+def _mean_and_std_fit(config: RunConfig) -> None:
+    data = config.data
+    if (data.mean is None) != (data.std is None):
+        missing = "data.mean" if data.mean is None else "data.std"
+        raise RequestError(missing, None, "a value, because mean and std go together")
+    if data.mean is None or data.std is None:
+        return
+    wanted = (1, 3) if data.channels is None else (data.channels,)
+    if len(data.mean) not in wanted:
+        raise RequestError("data.mean", data.mean, f"a value per channel ({' or '.join(map(str, wanted))})")
+    if len(data.std) != len(data.mean):
+        raise RequestError("data.std", data.std, f"as many values as data.mean ({len(data.mean)})")
+
+
+def _crop_area_is_ordered(config: RunConfig) -> None:
+    area = config.data.augment.crop_area
+    if len(area) != 2 or area[0] > area[1]:
+        raise RequestError("data.augment.crop_area", area, "[smallest,largest]")
+
+
+def _one_crop(config: RunConfig) -> None:
+    augment = config.data.augment
+    if augment.random_resized_crop and augment.crop_padding:
+        raise RequestError(
+            "data.augment.crop_padding", augment.crop_padding, "0 beside random_resized_crop=true, which crops already"
+        )
+
+
+def _warmup_ends(config: RunConfig) -> None:
+    trainer, scheduler = config.trainer, config.scheduler
+    if trainer.steps is None and scheduler.warmup_epochs > trainer.epochs:
+        raise RequestError(
+            "scheduler.warmup_epochs", scheduler.warmup_epochs, f"at most trainer.epochs={trainer.epochs:g}"
+        )
+
+
+def _nesterov_has_momentum(config: RunConfig) -> None:
+    options = config.optimizer.options
+    if options.get("nesterov") is True and not options.get("momentum"):
+        raise RequestError("optimizer.nesterov", True, "false, or optimizer.momentum > 0")
+    if options.get("nesterov") is True and options.get("dampening"):
+        raise RequestError("optimizer.dampening", options["dampening"], "0 with optimizer.nesterov=true")
+
+
+def _betas_are_two(config: RunConfig) -> None:
+    betas = config.optimizer.options.get("betas")
+    if betas is not None and len(betas) != 2:
+        raise RequestError("optimizer.betas", betas, "two numbers in [0, 1)")
+
+
+def _privacy_keys_need_privacy(config: RunConfig) -> None:
+    """A key of ``privacy`` that does nothing would look like protection."""
+    if config.privacy.enabled:
+        return
+    default = PrivacyConfig()
+    for f in fields(PrivacyConfig):
+        value = getattr(config.privacy, f.name)
+        if value != getattr(default, f.name):
+            raise RequestError(
+                f"privacy.{f.name}", f"{as_typed(value)} without privacy", "trainer=dp, which makes the run private"
+            )
+
+
+def _one_privacy_budget(config: RunConfig) -> None:
+    privacy = config.privacy
+    if privacy.epsilon is not None and privacy.noise_multiplier is not None:
+        raise RequestError(
+            "privacy.noise_multiplier",
+            f"{privacy.noise_multiplier} beside privacy.epsilon={privacy.epsilon}",
+            "one of the two, because either follows from the other",
+        )
+
+
+def _processes_suit_the_device(config: RunConfig) -> None:
+    hardware = config.hardware
+    if hardware.device in ("cpu", "mps") and hardware.processes is None:
+        raise RequestError(
+            "hardware.processes", None, f"a number with hardware.device={hardware.device}: null means one per CUDA GPU"
+        )
+    if hardware.device == "mps" and hardware.processes != 1:
+        raise RequestError("hardware.processes", hardware.processes, "1 with hardware.device=mps")
+
+
+def _online_needs_a_tracker(config: RunConfig) -> None:
+    if config.tracker.mode == "online" and config.tracker.target is None:
+        raise RequestError("tracker.mode", "online without a tracker", "tracker=wandb, or no tracker.mode")
+
+
+def _a_name_is_no_path(config: RunConfig) -> None:
+    name = config.name
+    if name is not None and (not name.strip() or any(c in "/\\" or not c.isprintable() for c in name)):
+        raise RequestError("name", name, "a name without slashes and control characters")
+
+
+RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
+    _a_name_is_no_path,
+    _fractions_leave_training_data,
+    _fold_is_one_of_the_folds,
+    _mean_and_std_fit,
+    _crop_area_is_ordered,
+    _one_crop,
+    _warmup_ends,
+    _nesterov_has_momentum,
+    _betas_are_two,
+    _privacy_keys_need_privacy,
+    _one_privacy_budget,
+    _processes_suit_the_device,
+    _online_needs_a_tracker,
+)
+"""Rules across keys and groups; each names the key to change and the cure."""

@@ -1,0 +1,98 @@
+"""What Hydra finds outside ``conf/``: the typed root of every configuration, and the sweeps.
+
+The root is registered under the name ``schema`` and stands first in the defaults list, so that every later file and
+every override is converted to the type of its field or refused.  Sweeps are registered rather than found on a search
+path because they lie in one flat folder ``sweeps/``, here and in the folder that the runner is called from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from runner.config.errors import RequestError
+from runner.config.groups import CLOSED, OPEN, yaml_key
+from runner.config.schema import RunConfig
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Root:
+    """The top level of a composed configuration: the groups, and the keys that belong to none."""
+
+    data: Any
+    model: Any
+    optimizer: Any
+    scheduler: Any
+    trainer: Any
+    precision: Any
+    privacy: Any
+    hardware: Any
+    tracker: Any
+    seed: int = 0
+    deterministic: bool = False
+    name: str | None = None
+
+
+def shipped(folder: str) -> Path:
+    """``conf`` or ``sweeps`` as shipped: inside the installed package, or beside it in a checkout."""
+    installed = PACKAGE / folder
+    return installed if installed.is_dir() else PACKAGE.parent / folder
+
+
+def sweep_files(caller: Path) -> dict[str, Path]:
+    """Name -> file of every sweep.  One in ``caller``'s ``sweeps/`` hides a shipped one of the same name."""
+    return {
+        file.stem: file for folder in (shipped("sweeps"), caller / "sweeps") for file in sorted(folder.glob("*.yaml"))
+    }
+
+
+def register(caller: Path) -> None:
+    """Register root and sweeps with Hydra; again is allowed, and picks up what changed in ``caller``.
+
+    Raises ``RequestError`` when a sweep's file is not a YAML mapping.
+    """
+    store = ConfigStore.instance()
+    store.store(name="schema", node=root_node(), provider="runner", replace=True)
+    store.repo.pop("sweep", None)
+    for name, file in sweep_files(caller).items():
+        try:
+            node = OmegaConf.load(file)
+        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+            raise RequestError("sweep", file, f"a readable YAML file ({error})") from error
+        if not isinstance(node, DictConfig):
+            raise RequestError("sweep", file, "a mapping of keys to values")
+        store.store(group="sweep", name=name, node=node, package="_global_", provider="runner", replace=True)
+
+
+def root_node() -> DictConfig:
+    """The typed root: closed groups refuse unknown keys, open groups take any and convert those they know."""
+    groups: dict[str, Any] = {name: OmegaConf.structured(_node_type(kind)) for name, kind in CLOSED.items()}
+    for name, kind in OPEN.items():
+        typed = OmegaConf.structured(_node_type(kind))
+        # A plain mapping whose known children keep their typed nodes: later merges convert those, and add others.
+        groups[name] = DictConfig({key: typed._get_node(key) for key in typed})
+    return OmegaConf.structured(Root(**groups))
+
+
+def _node_type(kind: type) -> type:
+    """``kind`` as it looks in YAML: ``target`` is called ``_target_``, and there is no ``options``."""
+    hints = get_type_hints(kind)
+    return make_dataclass(
+        kind.__name__, [(yaml_key(f.name), hints[f.name], _default(f)) for f in fields(kind) if f.name != "options"]
+    )
+
+
+def _default(source: Field) -> Any:
+    if source.default_factory is not MISSING:
+        return field(default_factory=source.default_factory)
+    return field(default=source.default)
+
+
+assert {f.name for f in fields(Root)} == {f.name for f in fields(RunConfig)}

@@ -1,0 +1,188 @@
+"""Random changes to a batch of training images, each example by its own draw, all at once and on any device.
+
+Draws and changes are apart: the draws of a whole logical batch are made first, as a function of (seed, step), so that
+neither the split into micro-batches nor the number of processes changes what happens to an example.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from runner.config.schema import AugmentConfig
+
+# One column for each use, drawn whether it is on or not: switching jitter on leaves the crops as they were.
+(
+    CROP_TOP,
+    CROP_LEFT,
+    FLIP,
+    AREA,
+    ASPECT,
+    BOX_TOP,
+    BOX_LEFT,
+    BRIGHTNESS,
+    CONTRAST,
+    SATURATION,
+) = range(10)
+COLUMNS = 10
+
+# Keeps these numbers apart from other uses of Philox under the same (seed, step): the highest word of its counter.
+STREAM = 0x61756700
+
+# Range of width / height in the crops of Szegedy et al. 2015, section 6.
+ASPECTS = (3 / 4, 4 / 3)
+
+# Weights of red, green and blue in luma (ITU-R BT.601), to the digits that torchvision uses.
+LUMA = (0.2989, 0.587, 0.114)
+
+
+def is_on(config: AugmentConfig) -> bool:
+    """Whether ``config`` changes any image."""
+    return bool(config.crop_padding or config.flip or config.random_resized_crop or config.color_jitter)
+
+
+def draw(config: AugmentConfig, image_size: int, seed: int, step: int, n: int) -> Tensor | None:
+    """Draw the uniform numbers in [0, 1) that decide the changes to a logical batch.
+
+    Counter-based (Philox 4x64-10, Salmon et al. 2011): row i is a function of (seed, step, i) alone, so the first rows
+    of a longer batch are those of a shorter one, and a step can be drawn without the steps before it.
+
+    Args:
+        config: What is on.
+        image_size: Unused by the changes there are, which scale the same numbers by the size.
+        seed: Seed of the run; any integer, taken modulo 2**64.
+        step: Number of the update.
+        n: Examples in the logical batch.
+
+    Returns:
+        float32 on the CPU, ``[n, COLUMNS]``, or None when nothing is on.
+    """
+    del image_size
+    if not is_on(config):
+        return None
+    generator = np.random.Philox(key=[seed % 2**64, step], counter=[0, 0, 0, STREAM])
+    raw = generator.random_raw(n * COLUMNS)
+    # 24 bits: what float32 holds without ever rounding up to 1.
+    return torch.from_numpy((raw >> 40).astype(np.float32) * np.float32(2**-24)).view(n, COLUMNS)
+
+
+def apply(config: AugmentConfig, images: Tensor, draws: Tensor, *, image_size: int) -> Tensor:
+    """Change each image by its row of draws: resized crop, padded crop, mirror, colours, in this order.
+
+    Args:
+        config: What is on.
+        images: ``[b, C, H, W]``, values 0..255; uint8 or floating point; fastest in channels-last memory.
+        draws: ``[b, COLUMNS]`` on the CPU, rows of what :func:`draw` gave.
+        image_size: Height and width of the result.  The images have that size already, or ``random_resized_crop`` is
+            on and brings them to it.
+
+    Returns:
+        ``[b, C, image_size, image_size]`` in channels-last memory, values 0..255: uint8 where pixels were only moved,
+        float32 (or the images' own floating type) where they were computed.
+    """
+    # Mirroring half of the batch needs the half's row numbers, which the CPU can tell without asking the device.
+    mirrored = torch.nonzero(draws[:, FLIP] < 0.5)[:, 0] if config.flip else None
+    draws = draws.to(images.device, non_blocking=True)
+    if config.random_resized_crop:
+        low, high = config.crop_area
+        images = _resize_boxes(images, _boxes(draws, images.shape[2], images.shape[3], low, high), image_size)
+    if config.crop_padding:
+        images = _crop_padded(images, draws, config.crop_padding)
+    if mirrored is not None:
+        images = _mirror(images, mirrored.to(images.device, non_blocking=True))
+    if config.color_jitter:
+        images = _jitter(images, draws, config.color_jitter)
+    return images
+
+
+def _rows_last(images: Tensor) -> Tensor:
+    """``[b, H, W, C]``, contiguous; a view where the images are in channels-last memory."""
+    return images.permute(0, 2, 3, 1).contiguous()
+
+
+def _crop_padded(images: Tensor, draws: Tensor, padding: int) -> Tensor:
+    """Surround with ``padding`` black pixels and cut a window of the old size, every position equally likely."""
+    count, channels, height, width = images.shape
+    if count == 0:
+        return images
+    offsets = (draws[:, [CROP_TOP, CROP_LEFT]] * (2 * padding + 1)).long()
+    tall, wide = height + 2 * padding, width + 2 * padding
+    canvas = images.new_zeros(count, tall, wide, channels)
+    canvas[:, padding : padding + height, padding : padding + width] = images.permute(0, 2, 3, 1)
+    # A row of a window is one run of memory, so the crop gathers runs: every run of that length, by its first pixel,
+    # is a row of an overlapping view.
+    runs = canvas.view(-1).as_strided((count * tall * wide - width + 1, width * channels), (channels, 1))
+    example = torch.arange(count, device=images.device)[:, None]
+    row = torch.arange(height, device=images.device)
+    first = (example * tall + offsets[:, :1] + row) * wide + offsets[:, 1:]
+    cropped = runs.index_select(0, first.view(-1)).view(count, height, width, channels)
+    return cropped.permute(0, 3, 1, 2)
+
+
+def _mirror(images: Tensor, rows: Tensor) -> Tensor:
+    """Mirror the images at ``rows`` left to right."""
+    pixels = _rows_last(images)
+    return pixels.index_copy(0, rows, pixels.index_select(0, rows).flip(2)).permute(0, 3, 1, 2)
+
+
+def _boxes(draws: Tensor, height: int, width: int, low: float, high: float) -> Tensor:
+    """Boxes of random area and aspect, in whole pixels, ``[b, 4]`` float32: top, left, height, width.
+
+    Sides that would leave the image are cut to its own, where the usual loop would draw again: the same number of
+    draws for every example is what lets them depend on its position alone.
+    """
+    area = (low + (high - low) * draws[:, AREA]) * (height * width)
+    lowest, highest = math.log(ASPECTS[0]), math.log(ASPECTS[1])
+    aspect = torch.exp(lowest + (highest - lowest) * draws[:, ASPECT])
+    tall = torch.sqrt(area / aspect).round().clamp(1, height)
+    wide = torch.sqrt(area * aspect).round().clamp(1, width)
+    top = torch.floor(draws[:, BOX_TOP] * (height - tall + 1))
+    left = torch.floor(draws[:, BOX_LEFT] * (width - wide + 1))
+    return torch.stack((top, left, tall, wide), dim=1)
+
+
+def _resize_boxes(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Bilinear samples of each image's box, ``[b, C, size, size]``; equal to cutting the box out and resizing it.
+
+    No low-pass filter: a box is at most a few times the size (see ``MARGIN`` in ``image_store``).
+    """
+    pixels = images if images.is_floating_point() else images.to(torch.float32)
+    height, width = images.shape[2:]
+    boxes = boxes.to(pixels.dtype)
+    centre = torch.arange(size, device=images.device, dtype=pixels.dtype) + 0.5
+
+    def places(start: Tensor, length: Tensor, whole: int) -> Tensor:
+        inside = centre * (length / size)[:, None] - 0.5
+        # Held within the box, because pixels beyond its edge are no part of a crop.
+        inside = torch.minimum(inside.clamp(min=0), (length - 1)[:, None])
+        return (2 * (inside + start[:, None]) + 1) / whole - 1
+
+    y, x = places(boxes[:, 0], boxes[:, 2], height), places(boxes[:, 1], boxes[:, 3], width)
+    grid = torch.stack((x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)), dim=3)
+    sampled = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled.contiguous(memory_format=torch.channels_last)
+
+
+def _jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
+    """Scale brightness, contrast and saturation, each by a factor in [1 - strength, 1 + strength], not below 0."""
+    pixels = images if images.is_floating_point() else images.to(torch.float32)
+    lowest = max(0.0, 1 - strength)
+    factors = lowest + (1 + strength - lowest) * draws[:, [BRIGHTNESS, CONTRAST, SATURATION]]
+    brightness, contrast, saturation = factors.to(pixels.dtype).view(-1, 3, 1, 1, 1).unbind(1)
+    pixels = (pixels * brightness).clamp(0, 255)
+    mean = _luma(pixels).mean(dim=(1, 2, 3), keepdim=True)
+    pixels = torch.lerp(mean, pixels, contrast).clamp(0, 255)
+    if images.shape[1] == 1:
+        return pixels
+    return torch.lerp(_luma(pixels).expand_as(pixels), pixels, saturation).clamp(0, 255)
+
+
+def _luma(pixels: Tensor) -> Tensor:
+    if pixels.shape[1] == 1:
+        return pixels
+    red, green, blue = pixels.unbind(1)
+    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).unsqueeze(1)

@@ -1,0 +1,141 @@
+"""Batches on the device: rows in, normalised images and labels out, without a loader in between."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from runner.config.schema import AugmentConfig
+from runner.data import augment as augmentation
+from runner.data.images import ImageData, ImageSet
+
+# Sets that are not augmented and stay below this are normalised once, so that a batch is a single gather.
+READY_BYTES = 256 * 2**20
+
+# Share of a GPU's free memory that the pixels of one split may take: most of it belongs to the model.
+RESIDENT_SHARE = 0.25
+
+COPY_ROWS = 4096
+
+
+class Feed:
+    """One split on one device.
+
+    Everything done to an example depends on that example and its draws alone, operation by operation, so batches split
+    in any way hold the same bits.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        data: ImageData,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        channels_last: bool,
+        augment: AugmentConfig | None,
+    ) -> None:
+        """Place ``images`` for access by position.
+
+        Args:
+            images: The split.
+            data: Where it comes from: size, channels and the constants of the normalisation.
+            device: Where batches are wanted.
+            dtype: Floating type of the batches.  Normalisation is computed in it, or in float32 where it is narrower.
+            channels_last: Memory format of the batches.
+            augment: Random changes for batches that come with draws; None for none.
+        """
+        self._size = data.image_size
+        self._device = device
+        self._dtype = dtype
+        self._channels_last = channels_last
+        self._augment = augment if augment is not None and augmentation.is_on(augment) else None
+        self._compute = torch.promote_types(dtype, torch.float32)
+        # In float64 until here: 1 / (255 std) is rounded once, to the type that it is used in.
+        std = torch.tensor(data.std, dtype=torch.float64)
+        mean = torch.tensor(data.mean, dtype=torch.float64)
+        # Repeated along a row of pixels, [W * C], so that the innermost loop runs over a row and not over 3 channels.
+        self._scale = (1 / (255 * std)).to(device, self._compute).repeat(self._size)
+        self._shift = (-mean / std).to(device, self._compute).repeat(self._size)
+        self._labels = torch.from_numpy(images.labels).to(device)
+        self._pixels = torch.from_numpy(images.images)  # uint8 [N, H, W, C] on the CPU, maybe a memory map
+        self._rows: Tensor | None = torch.from_numpy(images.rows)
+        self._ready: Tensor | None = None
+
+        values = len(images) * data.channels * self._size**2
+        if self._augment is None and values * dtype.itemsize <= READY_BYTES:
+            self._ready = self._normalise_all()
+        elif device.type == "cuda" and self._fits_on_device(len(images)):
+            self._pixels, self._rows = self._copy_to_device(), None
+
+    def batch(self, rows: Tensor, draws: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gather examples.
+
+        Args:
+            rows: Positions within the split, int64 on the CPU, ``[b]``; b may be 0.
+            draws: Their rows of ``augment.draw``, on the CPU, or None for no augmentation.
+
+        Returns:
+            Images ``[b, C, H, W]`` and labels int64 ``[b]``, on the device.
+        """
+        at = rows.to(self._device, non_blocking=True)
+        labels = self._labels.index_select(0, at)
+        if self._ready is not None:
+            ready = self._ready.index_select(0, at)
+            return (ready.permute(0, 3, 1, 2) if self._channels_last else ready), labels
+        pixels = self._gather(rows).permute(0, 3, 1, 2)
+        if self._augment is not None and draws is not None:
+            pixels = augmentation.apply(self._augment, pixels, draws, image_size=self._size)
+        else:
+            pixels = self._centre(pixels)
+        return self._normalise(pixels), labels
+
+    def _gather(self, rows: Tensor) -> Tensor:
+        """Pixels of the examples at ``rows``, uint8 ``[b, H, W, C]`` on the device."""
+        if self._rows is None:
+            return self._pixels.index_select(0, rows.to(self._device, non_blocking=True))
+        stored = self._rows.index_select(0, rows)
+        if self._device.type != "cuda":
+            return self._pixels.index_select(0, stored).to(self._device)
+        # A fresh pinned buffer for each batch: the allocator hands one out again only after its copy has ended.
+        pinned = torch.empty((len(rows), *self._pixels.shape[1:]), dtype=torch.uint8, pin_memory=True)
+        torch.index_select(self._pixels, 0, stored, out=pinned)
+        return pinned.to(self._device, non_blocking=True)
+
+    def _centre(self, pixels: Tensor) -> Tensor:
+        """The middle of images that are stored with a margin."""
+        margin = pixels.shape[2] - self._size
+        start = margin // 2
+        return pixels[:, :, start : start + self._size, start : start + self._size] if margin else pixels
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        """``(pixels / 255 - mean) / std`` in the wanted type and memory format, from ``[b, C, H, W]``."""
+        count, channels, height, width = pixels.shape
+        flat = pixels.permute(0, 2, 3, 1).reshape(count, height, width * channels)
+        # A product and a sum, never one fused operation: vector loops and their scalar ends round that differently,
+        # and an example's bits would depend on its place in the batch.
+        scaled = torch.mul(flat.to(self._compute), self._scale).add_(self._shift).to(self._dtype)
+        image = scaled.view(count, height, width, channels).permute(0, 3, 1, 2)
+        return image if self._channels_last else image.contiguous()
+
+    def _normalise_all(self) -> Tensor:
+        """Every example of the split, normalised, in the order of memory that batches have."""
+        assert self._rows is not None
+        parts = []
+        for start in range(0, len(self._rows), COPY_ROWS):
+            rows = torch.arange(start, min(start + COPY_ROWS, len(self._rows)))
+            parts.append(self._normalise(self._centre(self._gather(rows).permute(0, 3, 1, 2))))
+        whole = torch.cat(parts)
+        return whole.permute(0, 2, 3, 1).contiguous() if self._channels_last else whole
+
+    def _fits_on_device(self, count: int) -> bool:
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return count * self._pixels[0].numel() <= free * RESIDENT_SHARE
+
+    def _copy_to_device(self) -> Tensor:
+        assert self._rows is not None
+        resident = torch.empty((len(self._rows), *self._pixels.shape[1:]), dtype=torch.uint8, device=self._device)
+        for start in range(0, len(self._rows), COPY_ROWS):
+            part = self._rows[start : start + COPY_ROWS]
+            resident[start : start + len(part)] = self._pixels.index_select(0, part).to(self._device)
+        return resident

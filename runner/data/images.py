@@ -1,0 +1,76 @@
+"""What a data set is once it has been decoded: uint8 pixels, labels, and which rows belong to which split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """One split: a selection of rows from an array of images that several splits may share."""
+
+    images: NDArray[np.uint8]
+    """Pixels ``[N, H, W, C]`` in 0..255, often a memory map far larger than memory."""
+    labels: NDArray[np.int64]
+    """Class of each example of this split, ``[n]``."""
+    rows: NDArray[np.int64]
+    """Row of ``images`` that holds each example of this split, ``[n]``."""
+    names: tuple[str, ...] | None
+    """File name of each example, relative to the data's root, or None where images do not come from files."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, positions: NDArray[np.int64]) -> ImageSet:
+        """Make a split of the examples at ``positions`` (0..n-1), over the same pixels."""
+        return ImageSet(
+            images=self.images,
+            labels=self.labels[positions],
+            rows=self.rows[positions],
+            names=None if self.names is None else tuple(self.names[i] for i in positions),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """What a source returns: the splits that it brings with it, before anything is held out."""
+
+    train: ImageSet
+    val: ImageSet | None
+    test: ImageSet | None
+    classes: tuple[str, ...]
+    """Name of each class; a label is an index into it."""
+    fingerprint: str
+    """SHA-256 (hex) of the contents and of how they were decoded."""
+    skipped: tuple[str, ...] = ()
+    """Files that could not be read and were left out."""
+    margin: NDArray[np.uint8] | None = None
+    """The images of ``train.images``, row by row, at a larger size ``[N, S, S, C]`` for random resized crops.
+
+    Only the training split is read from it, so that validation and test see the same pixels with and without
+    augmentation.  None where crops are cut from ``train.images`` itself.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageData:
+    """What a run sees: splits made, limits applied, constants of the normalisation at hand."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: ImageSet
+    val: ImageSet | None
+    test: ImageSet | None
+    mean: tuple[float, ...]
+    """Per channel, in [0, 1]."""
+    std: tuple[float, ...]
+    """Per channel, in [0, 1]."""
+    channels: int
+    image_size: int
+    """Height and width that the model sees; ``train.images`` may be larger under random resized crops."""
+    fingerprint: str
+    """SHA-256 (hex) of contents, decoding, and of which examples stand in which split."""
+    skipped: tuple[str, ...]

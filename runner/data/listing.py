@@ -1,0 +1,90 @@
+"""Which files a folder holds, as the operating system lists them, without opening any."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+
+class ListedFile(NamedTuple):
+    """One file: its path below the root, with forward slashes, and what tells that it has changed."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Everything below a folder, hidden files left out."""
+
+    root: Path
+    """The folder, links resolved."""
+    files: tuple[ListedFile, ...]
+    """The wanted files, sorted by path."""
+    bad: tuple[tuple[str, str], ...]
+    """Wanted entries that must not be followed, with the reason, sorted by path."""
+    ignored: tuple[str, ...]
+    """Unwanted files, sorted."""
+
+
+def list_files(root: Path, *, below: tuple[str, ...] = ("",), wanted: Callable[[str], bool]) -> Listing:
+    """List the files of ``root`` whose name ``wanted`` accepts, through all folders.
+
+    A link is followed only to a file inside ``root``: what lies elsewhere is not part of the data set, and a link to
+    a folder could count files twice or never end.
+
+    Args:
+        root: Folder to list.
+        below: Paths inside ``root``, files or folders, to which the listing is confined.
+        wanted: Says by name whether a file counts.
+
+    Raises:
+        OSError: A folder cannot be listed.
+    """
+    root = root.resolve()
+    files: list[ListedFile] = []
+    bad: list[tuple[str, str]] = []
+    ignored: list[str] = []
+
+    def visit(path: str, is_link: bool, is_folder: bool, stat: os.stat_result) -> None:
+        name = path.rpartition("/")[2]
+        if is_folder:
+            walk(path)
+        elif not wanted(name) and not (is_link and os.path.isdir(root / path)):  # noqa: PTH112
+            ignored.append(path)
+        elif is_link and (reason := _refuse_link(root, path)):
+            bad.append((path, reason))
+        else:
+            stat = os.stat(root / path) if is_link else stat  # noqa: PTH116
+            files.append(ListedFile(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+
+    def walk(folder: str) -> None:
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    stat = entry.stat(follow_symlinks=False)
+                    visit(path, entry.is_symlink(), entry.is_dir(follow_symlinks=False), stat)
+
+    for path in below:
+        start = root / path
+        if start.is_dir():
+            walk(path)
+        else:
+            visit(path, start.is_symlink(), False, start.lstat())
+    return Listing(root=root, files=tuple(sorted(files)), bad=tuple(sorted(bad)), ignored=tuple(sorted(ignored)))
+
+
+def _refuse_link(root: Path, path: str) -> str | None:
+    try:
+        target = (root / path).resolve(strict=True)
+    except (OSError, RuntimeError):
+        return "the link leads nowhere"
+    if not target.is_relative_to(root):
+        return "the link leaves the folder"
+    return "the link leads to a folder" if target.is_dir() else None

@@ -1,0 +1,148 @@
+"""From the data group of a configuration to the splits that a run trains, chooses and tests on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from runner.config.errors import RequestError, nearest
+from runner.config.schema import DataConfig
+from runner.data.images import Decoded, ImageData, ImageSet
+from runner.data.splits import TEST, VAL, hold_out, hold_out_fold, thin
+
+# Means and deviations of ImageNet's training images, published with torchvision's reference models.  For grey
+# images, the luma (ITU-R BT.601) of that mean and the average of the deviations.
+RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GREY_MEAN, GREY_STD = (0.459,), (0.226,)
+
+
+def open_data(config: DataConfig) -> ImageData:
+    """Decode the source or open its cache, hold out what it does not bring, apply ``limit``.
+
+    Splits that the source brings are kept.  Under ``data.fold`` the test is that fold of the training images, and a
+    test split of the source stays untouched.  A source that brings a validation split but no test is taken to
+    mean it: no test is cut from its training images.
+
+    Raises:
+        RequestError: The source cannot be found or refuses its files, a class is too small to split, or the constants
+            of the normalisation do not fit the channels.
+        RunError: Files changed while they were being read.
+    """
+    _check_choices(config)
+    decoded = _call_source(config)
+    train, val, test = _split(decoded, config)
+    channels = decoded.train.images.shape[3]
+    if channels not in (1, 3):
+        raise RequestError("data._target_", f"images of {channels} channels from {config.target}", "1 or 3 channels")
+    default_mean, default_std = (GREY_MEAN, GREY_STD) if channels == 1 else (RGB_MEAN, RGB_STD)
+    image_size = decoded.train.images.shape[1]
+    if decoded.margin is not None:
+        train = replace(train, images=decoded.margin)
+    return ImageData(
+        name=config.name,
+        classes=decoded.classes,
+        train=train,
+        val=val,
+        test=test,
+        mean=_per_channel("data.mean", config.mean, default_mean, channels, low=None),
+        std=_per_channel("data.std", config.std, default_std, channels, low=0.0),
+        channels=channels,
+        image_size=image_size,
+        fingerprint=_fingerprint(decoded.fingerprint, train, val, test),
+        skipped=decoded.skipped,
+    )
+
+
+def _split(decoded: Decoded, config: DataConfig) -> tuple[ImageSet, ImageSet | None, ImageSet | None]:
+    train, val, test = decoded.train, decoded.val, decoded.test
+    classes, seed = decoded.classes, config.split_seed
+    if config.fold is not None:
+        kept, held = hold_out_fold(train.labels, config.fold, config.folds, seed=seed, classes=classes)
+        train, test = train.take(kept), train.take(held)
+    elif test is None and val is None and config.test_fraction > 0:
+        fraction = config.test_fraction
+        kept, held = hold_out(
+            train.labels, fraction, seed=seed, purpose=TEST, key="data.test_fraction", classes=classes
+        )
+        train, test = train.take(kept), train.take(held)
+    if val is None and config.val_fraction > 0:
+        fraction = config.val_fraction
+        kept, held = hold_out(train.labels, fraction, seed=seed, purpose=VAL, key="data.val_fraction", classes=classes)
+        train, val = train.take(kept), train.take(held)
+    if config.limit is None:
+        return train, val, test
+
+    def limited(images: ImageSet, limit: int) -> ImageSet:
+        return images.take(thin(images.labels, limit, seed=seed, classes=classes))
+
+    return (
+        limited(train, config.limit),
+        None if val is None else limited(val, config.limit),
+        None if test is None else limited(test, config.limit),
+    )
+
+
+def _check_choices(config: DataConfig) -> None:
+    if config.channels not in (None, 1, 3):
+        raise RequestError("data.channels", config.channels, "1 (grey), 3 (RGB) or null")
+    if config.image_size is not None and config.image_size < 1:
+        raise RequestError("data.image_size", config.image_size, "a number of pixels, at least 1, or null")
+    if config.on_bad_file not in ("refuse", "skip"):
+        choices = ("refuse", "skip")
+        raise RequestError(
+            "data.on_bad_file", config.on_bad_file, "refuse or skip", nearest=nearest(config.on_bad_file, choices)
+        )
+
+
+def _call_source(config: DataConfig) -> Decoded:
+    source = _locate(config.target)
+    known = list(inspect.signature(source).parameters)[1:]
+    for option in config.options:
+        if option not in known:
+            expected = f"a key of the data group or one of {', '.join(known)}" if known else "a key of the data group"
+            raise RequestError(f"data.{option}", config.options[option], expected, nearest=nearest(option, known))
+    decoded = source(config, **config.options)
+    if not isinstance(decoded, Decoded):
+        raise RequestError(
+            "data._target_", f"{config.target}, which gives {type(decoded).__name__}", "a source of Decoded"
+        )
+    return decoded
+
+
+def _locate(target: str) -> Callable[..., object]:
+    module, _, name = target.rpartition(".")
+    try:
+        source = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RequestError("data._target_", f"{target} ({error})", "the import path of a data source") from error
+    if not callable(source):
+        raise RequestError("data._target_", f"{target} (not callable)", "the import path of a data source")
+    return source
+
+
+def _per_channel(
+    key: str, given: Sequence[float] | None, default: tuple[float, ...], channels: int, *, low: float | None
+) -> tuple[float, ...]:
+    if given is None:
+        return default
+    values = tuple(float(value) for value in given)
+    if low is not None and min(values, default=low) <= low:
+        raise RequestError(key, list(given), "numbers greater than 0")
+    if len(values) == 1:
+        return values * channels
+    if len(values) != channels:
+        raise RequestError(key, f"{len(values)} values", f"one value, or one for each of {channels} channels")
+    return values
+
+
+def _fingerprint(contents: str, *splits: ImageSet | None) -> str:
+    total = hashlib.sha256(contents.encode())
+    for split in splits:
+        rows = b"" if split is None else split.rows.astype("<i8").tobytes()
+        total.update(len(rows).to_bytes(8, "little") + rows)
+        if split is not None:
+            total.update(split.labels.astype("<i8").tobytes())
+    return total.hexdigest()

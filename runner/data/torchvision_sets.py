@@ -1,0 +1,116 @@
+"""Data sets of torchvision with a train and a test split, for classification; which one, its YAML says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from runner.config.errors import RequestError, nearest
+from runner.config.schema import DataConfig
+from runner.data.cache import Cache
+from runner.data.contents import hash_contents
+from runner.data.image_store import Layout, pixel_format, read_store, write_store
+from runner.data.images import Decoded
+from runner.data.listing import list_files
+
+STORED_AS = "torchvision 1"
+
+
+def load_torchvision(
+    config: DataConfig,
+    *,
+    dataset: str,
+    files: Sequence[str],
+    splits: Mapping[str, Mapping[str, Any]],
+    download: bool = False,
+) -> Decoded:
+    """Read a data set below ``data.root`` through its torchvision class, once; from then on, out of the cache.
+
+    Args:
+        config: ``root``, ``image_size`` (null: that of the files), ``channels`` (null: as stored), ``cache_dir``.
+        dataset: Name of a class in ``torchvision.datasets`` whose items are (image, class number).
+        files: Files and folders below ``root`` that make up the data set, as torchvision lays them out.
+        splits: For ``train`` and optionally ``val`` and ``test``, the arguments that make the class give that split.
+        download: Fetch missing files, which needs the network.
+
+    Raises:
+        RequestError: Files are missing or damaged and cannot be fetched, or there is no such data set.
+    """
+    if config.root is None:
+        raise RequestError("data.root", "null", f"the folder that holds {' and '.join(files)}")
+    if "train" not in splits or not set(splits) <= {"train", "val", "test"}:
+        raise RequestError("data.splits", ", ".join(splits), "train and optionally val and test")
+    root = Path(config.root).expanduser()
+    missing = [name for name in files if not (root / name).exists()]
+    opened: dict[str, Any] | None = None
+    if missing:
+        if not download:
+            raise _absent(root, missing, dataset, files)
+        opened = {split: _open(dataset, root, arguments, files, download=True) for split, arguments in splits.items()}
+    listing = list_files(root, below=tuple(files), wanted=lambda name: True)
+    cache = Cache(config.cache_dir)
+    contents = hash_contents(listing, cache, reader=dataset)
+    request = (STORED_AS, dataset, {name: dict(splits[name]) for name in sorted(splits)}, contents)
+    fingerprint = hashlib.sha256(repr((*request, config.image_size, config.channels)).encode()).hexdigest()
+    margin = pixel_format(config, channels=3).margin
+    key = hashlib.sha256(f"{fingerprint} {margin}".encode()).hexdigest()
+    entry = cache.find(key)
+    if entry is None:
+        parts = opened or {
+            split: _open(dataset, root, arguments, files, download=False) for split, arguments in splits.items()
+        }
+        entry = cache.build(key, lambda folder: _write(folder, parts, config))
+    return read_store(entry, fingerprint=fingerprint, skip_bad=False)
+
+
+def _write(folder: Path, parts: Mapping[str, Any], config: DataConfig) -> None:
+    items: list[tuple[Any, int]] = []
+    ranges: dict[str, tuple[int, int]] = {}
+    labels: list[int] = []
+    for split, part in parts.items():
+        ranges[split] = (len(labels), len(labels) + len(part))
+        items += [(part, position) for position in range(len(part))]
+        labels += [int(part[position][1]) for position in range(len(part))]
+    first = parts["train"]
+    names = getattr(first, "classes", None) or [str(number) for number in range(max(labels) + 1)]
+    layout = Layout(
+        labels=np.array(labels, dtype=np.int64), classes=tuple(str(name) for name in names), names=None, splits=ranges
+    )
+
+    def read(row: int) -> Image.Image:
+        part, position = items[row]
+        image: Image.Image = part[position][0]
+        return image
+
+    form = pixel_format(config, channels=1 if first[0][0].mode == "L" else 3)
+    write_store(folder, layout, read, form, skip_bad=False)
+
+
+def _open(dataset: str, root: Path, arguments: Mapping[str, Any], files: Sequence[str], *, download: bool) -> Any:
+    from torchvision import datasets
+
+    kind = getattr(datasets, dataset, None)
+    if kind is None:
+        raise RequestError(
+            "data.dataset", dataset, "a class of torchvision.datasets", nearest=nearest(dataset, datasets.__all__)
+        )
+    try:
+        return kind(root=str(root), download=download, **arguments)
+    except (OSError, RuntimeError) as error:
+        # torchvision reports missing, damaged and unreachable files by RuntimeError or the network's OSError.
+        raise RequestError(
+            "data.root", f"{root} ({error})", f"the files of {dataset}, whole: {', '.join(files)}"
+        ) from error
+
+
+def _absent(root: Path, missing: Sequence[str], dataset: str, files: Sequence[str]) -> RequestError:
+    return RequestError(
+        "data.root",
+        f"{root} (no {missing[0]})",
+        f"the files of {dataset}: {', '.join(str(root / name) for name in files)}; data.download=true fetches them",
+    )

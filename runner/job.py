@@ -1,0 +1,201 @@
+"""One run from its checked configuration to its files: the thin runner that everything else is called from."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.config.errors import RequestError
+from runner.config.schema import RunConfig
+
+if TYPE_CHECKING:
+    from runner.plan.device import Device
+    from runner.plan.plan import Plan
+    from runner.records.run_file import RunRecord
+    from runner.training.checkpoint import Checkpoint
+    from runner.training.loop import Outcome
+    from runner.training.world import World
+
+log = logging.getLogger(__name__)
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_WRONG_REQUEST = 2
+EXIT_INTERRUPTED = 75
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every process of a run needs to know; can be pickled."""
+
+    config: RunConfig
+    """Checked by ``runner.config.rules``."""
+    composed: dict[str, Any]
+    """The same as plain values, for the trackers."""
+    run_dir: Path
+    """Existing folder of this run."""
+    group: str | None = None
+    """Name of the sweep that the run belongs to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """How a run ended."""
+
+    exit_code: int
+    """0 done, 1 failed, 2 the request was wrong, 75 interrupted and resumable."""
+    objective: float | None = None
+    """Value of the monitored metric, for searches; None without a validation split."""
+    error: str | None = None
+    """One line."""
+
+
+def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_dir: Path | None) -> JobResult:
+    """Run one configuration in ``run_dir``, in this process or in several.
+
+    Raises:
+        RequestError: the request does not fit the data or the machine.
+        RunError: the run failed on the way.
+    """
+    from runner.training.launch import launched_from_outside, lead_followers, start_processes
+
+    job = Job(config=config, composed=composed, run_dir=run_dir, group=None if sweep_dir is None else sweep_dir.name)
+    if launched_from_outside():
+        return lead_followers(job)
+    from runner.plan.device import detect_device
+    from runner.training.world import SingleProcess, torch_device
+
+    device = detect_device(config.hardware)
+    processes = device.count if config.hardware.processes is None else config.hardware.processes
+    if processes > 1:
+        return start_processes(job, device, processes)
+    return run_rank(job, SingleProcess(torch_device(device.kind)), device)
+
+
+def run_rank(job: Job, world: World, device: Device) -> JobResult:
+    """This process's part of a run; only the first process writes files and speaks.
+
+    Raises:
+        RequestError: see ``run_job``; nothing has been written by then.
+        RunError: see ``run_job``; ``run.json`` says why.
+    """
+    from runner.data.open import open_data
+    from runner.plan.build import build_plan
+    from runner.records.console import make_console
+    from runner.records.recorder import Recorder
+    from runner.records.sink import build_sink
+    from runner.training.parts import build_parts
+    from runner.training.resume import find_checkpoint, forget_after, secret_of
+    from runner.training.torch_settings import torch_settings
+
+    config = job.config
+    console = make_console(world.is_main)
+    with _first_process_first(world):
+        data = open_data(config.data)
+    plan = build_plan(config, data, device, processes=world.size)
+    sink = build_sink(config.tracker, warn=console.note) if world.is_main else None
+    trainer_class = _locate(config.trainer.target)
+    with torch_settings(plan):
+        checkpoint = find_checkpoint(job.run_dir, plan)
+        parts = build_parts(plan, data, world, key=secret_of(checkpoint))
+        if world.is_main:
+            forget_after(job.run_dir, checkpoint)
+        recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console)
+        trainer = trainer_class(parts, data, recorder, job.run_dir)
+        if not world.is_main:
+            outcome = trainer.fit(checkpoint)
+        else:
+            with _recorded(job, plan, recorder, checkpoint) as ending:
+                outcome = trainer.fit(checkpoint)
+                ending.append(outcome)
+    objective = outcome.metrics.val_loss if plan.semantic.monitor == "val_loss" else outcome.metrics.val_accuracy
+    exit_code = EXIT_DONE if outcome.status == "completed" else EXIT_INTERRUPTED
+    return JobResult(exit_code=exit_code, objective=objective)
+
+
+@contextlib.contextmanager
+def _first_process_first(world: World) -> Iterator[None]:
+    """Let the first process decode the data; the others then find the cache."""
+    if not world.is_main:
+        world.barrier()
+    yield
+    if world.is_main:
+        world.barrier()
+
+
+@contextlib.contextmanager
+def _recorded(job: Job, plan: Plan, recorder: Any, checkpoint: Checkpoint | None) -> Iterator[list[Outcome]]:
+    """Keep ``run.json`` true from the first moment to the last, whatever happens in between."""
+    from runner.records.environment import describe_environment
+    from runner.records.run_file import RunRecord, write_run
+    from runner.records.sink import RunInfo
+
+    record = RunRecord(
+        name=plan.name, status="running", notes=plan.notes, plan=plan.as_dict(), environment=describe_environment()
+    )
+    write_run(job.run_dir, record)
+    info = RunInfo(
+        run_dir=job.run_dir,
+        name=plan.name,
+        config=job.composed,
+        group=job.config.tracker.group or job.group,
+        run_id=None if checkpoint is None else checkpoint.state["tracker_run_id"],
+    )
+    recorder.start(info, title=plan.name, plan_lines=plan.describe())
+    for note in plan.notes:
+        log.warning(note)
+        recorder.console.note(note)
+    ending: list[Outcome] = []
+    exit_code = EXIT_FAILED
+    try:
+        yield ending
+        record = _ended(record, plan, ending[0])
+        exit_code = EXIT_DONE if record.status == "completed" else EXIT_INTERRUPTED
+    except BaseException as error:
+        reason = str(error) or type(error).__name__
+        record = record.end("failed", error=" ".join(reason.split()))
+        raise
+    finally:
+        write_run(job.run_dir, record)
+        recorder.close(record, exit_code)
+
+
+def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:
+    from runner.records.run_file import Memory, PrivacySpent, Throughput
+
+    privacy = plan.semantic.privacy
+    spent = None
+    if privacy is not None and outcome.epsilon is not None:
+        spent = PrivacySpent(
+            epsilon=outcome.epsilon,
+            delta=privacy.delta,
+            noise_multiplier=privacy.noise_multiplier,
+            max_grad_norm=privacy.max_grad_norm,
+            sample_rate=privacy.sample_rate,
+            steps=outcome.steps,
+            accountant=privacy.accountant,
+            adjacency=privacy.adjacency,
+        )
+    return record.end(
+        outcome.status,
+        metrics=outcome.metrics,
+        throughput=Throughput(samples_per_second=outcome.samples_per_second),
+        memory=Memory(peak_bytes=outcome.peak_bytes),
+        privacy=spent,
+        steps=outcome.steps,
+        epochs=outcome.epochs,
+        skipped_steps=outcome.skipped_steps,
+    )
+
+
+def _locate(target: str) -> Any:
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise RequestError("trainer._target_", target, f"an importable trainer class ({error})") from error

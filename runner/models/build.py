@@ -1,0 +1,81 @@
+"""From a model's configuration to the network that a run trains."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pkgutil import resolve_name
+from typing import Literal
+
+from torch import nn
+
+from runner.config.errors import RequestError, nearest
+from runner.config.schema import ModelConfig
+from runner.models.norm import batch_to_group
+from runner.models.weights import PRETRAINED, has_batch_statistics, load_weights, read_weights
+
+_FROM_DATA = ("in_channels", "num_classes", "image_size")
+_FROM_CONFIG = ("name", "pretrained")
+
+
+def build_model(
+    config: ModelConfig, *, channels: int, num_classes: int, image_size: int, norm: Literal["batch", "group"]
+) -> nn.Module:
+    """Build the network for images [b, channels, image_size, image_size] and ``num_classes`` logits.
+
+    New parameters are drawn from torch's default generator, which the caller seeds.  A factory is a callable
+    ``f(*, in_channels, num_classes, image_size, **options)``; it is also given ``name`` and ``pretrained``, whether the
+    library's own weights are asked for, when its signature names them.
+
+    Raises:
+        RequestError: for a factory, option, architecture, image size or weights that there are not.
+    """
+    factory = _locate(config.target)
+    accepted = inspect.signature(factory).parameters
+    _check_options(config, accepted)
+    pretrained = config.weights == PRETRAINED
+    if pretrained and "pretrained" not in accepted:
+        raise RequestError(
+            "model.weights", PRETRAINED, f"null or a safetensors file: model={config.name} has no pretrained weights"
+        )
+    state = None if config.weights is None or pretrained else read_weights(config.weights)
+    from_config = {"name": config.name, "pretrained": pretrained}
+    model = factory(
+        in_channels=channels,
+        num_classes=num_classes,
+        image_size=image_size,
+        **{key: value for key, value in from_config.items() if key in accepted},
+        **config.options,
+    )
+    # Weights saved from a model with BatchNorm go into BatchNorm first, so that its scale and shift are carried over.
+    convert_last = state is not None and has_batch_statistics(state)
+    if norm == "group" and not convert_last:
+        model = batch_to_group(model)
+    if state is not None:
+        load_weights(model, state, num_classes=num_classes, source=str(config.weights))
+    if norm == "group" and convert_last:
+        model = batch_to_group(model)
+    return model
+
+
+def _locate(target: str) -> Callable[..., nn.Module]:
+    try:
+        factory = resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RequestError("model._target_", target, f"the import path of a model factory ({error})") from error
+    if not callable(factory):
+        raise RequestError("model._target_", target, "the import path of a model factory")
+    return factory
+
+
+def _check_options(config: ModelConfig, accepted: inspect.types.MappingProxyType[str, inspect.Parameter]) -> None:
+    names = [
+        name for name, p in accepted.items() if p.kind is not p.VAR_KEYWORD and name not in (*_FROM_DATA, *_FROM_CONFIG)
+    ]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    for option, value in config.options.items():
+        if option in _FROM_DATA or (option not in names and not open_ended):
+            expected = f"one of {', '.join(names)}" if names else "no such key"
+            raise RequestError(
+                f"model.{option}", value, f"{expected} for model={config.name}", nearest=nearest(option, names)
+            )

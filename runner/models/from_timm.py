@@ -1,0 +1,56 @@
+"""Any network of timm, where timm is installed."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from typing import Any
+
+from torch import nn
+
+from runner.config.errors import RequestError, nearest
+from runner.models.adapt import check_image_size
+from runner.models.weights import PRETRAINED
+
+
+def build(
+    *, name: str, pretrained: bool, in_channels: int, num_classes: int, image_size: int, **options: Any
+) -> nn.Module:
+    """Build timm's network ``name``: [b, in_channels, image_size, image_size] to [b, num_classes].
+
+    timm itself fits channels, classes and, for networks that depend on it, the image size; ``options`` go to
+    ``timm.create_model``.
+
+    Raises:
+        RequestError: when timm is not installed, or does not have the network, an option or the weights.
+    """
+    if find_spec("timm") is None:
+        raise RequestError("model", "timm (not installed)", "an installed timm: pip install recipe-runner[timm]")
+    import timm
+
+    if not timm.is_model(name):
+        raise RequestError("model.name", name, "a model of timm", nearest=nearest(name, timm.list_models()))
+    shape = {"in_chans": in_channels, "num_classes": num_classes}
+    try:
+        try:
+            # Only networks with positions know this argument; there is no telling which without asking.
+            model = timm.create_model(name, pretrained=pretrained, img_size=image_size, **shape, **options)
+        except TypeError as error:
+            if "'img_size'" not in str(error):
+                raise
+            model = timm.create_model(name, pretrained=pretrained, **shape, **options)
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown is None or unknown[1] not in options:
+            raise
+        raise RequestError(f"model.{unknown[1]}", options[unknown[1]], f"an argument of timm's {name}") from error
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise RequestError(
+            "model.weights",
+            f"{PRETRAINED} (cannot be fetched: {error})",
+            "a reachable network, a cached file of the Hugging Face hub, or a local safetensors file",
+        ) from error
+    check_image_size(model, name=name, channels=in_channels, num_classes=num_classes, image_size=image_size)
+    return model

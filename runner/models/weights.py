@@ -1,0 +1,96 @@
+"""Starting weights from a safetensors file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from runner.config.errors import RequestError, nearest
+
+log = logging.getLogger(__name__)
+
+PRETRAINED = "DEFAULT"
+"""The value of ``model.weights`` that asks a library for its own pretrained weights."""
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """Read the tensors of the safetensors file at ``path``.
+
+    Raises:
+        RequestError: when there is no such file or it holds something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not Path(path).is_file():
+        raise RequestError(
+            "model.weights",
+            path,
+            f"null, {PRETRAINED} or an existing safetensors file",
+            nearest=nearest(path.upper(), [PRETRAINED]),
+        )
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise RequestError("model.weights", path, f"a readable safetensors file ({error})") from error
+
+
+def has_batch_statistics(state: Iterable[str]) -> bool:
+    """Whether the weights named ``state`` come from a model with BatchNorm."""
+    return any(key.endswith("running_mean") for key in state)
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, num_classes: int, source: str) -> None:
+    """Put ``state`` into ``model``; the head keeps its new weights where ``state`` has another number of classes.
+
+    Args:
+        model: network whose last layer has ``num_classes`` outputs.
+        state: tensors by the names of ``model.state_dict()``.
+        num_classes: outputs of the model's head.
+        source: where ``state`` was read, for messages.
+
+    Raises:
+        RequestError: when anything but the head is missing, foreign, or of another shape.
+    """
+    own = model.state_dict()
+    kept = _foreign_head(model, own, state, num_classes)
+    if kept:
+        classes = state[kept[0]].shape[0]
+        log.info("%s has %d classes and the data %d: the head starts from new weights", source, classes, num_classes)
+    missing = [key for key in own if key not in state]
+    foreign = [key for key in state if key not in own]
+    unlike = [key for key in own if key in state and key not in kept and own[key].shape != state[key].shape]
+    problems = [
+        f"{what} {', '.join(keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
+        for what, keys in (("it lacks", missing), ("it has foreign", foreign), ("other shapes at", unlike))
+        if keys
+    ]
+    if problems:
+        raise RequestError("model.weights", source, f"the weights of this very model ({'; '.join(problems)})")
+    model.load_state_dict({key: own[key] if key in kept else value for key, value in state.items()})
+
+
+def head_name(model: nn.Module, num_classes: int) -> str | None:
+    """Name of the layer that gives the logits: the last linear layer or convolution with ``num_classes`` outputs."""
+    heads = [
+        name
+        for name, module in model.named_modules()
+        if (isinstance(module, nn.Linear) and module.out_features == num_classes)
+        or (isinstance(module, nn.Conv2d) and module.out_channels == num_classes)
+    ]
+    return heads[-1] if heads else None
+
+
+def _foreign_head(
+    model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor], num_classes: int
+) -> list[str]:
+    """Names of the head's tensors when ``state`` differs there, and only there, in the number of classes."""
+    head = head_name(model, num_classes)
+    names = [name for name in (f"{head}.weight", f"{head}.bias") if name in own]
+    in_both = bool(names) and all(name in state for name in names)
+    if not in_both or any(own[n].shape[1:] != state[n].shape[1:] for n in names):
+        return []
+    return names if state[names[0]].shape[0] != num_classes else []

@@ -1,0 +1,101 @@
+"""Facts about the device that a run will use: what is native here, never what is emulated."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from runner.config.errors import RequestError
+
+if TYPE_CHECKING:
+    from runner.config.schema import HardwareConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """One device and what its hardware can do."""
+
+    kind: str
+    """``cpu``, ``cuda`` or ``mps``."""
+    name: str
+    """Name of the chip as its driver gives it."""
+    native_bf16: bool
+    """bfloat16 products run in hardware and are worth using (CUDA from compute capability 8.0, CPUs with AMX)."""
+    native_fp16: bool
+    """float16 products run on tensor cores (CUDA from compute capability 7.0) or an Apple GPU."""
+    tf32: bool
+    """TensorFloat-32 exists (CUDA from compute capability 8.0)."""
+    count: int
+    """Devices of this kind on this machine."""
+    memory_bytes: int
+    """Memory of one device; for a CPU the machine's."""
+
+
+def detect_device(config: HardwareConfig) -> Device:
+    """The device that ``config.device`` asks for.
+
+    Raises:
+        RequestError: the device is not here.
+    """
+    import torch
+
+    kind = config.device
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise RequestError("hardware.device", "cuda (no CUDA device is visible)", "hardware=cpu or hardware=auto")
+        major, minor = torch.cuda.get_device_capability()
+        properties = torch.cuda.get_device_properties(0)
+        return Device(
+            kind="cuda",
+            name=properties.name,
+            # torch.cuda.is_bf16_supported() answers True by emulation before Ampere, where bf16 is slower than float32.
+            native_bf16=torch.cuda.is_bf16_supported(including_emulation=False),
+            native_fp16=(major, minor) >= (7, 0),
+            tf32=(major, minor) >= (8, 0),
+            count=torch.cuda.device_count(),
+            memory_bytes=properties.total_memory,
+        )
+    if kind == "mps":
+        if not torch.backends.mps.is_available():
+            raise RequestError(
+                "hardware.device", "mps (this machine has no Apple GPU)", "hardware=cpu or hardware=auto"
+            )
+        return Device(
+            kind="mps", name="Apple GPU", native_bf16=False, native_fp16=True, tf32=False, count=1, memory_bytes=_ram()
+        )
+    return Device(
+        kind="cpu",
+        name=_cpu_name(),
+        native_bf16=bool(torch.cpu._is_amx_tile_supported()),
+        native_fp16=False,
+        tf32=False,
+        count=1,
+        memory_bytes=_ram(),
+    )
+
+
+def _ram() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@cache
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except FileNotFoundError:
+        pass  # not Linux: the platform module knows less, but something
+    import platform
+
+    return platform.processor() or platform.machine()
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,171 @@
+"""The plan: what will be run (semantic) and how (performance), frozen before the first step.
+
+The loop sees a ``Plan`` and nothing else.  Two runs with equal semantic parts compute the same numbers up to
+rounding, so the hash of that part is the identity of a run: a resumed run must match it, and a sweep recognises its
+finished cells by it.  Performance settings may differ.  (The split follows jax_privacy's execution plan.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPlan:
+    """The examples."""
+
+    name: str
+    """Name of the data set."""
+    fingerprint: str
+    """SHA-256 of contents and split choices."""
+    examples: int
+    """Size of the training split."""
+    num_classes: int
+    channels: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: AugmentConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionPlan:
+    """The arithmetic."""
+
+    requested: str
+    """``precision.amp_dtype`` as typed."""
+    dtype: str
+    """What will be used: float32, float64, bfloat16 or float16."""
+    tf32: bool
+    reason: str
+    """Why ``dtype`` was taken."""
+    init_scale: float
+    growth_factor: float
+    backoff_factor: float
+    growth_interval: int
+    max_skipped_in_a_row: int
+    static_scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyPlan:
+    """The mechanism, complete: noise and accounting cannot disagree, because both read this."""
+
+    epsilon: float
+    """Upper bound of epsilon after all steps."""
+    budget: float | None
+    """Epsilon that may not be passed; None when the noise was given instead."""
+    delta: float
+    noise_multiplier: float
+    max_grad_norm: float
+    sample_rate: float
+    """Probability with which each example enters each logical batch: q = B / N."""
+    accountant: str
+    adjacency: str
+    sampling: str
+    unsafe_noise_seed: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticPlan:
+    """Everything that changes the numbers."""
+
+    data: DataPlan
+    model: ModelConfig
+    norm: str
+    """``batch`` or ``group``."""
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    precision: PrecisionPlan
+    privacy: PrivacyPlan | None
+    logical_batch: int
+    """Examples per update over all processes and micro-batches; under DP the expected number."""
+    steps: int
+    steps_per_epoch: float
+    label_smoothing: float
+    clip_norm: float | None
+    eval_every: int
+    patience: int | None
+    min_delta: float
+    monitor: str
+    test_checkpoint: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerformancePlan:
+    """Everything that may change without changing the numbers beyond rounding."""
+
+    device: str
+    device_name: str
+    processes: int
+    batch_size: int
+    """Examples per process and micro-batch."""
+    accumulation_steps: int
+    eval_batch_size: int
+    threads: int
+    channels_last: bool
+    fused_optimizer: bool | None
+    grad_sample: str | None
+    """How per-example gradients are computed; None without DP."""
+    secure_noise: bool | None
+    deterministic: bool
+    log_every: int
+    save_every: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One run, decided."""
+
+    name: str
+    trainer: str
+    semantic: SemanticPlan
+    performance: PerformancePlan
+    notes: tuple[str, ...]
+    """What the user should know: fallbacks, defaults that were filled in."""
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the semantic part."""
+        text = json.dumps(dataclasses.asdict(self.semantic), sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan for ``run.json``, with its identity."""
+        return {"identity": self.identity, **dataclasses.asdict(self)}
+
+    def describe(self) -> list[str]:
+        """The plan in a few lines for people."""
+        semantic, performance = self.semantic, self.performance
+        data, precision = semantic.data, semantic.precision
+        lines = [
+            f"data       {data.name}: {data.examples:,} training images of {data.image_size} x {data.image_size} x"
+            f" {data.channels}, {data.num_classes} classes",
+            f"recipe     {semantic.model.name}, {semantic.optimizer.name} lr {semantic.optimizer.lr:g},"
+            f" {semantic.scheduler.name}, {semantic.steps:,} steps, seed {semantic.seed}",
+            f"batch      {semantic.logical_batch} = {performance.batch_size} x {performance.accumulation_steps}"
+            f" accumulated x {performance.processes} process{'es' if performance.processes > 1 else ''}",
+            f"precision  {precision.dtype} on {performance.device_name}, {performance.threads} threads",
+        ]
+        if (privacy := semantic.privacy) is not None:
+            lines.append(
+                f"privacy    ε={privacy.epsilon:.2f} at δ={privacy.delta:g} ({privacy.accountant}): noise multiplier"
+                f" {privacy.noise_multiplier:.3f}, C={privacy.max_grad_norm:g}, q={privacy.sample_rate:.4f}"
+            )
+        return lines
+
+    def epoch_ends(self, step: int) -> bool:
+        """Whether an epoch, or the run, is over after update ``step`` (from 0)."""
+        per_epoch = self.semantic.steps_per_epoch
+        return step + 1 == self.semantic.steps or int((step + 1) / per_epoch) > int(step / per_epoch)
+
+    def epoch_after(self, step: int) -> float:
+        """Passes over the training data after update ``step`` (from 0)."""
+        return (step + 1) / self.semantic.steps_per_epoch

@@ -1,0 +1,251 @@
+"""How much privacy a run spends: upper bounds on epsilon for Poisson-sampled Gaussian steps.
+
+Every figure holds for neighbouring data sets that differ by one added or removed example, for batches in which each
+example is present independently with probability ``sample_rate``, and for noise of standard deviation
+``noise_multiplier`` times the clipping norm.  None of it holds for shuffled batches of a fixed size.
+
+Accountants, each an upper bound:
+
+- ``pld``: privacy loss distributions with pessimistic rounding (Doroshenko et al. 2022, dp-accounting), the tightest.
+- ``prv``: privacy random variables (Gopi et al. 2021, Opacus), the upper end of its error interval.
+- ``rdp``: Renyi differential privacy (Mironov et al. 2019, dp-accounting), the loosest, good at any delta.
+
+The central limit approximation (GDP) is left out: it reports 1.63 where the answer is 1.85.
+"""
+
+from __future__ import annotations
+
+import bisect
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from runner.config.errors import RequestError, nearest
+
+ACCOUNTANTS = ("pld", "prv", "rdp")
+ADJACENCY = "add_or_remove_one"
+
+# Below this the rounding of 64-bit Fourier transforms is no longer small beside delta.
+SMALLEST_DELTA = 1e-10
+# Enough orders to size a grid within a few percent, without the fractional ones that may fail to converge.
+_SIZING_ORDERS = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 128, 256, 512, 1024)
+# Privacy loss distributions: grid of the reported figure, and how much coarser the one for progress lines is.
+_LOSS_GRID = 2e-4
+_COARSER = 5.0
+# PRV: half-width of the error interval in epsilon, added in full to what is reported.
+_PRV_ERROR = 0.01
+_PRV_PROGRESS_ERROR = 0.05
+_PRV_POINTS = 1 << 23
+
+
+def default_delta(n: int) -> float:
+    """The largest power of ten <= 1 / (10 n) for ``n`` examples, and at most 1e-5."""
+    return float(f"1e-{max(5, len(str(10 * n - 1)))}")
+
+
+def epsilon(accountant: str, *, sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> float:
+    """An upper bound on epsilon at ``delta`` after ``steps`` updates: 0.0 for no step, infinite without noise.
+
+    Raises:
+        RequestError: a value outside its range, or one that this accountant cannot represent.
+    """
+    check_mechanism(accountant, sample_rate, noise_multiplier, steps, delta)
+    if steps == 0:
+        return 0.0
+    if noise_multiplier == 0.0:
+        return math.inf
+    return _curve(accountant, sample_rate, noise_multiplier, delta, steps, coarse=False)(steps)
+
+
+class Spending:
+    """What a planned run has spent so far: cheap enough for a line per epoch, never more than the figure at its end.
+
+    In between, ``pld`` and ``prv`` are read from a coarser grid, whose bound is looser and still a bound (about 15 ms
+    for 1500 steps instead of 170).  ``rdp`` is exact at any step.
+    """
+
+    def __init__(
+        self, accountant: str, *, sample_rate: float, noise_multiplier: float, delta: float, steps: int
+    ) -> None:
+        """The spending of a run of ``steps`` updates."""
+        self.accountant = accountant
+        self.sample_rate = sample_rate
+        self.noise_multiplier = noise_multiplier
+        self.delta = delta
+        self.steps = steps
+        self.final = self.reported_after(steps)
+        """Epsilon of the whole run: ``epsilon(...)`` to the last bit."""
+        self._known = {0: 0.0, steps: self.final}
+        self._coarse: Callable[[int], float] | None = None
+
+    def epsilon_after(self, steps: int) -> float:
+        """An upper bound on epsilon after ``steps`` updates, for progress lines; rises to ``final`` at the end."""
+        if steps not in self._known:
+            self._known[steps] = self._bound(steps)
+        return self._known[steps]
+
+    def reported_after(self, steps: int) -> float:
+        """``epsilon(...)`` of this mechanism after ``steps`` updates: for the record of a run that ended early."""
+        return epsilon(
+            self.accountant,
+            sample_rate=self.sample_rate,
+            noise_multiplier=self.noise_multiplier,
+            steps=steps,
+            delta=self.delta,
+        )
+
+    def steps_within(self, budget: float) -> int:
+        """The largest number of updates whose reported epsilon does not pass ``budget``."""
+        # calibration builds on this module
+        from runner.privacy.calibration import solve_steps
+
+        return solve_steps(
+            self.accountant,
+            epsilon=budget,
+            delta=self.delta,
+            sample_rate=self.sample_rate,
+            noise_multiplier=self.noise_multiplier,
+        )
+
+    def _bound(self, steps: int) -> float:
+        if steps > self.steps or math.isinf(self.final):
+            return self.reported_after(steps)
+        if self._coarse is None:
+            self._coarse = _curve(
+                self.accountant, self.sample_rate, self.noise_multiplier, self.delta, self.steps, coarse=True
+            )
+        # Fewer steps never cost more, so that the final figure bounds every earlier one.
+        return min(self._coarse(steps), self.final)
+
+
+def quick_rdp(sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> float:
+    """A bound by Renyi divergences of a few integer orders: a millisecond, to size grids and to start searches."""
+    return _rdp(sample_rate, noise_multiplier, delta, _SIZING_ORDERS)(steps)
+
+
+def quick_rdp_steps(sample_rate: float, noise_multiplier: float, delta: float, budget: float, most: int) -> int:
+    """The largest number of updates in [1, ``most``] within ``budget`` by the bound of ``quick_rdp``, at least 1."""
+    if noise_multiplier == 0.0:
+        return 1
+    bound = _rdp(sample_rate, noise_multiplier, delta, _SIZING_ORDERS)
+    return max(1, bisect.bisect_right(range(most + 1), budget, key=lambda count: bound(count) if count else 0.0) - 1)
+
+
+def coarse_pld(sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> float:
+    """The ``pld`` bound on a five times coarser grid: a looser bound in a tenth of the time, for searches."""
+    return _pld(sample_rate, noise_multiplier, delta, steps, coarse=True)(steps)
+
+
+def check_mechanism(accountant: str, sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> None:
+    """Refuses values that no accountant, or not this one, can account for.
+
+    Raises:
+        RequestError: naming the key at fault and its range.
+    """
+    if accountant not in ACCOUNTANTS:
+        expected = "one of " + ", ".join(ACCOUNTANTS)
+        raise RequestError("privacy.accountant", accountant, expected, nearest=nearest(accountant, ACCOUNTANTS))
+    if not 0.0 < sample_rate <= 1.0:
+        raise RequestError("data.batch_size", f"a sampling rate of {sample_rate:g}", "a rate in (0, 1]")
+    if not 0.0 <= noise_multiplier < math.inf:
+        raise RequestError("privacy.noise_multiplier", noise_multiplier, "a finite number >= 0")
+    if steps < 0:
+        raise RequestError("trainer.steps", steps, "an integer >= 0")
+    if not 0.0 < delta < 1.0:
+        raise RequestError("privacy.delta", delta, "a probability above 0 and below 1")
+    if accountant != "rdp" and delta < SMALLEST_DELTA:
+        expected = f"at least {SMALLEST_DELTA:g} with accountant {accountant}, or privacy.accountant=rdp"
+        raise RequestError("privacy.delta", delta, expected)
+
+
+def _curve(
+    accountant: str, sample_rate: float, noise_multiplier: float, delta: float, steps: int, *, coarse: bool
+) -> Callable[[int], float]:
+    """Epsilon as a function of the number of updates, prepared for up to ``steps`` of them."""
+    if accountant == "rdp":
+        return _rdp(sample_rate, noise_multiplier, delta, None)
+    if accountant == "prv":
+        return _prv(sample_rate, noise_multiplier, delta, coarse=coarse)
+    return _pld(sample_rate, noise_multiplier, delta, steps, coarse=coarse)
+
+
+def _pld(
+    sample_rate: float, noise_multiplier: float, delta: float, steps: int, *, coarse: bool
+) -> Callable[[int], float]:
+    from dp_accounting.pld import privacy_loss_distribution
+
+    # Connecting the dots errs by about steps * grid^2 / 4 (measured).  The grid widens with epsilon, which keeps
+    # the number of points bounded, and narrows for very small epsilon, to the same relative accuracy.
+    size = quick_rdp(sample_rate, noise_multiplier, steps, delta)
+    grid = min(_LOSS_GRID, math.sqrt(4e-3 / steps), 1e-3 * size) * max(1.0, size / 20.0)
+    one = privacy_loss_distribution.from_gaussian_mechanism(
+        noise_multiplier,
+        sampling_prob=sample_rate,
+        value_discretization_interval=grid * (_COARSER if coarse else 1.0),
+        pessimistic_estimate=True,
+    )
+    return lambda count: float(one.self_compose(count).get_epsilon_for_delta(delta))
+
+
+def _rdp(
+    sample_rate: float, noise_multiplier: float, delta: float, orders: tuple[int, ...] | None
+) -> Callable[[int], float]:
+    from dp_accounting import dp_event
+    from dp_accounting.rdp import rdp_privacy_accountant as rdp
+
+    step = dp_event.PoissonSampledDpEvent(sample_rate, dp_event.GaussianDpEvent(noise_multiplier))
+    with _quiet_absl():
+        accountant = rdp.RdpAccountant(orders)
+        accountant.compose(step)
+    # Divergences of the same order add up over steps.
+    divergences = accountant.rdp
+    return lambda count: float(rdp.compute_epsilon(accountant.orders, count * divergences, delta)[0])
+
+
+def _prv(sample_rate: float, noise_multiplier: float, delta: float, *, coarse: bool) -> Callable[[int], float]:
+    def at(count: int) -> float:
+        from opacus.accountants import PRVAccountant
+
+        # The mesh has about 2 * (loss range) / (error / sqrt(count * log(12000 / delta) / 2)) points.
+        error = _PRV_PROGRESS_ERROR if coarse else _PRV_ERROR
+        spread = 2.0 * (quick_rdp(sample_rate, noise_multiplier, count, delta / 4000) + 3.0)
+        points = spread * math.sqrt(count * math.log(12e3 / delta) / 2.0) / error
+        error *= max(1.0, points / _PRV_POINTS)
+        accountant: Any = PRVAccountant()
+        accountant.history = [(noise_multiplier, sample_rate, count)]
+        try:
+            # The library takes logarithms of zero on purpose and warns that its Renyi orders could be more.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                bound = float(accountant.get_epsilon(delta, eps_error=error))
+        except (ArithmeticError, ValueError, RuntimeError, MemoryError) as failure:
+            raise _prv_refusal(sample_rate, noise_multiplier, count) from failure
+        # Gopi et al. 2021 bound the error for small half-widths only.
+        if error > 0.5 or not math.isfinite(bound):
+            raise _prv_refusal(sample_rate, noise_multiplier, count)
+        return bound
+
+    return at
+
+
+def _prv_refusal(sample_rate: float, noise_multiplier: float, steps: int) -> RequestError:
+    expected = (
+        f"pld or rdp: prv cannot represent sampling rate {sample_rate:g}, "
+        f"noise multiplier {noise_multiplier:g} and {steps} steps"
+    )
+    return RequestError("privacy.accountant", "prv", expected)
+
+
+@contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """Keeps dp-accounting's notes about Renyi orders that it leaves out, which loosen the bound and never break it."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

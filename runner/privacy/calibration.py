@@ -1,0 +1,150 @@
+"""Given two of epsilon, noise and length, the third: searches over the very function that is reported."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from runner.config.errors import RequestError
+from runner.privacy import accounting
+
+LEAST_NOISE = 0.05
+MOST_NOISE = 1e4
+MOST_STEPS = 10_000_000
+
+# Epsilon may stay below its target by this much, or by this share of a target below 1.
+_SLACK = 2e-3
+# Noise multipliers are rounded up to a millionth, so that the figure in a record is the figure that was used.
+_NOISE_UNITS = 1e6
+
+
+def solve_noise_multiplier(
+    accountant: str, *, epsilon: float, delta: float, sample_rate: float, steps: int
+) -> float:
+    """The noise multiplier whose reported epsilon after ``steps`` updates lies just below the target ``epsilon``.
+
+    The result, rounded to 1e-6, is in (epsilon - 0.002 min(1, epsilon), epsilon], checked with the function that
+    reports it.  The search walks from Renyi's answer over a coarse grid and touches the fine one at the end.
+
+    Raises:
+        RequestError: no noise multiplier from 0.05 to 10,000 meets the target; or a value outside its range.
+    """
+    _check_target(epsilon)
+    accounting.check_mechanism(accountant, sample_rate, MOST_NOISE, steps, delta)
+    if steps == 0:
+        raise RequestError("trainer.steps", steps, "an integer >= 1")
+
+    def reported(noise: float) -> float:
+        return accounting.epsilon(accountant, sample_rate=sample_rate, noise_multiplier=noise, steps=steps, delta=delta)
+
+    start, _ = _noise_for(lambda noise: accounting.quick_rdp(sample_rate, noise, steps, delta), epsilon, 1.0, 0.05)
+    if accountant != "rdp":
+        start, _ = _noise_for(lambda noise: accounting.coarse_pld(sample_rate, noise, steps, delta), epsilon, start)
+    noise, found = _noise_for(reported, epsilon, start)
+    if found > epsilon:
+        raise RequestError("privacy.epsilon", epsilon, f"at least {found:.4g}, which noise multiplier {noise:g} gives")
+    if noise == LEAST_NOISE:
+        raise RequestError("privacy.epsilon", epsilon, f"at most {found:.4g}, which noise multiplier {noise:g} gives")
+    return noise
+
+
+def solve_steps(
+    accountant: str, *, epsilon: float, delta: float, sample_rate: float, noise_multiplier: float
+) -> int:
+    """The largest number of updates, up to ten million, whose reported epsilon does not pass ``epsilon``; 0 for none.
+
+    Raises:
+        RequestError: a value outside its range.
+    """
+    _check_target(epsilon)
+
+    def reported(steps: int) -> float:
+        return accounting.epsilon(
+            accountant, sample_rate=sample_rate, noise_multiplier=noise_multiplier, steps=steps, delta=delta
+        )
+
+    if reported(1) > epsilon:
+        return 0
+    fits, fails = (1, reported(1)), (MOST_STEPS + 1, math.inf)
+    steps = accounting.quick_rdp_steps(sample_rate, noise_multiplier, delta, epsilon, MOST_STEPS)
+    stalled = 0
+    while fails[0] - fits[0] > 1:
+        width = fails[0] - fits[0]
+        steps = min(max(steps, fits[0] + 1), fails[0] - 1)
+        found = reported(steps)
+        if found <= epsilon:
+            fits = (steps, found)
+        else:
+            fails = (steps, found)
+        stalled = stalled + 1 if fails[0] - fits[0] > width // 2 else 0
+        steps = _next_steps(fits, fails, epsilon, bisect=stalled > 2)
+    return fits[0]
+
+
+def _next_steps(fits: tuple[int, float], fails: tuple[int, float], epsilon: float, *, bisect: bool) -> int:
+    """Where to look next between two counts of updates, of which the first fits the budget and the second does not."""
+    if math.isinf(fails[1]):
+        # Epsilon grows at least with the square root of the steps, hence this does not stop short; the doubling keeps
+        # an accountant from being asked about a length far beyond the budget.
+        return math.floor(fits[0] * min((epsilon / fits[1]) ** 2, 2.0)) + 1
+    if bisect or fits[1] == fails[1]:
+        return (fits[0] + fails[0]) // 2
+    power = math.log(fails[0] / fits[0]) / math.log(fails[1] / fits[1])
+    return math.floor(fits[0] * (epsilon / fits[1]) ** power)
+
+
+def _noise_for(
+    function: Callable[[float], float], target: float, start: float, slack: float = _SLACK
+) -> tuple[float, float]:
+    """The noise at which the falling ``function`` is just below ``target``, and its value there.
+
+    A secant in logarithms, where the curve is nearly straight, kept inside the bracket found so far.  Where no noise in
+    range meets the target, the end of the range comes back, for the caller to judge.
+    """
+    width = slack * min(1.0, target)
+    aim = math.log(target - width / 2)
+    too_little, too_much = LEAST_NOISE, MOST_NOISE
+    noise, earlier = start, None
+    while True:
+        noise = math.ceil(min(max(noise, LEAST_NOISE), MOST_NOISE) * _NOISE_UNITS) / _NOISE_UNITS
+        found = function(noise)
+        if target - width < found <= target:
+            return noise, found
+        if found > target:
+            if noise >= MOST_NOISE:
+                return noise, found
+            too_little = max(too_little, noise)
+        else:
+            # The last rounding unit can be wider than the slack: the safe side of it is the answer then.
+            if noise <= LEAST_NOISE or noise - too_little < 1.5 / _NOISE_UNITS:
+                return noise, found
+            too_much = min(too_much, noise)
+        here = (math.log(noise), math.log(found)) if 0.0 < found < math.inf else None
+        noise = _next_noise(here, earlier, aim, too_little, too_much)
+        earlier = here
+
+
+def _next_noise(
+    here: tuple[float, float] | None,
+    earlier: tuple[float, float] | None,
+    aim: float,
+    too_little: float,
+    too_much: float,
+) -> float:
+    middle = math.sqrt(too_little * too_much)
+    if here is None:
+        return middle
+    slope = -1.0
+    if earlier is not None and earlier[0] != here[0]:
+        slope = min((earlier[1] - here[1]) / (earlier[0] - here[0]), -0.1)
+    guess = math.exp(min(max(here[0] + (aim - here[1]) / slope, -20.0), 20.0))
+    if guess <= too_little:
+        return LEAST_NOISE if too_little == LEAST_NOISE else middle
+    if guess >= too_much:
+        return MOST_NOISE if too_much == MOST_NOISE else middle
+    return guess
+
+
+def _check_target(epsilon: float) -> None:
+    if not 0.0 < epsilon < math.inf:
+        raise RequestError("privacy.epsilon", epsilon, "a finite number above 0")

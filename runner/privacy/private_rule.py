@@ -1,0 +1,133 @@
+"""The private gradient: clip each example, sum, add noise once, divide by a constant (Abadi et al. 2016, alg. 1)."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from runner.privacy.noise import NoiseSource
+from runner.privacy.per_example import Forward, Loss, per_example_gradients, trainable
+
+
+class Summing(Protocol):
+    """The part of a world that the rule needs."""
+
+    def sum_(self, tensor: Tensor) -> None:
+        """Replaces ``tensor`` by its sum over all processes."""
+
+
+class PrivateRule:
+    """Turns micro-batches into one differentially private gradient.
+
+    released = (sum_i g_i min(1, C / |g_i|) + sigma C z) / expected_batch, with C = ``max_grad_norm``,
+    sigma = ``noise_multiplier`` and z standard normal noise.
+
+    - Norms, clipping, sum and noise are float32 whatever the forward pass ran in (float64 for float64 models).
+    - An example whose gradient is not finite counts as one of gradient zero, of loss zero and as a miss.  That is a
+      function of this example alone, so the sensitivity stays C; ``zeroed`` counts them.
+    - ``expected_batch`` is the constant q N and never the number of examples drawn, which is secret.
+    - Noise depends on the secret key and the step, and every process has the same key.  So each adds the same noise to
+      the same sum: once in all, without sending it.
+    - A micro-batch is held as b gradients at once: ``data.batch_size`` is what bounds the memory.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        loss: Loss,
+        forward: Forward,
+        world: Summing,
+        noise: NoiseSource,
+        max_grad_norm: float,
+        noise_multiplier: float,
+        expected_batch: float,
+        static_scale: float = 1.0,
+        grad_sample: str = "functional",
+    ) -> None:
+        """``static_scale`` multiplies the loss, against float16 underflow, and is taken out before clipping.
+
+        It must be constant: a scale that follows overflows tells something about the data.
+
+        Raises:
+            RequestError: the model cannot have per-example gradients (see ``per_example_gradients``).
+        """
+        self._gradients = per_example_gradients(grad_sample, model, loss=loss, forward=forward, scale=static_scale)
+        self._world = world
+        self._noise = noise
+        self._max_grad_norm = max_grad_norm
+        self._noise_multiplier = noise_multiplier
+        self._expected_batch = expected_batch
+        self._static_scale = static_scale
+        self._parameters = list(trainable(model).values())
+        first = self._parameters[0]
+        self._flat = torch.zeros(sum(map(torch.numel, self._parameters)), dtype=first.dtype, device=first.device)
+        self._views = _views(self._flat, self._parameters)
+        self.zeroed = torch.zeros((), dtype=torch.int64, device=first.device)
+        """Examples of this process, since the start, whose gradient was not finite: int64 scalar on the device."""
+
+    def begin(self, denominator: float) -> None:
+        """Starts a logical batch; ``denominator`` must be the constant expected batch.
+
+        Raises:
+            ValueError: it is another number, which would tell how many examples were drawn.
+        """
+        if not math.isclose(denominator, self._expected_batch, rel_tol=1e-9):
+            raise ValueError(f"a private batch is divided by {self._expected_batch}, not by {denominator}")
+        self._flat.zero_()
+
+    def add(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds the clipped gradients of a micro-batch [b], b >= 0.
+
+        Returns:
+            The sum of the losses (float32 scalar) and the number of hits (int64 scalar), on the device.
+        """
+        if len(labels) == 0:
+            return torch.zeros((), device=self._flat.device), torch.zeros_like(self.zeroed)
+        losses, hits, gradients = self._gradients(images, labels)
+        norms = torch.linalg.vector_norm(
+            torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients]), dim=0
+        )
+        finite = norms.isfinite()
+        # On the scaled gradients: min(1, C / norm) / S = C / max(S norm, S C)
+        factors = self._max_grad_norm / norms.clamp(min=self._max_grad_norm * self._static_scale)
+        factors = torch.where(finite, factors, 0.0)
+        # Zero times infinity is not zero: such gradients have to be overwritten.  The CPU has nothing to wait for
+        # and can look first; elsewhere the overwriting is always queued.
+        overwrite = images.device.type != "cpu" or not bool(finite.all())
+        for gradient, view in zip(gradients, self._views, strict=True):
+            rows = gradient.flatten(1)
+            if overwrite:
+                rows = rows.masked_fill(~finite.unsqueeze(1), 0.0)
+            view += torch.mv(rows.t(), factors).view(view.shape)
+        self.zeroed += (~finite).sum()
+        return torch.where(finite, losses, 0.0).sum().float(), (hits & finite).sum()
+
+    def release(self, step: int) -> Tensor:
+        """Puts the noised mean into every ``p.grad`` and returns its L2 norm (scalar on the device).
+
+        The gradients are views of one buffer, which the next ``begin`` clears.
+        """
+        self._world.sum_(self._flat)
+        if self._noise_multiplier > 0.0:
+            noise = self._noise.normal(step, self._flat.numel(), self._flat.device, self._flat.dtype)
+            self._flat.add_(noise, alpha=self._noise_multiplier * self._max_grad_norm)
+        self._flat.div_(self._expected_batch)
+        for parameter, view in zip(self._parameters, self._views, strict=True):
+            parameter.grad = view
+        return torch.linalg.vector_norm(self._flat)
+
+
+def _views(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Consecutive parts of ``flat`` in each parameter's shape and memory order, as fused optimizers want gradients."""
+    views = []
+    start = 0
+    for parameter in parameters:
+        part = flat[start : start + parameter.numel()]
+        start += parameter.numel()
+        dense = torch.empty_like(parameter, device="meta").stride()
+        views.append(part.as_strided(parameter.shape, dense, part.storage_offset()))
+    return views

@@ -1,0 +1,248 @@
+"""What a person sees while a run goes on: progress on standard error, the result on standard output.
+
+The two are kept apart so that ``python -m runner > result.txt`` holds the result alone.  A terminal gets a line that
+renews itself; anything else (a file, a pipe, a CI log) gets one plain line an epoch; ranks other than the first are
+silent.  The reader may go away, as when a connection drops or a pipe is closed: the run does not stop for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from runner.records.progress import Progress, budget_text, duration, epoch_line, progress_figures, rate_text
+from runner.records.run_file import RunRecord
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+_REDRAW_SECONDS = 0.1
+_BAR_WIDTH = 6
+"""Columns of the smallest progress bar that says something: figures make room for it."""
+
+
+class Console(Protocol):
+    """Shows a run to a person."""
+
+    def start(self, title: str, plan_lines: Sequence[str]) -> None:
+        """Say what will be run."""
+
+    def step(self, progress: Progress) -> None:
+        """Renew the progress line; cheap, for most calls are dropped."""
+
+    def epoch(self, progress: Progress) -> None:
+        """Leave a lasting line about an epoch that has ended."""
+
+    def note(self, message: str) -> None:
+        """Show a warning; may be called from any thread."""
+
+    def finish(self, run: RunRecord, run_dir: Path) -> None:
+        """Show the result and where the files are."""
+
+
+def make_console(is_main: bool) -> Console:
+    """Return the console for this process: silent unless it is the first, rich if a terminal reads it, else plain."""
+    if not is_main:
+        return SilentConsole()
+    fancy = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and _showable("ε━", sys.stderr) == "ε━"
+    return RichConsole() if fancy else PlainConsole()
+
+
+class SilentConsole:
+    """Shows nothing."""
+
+    def start(self, title: str, plan_lines: Sequence[str]) -> None:
+        """Show nothing."""
+
+    def step(self, progress: Progress) -> None:
+        """Show nothing."""
+
+    def epoch(self, progress: Progress) -> None:
+        """Show nothing."""
+
+    def note(self, message: str) -> None:
+        """Show nothing."""
+
+    def finish(self, run: RunRecord, run_dir: Path) -> None:
+        """Show nothing."""
+
+
+class PlainConsole:
+    """One line an epoch, for logs."""
+
+    def start(self, title: str, plan_lines: Sequence[str]) -> None:
+        """Say what will be run."""
+        _put(sys.stderr, title, *(f"  {line}" for line in plan_lines))
+
+    def step(self, progress: Progress) -> None:
+        """Show nothing: a log has no use for it."""
+
+    def epoch(self, progress: Progress) -> None:
+        """Write the epoch's line."""
+        _put(sys.stderr, epoch_line(progress))
+
+    def note(self, message: str) -> None:
+        """Write a warning."""
+        _put(sys.stderr, f"warning: {message}")
+
+    def finish(self, run: RunRecord, run_dir: Path) -> None:
+        """Write the result as aligned lines."""
+        rows = result_rows(run)
+        width = max(len(name) for name, _ in rows)
+        lines = [f"  {name:<{width}}  {value}" for name, value in rows]
+        _put(sys.stdout, f"{run.name}: {_status(run)}", *lines, f"Files: {_short(run_dir)}")
+
+
+class RichConsole:
+    """A progress line that renews itself under the lines of the epochs, for terminals."""
+
+    def __init__(self) -> None:
+        """Write to the standard error of this moment."""
+        from rich.console import Console as Terminal
+
+        self._terminal = Terminal(stderr=True, highlight=False)
+        self._live: Live | None = None
+        self._drawn = -_REDRAW_SECONDS
+
+    def start(self, title: str, plan_lines: Sequence[str]) -> None:
+        """Say what will be run."""
+        with _reader_may_go():
+            self._terminal.print(title, style="bold", markup=False)
+            for line in plan_lines:
+                self._terminal.print(f"  {line}", style="dim", markup=False)
+
+    def step(self, progress: Progress) -> None:
+        """Redraw the line, at most ten times a second."""
+        now = time.monotonic()
+        if now - self._drawn < _REDRAW_SECONDS:
+            return
+        self._drawn = now
+        with _reader_may_go():
+            if self._live is None:
+                self._live = self._start_live()
+            self._live.update(_progress_line(progress, self._terminal.width), refresh=True)
+
+    def epoch(self, progress: Progress) -> None:
+        """Leave the epoch's line above the progress line."""
+        with _reader_may_go():
+            self._terminal.print(epoch_line(progress, self._terminal.width), markup=False, no_wrap=True)
+
+    def note(self, message: str) -> None:
+        """Show a warning above the progress line."""
+        with _reader_may_go():
+            self._terminal.print(f"warning: {message}", style="yellow", markup=False)
+
+    def finish(self, run: RunRecord, run_dir: Path) -> None:
+        """Remove the progress line and print the result."""
+        with _reader_may_go():
+            if self._live is not None:
+                self._live.stop()
+        if not sys.stdout.isatty():
+            PlainConsole().finish(run, run_dir)
+            return
+        with _reader_may_go():
+            _print_result(run, run_dir)
+
+    def _start_live(self) -> Live:
+        from rich.live import Live
+
+        # Without a thread of its own (auto_refresh): the loop draws when it has something new to show.
+        live = Live(console=self._terminal, auto_refresh=False, transient=True, redirect_stdout=sys.stdout.isatty())
+        live.start()
+        self._terminal.show_cursor(True)  # A killed run would leave the user's terminal without one.
+        return live
+
+
+def result_rows(run: RunRecord) -> list[tuple[str, str]]:
+    """Return what the table at the end of a run says: (name, value), what was not measured left out."""
+    metrics, spent = run.metrics, run.privacy
+    speed, peak = run.throughput.samples_per_second, run.memory.peak_bytes
+    rows = [
+        ("test accuracy", None if metrics.test_accuracy is None else f"{metrics.test_accuracy:.2%}"),
+        ("test loss", None if metrics.test_loss is None else f"{metrics.test_loss:.4f}"),
+        ("val accuracy", None if metrics.val_accuracy is None else f"{metrics.val_accuracy:.2%}"),
+        ("val loss", None if metrics.val_loss is None else f"{metrics.val_loss:.4f}"),
+        ("train loss", None if metrics.train_loss is None else f"{metrics.train_loss:.4f}"),
+        ("privacy", None if spent is None else f"{budget_text(spent.epsilon, spent.delta)} ({spent.accountant})"),
+        ("throughput", None if speed is None else f"{rate_text(speed)} images/s"),
+        ("peak memory", None if peak is None else f"{peak / 2**20:,.0f} MiB"),
+        ("skipped steps", str(run.skipped_steps) if run.skipped_steps else None),
+        ("time", None if run.seconds is None else duration(run.seconds)),
+        ("error", run.error),
+    ]
+    return [(name, value) for name, value in rows if value is not None]
+
+
+def _status(run: RunRecord) -> str:
+    return run.status.replace("_", " ")
+
+
+def _print_result(run: RunRecord, run_dir: Path) -> None:
+    from rich import box
+    from rich.console import Console as Terminal
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = Terminal(highlight=False)
+    color = {"completed": "green", "failed": "red"}.get(run.status, "yellow")
+    title = Text.assemble((run.name, "bold"), ": ", (_status(run), f"bold {color}"))
+    table = Table(box=box.ROUNDED, show_header=False, title=title, title_justify="left", border_style="dim")
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in result_rows(run):
+        table.add_row(name, Text(value, style="bold" if name == "test accuracy" else ""))
+    terminal.print(table)
+    # Soft wrap: a long path stays one piece for the clipboard.
+    terminal.print(f"Files: {_short(run_dir)}", markup=False, soft_wrap=True)
+
+
+def _progress_line(progress: Progress, width: int) -> RenderableType:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    head = f"Epoch {progress.epoch}/{progress.epochs}"
+    figures = progress_figures(progress, width - len(head) - _BAR_WIDTH - 2)
+    line = Table.grid(expand=True, padding=(0, 1, 0, 0), pad_edge=False)
+    line.add_column(no_wrap=True)
+    line.add_column(ratio=1)
+    line.add_column(no_wrap=True)
+    bar = ProgressBar(total=progress.steps, completed=progress.step)
+    line.add_row(Text(head, style="bold"), bar, Text(figures))
+    return line
+
+
+def _put(stream: TextIO, *lines: str) -> None:
+    try:
+        stream.write("".join(f"{_showable(line, stream)}\n" for line in lines))
+        stream.flush()
+    except OSError:
+        # What is left in the buffer would fail again when the interpreter ends, and turn its exit code into 120.
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, stream.fileno())
+        os.close(sink)
+
+
+def _showable(text: str, stream: TextIO) -> str:
+    """``text`` with names for the letters, and ``?`` for the rest, that the stream's encoding does not have."""
+    encoding = stream.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.replace("ε", "epsilon").replace("δ", "delta").encode(encoding, "replace").decode(encoding)
+    return text
+
+
+def _reader_may_go() -> contextlib.AbstractContextManager[None]:
+    return contextlib.suppress(OSError)
+
+
+def _short(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

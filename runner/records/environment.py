@@ -1,0 +1,138 @@
+"""Facts about the machine that a reader needs to judge a figure: never who ran it, on which host or in which folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "hydra-core",
+    "omegaconf",
+    "opacus",
+    "accelerate",
+    "dp-accounting",
+    "wandb",
+)
+# Variables that change speed or results.  Their values are numbers and modes, never paths or secrets.
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "KMP_AFFINITY",
+    "CUDA_VISIBLE_DEVICES",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_ALLOC_CONF",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "ONEDNN_MAX_CPU_ISA",
+    "MALLOC_ARENA_MAX",
+    "WORLD_SIZE",
+)
+_GIT_SECONDS = 5.0
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return the machine, the libraries and the state of the user's repository, as plain values for ``run.json``."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu_model(),
+        "cores": _cores(),
+        "threads": torch.get_num_threads(),
+        "ram_bytes": _ram_bytes(),
+        "gpus": _gpus(),
+        "cuda": torch.version.cuda,
+        "gpu_driver": _gpu_driver(),
+        "packages": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
+        "runner": _version("recipe-runner"),
+        "git": _git(),
+        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+    }
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Largest memory held so far: allocated on ``device`` if it is a GPU, else the process's resident set.
+
+    The figure of the resident set is the whole process's, libraries included, and cannot be reset: compare runs that
+    each had a process of their own.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Linux hands ru_maxrss on to the programs that a process starts: a small run would show its launcher's peak.
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        if "VmHWM" in fields:
+            return int(fields["VmHWM"].split()[0]) * 1024
+    import resource  # Missing on Windows, where only this function is then missing too.
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)  # getrusage(2): kilobytes on Linux, bytes on macOS.
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int | None:
+    # What this process may use, which under a batch system is less than what the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _ram_bytes() -> int | None:
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _gpus() -> list[str]:
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def _gpu_driver() -> str | None:
+    version = Path("/sys/module/nvidia/version")
+    return version.read_text().strip() if version.exists() else None
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the repository that the user stands in and whether it has changes; None without git or repository."""
+    commit = _ask_git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    # Untracked files are left out: looking for them is slow in a folder full of data.
+    changes = _ask_git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _ask_git(*arguments: str) -> str | None:
+    # --no-optional-locks: a run must not hold up the user's own git commands.
+    command = ["git", "--no-optional-locks", *arguments]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None

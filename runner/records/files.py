@@ -1,0 +1,89 @@
+"""Files that are either the old ones or the new ones, whole, at whatever moment the machine stops.
+
+The recipe is the same for a file and for a folder: write under a temporary name in the same folder (a rename is atomic
+only within a file system), ask the kernel to put the contents on the disk, rename, and put the folder's own entry on
+the disk too, for a rename that is not on the disk is undone by a power cut.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from runner.records.json_values import encode_pretty
+
+
+def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Replace the file ``path`` by ``content``, atomically and durably.
+
+    ``mode`` is the file's permissions, less the process's umask; it holds from the first byte on, so that a secret is
+    at no moment readable by others.
+
+    Raises:
+        OSError: when the disk is full, say; ``path`` then still holds what it held before, and no temporary file
+            is left.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file ``path`` by ``text`` in UTF-8, atomically and durably."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file ``path`` by ``value`` as strict JSON (see ``json_values.plain``), atomically and durably."""
+    write_text(path, encode_pretty(value))
+
+
+def publish_directory(temporary: Path, final: Path) -> None:
+    """Make the finished folder ``temporary`` appear under the name ``final``, whole or not at all.
+
+    Every file and folder inside is put on the disk before the rename.  An older folder ``final`` is moved aside first
+    and removed afterwards: between the two renames neither name holds it, so a reader that must always find one keeps
+    several versions under different names, as checkpoints do.
+
+    Raises:
+        OSError: when a file cannot be put on the disk, or the two folders lie on different file systems.
+    """
+    for folder, _, names in os.walk(temporary):
+        for name in names:
+            _sync(Path(folder) / name)
+        sync_directory(Path(folder))
+    replaced = None
+    if final.exists():
+        # os.rename refuses a folder that is not empty as its target.
+        replaced = final.with_name(f".{final.name}.{secrets.token_hex(4)}.old")
+        final.replace(replaced)
+    temporary.replace(final)
+    sync_directory(final.parent)
+    if replaced is not None:
+        shutil.rmtree(replaced)
+
+
+def sync_directory(folder: Path) -> None:
+    """Put the entries of ``folder`` (names made, renamed or removed in it) on the disk."""
+    if os.name == "posix":  # Windows cannot open a folder, and makes renames durable by itself.
+        _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

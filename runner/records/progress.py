@@ -1,0 +1,128 @@
+"""Where a run stands, and how that is said in one line of a given width."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands: figures that the host already has, so that showing them never waits for the device."""
+
+    step: int
+    steps: int
+    epoch: int
+    """Epoch under way, from 1."""
+    epochs: int
+    loss: float | None = None
+    """Mean training loss in nats per example."""
+    accuracy: float | None = None
+    """Share in [0, 1] of the training examples."""
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    """Share in [0, 1]."""
+    lr: float | None = None
+    precision: str = ""
+    """Mark such as ``bf16``."""
+    samples_per_second: float | None = None
+    seconds_left: float | None = None
+    epsilon: float | None = None
+    """Privacy spent so far; None without differential privacy."""
+    delta: float | None = None
+
+
+@dataclass(frozen=True)
+class _Figure:
+    text: str
+    spare: int = 0
+    """Order in which figures give way where columns are few, the highest first; 0 never does."""
+    short: str = ""
+    """What stands for ``text`` before any figure is left out; empty for ``text`` itself."""
+
+
+def epoch_line(progress: Progress, width: int | None = None) -> str:
+    """Say in one line how an epoch ended, such as ``Epoch 10/100: ε=1.20, δ=1e-05, loss 0.4123``.
+
+    ``width`` is the number of columns; where they are too few, the least telling figures are left out.
+    """
+    head = f"Epoch {progress.epoch}/{progress.epochs}: "
+    budget = "" if progress.epsilon is None or progress.delta is None else budget_text(progress.epsilon, progress.delta)
+    figures = [
+        _Figure(budget),
+        _Figure(_maybe("loss {:.4f}", progress.loss)),
+        _Figure(_maybe("acc {:.1%}", progress.accuracy), spare=2),
+        _Figure(_maybe("val loss {:.4f}", progress.val_loss), spare=3),
+        _Figure(_maybe("val acc {:.1%}", progress.val_accuracy)),
+        _Figure(_maybe("lr {:.3g}", progress.lr), spare=5),
+        _Figure(f"[{progress.precision}]" if progress.precision else "", spare=4),
+        _speed(progress.samples_per_second, spare=1),
+    ]
+    return head + ", ".join(_fit(figures, None if width is None else width - len(head), len(", ")))
+
+
+def progress_figures(progress: Progress, width: int) -> str:
+    """Return the figures beside the progress bar, in at most ``width`` columns unless the loss alone needs more."""
+    left = "" if progress.seconds_left is None else duration(progress.seconds_left)
+    figures = [
+        _Figure(_maybe("loss {:.3f}", progress.loss)),
+        _Figure(_maybe("acc {:.1%}", progress.accuracy), spare=3),
+        _Figure(_maybe("lr {:.2g}", progress.lr), spare=4),
+        _Figure(f"[{progress.precision}]" if progress.precision else "", spare=5),
+        _speed(progress.samples_per_second, spare=6),
+        _Figure(left and f"{left} left", spare=7, short=left),
+        _Figure("" if progress.epsilon is None else f"ε={_round_up(progress.epsilon)}", spare=1),
+    ]
+    return " ".join(_fit(figures, width, 1))
+
+
+def budget_text(epsilon: float, delta: float) -> str:
+    """Say how much privacy is spent, such as ``ε=1.20, δ=1e-05``; never less than is spent: ε is rounded up."""
+    return f"ε={_round_up(epsilon)}, δ={delta:.3g}"
+
+
+def rate_text(samples_per_second: float) -> str:
+    """Say the images a second to three digits, such as ``873`` or ``12.3k``."""
+    if samples_per_second < 999.5:
+        return f"{samples_per_second:.3g}"
+    thousands = (
+        f"{samples_per_second / 1000:.3g}" if samples_per_second < 999_500 else f"{samples_per_second / 1000:.0f}"
+    )
+    return f"{thousands}k"
+
+
+def duration(seconds: float) -> str:
+    """Say a time as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _round_up(epsilon: float) -> str:
+    # From the shortest decimal that means this float: 1.1 * 100 is more than 110 in binary and would give 1.11.
+    if not math.isfinite(epsilon):
+        return str(epsilon)
+    return str(Decimal(repr(float(epsilon))).quantize(Decimal("0.01"), ROUND_CEILING))
+
+
+def _maybe(form: str, value: float | None) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _speed(samples_per_second: float | None, *, spare: int) -> _Figure:
+    if samples_per_second is None:
+        return _Figure("")
+    rate = rate_text(samples_per_second)
+    return _Figure(f"{rate} images/s", spare=spare, short=f"{rate}/s")
+
+
+def _fit(figures: list[_Figure], width: int | None, gap: int) -> list[str]:
+    texts = [figure.text for figure in figures]
+    yielding = sorted((index for index, figure in enumerate(figures) if figure.spare), key=lambda i: -figures[i].spare)
+    shorter = [(index, figures[index].short) for index in yielding if figures[index].short]
+    for index, text in [*shorter, *((index, "") for index in yielding)]:
+        if width is None or sum(len(text) + gap for text in texts if text) - gap <= width:
+            break
+        texts[index] = text
+    return [text for text in texts if text]

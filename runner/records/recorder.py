@@ -1,0 +1,79 @@
+"""The one object that the loop tells what it measured: file first, then the trackers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.records.console import Console
+from runner.records.json_values import plain
+from runner.records.metrics import METRICS_FILE, Kind, MetricsWriter
+from runner.records.run_file import RunRecord
+from runner.records.sink import RunInfo, Sink
+
+
+class Recorder:
+    """Writes records to ``metrics.jsonl`` and copies each one to the trackers; holds the console of the run."""
+
+    def __init__(self, run_dir: Path | None, sinks: Sequence[Sink], console: Console) -> None:
+        """Open ``metrics.jsonl`` in ``run_dir`` to append.
+
+        ``run_dir`` is None on every rank but the first: the loop is the same there, and nothing is written.
+
+        Raises:
+            RunError: when an existing file is damaged.
+        """
+        self.console = console
+        self._run_dir = run_dir
+        self._sinks = tuple(sinks)
+        self._metrics = None if run_dir is None else MetricsWriter(run_dir / METRICS_FILE)
+        self._started = False
+
+    @property
+    def count(self) -> int:
+        """Records in the file: what a checkpoint keeps for ``truncate_after``."""
+        return 0 if self._metrics is None else self._metrics.count
+
+    @property
+    def tracker_run_id(self) -> str | None:
+        """The tracker's identity of this run, for the checkpoint; None until a tracker that has one has started."""
+        return next((sink.run_id for sink in self._sinks if sink.run_id is not None), None)
+
+    def start(self, info: RunInfo, *, title: str, plan_lines: Sequence[str]) -> None:
+        """Start the trackers, which continue after ``count`` records, and show the plan."""
+        info = dataclasses.replace(info, records=self.count)
+        for sink in self._sinks:
+            sink.start(info)
+        self._started = True
+        self.console.start(title, plan_lines)
+
+    def write(self, kind: Kind, *, step: int, epoch: float, **metrics: Any) -> None:
+        """Record ``metrics`` of ``kind`` after update ``step``, ``epoch`` passes over the data.
+
+        Raises:
+            RunError: when the file cannot be written.
+        """
+        if self._metrics is not None:
+            record = self._metrics.write(kind, step=step, epoch=epoch, **metrics)
+            for sink in self._sinks:
+                sink.log(record)
+
+    def sync(self) -> None:
+        """Put the records on the disk, before a checkpoint that counts them is published."""
+        if self._metrics is not None:
+            self._metrics.sync()
+
+    def close(self, run: RunRecord, exit_code: int) -> None:
+        """Close the file, end the trackers with the final metrics, and show the result; ``run.json`` is written before.
+
+        The order matters: what the trackers do may take seconds, and by then the run's own files are complete.
+        """
+        if self._metrics is None or self._run_dir is None:
+            return
+        self._metrics.close()
+        if self._started:
+            for sink in self._sinks:
+                sink.finish(plain(run.metrics), exit_code)
+        self.console.finish(run, self._run_dir)

@@ -1,0 +1,134 @@
+"""``run.json``: what a run was, how it ended and what it measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from runner.config.errors import RunError
+from runner.records.files import write_json
+
+RUN_FILE = "run.json"
+
+Status = Literal["running", "completed", "failed", "interrupted", "budget_exhausted"]
+"""``running`` stands in the file from the first moment: found after the process has gone, it means that it was killed.
+``interrupted`` can be resumed; ``budget_exhausted`` ended because another step would have spent too much privacy."""
+
+STATUSES: tuple[Status, ...] = ("running", "completed", "failed", "interrupted", "budget_exhausted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalMetrics:
+    """Mean loss (nats per example) and accuracy (share in [0, 1]) of the splits; None where there was no such split."""
+
+    train_loss: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throughput:
+    """Training examples per second of training time, over all processes, evaluation and start-up left out."""
+
+    samples_per_second: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Largest memory in bytes that a process held: device memory on CUDA, resident memory on a CPU."""
+
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacySpent:
+    """The guarantee that the run gives, and everything that an auditor needs to compute it again."""
+
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+    max_grad_norm: float
+    sample_rate: float
+    steps: int
+    accountant: str
+    adjacency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """The contents of ``run.json``."""
+
+    name: str
+    status: Status
+    metrics: FinalMetrics = field(default_factory=FinalMetrics)
+    throughput: Throughput = field(default_factory=Throughput)
+    memory: Memory = field(default_factory=Memory)
+    privacy: PrivacySpent | None = None
+    """None for a run without differential privacy."""
+    steps: int = 0
+    """Updates made, skipped ones included."""
+    epochs: float = 0.0
+    """Passes over the training data made."""
+    skipped_steps: int = 0
+    """Updates that float16 skipped because the gradient overflowed."""
+    notes: tuple[str, ...] = ()
+    """What the run did otherwise than asked, such as a fallback of the precision: the warnings that the user saw."""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    """Why the run failed, in one line; the traceback is in the run's log."""
+    started: str = field(default_factory=lambda: utc_now())
+    """UTC, ISO 8601."""
+    finished: str | None = None
+    """UTC, ISO 8601; None while the run goes on."""
+    seconds: float | None = None
+    """Wall time from start to finish."""
+
+    def end(self, status: Status, **changes: Any) -> RunRecord:
+        """Return the same run, finished now with ``status``; ``changes`` are other fields that are known by now."""
+        finished = utc_now()
+        seconds = (datetime.fromisoformat(finished) - datetime.fromisoformat(self.started)).total_seconds()
+        known = {"finished": finished, "seconds": seconds, **changes}
+        return dataclasses.replace(self, status=status, **known)
+
+
+def utc_now() -> str:
+    """Return the time now, UTC, ISO 8601 to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def write_run(run_dir: Path, record: RunRecord) -> None:
+    """Write ``record`` as ``run.json`` in ``run_dir``, atomically and durably."""
+    write_json(run_dir / RUN_FILE, record)
+
+
+def read_run(run_dir: Path) -> RunRecord:
+    """Return the record in ``run_dir``.
+
+    Raises:
+        FileNotFoundError: when the run was never started.
+        RunError: when the file is not a record that this version understands.
+    """
+    path = run_dir / RUN_FILE
+    try:
+        found = json.loads(path.read_bytes())
+        nested: dict[str, Any] = {
+            "metrics": FinalMetrics(**found.pop("metrics")),
+            "throughput": Throughput(**found.pop("throughput")),
+            "memory": Memory(**found.pop("memory")),
+            "privacy": PrivacySpent(**spent) if (spent := found.pop("privacy")) is not None else None,
+            "notes": tuple(found.pop("notes")),
+        }
+        record = RunRecord(**nested, **found)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunError(f"{path}: not a record of a run: {error}") from error
+    if record.status not in STATUSES:
+        raise RunError(f"{path}: unknown status {record.status!r}")
+    return record

@@ -1,0 +1,148 @@
+"""Trackers: a second copy of the records, for people.  The run's own files are the truth."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from runner.config.errors import RequestError
+from runner.config.schema import TrackerConfig
+from runner.records.metrics import Record
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What a tracker needs to know to file a run."""
+
+    run_dir: Path
+    name: str
+    config: Mapping[str, Any]
+    """The composed configuration as plain values."""
+    group: str | None = None
+    """The sweep that the run belongs to."""
+    job_type: str = "train"
+    run_id: str | None = None
+    """Identity that the tracker gave to this run before it was interrupted."""
+    records: int = 0
+    """Records that ``metrics.jsonl`` already holds, when the run is resumed."""
+
+
+class Sink(Protocol):
+    """Where records are copied to.  A sink may fail in any way: ``GuardedSink`` keeps that from the run."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The tracker's identity of the run, to be kept with the checkpoint; None before ``start`` or if none."""
+
+    def start(self, info: RunInfo) -> None:
+        """Begin or continue a run."""
+
+    def log(self, record: Record) -> None:
+        """Copy one line of ``metrics.jsonl``."""
+
+    def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
+        """End the run with the metrics of ``run.json`` and the exit code of the process."""
+
+
+class GuardedSink:
+    """Runs another sink on a thread of its own and keeps everything that goes wrong there away from the run.
+
+    The contract: a tracker may neither stop a run, nor change its result, nor slow it down.  Trackers are large, talk
+    to services and networks, and fail in ways that nobody can list; so this is the one place of the program where any
+    exception whatever is caught.  The first one is reported once, the sink is switched off, and the run goes on, for
+    its own files hold all that the tracker would have held.  Waiting is kept away by the thread: starting W&B takes
+    half a second, or half a minute when its server cannot be reached.
+    """
+
+    def __init__(
+        self, sink: Sink, name: str, *, warn: Callable[[str], None] = log.warning, patience: float = 90.0
+    ) -> None:
+        """Guard ``sink``, called ``name`` in messages.
+
+        Args:
+            sink: what to guard.
+            name: how the messages call it.
+            warn: takes the one message, from any thread.
+            patience: seconds that ``finish`` waits for the sink before it leaves it behind.
+        """
+        self._sink = sink
+        self._name = name
+        self._warn = warn
+        self._patience = patience
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._off = False
+        self._thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
+
+    @property
+    def run_id(self) -> str | None:
+        """The guarded sink's identity of the run; None until it has started."""
+        return self._sink.run_id
+
+    def start(self, info: RunInfo) -> None:
+        """Begin the run in the background."""
+        self._thread.start()
+        self._calls.put(lambda: self._sink.start(info))
+
+    def log(self, record: Record) -> None:
+        """Hand over one record; returns at once."""
+        if not self._off:
+            self._calls.put(lambda: self._sink.log(record))
+
+    def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
+        """End the run and wait for the sink, at most ``patience`` seconds."""
+        self._calls.put(lambda: self._sink.finish(summary, exit_code))
+        self._calls.put(None)
+        self._thread.join(self._patience)
+        if self._thread.is_alive():
+            self._switch_off(f"still busy after {self._patience:g} s")
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            if self._off:
+                continue
+            try:
+                call()
+            except BaseException as error:
+                self._switch_off(f"{type(error).__name__}: {error}")
+
+    def _switch_off(self, reason: str) -> None:
+        if not self._off:
+            self._off = True
+            self._warn(
+                f"tracker {self._name} was switched off ({' '.join(reason.split())}); the run goes on and its own "
+                "files hold every record"
+            )
+
+
+def build_sink(config: TrackerConfig, *, warn: Callable[[str], None] = log.warning) -> Sink | None:
+    """Return the tracker that ``config`` asks for, guarded; None for ``tracker=none``.
+
+    A tracker's class names the package that it needs in ``requires``.  That it is there is checked here, because a
+    missing package is a wrong request; whatever happens later is not.
+
+    Raises:
+        RequestError: when the class does not exist or its package is not installed.
+    """
+    if config.target is None:
+        return None
+    module_name, _, class_name = config.target.rpartition(".")
+    try:
+        sink_class = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RequestError("tracker._target_", config.target, "the import path of a tracker") from error
+    if importlib.util.find_spec(sink_class.requires) is None:
+        raise RequestError(
+            "tracker",
+            f"{config.name} (not installed)",
+            f"none, wandb, or a tracker whose package is there: pip install {sink_class.requires}",
+        )
+    return GuardedSink(sink_class(config, warn=warn), config.name, warn=warn)

@@ -1,0 +1,171 @@
+"""Weights & Biases: offline unless the user asks for online, silent, and checked against ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from runner.config.schema import TrackerConfig
+from runner.records.metrics import METRICS_FILE, Record
+from runner.records.sink import RunInfo
+from runner.records.wandb_file import read_wandb_file
+
+_ANSWER_SECONDS = 10.0
+"""How long W&B may wait for its server when a run starts."""
+_UPLOAD_SECONDS = 60.0
+"""How long W&B may upload when a run ends; what is left stays on disk, for ``wandb sync``."""
+_REPORTING = "WANDB_ERROR_REPORTING"
+
+
+def to_row(record: Record) -> dict[str, Any]:
+    """Name a record's figures ``<kind>/<figure>``, as W&B's rows have them: each kind then has its own charts."""
+    shared = {key: record[key] for key in ("step", "epoch", "kind")}
+    return shared | {f"{record['kind']}/{key}": value for key, value in record.items() if key not in shared}
+
+
+def from_row(row: Mapping[str, Any]) -> Record:
+    """Return the record that ``to_row`` made ``row`` from; W&B's own keys, which start with ``_``, are left out."""
+    prefix = f"{row['kind']}/"
+    shared = {key: row[key] for key in ("step", "epoch", "kind")}
+    return shared | {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)}
+
+
+class WandbSink:
+    """Copies records to W&B.
+
+    Every record becomes a row of its own: W&B merges what is logged under one of its steps, and there a validation
+    record would replace equal names of the training record.  So W&B's step is the number of the line in
+    ``metrics.jsonl``, and the charts are told to take the key ``step`` as their axis.  A resumed run goes on under the
+    same identity; lines that the server already has are not sent twice, which loses nothing because a replayed step is
+    the same to the bit.
+
+    ``tracker.mode`` decides between offline and online, whatever ``WANDB_MODE`` says: a run must do the same on every
+    machine, and a variable left in a profile must not start an upload.  Online without a key or a server becomes
+    offline, with a warning.
+    """
+
+    requires = "wandb"
+
+    def __init__(self, config: TrackerConfig, *, warn: Callable[[str], None]) -> None:
+        """Do nothing yet: wandb is imported by ``start``, on the guard's thread."""
+        self.run_id: str | None = None
+        self._config = config
+        self._warn = warn
+
+    def start(self, info: RunInfo) -> None:
+        """Begin or continue a run whose files lie in ``info.run_dir / "wandb"``."""
+        # W&B leaves the address of its service in the environment.  Where the program around us uses W&B too, both
+        # the service and the variable are its own and stay.
+        self._own_service = "WANDB_SERVICE" not in os.environ
+        try:
+            if self._config.mode == "online":
+                self._start_online(info)
+            else:
+                self._start("offline", info)
+        except BaseException:
+            self._release_service()
+            raise
+        self.run_id = self._run.id
+        self._line = info.records
+        self._known = self._run.starting_step
+        self._expected = 0
+        self._file = Path(self._run.settings.sync_file)
+        self._run.define_metric("*", step_metric="step")
+
+    def log(self, record: Record) -> None:
+        """Log one record under the number of its line."""
+        if self._line >= self._known:
+            self._run.log(to_row(record), step=self._line, commit=True)
+            self._expected += 1
+        self._line += 1
+
+    def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
+        """Write the summary, end the run and check that W&B kept every record."""
+        try:
+            self._run.summary.update(dict(summary))
+            self._run.finish(exit_code=exit_code)
+        finally:
+            self._release_service()
+        # On a full disk W&B reports success and drops the rest, so its own word is not enough.
+        kept = read_wandb_file(self._file)
+        if len(kept.history) < self._expected or kept.exit_code is None:
+            self._warn(
+                f"W&B kept {len(kept.history)} of {self._expected} records (is the disk full?); "
+                f"{METRICS_FILE} holds them all"
+            )
+
+    def _start_online(self, info: RunInfo) -> None:
+        import wandb
+
+        try:
+            self._start("online", info)
+        except wandb.Error as error:
+            reason = " ".join(str(error).split())
+            self._warn(f"W&B could not start online ({reason}): recording offline; `wandb sync` uploads it later")
+            self._release_service()
+            self._start("offline", info)
+
+    def _start(self, mode: Literal["offline", "online"], info: RunInfo) -> None:
+        import wandb
+
+        settings = wandb.Settings(
+            mode=mode,
+            silent=True,
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            save_code=False,
+            symlink=False,
+            host="",
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            x_save_requirements=False,
+            init_timeout=_ANSWER_SECONDS,
+            login_timeout=_ANSWER_SECONDS,
+            finish_timeout=_UPLOAD_SECONDS,
+        )
+        config = self._config
+        with _no_reports(mode):
+            if self._own_service:
+                # Silent from here on: given to `init` alone, a missing key would still be asked for on a terminal.
+                wandb.setup(settings)
+            self._run = wandb.init(
+                project=config.project,
+                entity=config.entity,
+                group=config.group or info.group,
+                name=info.name,
+                job_type=info.job_type,
+                tags=list(config.tags),
+                config=dict(info.config),
+                dir=str(info.run_dir),
+                id=info.run_id,
+                resume="allow" if info.run_id else None,
+                reinit="finish_previous",  # The default hands out the previous run, into which this one would log.
+                settings=settings,
+            )
+
+    def _release_service(self) -> None:
+        """End the service process that this sink started and take its address out of the environment."""
+        if self._own_service:
+            import wandb
+
+            wandb.teardown()
+
+
+@contextlib.contextmanager
+def _no_reports(mode: str) -> Iterator[None]:
+    """Keep an offline W&B from reporting its errors home: it decides that while it starts."""
+    before = os.environ.get(_REPORTING)
+    if mode == "offline":
+        os.environ[_REPORTING] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_REPORTING, None)
+        else:
+            os.environ[_REPORTING] = before

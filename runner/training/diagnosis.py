@@ -1,0 +1,52 @@
+"""Which examples made a gradient go wrong, and what to try: one line for the user."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from runner.data import augment
+from runner.training.losses import cross_entropy
+
+if TYPE_CHECKING:
+    from runner.data.images import ImageData
+    from runner.training.parts import Parts
+
+_NAMED = 5
+
+
+def explain_non_finite(parts: Parts, data: ImageData, step: int) -> str:
+    """Look at logical batch ``step`` again, with the weights from before its update, and name what is not finite.
+
+    Each process looks at the whole batch, so that all of them end with the same line.
+    """
+    semantic = parts.plan.semantic
+    rows = parts.stream.rows(step)
+    draws = augment.draw(semantic.data.augment, semantic.data.image_size, semantic.seed, step, len(rows))
+    losses = cross_entropy(semantic.label_smoothing)
+    wrong: list[int] = []
+    micro = parts.plan.performance.batch_size
+    with torch.no_grad():
+        for start in range(0, len(rows), micro):
+            part = slice(start, start + micro)
+            images, labels = parts.feed.batch(rows[part], None if draws is None else draws[part])
+            with parts.precision.forward():
+                found = losses(parts.model(images), labels)
+            wrong += rows[part][~torch.isfinite(found).cpu()].tolist()
+    lr = parts.optimizer.param_groups[0]["lr"]
+    cures = [f"a lower optimizer.lr (now {lr:.3g})"]
+    if semantic.clip_norm is None and semantic.privacy is None:
+        cures.append("trainer.clip_norm=1")
+    if semantic.precision.dtype == "float16":
+        cures.insert(0, "precision=bf16")
+    what = "the gradient is not finite"
+    if wrong:
+        names = ", ".join(_name(data, row) for row in wrong[:_NAMED]) + (" ..." if len(wrong) > _NAMED else "")
+        what = f"the loss of {len(wrong)} of {len(rows)} examples is not finite ({names})"
+    return f"step {step + 1}: {what}; no update was made; try {' or '.join(cures)}"
+
+
+def _name(data: ImageData, row: int) -> str:
+    names = data.train.names
+    return names[row] if names is not None else f"training example {row}"

@@ -1,0 +1,229 @@
+"""float16 autocast at usable speed on a CPU.
+
+A GPU multiplies float16 numbers and adds them up in float32.  Few CPUs can: without float16 tiles (AMX-FP16) oneDNN
+answers a float16 convolution's *backward* with a reference kernel, a hundred times slower than float32, and without
+AVX512-FP16 the forward and the matrix products are as slow.  Here the operands are rounded to float16 as autocast would
+round them, the arithmetic is done by the float32 kernels, and the result is rounded to float16: what the GPU computes,
+up to the order of summation, on any CPU.
+
+Gradients pass through float16 on the same borders, so that a loss scale underflows and overflows where it would on a
+GPU.  Convolutions and linear layers keep their operands for backward in float16, as autocast does; the rarer products
+keep a float32 copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch.overrides import TorchFunctionMode
+
+
+@contextmanager
+def half_forward() -> Iterator[None]:
+    """The context of a forward pass in float16 autocast on the CPU; backward may run inside or outside of it.
+
+    Stands in for ``torch.autocast("cpu", torch.float16)`` with any model, in ``torch.func`` transforms and under
+    Opacus' hooks.  A nested ``torch.autocast("cpu", enabled=False)`` is respected.
+    """
+    with torch.autocast("cpu", torch.float16), _Float32Kernels():
+        yield
+
+
+class _Float32Kernels(TorchFunctionMode):
+    """Sends the products that CPU autocast would run in float16 to the float32 kernels."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func``, or its counterpart with float32 arithmetic when autocast would run it in float16."""
+        kwargs = kwargs or {}
+        counterpart = _COUNTERPARTS.get(func)
+        if counterpart is not None and _in_half(*args, **kwargs):
+            with _autocast_off():
+                return counterpart(func, *args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            # Written in Python on top of the products above, which this mode would not see while it handles the call.
+            with self:
+                return _MULTI_HEAD_ATTENTION(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _in_half(*args: Any, out: Tensor | None = None, **kwargs: Any) -> bool:
+    """Whether CPU autocast would cast these operands to float16; it leaves float64, ``out=`` and other devices alone."""
+    if not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") is not torch.float16 or out is not None:
+        return False
+    operands = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.is_floating_point()]
+    return bool(operands) and all(a.device.type == "cpu" and a.dtype is not torch.float64 for a in operands)
+
+
+@contextmanager
+def _autocast_off() -> Iterator[None]:
+    # torch.autocast(enabled=False) does the same at ten times the cost, and clears the cache of casts on its way out.
+    before = torch.is_autocast_enabled("cpu")
+    torch.set_autocast_enabled("cpu", False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cpu", before)
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution of float16 operands, computed in float32."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: list[int],
+        padding: list[int],
+        dilation: list[int],
+        groups: int,
+    ) -> Tensor:
+        bias = None if bias is None else bias.float()
+        no_output_padding = [0] * len(stride)
+        y = torch.convolution(
+            x.float(), weight.float(), bias, stride, padding, dilation, False, no_output_padding, groups
+        )
+        return y.half()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        x, weight, bias, *ctx.geometry = inputs
+        ctx.bias_sizes = None if bias is None else [bias.shape[0]]
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.geometry
+        grads = torch.ops.aten.convolution_backward(
+            grad.float(),
+            x.float(),
+            weight.float(),
+            ctx.bias_sizes,
+            stride,
+            padding,
+            dilation,
+            False,
+            [0] * len(stride),
+            groups,
+            list(ctx.needs_input_grad[:3]),
+        )
+        return (*(None if g is None else g.half() for g in grads), None, None, None, None)
+
+
+class _Linear(torch.autograd.Function):
+    """A linear layer of float16 operands, computed in float32."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x.float(), weight.float(), None if bias is None else bias.float()).half()
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
+        x, weight, _ = inputs
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        grad = grad.float()
+        rows = grad.reshape(-1, grad.shape[-1])
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        with _autocast_off():
+            grad_x = (grad @ weight.float()).half() if wants_x else None
+            grad_weight = (rows.t() @ x.float().reshape(-1, x.shape[-1])).half() if wants_weight else None
+        return grad_x, grad_weight, rows.sum(0).half() if wants_bias else None
+
+
+def _convolution(
+    func: Callable[..., Tensor],
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    dimensions = weight.dim() - 2
+    dilation = _per_dimension(dilation, dimensions)
+    if padding == "same":
+        totals = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        if any(total % 2 for total in totals):
+            # One pixel more at the far end, as torch pads; F.pad counts from the last dimension.
+            input = F.pad(input, [side for t in reversed(totals) for side in (t // 2, t - t // 2)])
+            totals = [0] * dimensions
+        padding = [total // 2 for total in totals]
+    elif padding == "valid":
+        padding = 0
+    unbatched = input.dim() == dimensions + 1
+    output = _Convolution.apply(
+        (input.unsqueeze(0) if unbatched else input).half(),
+        weight.half(),
+        None if bias is None else bias.half(),
+        _per_dimension(stride, dimensions),
+        _per_dimension(padding, dimensions),
+        dilation,
+        groups,
+    )
+    return output.squeeze(0) if unbatched else output
+
+
+def _per_dimension(value: int | Sequence[int], dimensions: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * dimensions if len(values) == 1 else values
+
+
+def _linear(func: Callable[..., Tensor], input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return _Linear.apply(input.half(), weight.half(), None if bias is None else bias.half())
+
+
+def _product(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    def rounded(value: Any) -> Any:
+        return value.half().float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    return func(*map(rounded, args), **{key: rounded(value) for key, value in kwargs.items()}).half()
+
+
+_COUNTERPARTS: dict[Callable[..., Any], Callable[..., Tensor]] = {
+    **dict.fromkeys([torch.conv1d, torch.conv2d, torch.conv3d], _convolution),
+    F.linear: _linear,
+    **dict.fromkeys(
+        [
+            F.conv_transpose1d,
+            F.conv_transpose2d,
+            F.conv_transpose3d,
+            F.scaled_dot_product_attention,
+            torch.matmul,
+            torch.mm,
+            torch.bmm,
+            torch.addmm,
+            torch.baddbmm,
+            Tensor.__matmul__,
+            Tensor.matmul,
+            Tensor.mm,
+            Tensor.bmm,
+        ],
+        _product,
+    ),
+}
+
+# The body of the function alone, without its first question whether a mode wants to handle the call.
+_MULTI_HEAD_ATTENTION = FunctionType(
+    F.multi_head_attention_forward.__code__,
+    {**F.multi_head_attention_forward.__globals__, "has_torch_function": lambda tensors: False},
+    argdefs=F.multi_head_attention_forward.__defaults__,
+)

@@ -1,0 +1,187 @@
+"""Several processes for one run: started here, or started by torchrun or ``accelerate launch``.
+
+Hydra composes once, in one process, and the result is handed to the others.  Otherwise every rank would make an
+output folder of its own and compose a configuration that nobody compares with the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.multiprocessing as mp
+
+from runner.config.errors import RequestError, RunError
+from runner.plan.device import detect_device
+from runner.training.signals import WATCHED
+from runner.training.world import AccelerateProcesses
+
+if TYPE_CHECKING:
+    from runner.job import Job, JobResult
+    from runner.plan.device import Device
+
+_GRACE_SECONDS = 20.0
+"""Time that the surviving processes get to end by themselves once one has died."""
+
+
+def start_processes(job: Job, device: Device, processes: int) -> JobResult:
+    """Run ``job`` in ``processes`` new processes on this machine and wait for them.
+
+    Raises:
+        RequestError: more processes than devices, or whatever the first process refused.
+        RunError: a process failed or died; the others have been ended.
+    """
+    if device.kind != "cpu" and processes > device.count:
+        raise RequestError("hardware.processes", processes, f"at most {device.count}, one per {device.kind} device")
+    results = mp.get_context("spawn").SimpleQueue()
+    with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder:
+        rendezvous = f"file://{Path(folder) / 'rendezvous'}"
+        ranks = mp.start_processes(
+            _rank_main, (job, processes, rendezvous, results), nprocs=processes, join=False, start_method="spawn"
+        )
+        assert ranks is not None
+        with _signals_forwarded(ranks.pids()):
+            try:
+                while not ranks.join(timeout=1.0, grace_period=_GRACE_SECONDS):
+                    pass
+            except (mp.ProcessExitedException, mp.ProcessRaisedException) as error:
+                # The process that failed first has put its reason before it ended; one that was killed has not.
+                if not results.empty():
+                    _raise(results.get())
+                raise RunError(f"process {error.error_index} of {processes} died ({error})") from error
+    return results.get()
+
+
+def _rank_main(rank: int, job: Job, processes: int, rendezvous: str, results: Any) -> None:
+    # A terminal's Ctrl-C goes to the whole process group; the parent alone shall get it and pass it on once.
+    os.setpgrp()
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+    from runner.job import run_rank
+
+    try:
+        device = detect_device(job.config.hardware)
+        world = AccelerateProcesses(cpu=device.kind == "cpu", init_method=rendezvous)
+        result = run_rank(job, world, device)
+        world.close()
+    except RequestError as error:
+        results.put(error)
+        raise SystemExit(2) from error
+    except Exception as error:
+        _log_failure(job, rank)
+        results.put(RunError(" ".join(f"{error}".split()) or type(error).__name__))
+        raise SystemExit(1) from error
+    if rank == 0:
+        results.put(result)
+
+
+@contextlib.contextmanager
+def _signals_forwarded(pids: list[int]) -> Iterator[None]:
+    """Pass SIGTERM and SIGINT on to the processes, which save and end, while this one waits for them."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+                os.kill(pid, number)
+
+    previous = {number: signal.signal(number, forward) for number in WATCHED}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _raise(error: RequestError | RunError) -> None:
+    raise error
+
+
+def _log_failure(job: Job, rank: int) -> None:
+    """Append the traceback of this process to the run's log, which only the first process's logging reaches."""
+    import traceback
+
+    with (job.run_dir / "failures.log").open("a", encoding="utf-8") as file:
+        file.write(f"process {rank}\n{traceback.format_exc()}\n")
+
+
+def launched_from_outside() -> bool:
+    """Whether torchrun or ``accelerate launch`` started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+class _Group:
+    """The process group of a launch from outside; it outlives the runs of a multirun."""
+
+    world: AccelerateProcesses | None = None
+
+    @classmethod
+    def join(cls) -> AccelerateProcesses:
+        if cls.world is None:
+            cls.world = AccelerateProcesses(cpu=_on_cpu())
+        return cls.world
+
+
+def _on_cpu() -> bool:
+    """What every process must answer alike before the first one has told them the configuration."""
+    return not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+
+
+def lead_followers(job: Job) -> JobResult:
+    """As the first process of a launch from outside: hand ``job`` to the others and take part.
+
+    Raises:
+        RequestError: see ``runner.job.run_job``; or the trainer is one for a single process.
+    """
+    from runner.job import run_rank
+
+    device = detect_device(job.config.hardware)
+    if (device.kind == "cpu") != _on_cpu():
+        raise RequestError(
+            "hardware.device",
+            f"{device.kind} under a launcher that joins {'CPU' if _on_cpu() else 'CUDA'} processes",
+            "ACCELERATE_USE_CPU=true in the environment of every process, or hardware=auto",
+        )
+    if job.config.trainer.name not in ("accelerate", "dp"):
+        raise RequestError(
+            "trainer",
+            f"{job.config.trainer.name} in {os.environ['WORLD_SIZE']} processes",
+            "trainer=accelerate or trainer=dp",
+        )
+    world = _Group.join()
+    world.broadcast(job)
+    return run_rank(job, world, device)
+
+
+def release_followers() -> None:
+    """Tell the other processes that there is no further run, and leave the group."""
+    if _Group.world is not None:
+        _Group.world.broadcast(None)
+        _Group.world.close()
+        _Group.world = None
+
+
+def follow() -> int:
+    """As any but the first process of a launch from outside: take part in each run that the first one hands out.
+
+    Returns:
+        The exit code: that of the last run.
+    """
+    from runner.job import EXIT_DONE, EXIT_FAILED, EXIT_WRONG_REQUEST, run_rank
+
+    world = _Group.join()
+    code = EXIT_DONE
+    while (job := world.broadcast(None)) is not None:
+        try:
+            code = run_rank(job, world, detect_device(job.config.hardware)).exit_code
+        except RequestError:
+            code = EXIT_WRONG_REQUEST  # the first process meets the same and tells the user
+        except RunError:
+            code = EXIT_FAILED  # likewise: what stops one process in an orderly way stops all of them
+    world.close()
+    return code

@@ -1,0 +1,367 @@
+"""The loop around the step: epochs, evaluation, checkpoints, early stopping, and an orderly end."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from runner.config.errors import RunError
+from runner.data.feed import Feed
+from runner.records.console import Progress
+from runner.records.environment import peak_memory_bytes
+from runner.records.run_file import FinalMetrics
+from runner.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from runner.training.diagnosis import explain_non_finite
+from runner.training.evaluate import evaluate, share_buffers
+from runner.training.parts import Parts
+from runner.training.precision import NonFiniteGradient
+from runner.training.signals import StopRequest
+from runner.training.step import StepTotals, TrainStep
+
+if TYPE_CHECKING:
+    from runner.data.images import ImageData, ImageSet
+    from runner.records.recorder import Recorder
+
+_STEPS_BETWEEN_VOTES = 10
+"""Processes agree on a requested stop at the same step; a vote costs a collective, so not at each one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended and what it measured."""
+
+    status: Literal["completed", "interrupted"]
+    metrics: FinalMetrics
+    samples_per_second: float | None
+    peak_bytes: int
+    steps: int
+    epochs: float
+    skipped_steps: int
+    zeroed_examples: int
+    epsilon: float | None
+
+
+@dataclass(kw_only=True)
+class _Standing:
+    """What the loop has to remember across a kill, besides weights, optimizer and loss scale."""
+
+    best: float | None = None
+    """Best value of the monitored metric."""
+    best_step: int = 0
+    stale: int = 0
+    """Evaluations since the best."""
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    best_val_loss: float | None = None
+    best_val_accuracy: float | None = None
+    train_loss: float | None = None
+    """Mean loss over the last whole epoch."""
+    epoch_loss: float = 0.0
+    """Sum of losses in the epoch under way."""
+    epoch_examples: int = 0
+    epsilon: float | None = None
+    """Privacy spent up to the last epoch's end."""
+    seconds: float = 0.0
+    """Training time, evaluation and saving left out."""
+    timed_examples: int = 0
+
+
+class Loop:
+    """Runs the steps of one plan."""
+
+    def __init__(self, parts: Parts, data: ImageData, recorder: Recorder, run_dir: Path) -> None:
+        """``recorder`` is silent in every process but the first."""
+        self._parts = parts
+        self._plan = parts.plan
+        self._world = parts.world
+        self._recorder = recorder
+        self._checkpoints = run_dir / "checkpoints"
+        self._data = data
+        self._val = self._feed(data.val)
+        self._step = TrainStep(parts)
+        self._standing = _Standing()
+        self._spending = _spending(parts)
+        self._first = 0
+        self._window = time.perf_counter()
+        self._untimed = 0
+        self._latest = StepTotals(loss=math.nan, accuracy=math.nan, examples=0)
+        self._rate: float | None = None
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on where ``checkpoint`` was made, to the same bits as without the interruption."""
+        parts, state = self._parts, checkpoint.state
+        parts.model.load_state_dict(checkpoint.weights)
+        parts.optimizer.load_state_dict(state["optimizer"])
+        parts.precision.load_state_dict(state["precision"])
+        parts.schedule.load_state_dict(state["schedule"])
+        self._standing = _Standing(**state["standing"])
+        self._step.load_totals(state["totals"])
+        self._first = checkpoint.step
+
+    def fit(self) -> Outcome:
+        """Train, then test.
+
+        Raises:
+            RunError: the numbers went wrong; weights and records up to then are on disk.
+        """
+        plan = self._plan
+        steps = plan.semantic.steps
+        self._parts.precision.start_at(self._first)
+        done = self._first
+        interrupted = False
+        self._restart_clock()
+        with StopRequest() as stop:
+            for step in range(self._first, steps):
+                self._train(step)
+                done = step + 1
+                if step == self._first:
+                    # The first step pays for lazy set-up once; the rate that is reported is the one that lasts.
+                    self._untimed = self._step.examples
+                    self._restart_clock()
+                epoch_ended = plan.epoch_ends(step)
+                if epoch_ended or done % plan.performance.log_every == 0:
+                    self._record(step)
+                if epoch_ended and self._end_epoch(step):
+                    break
+                if self._stop_asked(stop, step):
+                    interrupted = done < steps
+                    break
+            if interrupted:
+                self._save(done, best=False)
+        return self._finish(done, interrupted=interrupted)
+
+    def _train(self, step: int) -> None:
+        try:
+            self._step.run(step)
+        except NonFiniteGradient as error:
+            self._fail(error)
+
+    def _read(self, step: int) -> StepTotals:
+        """Read what the device has summed up; the only place where the loop waits for it."""
+        try:
+            self._parts.precision.raise_if_stopped(step)
+        except NonFiniteGradient as error:
+            self._fail(error)
+        totals = self._step.read_totals()
+        standing = self._standing
+        standing.epoch_loss += totals.loss * totals.examples
+        standing.epoch_examples += totals.examples
+        seconds = time.perf_counter() - self._window
+        timed = totals.examples - self._untimed
+        self._untimed = 0
+        standing.seconds += seconds
+        standing.timed_examples += timed
+        if timed:
+            self._rate = timed / seconds
+        self._latest = totals
+        return totals
+
+    def _record(self, step: int) -> None:
+        totals = self._read(step)
+        plan, parts = self._plan, self._parts
+        extra: dict[str, Any] = {}
+        if self._step.norm is not None:
+            extra["grad_norm"] = self._step.norm.item()
+        if (scale := parts.precision.loss_scale) is not None:
+            extra |= {"loss_scale": scale.item(), "skipped_steps": parts.precision.skipped}
+        if totals.examples:
+            self._recorder.write(
+                "train",
+                step=step + 1,
+                epoch=plan.epoch_after(step),
+                loss=totals.loss,
+                accuracy=totals.accuracy,
+                lr=self._step.lr,
+                **extra,
+                samples_per_second=self._rate,
+                seconds=self._standing.seconds,
+            )
+        self._recorder.console.step(self._progress(step))
+        self._restart_clock()
+
+    def _end_epoch(self, step: int) -> bool:
+        """Evaluate and save where that is due; whether early stopping ends the run."""
+        plan, standing = self._plan, self._standing
+        done = step + 1
+        last = done == plan.semantic.steps
+        epoch = round(plan.epoch_after(step))
+        if standing.epoch_examples:
+            standing.train_loss = standing.epoch_loss / standing.epoch_examples
+        standing.epoch_loss, standing.epoch_examples = 0.0, 0
+        if self._spending is not None:
+            standing.epsilon = self._spending.epsilon_after(done)
+        improved = False
+        if self._val is not None and (last or epoch % plan.semantic.eval_every == 0):
+            improved = self._evaluate(step)
+        stopping = plan.semantic.patience is not None and standing.stale >= plan.semantic.patience
+        if last or stopping or improved or epoch % plan.performance.save_every == 0:
+            self._save(done, best=improved)
+        self._recorder.console.epoch(self._progress(step))
+        self._restart_clock()
+        return stopping
+
+    def _evaluate(self, step: int) -> bool:
+        """Evaluate on the validation split; whether the monitored metric improved."""
+        assert self._val is not None and self._data.val is not None
+        plan, standing = self._plan, self._standing
+        loss, accuracy = self._measure(self._val, len(self._data.val))
+        standing.val_loss, standing.val_accuracy = loss, accuracy
+        spent = {} if self._spending is None else {"epsilon": standing.epsilon}
+        self._recorder.write("val", step=step + 1, epoch=plan.epoch_after(step), loss=loss, accuracy=accuracy, **spent)
+        higher = plan.semantic.monitor == "val_accuracy"
+        value = accuracy if higher else loss
+        self._parts.schedule.observe(value, "higher" if higher else "lower")
+        gain = math.inf if standing.best is None else (value - standing.best) * (1 if higher else -1)
+        if gain > plan.semantic.min_delta:
+            standing.best, standing.best_step, standing.stale = value, step + 1, 0
+            standing.best_val_loss, standing.best_val_accuracy = loss, accuracy
+            return True
+        standing.stale += 1
+        return False
+
+    def _measure(self, feed: Feed, examples: int) -> tuple[float, float]:
+        share_buffers(self._parts.model, self._world)
+        return evaluate(
+            self._parts.model,
+            feed,
+            examples,
+            batch_size=self._plan.performance.eval_batch_size,
+            precision=self._parts.precision,
+            world=self._world,
+        )
+
+    def _save(self, done: int, *, best: bool) -> None:
+        """Write a checkpoint after ``done`` updates."""
+        parts, plan = self._parts, self._plan
+        totals = self._world.gather(self._step.totals())
+        if not self._world.is_main:
+            return
+        self._recorder.sync()
+        # Without a choice by validation, the last weights are the best that can be had.
+        best = best or plan.semantic.test_checkpoint == "last"
+        save_checkpoint(
+            self._checkpoints,
+            step=done,
+            identity=plan.identity,
+            weights={name: tensor.contiguous() for name, tensor in parts.model.state_dict().items()},
+            state={
+                "optimizer": parts.optimizer.state_dict(),
+                "precision": parts.precision.state_dict(),
+                "schedule": parts.schedule.state_dict(),
+                "standing": asdict(self._standing),
+                "totals": totals,
+                "records": self._recorder.count,
+                "tracker_run_id": self._recorder.tracker_run_id,
+                "secret_key": None if parts.key is None else bytes(parts.key),
+            },
+            best=best,
+        )
+
+    def _finish(self, done: int, *, interrupted: bool) -> Outcome:
+        plan, standing = self._plan, self._standing
+        epochs = done / plan.semantic.steps_per_epoch
+        best_wins = plan.semantic.test_checkpoint == "best" and standing.best is not None
+        test_loss = test_accuracy = None
+        if not interrupted and self._data.test is not None:
+            if best_wins and standing.best_step != done:
+                self._load_best()
+            feed = self._feed(self._data.test)
+            assert feed is not None
+            test_loss, test_accuracy = self._measure(feed, len(self._data.test))
+            self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
+        rate = standing.timed_examples / standing.seconds if standing.seconds and standing.timed_examples else None
+        return Outcome(
+            status="interrupted" if interrupted else "completed",
+            metrics=FinalMetrics(
+                train_loss=standing.train_loss,
+                val_loss=standing.best_val_loss if best_wins else standing.val_loss,
+                val_accuracy=standing.best_val_accuracy if best_wins else standing.val_accuracy,
+                test_loss=test_loss,
+                test_accuracy=test_accuracy,
+            ),
+            samples_per_second=rate,
+            peak_bytes=peak_memory_bytes(self._world.device),
+            steps=done,
+            epochs=epochs,
+            skipped_steps=self._parts.precision.skipped,
+            zeroed_examples=self._zeroed(),
+            epsilon=None if self._spending is None else self._spending.epsilon_after(done),
+        )
+
+    def _load_best(self) -> None:
+        weights = load_checkpoint(self._checkpoints / "best").weights if self._world.is_main else None
+        self._parts.model.load_state_dict(self._world.broadcast(weights))
+
+    def _fail(self, error: NonFiniteGradient) -> None:
+        raise RunError(explain_non_finite(self._parts, self._data, error.step)) from error
+
+    def _stop_asked(self, stop: StopRequest, step: int) -> bool:
+        if self._world.size == 1:
+            return stop.pending is not None
+        return (step + 1) % _STEPS_BETWEEN_VOTES == 0 and self._world.any(stop.pending is not None)
+
+    def _progress(self, step: int) -> Progress:
+        plan, standing = self._plan, self._standing
+        steps = plan.semantic.steps
+        per_step = standing.seconds / max(step - self._first, 1)
+        privacy = plan.semantic.privacy
+        return Progress(
+            step=step + 1,
+            steps=steps,
+            epoch=math.ceil(plan.epoch_after(step) - 1e-9),
+            epochs=math.ceil(steps / plan.semantic.steps_per_epoch - 1e-9),
+            loss=self._latest.loss,
+            accuracy=self._latest.accuracy,
+            val_loss=standing.val_loss,
+            val_accuracy=standing.val_accuracy,
+            lr=self._step.lr,
+            precision=PRECISION_MARKS[plan.semantic.precision.dtype],
+            samples_per_second=self._rate,
+            seconds_left=per_step * (steps - step - 1),
+            epsilon=standing.epsilon,
+            delta=None if privacy is None else privacy.delta,
+        )
+
+    def _feed(self, images: ImageSet | None) -> Feed | None:
+        if images is None:
+            return None
+        return Feed(
+            images,
+            self._data,
+            device=self._world.device,
+            dtype=self._parts.precision.parameter_dtype,
+            channels_last=self._plan.performance.channels_last,
+            augment=None,
+        )
+
+    def _zeroed(self) -> int:
+        zeroed = getattr(self._parts.rule, "zeroed", None)
+        return 0 if zeroed is None else int(zeroed.item())
+
+    def _restart_clock(self) -> None:
+        if self._world.device.type == "cuda":
+            torch.cuda.synchronize()
+        self._window = time.perf_counter()
+
+
+PRECISION_MARKS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def _spending(parts: Parts) -> Any:
+    """The account of a private run; None for an ordinary one."""
+    privacy = parts.plan.semantic.privacy
+    if privacy is None:
+        return None
+    from runner.privacy.accounting import Spending
+
+    return Spending(
+        privacy.accountant,
+        sample_rate=privacy.sample_rate,
+        noise_multiplier=privacy.noise_multiplier,
+        delta=privacy.delta,
+    )

@@ -1,0 +1,123 @@
+"""The ordinary gradient: the mean over the examples of a logical batch, clipped by its global norm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+if TYPE_CHECKING:
+    from runner.training.precision import Precision
+    from runner.training.world import World
+
+
+class GradientRule(Protocol):
+    """How the gradients of single examples become the gradient of an update."""
+
+    def begin(self, denominator: float) -> None:
+        """Start a logical batch whose summed gradient will be divided by ``denominator``."""
+        ...
+
+    def add(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Forward and backward of one micro-batch, possibly empty.
+
+        Args:
+            images: [b, C, H, W] on the device.
+            labels: int64 [b] on the device.
+
+        Returns:
+            The sum of the b losses and the number of right answers: detached scalars on the device.
+        """
+        ...
+
+    def release(self, step: int) -> torch.Tensor | None:
+        """Leave the update's gradient in each parameter's ``grad``.
+
+        Returns:
+            The global norm where it was needed anyway, a scalar on the device: before clipping (mean), or of what was
+            released (private).
+        """
+        ...
+
+
+class MeanRule:
+    """Sum the losses of every example in every process, divide once by their true number, clip once.
+
+    Dividing by the number of micro-batches instead, as most loops do, halves the gradient of an epoch's last,
+    shorter window.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        *,
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        precision: Precision,
+        world: World,
+        clip_norm: float | None,
+    ) -> None:
+        """``loss`` maps logits [b, K] and labels [b] to losses [b]."""
+        self._model = model
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._loss = loss
+        self._precision = precision
+        self._world = world
+        self._clip_norm = clip_norm
+        self._weight = 1.0
+        self._shared = _SharedGradients(self._parameters) if world.size > 1 else None
+        device = self._parameters[0].device
+        self._nothing = (torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
+
+    def begin(self, denominator: float) -> None:
+        """Forget the last gradient; the new one will be divided by ``denominator``, the examples of all processes."""
+        self._weight = 1.0 / denominator
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def add(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See ``GradientRule.add``."""
+        if not len(labels):
+            return self._nothing
+        with self._precision.forward():
+            logits = self._model(images)
+            total = self._loss(logits, labels).sum()
+        objective = total * self._weight
+        if (scale := self._precision.loss_scale) is not None:
+            objective = objective * scale
+        objective.backward()
+        return total.detach(), (logits.detach().argmax(1) == labels).sum()
+
+    def release(self, step: int) -> torch.Tensor | None:
+        """Add up the processes, undo the loss scale, then clip: the norm is that of the true gradient."""
+        if self._shared is not None:
+            self._shared.sum_over(self._world)
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        self._precision.unscale(gradients)
+        if self._clip_norm is None:
+            return None
+        norm = torch.nn.utils.get_total_norm(gradients)
+        torch._foreach_mul_(gradients, (self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+
+class _SharedGradients:
+    """One flat buffer for all gradients: one collective a step, and zeros for a process that had no example."""
+
+    def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
+        self._parameters = parameters
+        first = parameters[0]
+        self._flat = torch.zeros(sum(p.numel() for p in parameters), dtype=first.dtype, device=first.device)
+        self._views = [
+            part.view_as(p)
+            for part, p in zip(self._flat.split([p.numel() for p in parameters]), parameters, strict=True)
+        ]
+
+    def sum_over(self, world: World) -> None:
+        for parameter, view in zip(self._parameters, self._views, strict=True):
+            if parameter.grad is None:
+                view.zero_()
+            else:
+                view.copy_(parameter.grad)
+            parameter.grad = view
+        world.sum_(self._flat)

@@ -1,0 +1,98 @@
+"""The parts of a run, built from its plan: everything that the step needs and nothing that it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from runner.data.feed import Feed
+from runner.models.build import build_model
+from runner.optim.optimizer import build_optimizer
+from runner.optim.schedules import Schedule, build_schedule
+from runner.training.losses import cross_entropy
+from runner.training.mean_rule import GradientRule, MeanRule
+from runner.training.precision import Precision, build_precision
+from runner.training.streams import ShuffledStream, Stream
+
+if TYPE_CHECKING:
+    from runner.data.images import ImageData
+    from runner.plan.plan import Plan
+    from runner.privacy.key import SecretKey
+    from runner.training.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a step works with."""
+
+    plan: Plan
+    world: World
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    precision: Precision
+    rule: GradientRule
+    stream: Stream
+    feed: Feed
+    """Training images."""
+    key: SecretKey | None
+    """Secret of noise and sampling under DP; the same in all processes."""
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The parameters that are trained."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+
+def build_parts(plan: Plan, data: ImageData, world: World, *, key: SecretKey | None = None) -> Parts:
+    """Build the parts of ``plan``; equal in every process.
+
+    Args:
+        key: secret of a resumed private run; a new one is drawn from the operating system when it is None.
+    """
+    semantic, performance = plan.semantic, plan.performance
+    precision = build_precision(semantic.precision, world.device, private=semantic.privacy is not None)
+    # Weights depend on the seed alone, so every process starts from the same ones.
+    torch.manual_seed(semantic.seed)
+    model = build_model(
+        semantic.model,
+        channels=semantic.data.channels,
+        num_classes=semantic.data.num_classes,
+        image_size=semantic.data.image_size,
+        norm="group" if semantic.norm == "group" else "batch",
+    )
+    memory_format = torch.channels_last if performance.channels_last else torch.contiguous_format
+    model = model.to(device=world.device, dtype=precision.parameter_dtype).to(memory_format=memory_format)
+    model.train()
+    loss = cross_entropy(semantic.label_smoothing)
+    feed = Feed(
+        data.train,
+        data,
+        device=world.device,
+        dtype=precision.parameter_dtype,
+        channels_last=performance.channels_last,
+        augment=semantic.data.augment,
+    )
+    rule: GradientRule
+    stream: Stream
+    if semantic.privacy is None:
+        rule = MeanRule(model, loss=loss, precision=precision, world=world, clip_norm=semantic.clip_norm)
+        stream = ShuffledStream(len(data.train), semantic.logical_batch, semantic.seed)
+    else:
+        from runner.training.private_parts import build_private_parts
+
+        key, rule, stream = build_private_parts(plan, model, loss=loss, precision=precision, world=world, key=key)
+    return Parts(
+        plan=plan,
+        world=world,
+        model=model,
+        optimizer=build_optimizer(semantic.optimizer, model, fused=performance.fused_optimizer),
+        schedule=build_schedule(semantic.scheduler, steps=semantic.steps, steps_per_epoch=semantic.steps_per_epoch),
+        precision=precision,
+        rule=rule,
+        stream=stream,
+        feed=feed,
+        key=key,
+    )

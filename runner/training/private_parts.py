@@ -1,0 +1,53 @@
+"""The parts that differ under DP: the secret key, Poisson batches and the private gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from runner.privacy.key import SecretKey
+from runner.privacy.noise import NoiseSource
+from runner.privacy.poisson import PoissonStream
+from runner.privacy.private_rule import PrivateRule
+
+if TYPE_CHECKING:
+    from runner.plan.plan import Plan
+    from runner.training.precision import Precision
+    from runner.training.world import World
+
+
+def build_private_parts(
+    plan: Plan,
+    model: torch.nn.Module,
+    *,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    precision: Precision,
+    world: World,
+    key: SecretKey | None,
+) -> tuple[SecretKey, PrivateRule, PoissonStream]:
+    """The key that all processes share, the private rule, and the stream of Poisson batches."""
+    semantic, privacy = plan.semantic, plan.semantic.privacy
+    assert privacy is not None
+    key = world.broadcast(_own_key(key, privacy.unsafe_noise_seed) if world.is_main else None)
+    rule = PrivateRule(
+        model,
+        loss=loss,
+        forward=precision.forward,
+        world=world,
+        noise=NoiseSource(key, secure=bool(plan.performance.secure_noise)),
+        max_grad_norm=privacy.max_grad_norm,
+        noise_multiplier=privacy.noise_multiplier,
+        expected_batch=semantic.logical_batch,
+        # A constant scale cannot leak; only float16 needs one.
+        static_scale=semantic.precision.static_scale if semantic.precision.dtype == "float16" else 1.0,
+        grad_sample=plan.performance.grad_sample,
+    )
+    return key, rule, PoissonStream(semantic.data.examples, privacy.sample_rate, key)
+
+
+def _own_key(resumed: SecretKey | None, unsafe_seed: int | None) -> SecretKey:
+    if resumed is not None:
+        return resumed
+    return SecretKey.from_system() if unsafe_seed is None else SecretKey.from_unsafe_seed(unsafe_seed)

@@ -1,0 +1,119 @@
+"""The one training step that every trainer, precision and gradient rule shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from runner.data import augment
+from runner.training.streams import fold_in
+
+if TYPE_CHECKING:
+    from runner.training.parts import Parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTotals:
+    """What happened since the totals were last read, over all processes."""
+
+    loss: float
+    """Mean loss per example."""
+    accuracy: float
+    """Share of right answers, in [0, 1]."""
+    examples: int
+
+
+class TrainStep:
+    """One update after another, each a pure function of (state, seed, step).
+
+    Nothing here waits for the device: sums of losses and right answers stay on it until ``read_totals``.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._parameters = parts.parameters
+        semantic = parts.plan.semantic
+        self._seed = semantic.seed
+        self._lr = semantic.optimizer.lr
+        self._augment = semantic.data.augment
+        self._image_size = semantic.data.image_size
+        self._micro_batch = parts.plan.performance.batch_size
+        # Under DP the denominator is the constant q * N: the size of a Poisson batch is private.
+        self._denominator = None if semantic.privacy is None else float(semantic.logical_batch)
+        device = parts.world.device
+        self._loss = torch.zeros((), dtype=parts.precision.parameter_dtype, device=device)
+        self._correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.examples = 0
+        """Examples since the totals were last read, over all processes."""
+        self.lr = 0.0
+        """Learning rate of the latest update."""
+        self.norm: torch.Tensor | None = None
+        """Gradient norm of the latest update, where the rule computed one; on the device."""
+
+    def run(self, step: int) -> None:
+        """Do update ``step`` (from 0).
+
+        Raises:
+            NonFiniteGradient: before the weights change; see ``Precision.step``.
+        """
+        parts, world = self._parts, self._parts.world
+        # 1. The learning rate is a function of the step.
+        self.lr = self._lr * parts.schedule.factor(step)
+        for group in parts.optimizer.param_groups:
+            group["lr"] = self.lr
+        # 2. So is the logical batch, and this process's share of it.
+        rows = parts.stream.rows(step)
+        draws = augment.draw(self._augment, self._image_size, self._seed, step, len(rows))
+        mine = rows[world.rank :: world.size]
+        my_draws = None if draws is None else draws[world.rank :: world.size]
+        _seed_layers(fold_in(self._seed, step, world.rank), world.device)
+        # 3. The denominator is fixed before any arithmetic.
+        parts.rule.begin(self._denominator or float(len(rows)))
+        # 4. Micro-batches only split the work.
+        for start in range(0, len(mine), self._micro_batch):
+            part = slice(start, start + self._micro_batch)
+            images, labels = parts.feed.batch(mine[part], None if my_draws is None else my_draws[part])
+            loss, correct = parts.rule.add(images, labels)
+            self._loss.add_(loss)
+            self._correct.add_(correct)
+        # 5. One gradient for all processes, 6. one update.
+        self.norm = parts.rule.release(step)
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        parts.precision.step(parts.optimizer, gradients, step)
+        self.examples += len(rows)
+
+    def read_totals(self) -> StepTotals:
+        """Read and reset the sums; waits for the device."""
+        sums = torch.stack([self._loss, self._correct.to(self._loss.dtype)])
+        self._parts.world.sum_(sums)
+        loss, correct = sums.tolist()
+        examples, self.examples = self.examples, 0
+        self._loss.zero_()
+        self._correct.zero_()
+        return StepTotals(loss=loss / max(examples, 1), accuracy=correct / max(examples, 1), examples=examples)
+
+    def totals(self) -> dict[str, float]:
+        """This process's sums as plain numbers, for a checkpoint in mid-window; waits for the device."""
+        return {"loss": self._loss.item(), "correct": self._correct.item(), "examples": self.examples}
+
+    def load_totals(self, saved: list[dict[str, float]]) -> None:
+        """Take up the sums of every process; when their number has changed, the first one takes them all."""
+        world = self._parts.world
+        if len(saved) == world.size:
+            mine = saved[world.rank : world.rank + 1]
+        else:
+            mine = saved if world.is_main else []
+        self._loss.fill_(sum(totals["loss"] for totals in mine))
+        self._correct.fill_(sum(totals["correct"] for totals in mine))
+        self.examples = int(saved[0]["examples"])
+
+
+def _seed_layers(seed: int, device: torch.device) -> None:
+    """Make dropout and its kin a function of the step.  ``torch.manual_seed`` does the same and takes 95 us, not 1."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)

@@ -1,0 +1,54 @@
+"""Which examples make up each logical batch: a pure function of (seed, step), so that a resumed step repeats itself."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+
+class Stream(Protocol):
+    """The order of the training examples."""
+
+    def rows(self, step: int) -> torch.Tensor:
+        """Positions in the training set of logical batch ``step`` (from 0): int64 [m] on the CPU; m may be 0."""
+        ...
+
+
+class ShuffledStream:
+    """Every example once an epoch in a new order; the last batch of an epoch is shorter when it must be."""
+
+    def __init__(self, examples: int, batch: int, seed: int) -> None:
+        self._examples = examples
+        self._batch = batch
+        self._seed = seed
+        self.steps_per_epoch = -(-examples // batch)
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def rows(self, step: int) -> torch.Tensor:
+        """Positions of logical batch ``step``: int64 [batch], or fewer at the end of an epoch."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(fold_in(self._seed, epoch))
+            self._order = torch.randperm(self._examples, generator=generator)
+            self._epoch = epoch
+        return self._order[position * self._batch : (position + 1) * self._batch]
+
+
+def fold_in(seed: int, *counters: int) -> int:
+    """A 63-bit seed for each (seed, counters): neighbouring inputs give unrelated outputs (splitmix64 finaliser).
+
+    Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    state = seed & _MASK
+    for counter in counters:
+        state = (state + _GOLDEN * (counter + 1)) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15

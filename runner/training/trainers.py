@@ -1,0 +1,109 @@
+"""The named trainers: presets over the one loop, each of which says what it allows and why it refuses the rest.
+
+``trainer._target_`` names one of these classes.  Importing this module does not import torch, so that a request that
+cannot be run is refused at once.  A trainer with another *outer* loop is one more class here whose ``fit`` drives
+the same ``TrainStep``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.config.errors import RequestError
+
+if TYPE_CHECKING:
+    from runner.config.schema import RunConfig
+    from runner.data.images import ImageData
+    from runner.records.recorder import Recorder
+    from runner.training.checkpoint import Checkpoint
+    from runner.training.loop import Outcome
+    from runner.training.parts import Parts
+
+
+class StandardTrainer:
+    """One process, ordinary gradients, any precision: the reference for the others."""
+
+    @classmethod
+    def check(cls, config: RunConfig) -> None:
+        """Refuse what this trainer does not do.
+
+        Raises:
+            RequestError: names the key and the cure.
+        """
+        _refuse_privacy(config)
+        _refuse_processes(config)
+
+    def __init__(self, parts: Parts, data: ImageData, recorder: Recorder, run_dir: Path) -> None:
+        """The arguments are those of ``runner.training.loop.Loop``."""
+        from runner.training.loop import Loop
+
+        self._loop = Loop(parts, data, recorder, run_dir)
+
+    def fit(self, checkpoint: Checkpoint | None = None) -> Outcome:
+        """Train from the start, or from ``checkpoint``, to the end of the plan."""
+        if checkpoint is not None:
+            self._loop.resume(checkpoint)
+        return self._loop.fit()
+
+
+class MixedPrecisionTrainer(StandardTrainer):
+    """The 16-bit type that suits the device; float32 is allowed as the baseline of a grid."""
+
+
+class AccelerateTrainer(StandardTrainer):
+    """One process or several, joined by Accelerate; any precision."""
+
+    @classmethod
+    def check(cls, config: RunConfig) -> None:
+        """Refuse privacy, which has a trainer of its own for any number of processes."""
+        _refuse_privacy(config)
+
+
+class DPTrainer(StandardTrainer):
+    """Differentially private SGD on one process or several; any precision."""
+
+    @classmethod
+    def check(cls, config: RunConfig) -> None:
+        """Refuse whatever would make the reported epsilon wrong or meaningless."""
+        if not config.privacy.enabled:
+            raise RequestError(
+                "privacy", "none with trainer=dp", "privacy=dp, or trainer=standard for a run that is not private"
+            )
+        if config.trainer.clip_norm is not None:
+            raise RequestError(
+                "trainer.clip_norm",
+                config.trainer.clip_norm,
+                "null with trainer=dp, which clips each example: set privacy.max_grad_norm",
+            )
+        steered = "because choosing by validation data is not covered by the reported epsilon"
+        if config.trainer.patience is not None:
+            raise RequestError("trainer.patience", config.trainer.patience, f"null with trainer=dp, {steered}")
+        if config.trainer.test_checkpoint != "last":
+            raise RequestError(
+                "trainer.test_checkpoint", config.trainer.test_checkpoint, f"last with trainer=dp, {steered}"
+            )
+        if config.scheduler.name == "plateau":
+            raise RequestError("scheduler", "plateau", f"another schedule with trainer=dp, {steered}")
+        if config.model.norm == "batch":
+            raise RequestError(
+                "model.norm",
+                "batch",
+                "group or auto with trainer=dp, because BatchNorm mixes the examples of a batch",
+            )
+
+
+def _refuse_privacy(config: RunConfig) -> None:
+    if config.privacy.enabled:
+        raise RequestError(
+            "privacy", f"dp with trainer={config.trainer.name}", "trainer=dp, the one trainer that adds the noise"
+        )
+
+
+def _refuse_processes(config: RunConfig) -> None:
+    if config.hardware.processes != 1:
+        raise RequestError(
+            "hardware.processes",
+            config.hardware.processes,
+            f"1 with trainer={config.trainer.name}; trainer=accelerate and trainer=dp run on several",
+        )

@@ -1,0 +1,150 @@
+"""The processes that share a run: one, or several joined by Accelerate.
+
+A logical batch is dealt out like cards (process r takes examples r, r + size, ...), each process adds up the
+*sums* of its share, and the shares are summed.  So n processes compute the update that one would, whatever the
+remainder, and a process whose share is empty takes part with zeros instead of leaving the others waiting.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import torch
+
+
+class World(Protocol):
+    """What the loop asks of the processes."""
+
+    rank: int
+    """Number of this process, from 0."""
+    size: int
+    """Number of processes."""
+    device: torch.device
+    """Device of this process."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and speaks to the user."""
+        ...
+
+    def sum_(self, tensor: torch.Tensor) -> None:
+        """Replace ``tensor`` by its sum over the processes; each process holds the same bits afterwards."""
+        ...
+
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` is true in at least one process."""
+        ...
+
+    def broadcast(self, obj: Any) -> Any:
+        """The object of process 0, in every process."""
+        ...
+
+    def gather(self, obj: Any) -> list[Any]:
+        """The objects of all processes in their order, in every process."""
+        ...
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        ...
+
+    def close(self) -> None:
+        """Leave the process group."""
+        ...
+
+
+class SingleProcess:
+    """A world of one: every operation is free."""
+
+    rank = 0
+    size = 1
+    is_main = True
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def sum_(self, tensor: torch.Tensor) -> None:
+        """Nothing to add."""
+
+    def any(self, flag: bool) -> bool:
+        """``flag`` itself."""
+        return flag
+
+    def broadcast(self, obj: Any) -> Any:
+        """``obj`` itself."""
+        return obj
+
+    def gather(self, obj: Any) -> list[Any]:
+        """``obj`` alone."""
+        return [obj]
+
+    def barrier(self) -> None:
+        """Nobody to wait for."""
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+class AccelerateProcesses:
+    """Several processes, found and joined by ``accelerate.PartialState`` (torchrun, accelerate launch, own ranks)."""
+
+    def __init__(self, *, cpu: bool, init_method: str | None = None) -> None:
+        """Joins the group that the environment describes (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``).
+
+        ``init_method`` replaces ``MASTER_ADDR`` and ``MASTER_PORT``; see ``torch.distributed.init_process_group``.
+        """
+        import warnings
+
+        from accelerate import PartialState
+
+        group: dict[str, Any] = {}
+        if init_method is not None:
+            group = {"init_method": init_method, "rank": _env("RANK"), "world_size": _env("WORLD_SIZE")}
+        with warnings.catch_warnings():
+            # Accelerate warns that it sets the number of threads; the plan sets it again, and records it.
+            warnings.filterwarnings("ignore", message="OMP_NUM_THREADS", category=UserWarning)
+            self._state = PartialState(cpu=cpu, **group)
+        self.rank: int = self._state.process_index
+        self.size: int = self._state.num_processes
+        self.device: torch.device = self._state.device
+        self.is_main: bool = self._state.is_main_process
+
+    def sum_(self, tensor: torch.Tensor) -> None:
+        """In-place all-reduce; Accelerate's own ``reduce`` would clone the gradients first."""
+        torch.distributed.all_reduce(tensor)
+
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` is true in at least one process."""
+        votes = torch.tensor(float(flag), device=self.device)
+        torch.distributed.all_reduce(votes)
+        return votes.item() > 0
+
+    def broadcast(self, obj: Any) -> Any:
+        """The object of process 0, pickled."""
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([obj])[0]
+
+    def gather(self, obj: Any) -> list[Any]:
+        """The objects of all processes, pickled."""
+        from accelerate.utils import gather_object
+
+        return list(gather_object([obj]))
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        self._state.wait_for_everyone()
+
+    def close(self) -> None:
+        """Leave the process group, so that nothing is left open at exit."""
+        self._state.destroy_process_group()
+        self._state._reset_state()
+
+
+def torch_device(kind: str) -> torch.device:
+    """The device of a single process; its index is spelled out, so that comparisons of devices hold."""
+    return torch.device(kind, 0) if kind == "cuda" else torch.device(kind)
+
+
+def _env(name: str) -> int:
+    return int(os.environ[name])

@@ -1,0 +1,90 @@
+import json
+from datetime import datetime, timedelta
+
+import pytest
+
+from runner.config.errors import RunError
+from runner.records.run_file import (
+    FinalMetrics,
+    Memory,
+    PrivacySpent,
+    RunRecord,
+    Throughput,
+    read_run,
+    write_run,
+)
+
+SPENT = PrivacySpent(
+    epsilon=2.99,
+    delta=1e-5,
+    noise_multiplier=1.3,
+    max_grad_norm=1.0,
+    sample_rate=0.02,
+    steps=1500,
+    accountant="pld",
+    adjacency="add_remove",
+)
+
+
+def test_the_contract_of_keys(tmp_path):
+    begun = RunRecord(name="r", status="running", plan={"steps": 10}, environment={"python": "3"})
+    write_run(tmp_path, begun)
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
+    ended = begun.end(
+        "completed",
+        metrics=FinalMetrics(train_loss=float("nan"), test_accuracy=0.97),
+        throughput=Throughput(samples_per_second=1000.0),
+        memory=Memory(peak_bytes=5),
+        privacy=SPENT,
+    )
+    write_run(tmp_path, ended)
+    found = json.loads((tmp_path / "run.json").read_text())
+    assert found["metrics"] == {
+        "train_loss": None,
+        "val_loss": None,
+        "val_accuracy": None,
+        "test_loss": None,
+        "test_accuracy": 0.97,
+    }
+    assert found["throughput"] == {"samples_per_second": 1000.0}
+    assert found["memory"] == {"peak_bytes": 5}
+    assert set(found["privacy"]) == {
+        "epsilon",
+        "delta",
+        "noise_multiplier",
+        "max_grad_norm",
+        "sample_rate",
+        "steps",
+        "accountant",
+        "adjacency",
+    }
+    assert {"status", "plan", "environment", "error", "name", "started", "finished", "seconds"} <= set(found)
+    assert datetime.fromisoformat(found["started"]).utcoffset() == timedelta(0)
+    assert found["seconds"] >= 0
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "interrupted", "budget_exhausted"])
+def test_a_record_is_read_as_it_was_written(tmp_path, status):
+    record = RunRecord(name="r", status="running", plan={"a": [1]}, privacy=SPENT, notes=("n",)).end(
+        status, error="it broke", skipped_steps=3
+    )
+    write_run(tmp_path, record)
+    assert read_run(tmp_path) == record
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"status": "completed"}', "null"])
+def test_what_is_no_record_is_refused(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunError, match=r"run\.json: not a record of a run"):
+        read_run(tmp_path)
+
+
+def test_an_unknown_status_is_refused(tmp_path):
+    write_run(tmp_path, RunRecord(name="r", status="fine"))
+    with pytest.raises(RunError, match="unknown status 'fine'"):
+        read_run(tmp_path)
+
+
+def test_a_run_that_never_started_has_no_record(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_run(tmp_path)
