@@ -19,7 +19,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-import runner
 from runner.config import rules, store
 from runner.config.compose import Composer
 from runner.config.errors import RequestError, RunError, nearest
@@ -36,7 +35,12 @@ from runner.config.load import load_config
 from runner.config.request import Request, read_request
 from runner.config.schema import RunConfig
 
+log = logging.getLogger(__name__)
+
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 75
+
+LOG_FILE = "run.log"
+"""Where ``conf/hydra/job_logging`` writes, in the run's folder."""
 
 _HYDRA_TARGETS = ("hydra", "hydra_plugins", "logging")
 
@@ -55,17 +59,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_REQUEST
+    except RunError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        # Only a request that was right has started the group, and imported torch with it.
+        if launch := sys.modules.get("runner.training.launch"):
+            launch.release_followers()
 
 
 def _main(argv: list[str]) -> int:
     if "--version" in argv:
-        print(f"recipe-runner {runner.__version__} (Hydra {hydra.__version__}, torch {version('torch')})")
+        print(", ".join(f"{name} {_version(name)}" for name in ("recipe-runner", "hydra-core", "torch")))
         return DONE
     args = _parse_flags(argv)
     if args.shell_completion:
-        return _call_hydra(argv, _no_job)
+        try:
+            return _call_hydra(argv, _no_job)
+        except RunError as error:
+            raise RequestError("--shell-completion", " ".join(args.overrides), f"install=bash ({error})") from error
     if args.hydra_help:
         return _call_hydra(["--hydra-help"], _no_job)
     extra = None if args.config_dir is None else Path(args.config_dir).absolute()
@@ -79,7 +93,15 @@ def _main(argv: list[str]) -> int:
     jobs = _Jobs(composer=composer, request=request)
     # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file may set it too.
     flags = ["--multirun"] if request.multirun and not args.multirun else []
-    return jobs.report(_call_hydra([*argv, *flags], jobs.task()))
+    folder = "hydra.sweep.dir" if request.multirun else "hydra.run.dir"
+    return jobs.report(_call_hydra([*argv, *flags], jobs.task(), folder))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def _parse_flags(argv: Sequence[str]) -> argparse.Namespace:
@@ -153,13 +175,14 @@ class _Jobs:
         """What Hydra calls with each composed configuration; it lets no ``Exception`` out."""
 
         def job(composed: DictConfig) -> float | None:
-            own = HydraConfig.get()
+            whole: Any = HydraConfig.instance().cfg
+            own = whole.hydra
             name = " ".join(OmegaConf.to_container(own.overrides.task, resolve=False))  # type: ignore[arg-type]
             if self.request.multirun:
                 self.sweep_dir = Path(own.sweep.dir).absolute()
                 total = "" if self.request.cells is None else f"/{self.request.cells}"
                 print(f"[{own.job.num + 1}{total}] {name}", flush=True)
-            code, objective, error = self._run(composed, own)
+            code, objective, error = self._run(composed, whole)
             self.ended.append((name, code, error))
             if self.sweep_dir is None:
                 return objective
@@ -186,50 +209,76 @@ class _Jobs:
 
         print(render_table(read_cells(self.sweep_dir), width=shutil.get_terminal_size((120, 24)).columns), end="")
         print(f"table: {self.sweep_dir / TABLE_FILE}")
-        failed = [(number, name, error) for number, (name, end, error) in enumerate(self.ended) if end == FAILED or end == WRONG_REQUEST]
+        failed = [
+            (number, name, error)
+            for number, (name, end, error) in enumerate(self.ended)
+            if end in (FAILED, WRONG_REQUEST)
+        ]
         if failed:
             cells = "; ".join(f"cell {number} ({name}): {error}" for number, name, error in failed)
             print(f"error: {len(failed)} of {len(self.ended)} cells failed: {cells}", file=sys.stderr)
         return FAILED if code == DONE and failed else code
 
-    def _run(self, composed: DictConfig, own: DictConfig) -> tuple[int, float | None, str | None]:
+    def _run(self, composed: DictConfig, whole: DictConfig) -> tuple[int, float | None, str | None]:
         """Exit code, objective and error of one run."""
+        run_dir = Path(whole.hydra.runtime.output_dir)
         try:
-            config = load_config(composed, self.composer.option_defaults(own))
+            config = load_config(composed, self.composer.option_defaults(whole))
             _check(config)
             from runner.job import run_job
 
-            plain = {str(key): value for key, value in OmegaConf.to_container(composed, resolve=True).items()}  # type: ignore[union-attr]
-            result = run_job(config, plain, Path(own.runtime.output_dir), self.sweep_dir)
-        except RequestError as error:
-            return WRONG_REQUEST, None, str(error)
+            plain: Any = OmegaConf.to_container(composed, resolve=True)
+            result = run_job(config, plain, run_dir, self.sweep_dir)
+            return result.exit_code, result.objective, result.error
         except KeyboardInterrupt:
             return INTERRUPTED, None, None
-        except Exception as error:
-            logging.getLogger("runner.traceback").exception("the run failed")
-            kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
-            return FAILED, None, " ".join(f"{kind}{error}".split())
-        return result.exit_code, result.objective, result.error
+        except RequestError as wrong:
+            code, error = WRONG_REQUEST, str(wrong)
+        except Exception as failure:
+            log.exception("the run failed")
+            kind = "" if isinstance(failure, RunError) else f"{type(failure).__name__}: "
+            code, error = FAILED, " ".join(f"{kind}{failure}".split())
+        if code == WRONG_REQUEST and self.sweep_dir is None:
+            _forget(run_dir)
+        else:
+            _record_failure(run_dir, error)
+        return code, None, error
 
 
-def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any]) -> int:
+def _forget(run_dir: Path) -> None:
+    """Remove the folder of a run that never began, and its date's folder when that is empty."""
+    if {path.name for path in run_dir.iterdir()} <= {".hydra", LOG_FILE}:
+        shutil.rmtree(run_dir)
+        with contextlib.suppress(OSError):
+            run_dir.parent.rmdir()
+
+
+def _record_failure(run_dir: Path, error: str) -> None:
+    """Leave a ``run.json`` that says why, where the run failed before it wrote its own."""
+    from runner.records.run_file import RUN_FILE, RunRecord, write_run
+
+    if not (run_dir / RUN_FILE).exists():
+        write_run(run_dir, RunRecord(name=run_dir.name, status="running").end("failed", error=error))
+
+
+def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: str = "hydra.run.dir") -> int:
     """Let Hydra act on ``argv``; returns its exit code, 0 when all jobs were called.
 
-    Raises ``RequestError`` for an output folder that cannot be written.
+    Raises ``RequestError`` when it cannot write the folder that the key ``folder`` names, and ``RunError`` for any
+    other failure of Hydra's own or of a plug-in; the jobs let none out.
     """
     whitelist = [pattern for name in (*rules.trusted(), *_HYDRA_TARGETS) for pattern in (name, f"{name}.*")]
-    run = hydra.main(
-        config_path=str(store.shipped("conf")), config_name="config", execution_whitelist=whitelist
-    )(task)
+    run = hydra.main(config_path=str(store.shipped("conf")), config_name="config", execution_whitelist=whitelist)(task)
     try:
         with _command_line(argv):
             run()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else DONE
     except OSError as error:
-        raise RequestError(
-            "hydra.run.dir", error.filename or str(error), f"a folder that can be written ({error.strerror})"
-        ) from error
+        got = error.filename or str(error)
+        raise RequestError(folder, got, f"a folder that can be written ({error.strerror})") from error
+    except Exception as error:
+        raise RunError(f"{type(error).__name__}: {error}") from error
     return DONE
 
 

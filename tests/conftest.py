@@ -1,6 +1,8 @@
 """What every test gets: no leaks into the process, and short ways to compose and to run a real recipe."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,62 @@ def _process_state():
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "benchmark": torch.backends.cudnn.benchmark,
     }
+
+
+@pytest.fixture(scope="session")
+def composer():
+    from runner.config.compose import Composer
+
+    return Composer(caller=ROOT)
+
+
+@pytest.fixture
+def configure(composer):
+    """configure("key=value", ...) -> a checked RunConfig, as the command line would make it."""
+    from runner.config.load import load_config
+    from runner.config.rules import check
+
+    def configure(*overrides):
+        composed = composer.compose(list(overrides))
+        config = load_config(composed, composer.option_defaults(composed))
+        check(config)
+        return config
+
+    return configure
+
+
+@pytest.fixture
+def train(configure, tmp_path):
+    """train("key=value", ...) runs a real recipe in this process and returns its folder."""
+    from runner.job import run_job
+
+    count = iter(range(1000))
+
+    def train(*overrides, run_dir=None, exit_code=0):
+        if run_dir is None:
+            run_dir = tmp_path / f"run{next(count)}"
+            run_dir.mkdir()
+        config = configure("tracker=none", *overrides)
+        result = run_job(config, {}, run_dir, None)
+        assert result.exit_code == exit_code
+        return run_dir
+
+    return train
+
+
+@pytest.fixture
+def runner(tmp_path):
+    """runner("key=value", ...) starts ``python -m runner`` in an empty folder and returns the finished process."""
+
+    def runner(*arguments, timeout=240, **environment):
+        return subprocess.run(
+            [sys.executable, "-m", "runner", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return runner

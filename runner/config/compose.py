@@ -23,7 +23,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import BooleanNode, DictConfig, EnumNode, FloatNode, IntegerNode, ListConfig, OmegaConf, StringNode, open_dict
+from omegaconf import (
+    BooleanNode,
+    DictConfig,
+    EnumNode,
+    FloatNode,
+    IntegerNode,
+    ListConfig,
+    OmegaConf,
+    StringNode,
+    open_dict,
+)
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from runner.config import store
@@ -56,13 +66,14 @@ class Composer:
         self._extra = extra
         with initialize_config_dir(config_dir=str(store.shipped("conf")), job_name="runner"):
             self._loader = GlobalHydra.instance().config_loader()
+        self._options: dict[str, list[str]] = {}
         self._reference: dict[tuple[tuple[str, str], ...], DictConfig] = {}
 
     def parse(self, lines: Iterable[str]) -> list[Override]:
         """The overrides as Hydra reads them.
 
-        Raises ``RequestError`` for a bare word, for bad syntax, and for ``~``, ``+`` and ``@``, which this
-        configuration has no use for: every key that exists has a default.
+        Raises ``RequestError`` for a bare word, for bad syntax, for an option that its group does not have, and for
+        ``~``, ``@`` and most uses of ``+``: nearly every key that there is has a default.
         """
         parsed = [_parse(line) for line in lines]
         groups = self.groups()
@@ -93,7 +104,7 @@ class Composer:
         before = HydraConfig.instance().cfg
         HydraConfig.instance().set_config(config)
         try:
-            return load_config(config, self.option_defaults(config.hydra))
+            return load_config(config, self.option_defaults(config))
         finally:
             HydraConfig.instance().cfg = before
 
@@ -109,16 +120,19 @@ class Composer:
 
     def options(self, group: str) -> list[str]:
         """The options of ``group``, or of a subgroup such as ``hydra/sweeper``; empty when there is no such group."""
-        return self._loader.get_group_options(group, ObjectType.CONFIG, self.root, self._searchpath([]))
+        if group not in self._options:
+            extra = () if self._extra is None else (self.root, self._searchpath([]))
+            self._options[group] = self._loader.get_group_options(group, ObjectType.CONFIG, *extra)
+        return self._options[group]
 
-    def option_defaults(self, own: DictConfig) -> dict[str, Any]:
+    def option_defaults(self, config: DictConfig) -> dict[str, Any]:
         """Open group -> what the chosen option's own YAML says; empty where nothing else had a say.
 
-        ``own`` is Hydra's part of a composed configuration.  What an experiment, a sweep or the command line sets is
-        left out, so that its kind can be compared with the option's own.
+        ``config`` holds Hydra's part of a composed configuration.  What an experiment, a sweep or the command line
+        sets is left out, so that its kind can be compared with the option's own.
         """
-        choices = own.runtime.choices
-        lines = OmegaConf.to_container(own.overrides.task, resolve=False)
+        choices = config.hydra.runtime.choices
+        lines = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
         assert isinstance(lines, list)
         typed = [line for line in lines if re.match(rf"({'|'.join(OPEN)})\.", str(line))]
         if not typed and all(choices.get(group) is None for group in RECIPES):
@@ -140,7 +154,7 @@ class Composer:
         folders = [f"file://{self._extra}"]
         for line in lines:
             if line.startswith("hydra.searchpath="):
-                folders.extend(_parse(line).value())
+                folders.extend(str(folder) for folder in _values(_parse(line), several=True))
         quoted = ",".join(QuotedString(folder, Quote.double).with_quotes() for folder in folders)
         return [f"hydra.searchpath=[{quoted}]"]
 
@@ -167,10 +181,17 @@ class Composer:
             known = [f"{parent}/{name}" for name in self._loader.list_groups(parent)]
             raise RequestError(key, line, "a group of Hydra's", nearest=nearest(key, known))
         elif override.is_add() or override.is_force_add():
-            config = self._load([])
-            if OmegaConf.select(config, key, default=_ABSENT) is _ABSENT:
-                raise _unknown_key(key, _typed(override), config, groups)
+            self._check_addition(override, groups)
+
+    def _check_addition(self, override: Override, groups: list[str]) -> None:
+        """Allow ``+model.drop_rate=0.1``, an argument of the part that its YAML does not list, and nothing else."""
+        key, line = override.key_or_group, line_of(override)
+        config = self._load([])
+        if OmegaConf.select(config, key, default=_ABSENT) is not _ABSENT:
             raise RequestError(key, line, f"{line.lstrip('+')} without +: the key is there already")
+        group, _, option = key.partition(".")
+        if group not in OPEN or not option.isidentifier() or _nearest_key(key, config) is not None:
+            raise _unknown_key(key, _typed(override), config, groups)
 
     def _check_option(self, group: str, value: object, options: list[str]) -> None:
         nullable = group in RECIPES or group.startswith("hydra/")
@@ -211,7 +232,10 @@ def _folder(config: DictConfig, key: str) -> str:
     try:
         folder = Path(OmegaConf.select(config, key)).absolute()
     except (OmegaConfBaseException, TypeError) as error:
-        raise RequestError(key, _first_line(error), "the name of a folder") from error
+        section, _, last = key.rpartition(".")
+        got = OmegaConf.to_container(OmegaConf.select(config, section), resolve=False)
+        assert isinstance(got, dict)
+        raise RequestError(key, got[last], f"the name of a folder ({_first_line(error)})") from error
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise RequestError(key, folder, f"a folder that can be written, which {existing} is not")
@@ -255,7 +279,7 @@ def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
     """Every dotted key of ``config``, Hydra's own apart."""
     for key in config:
         if prefix or key != "hydra":
-            name = f"{prefix}{key}"
+            name = f"{prefix}{key!s}"
             yield name
             node = config._get_node(key)
             if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
@@ -283,7 +307,7 @@ def _unknown_key(key: str, got: object, config: DictConfig, groups: list[str]) -
     if near or parent.startswith("hydra"):
         expected = "a key that exists"
     elif isinstance(owner, DictConfig):
-        expected = f"a key of {parent}: {', '.join(str(name) for name in owner)}"
+        expected = f"a key of {parent}: {', '.join(map(str, owner))}"
     else:
         loose = [name for name in _keys(config) if "." not in name and name not in groups]
         expected = f"one of the groups {', '.join(groups)} or of the keys {', '.join(loose)}"
@@ -321,9 +345,10 @@ def _composition_error(error: Exception) -> RequestError:
     file = re.search(r"In '([^']+)'", text)
     full_key = re.search(r"full_key: (\S+)", text)
     place = f"the file {file[1]}.yaml" if file else "the configuration"
-    summary = text.splitlines()[1 if file and text.count("\n") else 0].strip().rstrip(".") if text else ""
+    lines = re.sub(r"^In '[^']+': (\w+ raised while composing config:)?\s*", "", text).splitlines()
+    summary = lines[0].rstrip(".") if lines else type(error).__name__
     key = full_key[1] if full_key else (file[1] if file else "config")
-    return RequestError(key, f"{summary or type(error).__name__} in {place}", "a configuration that can be composed")
+    return RequestError(key, f"{summary} in {place}", "a configuration that can be composed")
 
 
 def _first_line(error: Exception) -> str:

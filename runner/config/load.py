@@ -26,9 +26,10 @@ def load_config(config: DictConfig, defaults: Mapping[str, Mapping[str, Any]] | 
     Raises ``RequestError`` for a missing value, an interpolation that leads nowhere, a value of the wrong type, an
     unknown key and a number that is not finite.
     """
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=False)
-    for key in sorted(OmegaConf.missing_keys(plain)):
-        raise RequestError(key, "no value", f"{key}=...")
+    plain = OmegaConf.to_container(
+        OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), resolve=False
+    )
+    _refuse_missing("", plain)
     try:
         typed = OmegaConf.merge(root_node(), plain)
         assert isinstance(typed, DictConfig)
@@ -71,6 +72,14 @@ def _conversion_error(error: OmegaConfBaseException) -> RequestError:
     return RequestError(key, f"a value that cannot be used ({text})", "one that resolves to the type of the key")
 
 
+def _refuse_missing(key: str, value: Any) -> None:
+    if value == "???":
+        raise RequestError(key, "no value", f"{key}=...")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _refuse_missing(f"{key}.{name}".lstrip("."), item)
+
+
 def _refuse_not_finite(key: str, value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise RequestError(key, value, "a finite number")
@@ -99,5 +108,3 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
     kind = type(default)
     if not isinstance(value, accepted[kind]) or (isinstance(value, bool) and kind is not bool):
         raise RequestError(key, value, words[kind])
-
-

@@ -63,7 +63,7 @@ def _check_sweep(
     params = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}), resolve=False)
     assert isinstance(params, dict)
     task = [override for override in overrides if not override.is_hydra_override()]
-    sweep = [*composer.parse(f"{key}={value}" for key, value in params.items()), *task]
+    sweep = [*composer.parse([f"{key!s}={value}" for key, value in params.items()]), *task]
     for override in sweep:
         composer.require(override, config)
     if config.hydra.sweeper._target_ != _path(BasicSweeper):

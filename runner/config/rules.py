@@ -125,6 +125,13 @@ RULES: dict[str, Range | Choices] = {
     "optimizer.eps": POSITIVE,
     "scheduler.warmup_epochs": AT_LEAST_0,
     "scheduler.warmup_start": SHARE,
+    "scheduler.final_factor": SHARE,
+    "scheduler.min_factor": SHARE,
+    "scheduler.gamma": SHARE_ABOVE_0,
+    "scheduler.factor": INSIDE_0_1,
+    "scheduler.step_epochs": POSITIVE,
+    "scheduler.patience": AT_LEAST_0,
+    "scheduler.threshold": SHARE,
 }
 """Dotted key -> what its value must be, where it is not null.  Options of the open groups are here by their usual
 names; one that no option has is not looked at."""

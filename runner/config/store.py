@@ -8,6 +8,7 @@ path because they lie in one flat folder ``sweeps/``, here and in the folder tha
 from __future__ import annotations
 
 from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -71,8 +72,12 @@ def register(caller: Path) -> None:
         store.store(group="sweep", name=name, node=node, package="_global_", provider="runner", replace=True)
 
 
+@cache
 def root_node() -> DictConfig:
-    """The typed root: closed groups refuse unknown keys, open groups take any and convert those they know."""
+    """The typed root: closed groups refuse unknown keys, open groups take any and convert those they know.
+
+    Shared, hence not to be changed: what Hydra stores and what ``OmegaConf.merge`` returns are copies.
+    """
     groups: dict[str, Any] = {name: OmegaConf.structured(_node_type(kind)) for name, kind in CLOSED.items()}
     for name, kind in OPEN.items():
         typed = OmegaConf.structured(_node_type(kind))

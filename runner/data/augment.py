@@ -64,8 +64,9 @@ def draw(config: AugmentConfig, image_size: int, seed: int, step: int, n: int) -
     del image_size
     if not is_on(config):
         return None
-    generator = np.random.Philox(key=[seed % 2**64, step], counter=[0, 0, 0, STREAM])
-    raw = generator.random_raw(n * COLUMNS)
+    # Typed, because numpy reads a list that holds both small and very large integers as floating point.
+    key, counter = np.array([seed % 2**64, step], dtype=np.uint64), np.array([0, 0, 0, STREAM], dtype=np.uint64)
+    raw = np.random.Philox(key=key, counter=counter).random_raw(n * COLUMNS)
     # 24 bits: what float32 holds without ever rounding up to 1.
     return torch.from_numpy((raw >> 40).astype(np.float32) * np.float32(2**-24)).view(n, COLUMNS)
 

@@ -68,7 +68,7 @@ class Cache:
             RequestError: The cache's folder cannot be written or is full.
         """
         try:
-            self._remove_abandoned(key)
+            self._remove_abandoned()
             draft = self._fresh(key)
             draft.mkdir()
         except OSError as error:
@@ -122,11 +122,12 @@ class Cache:
                 _sync(self.root)
                 return folder
 
-    def _remove_abandoned(self, key: str) -> None:
-        """Drop what a builder of this entry left when it was killed; one that still writes is younger than a day."""
-        for draft in self.root.glob(f".{key}.*"):
+    def _remove_abandoned(self) -> None:
+        """Drop what killed builders have left; one that is still at work has written within the last day."""
+        for draft in self.root.glob(".*.*"):
             with contextlib.suppress(FileNotFoundError):  # its builder has just published it
-                if time.time() - draft.stat().st_mtime > ABANDONED_SECONDS:
+                newest = max(path.stat().st_mtime for path in (draft, *draft.glob("*")))
+                if draft.is_dir() and time.time() - newest > ABANDONED_SECONDS:
                     shutil.rmtree(draft)
 
     def _fresh(self, name: str) -> Path:

@@ -78,8 +78,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 def fit(image: Image.Image, *, size: int | None, channels: int) -> NDArray[np.uint8]:
     """Pixels ``[H, W, C]``: the centre square resized (bilinear, antialiased) to ``size``, or all of it for None.
 
-    Cutting the square out first and resizing it equals resizing the shorter side and cutting then, without the
-    rounding of the longer side; an image that has the size already is copied bit by bit.
+    The result is what resizing the shorter side and cutting out the centre gives, without computing what is cut off.
+    An image that has the size already is copied bit by bit.
     """
     image = image.convert("L" if channels == 1 else "RGB")
     if size is not None and image.size != (size, size):

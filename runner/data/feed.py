@@ -112,8 +112,8 @@ class Feed:
         """``(pixels / 255 - mean) / std`` in the wanted type and memory format, from ``[b, C, H, W]``."""
         count, channels, height, width = pixels.shape
         flat = pixels.permute(0, 2, 3, 1).reshape(count, height, width * channels)
-        # A product and a sum, never one fused operation: vector loops and their scalar ends round that differently,
-        # and an example's bits would depend on its place in the batch.
+        # A product and a sum, each rounded, and no fused operation: how that rounds in vector loops and in their scalar
+        # ends is up to the build of torch, and an example's bits must not depend on its place in the batch.
         scaled = torch.mul(flat.to(self._compute), self._scale).add_(self._shift).to(self._dtype)
         image = scaled.view(count, height, width, channels).permute(0, 3, 1, 2)
         return image if self._channels_last else image.contiguous()

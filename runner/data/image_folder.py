@@ -27,38 +27,17 @@ SPLITS = ("train", "val", "test")
 STORED_AS = "image_folder 1"
 
 # Suffixes, in any mix of capitals, by which a file is taken for an image; whether it is one, decoding shows.
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        "jpg",
-        "jpeg",
-        "jpe",
-        "jfif",
-        "png",
-        "apng",
-        "bmp",
-        "dib",
-        "gif",
-        "webp",
-        "avif",
-        "tif",
-        "tiff",
-        "jp2",
-        "ppm",
-        "pgm",
-        "pbm",
-        "pnm",
-        "tga",
-        "ico",
-    )
-)
+SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif", ".tiff", ".jp2",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico",
+))  # fmt: skip
 
 
 def load_image_folder(config: DataConfig) -> Decoded:
     """Read ``data.root``.
 
-    A folder with ``train/`` holds class folders in each of ``train/``, ``val/`` and ``test/``; the last two may be
-    missing.  Any other folder holds the class folders themselves.  Class folders may be nested; classes are sorted by
+    A folder with ``train/`` and class folders in it has the same in ``val/`` and ``test/``, which may be missing.  Any
+    other folder holds the class folders themselves.  Class folders may be nested; classes are sorted by
     name, and all splits must have the same.  Stored are grey images for ``data.channels=1`` and RGB otherwise.
 
     Raises:
@@ -108,13 +87,19 @@ def _existing_folder(root: str | None) -> Path:
     return folder
 
 
+def _split_folders(root: Path) -> tuple[str, ...]:
+    """Names of the split folders of ``root``; none where it holds the class folders, one of which may be ``train``."""
+    train = root / "train"
+    if not train.is_dir() or not any(_is_class_folder(path) for path in train.iterdir()):
+        return ()
+    return tuple(split for split in SPLITS if (root / split).is_dir())
+
+
 def _list_images(root: Path) -> Listing:
-    # With train/ present, folders beside the splits (annotations, drafts) are none of the data set.
-    splits = tuple(split for split in SPLITS if (root / split).is_dir())
     try:
         return list_files(
             root,
-            below=splits if "train" in splits else ("",),
+            below=_split_folders(root) or ("",),
             wanted=lambda name: name[name.rfind(".") :].lower() in SUFFIXES,
         )
     except OSError as error:
@@ -123,13 +108,13 @@ def _list_images(root: Path) -> Listing:
 
 def _lay_out(listing: Listing) -> tuple[Layout, tuple[str, ...]]:
     """Read splits, classes and labels off the paths; also gives the path of each row."""
-    splits = [split for split in SPLITS if (listing.root / "train").is_dir() and (listing.root / split).is_dir()]
+    splits = _split_folders(listing.root)
     labels: list[int] = []
     names: list[str] = []
     ranges: dict[str, tuple[int, int]] = {}
     unused = list(listing.ignored)
     classes: tuple[str, ...] = ()
-    for split in splits or ["train"]:
+    for split in splits or ("train",):
         folder = listing.root / split if splits else listing.root
         found = tuple(sorted(path.name for path in folder.iterdir() if _is_class_folder(path)))
         if split == "train":
@@ -154,6 +139,9 @@ def _lay_out(listing: Listing) -> tuple[Layout, tuple[str, ...]]:
         ranges[split] = (first, len(names))
     if unused:
         log.warning("%d files below %s are not used, for example %s", len(unused), listing.root, min(unused))
+    beside = sorted({path.name for path in listing.root.iterdir() if _is_class_folder(path)} - set(splits))
+    if splits and beside:
+        log.warning("%s: only %s are used, not %s", listing.root, ", ".join(splits), ", ".join(beside))
     layout = Layout(labels=np.array(labels, dtype=np.int64), classes=classes, names=tuple(names), splits=ranges)
     return layout, tuple(names)
 

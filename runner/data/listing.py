@@ -40,7 +40,8 @@ def list_files(root: Path, *, below: tuple[str, ...] = ("",), wanted: Callable[[
 
     Args:
         root: Folder to list.
-        below: Paths inside ``root``, files or folders, to which the listing is confined.
+        below: Paths inside ``root``, files or folders, to which the listing is confined.  ``root`` and these may be
+            links to anywhere: somebody chose them.
         wanted: Says by name whether a file counts.
 
     Raises:

@@ -34,11 +34,14 @@ def open_data(config: DataConfig) -> ImageData:
     _check_choices(config)
     decoded = _call_source(config)
     train, val, test = _split(decoded, config)
-    channels = decoded.train.images.shape[3]
-    if channels not in (1, 3):
-        raise RequestError("data._target_", f"images of {channels} channels from {config.target}", "1 or 3 channels")
+    _, height, width, channels = decoded.train.images.shape
+    if channels not in (1, 3) or height != width:
+        raise RequestError(
+            "data._target_",
+            f"images of {height} x {width} pixels and {channels} channels from {config.target}",
+            "square images of 1 or 3 channels",
+        )
     default_mean, default_std = (GREY_MEAN, GREY_STD) if channels == 1 else (RGB_MEAN, RGB_STD)
-    image_size = decoded.train.images.shape[1]
     if decoded.margin is not None:
         train = replace(train, images=decoded.margin)
     return ImageData(
@@ -50,7 +53,7 @@ def open_data(config: DataConfig) -> ImageData:
         mean=_per_channel("data.mean", config.mean, default_mean, channels, low=None),
         std=_per_channel("data.std", config.std, default_std, channels, low=0.0),
         channels=channels,
-        image_size=image_size,
+        image_size=height,
         fingerprint=_fingerprint(decoded.fingerprint, train, val, test),
         skipped=decoded.skipped,
     )

@@ -78,9 +78,11 @@ def thin(labels: NDArray[np.int64], limit: int, *, seed: int, classes: Sequence[
     present = int(np.count_nonzero(counts))
     if limit < present:
         raise RequestError("data.limit", limit, f"at least {present}, one example for each class")
-    # One seat for each class first: a rare class must not vanish from a small subset.
-    share = np.minimum(counts, 1)
-    share = share + _apportion(counts - share, limit - present)
+    share = _apportion(counts, limit)
+    # A rare class must not vanish from a small subset; the largest give up what it gets.
+    share[(share == 0) & (counts > 0)] = 1
+    while share.sum() > limit:
+        share[np.argmax(share)] -= 1
     return np.flatnonzero(_rank_in_class(labels, seed=seed, purpose=LIMIT) < share[labels])
 
 

@@ -1,0 +1,1 @@
+"""Networks: their factories, their fitting to the data, their starting weights."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from runner.config.errors import RequestError
 from runner.models.weights import head_name
+
+if TYPE_CHECKING:
+    from torchvision.models import VisionTransformer
 
 SMALL = 32
 """Images of at most this many pixels a side get the small stem."""
@@ -20,18 +24,14 @@ def adapt_channels(model: nn.Module, channels: int, *, keep: bool) -> None:
     With ``keep`` its filters carry over: each new channel gets the sum over the old ones divided by ``channels``, so
     that a grey image calls forth what it did as RGB.  Else they are drawn anew, normal with the old spread.
     """
-    name, conv = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    conv = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     if conv.in_channels == channels:
         return
-    new = _like(conv, in_channels=channels)
-    with torch.no_grad():
-        if keep:
-            new.weight.copy_(conv.weight.sum(1, keepdim=True).expand_as(new.weight) / channels)
-        else:
-            new.weight.normal_(0.0, conv.weight.std().item())
-        if conv.bias is not None and new.bias is not None:
-            new.bias.copy_(conv.bias)
-    model.set_submodule(name, new)
+    old = conv.weight.detach()
+    shape = (old.shape[0], channels, *old.shape[2:])
+    new = old.sum(1, keepdim=True).expand(shape) / channels if keep else torch.randn(shape) * old.std()
+    conv.in_channels = channels
+    conv.weight = nn.Parameter(new)
 
 
 def replace_head(model: nn.Module, old_classes: int, num_classes: int) -> None:
@@ -40,13 +40,15 @@ def replace_head(model: nn.Module, old_classes: int, num_classes: int) -> None:
     if name is None:
         raise RequestError("model.name", type(model).__name__, "a classification model with one linear head")
     head = model.get_submodule(name)
-    if isinstance(head, nn.Conv2d):
-        model.set_submodule(name, _like(head, out_channels=num_classes))
-    elif isinstance(head, nn.Linear):
-        model.set_submodule(name, nn.Linear(head.in_features, num_classes, bias=head.bias is not None))
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    setattr(head, "out_features" if isinstance(head, nn.Linear) else "out_channels", num_classes)
+    head.weight = nn.Parameter(head.weight.new_empty(num_classes, *head.weight.shape[1:]))
+    if head.bias is not None:
+        head.bias = nn.Parameter(head.bias.new_empty(num_classes))
+    head.reset_parameters()
 
 
-def small_stem(model: nn.Module) -> bool:
+def shrink_stem(model: nn.Module) -> bool:
     """Keep the resolution of small images in the first layers; returns whether this kind of network is known.
 
     ResNets: a 3x3 convolution of stride 1 and no max-pooling, the CIFAR form of He et al. 2015, section 4.2.
@@ -76,7 +78,7 @@ def patch_size_for(image_size: int) -> int:
     return sizes[-1]
 
 
-def adapt_patches(model: nn.Module, image_size: int, patch_size: int, *, keep: bool) -> None:
+def adapt_patches(model: VisionTransformer, image_size: int, patch_size: int, *, keep: bool) -> None:
     """Cut the images of torchvision's ``VisionTransformer`` ``model`` into patches of ``patch_size`` pixels.
 
     With ``keep`` the patch size must be the model's own, and its position embedding is resampled to the new grid
@@ -90,7 +92,7 @@ def adapt_patches(model: nn.Module, image_size: int, patch_size: int, *, keep: b
     if patch_size != model.patch_size:
         model.conv_proj = nn.Conv2d(model.conv_proj.in_channels, model.hidden_dim, patch_size, stride=patch_size)
         nn.init.trunc_normal_(model.conv_proj.weight, std=math.sqrt(1 / (model.conv_proj.in_channels * patch_size**2)))
-        nn.init.zeros_(model.conv_proj.bias)
+        torch.nn.init.zeros_(model.conv_proj.bias)
     if side**2 + 1 != model.seq_length:
         model.encoder.pos_embedding = nn.Parameter(
             _resampled(model.encoder.pos_embedding, side)
@@ -104,8 +106,8 @@ def check_image_size(model: nn.Module, *, name: str, channels: int, num_classes:
     """Run shapes, and no arithmetic, through ``model``.
 
     Raises:
-        RequestError: on ``data.image_size`` when the model cannot take such images, on ``model.name`` when its output is
-            no table of logits.
+        RequestError: on ``data.image_size`` when the model cannot take such images, on ``model.name`` when its output
+            is no table of logits.
     """
     was_training = model.training
     shapes = {n: t.to("meta") for n, t in (*model.named_parameters(), *model.named_buffers())}
@@ -120,18 +122,6 @@ def check_image_size(model: nn.Module, *, name: str, channels: int, num_classes:
         model.train(was_training)
     if not isinstance(output, torch.Tensor) or output.shape != (2, num_classes):
         raise RequestError("model.name", name, "a model that answers with one logit per class")
-
-
-def _like(conv: nn.Conv2d, *, in_channels: int | None = None, out_channels: int | None = None) -> nn.Conv2d:
-    return nn.Conv2d(
-        in_channels or conv.in_channels,
-        out_channels or conv.out_channels,
-        conv.kernel_size,
-        stride=conv.stride,
-        padding=conv.padding,
-        dilation=conv.dilation,
-        bias=conv.bias is not None,
-    )
 
 
 def _resampled(embedding: torch.Tensor, side: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pkgutil import resolve_name
 from typing import Literal
 
@@ -68,7 +68,7 @@ def _locate(target: str) -> Callable[..., nn.Module]:
     return factory
 
 
-def _check_options(config: ModelConfig, accepted: inspect.types.MappingProxyType[str, inspect.Parameter]) -> None:
+def _check_options(config: ModelConfig, accepted: Mapping[str, inspect.Parameter]) -> None:
     names = [
         name for name, p in accepted.items() if p.kind is not p.VAR_KEYWORD and name not in (*_FROM_DATA, *_FROM_CONFIG)
     ]

@@ -20,7 +20,7 @@ from runner.models.adapt import (
     check_image_size,
     patch_size_for,
     replace_head,
-    small_stem,
+    shrink_stem,
 )
 from runner.models.weights import PRETRAINED
 
@@ -35,7 +35,7 @@ def build(
     in_channels: int,
     num_classes: int,
     image_size: int,
-    small_stem: bool | None = None,  # noqa: F811  the option's name on the command line
+    small_stem: bool | None = None,
     patch_size: int | None = None,
     **options: Any,
 ) -> nn.Module:
@@ -47,7 +47,7 @@ def build(
         in_channels: channels of the images; see ``adapt_channels``.
         num_classes: classes of the data.
         image_size: height and width in pixels.
-        small_stem: see ``small_stem``; None for images of at most 32 pixels, unless weights are to fit the large stem.
+        small_stem: see ``shrink_stem``; None for images of at most 32 pixels, unless weights are to fit the large stem.
         patch_size: pixels of a vision transformer's patch; None to fit it to the image size.
         options: passed on to torchvision's builder.
 
@@ -58,9 +58,7 @@ def build(
 
     names = models.list_models(module=models)
     if name not in names:
-        raise RequestError(
-            "model.name", name, "a classification model of torchvision", nearest=nearest(name, names)
-        )
+        raise RequestError("model.name", name, "a classification model of torchvision", nearest=nearest(name, names))
     if name in ("googlenet", "inception_v3") and not pretrained:
         # Their auxiliary heads make the output a tuple in training; their initialisation warns unless it is chosen.
         options = {"aux_logits": False, "init_weights": True, **options}
@@ -80,7 +78,7 @@ def _shrink_stem(model: nn.Module, name: str, pretrained: bool, image_size: int,
     if wanted and pretrained:
         raise RequestError("model.small_stem", True, f"null or false: weights={PRETRAINED} are made for the large stem")
     if wanted or (wanted is None and image_size <= SMALL and not pretrained):
-        known = small_stem(model)
+        known = shrink_stem(model)
         if wanted and not known:
             raise RequestError("model.small_stem", True, f"null or false: no small stem is known for {name}")
 

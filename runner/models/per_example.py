@@ -25,7 +25,7 @@ def per_example_forward() -> AbstractContextManager[Any]:
     ``vmap`` needs ``randomness="different"`` for models that drop anything.
 
     Raises:
-        RunError: on entry of no operation, but when the model reads a tensor again that it wrote to in place.
+        RunError: inside the context, when the model reads a tensor that it changed in place under hooks.
     """
     return _OutOfPlace()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,11 +162,21 @@ class Plan:
             )
         return lines
 
+    def epoch_of(self, step: int) -> int:
+        """Number, from 1, of the epoch that update ``step`` (from 0) belongs to.
+
+        Epoch k ends with update round(k * steps_per_epoch): under Poisson sampling an epoch is no whole number of steps.
+        """
+        epoch = max(1, math.floor((step + 1) / self.semantic.steps_per_epoch))
+        return epoch if self._last_step_of(epoch) >= step else epoch + 1
+
     def epoch_ends(self, step: int) -> bool:
         """Whether an epoch, or the run, is over after update ``step`` (from 0)."""
-        per_epoch = self.semantic.steps_per_epoch
-        return step + 1 == self.semantic.steps or int((step + 1) / per_epoch) > int(step / per_epoch)
+        return step + 1 == self.semantic.steps or step == self._last_step_of(self.epoch_of(step))
 
     def epoch_after(self, step: int) -> float:
         """Passes over the training data after update ``step`` (from 0)."""
         return (step + 1) / self.semantic.steps_per_epoch
+
+    def _last_step_of(self, epoch: int) -> int:
+        return math.floor(epoch * self.semantic.steps_per_epoch + 0.5) - 1

@@ -214,6 +214,9 @@ def _prv(sample_rate: float, noise_multiplier: float, delta: float, *, coarse: b
         spread = 2.0 * (quick_rdp(sample_rate, noise_multiplier, count, delta / 4000) + 3.0)
         points = spread * math.sqrt(count * math.log(12e3 / delta) / 2.0) / error
         error *= max(1.0, points / _PRV_POINTS)
+        # Gopi et al. 2021 bound the error for small half-widths only.
+        if error > 0.5:
+            raise _prv_refusal(sample_rate, noise_multiplier, count)
         accountant: Any = PRVAccountant()
         accountant.history = [(noise_multiplier, sample_rate, count)]
         try:
@@ -223,8 +226,7 @@ def _prv(sample_rate: float, noise_multiplier: float, delta: float, *, coarse: b
                 bound = float(accountant.get_epsilon(delta, eps_error=error))
         except (ArithmeticError, ValueError, RuntimeError, MemoryError) as failure:
             raise _prv_refusal(sample_rate, noise_multiplier, count) from failure
-        # Gopi et al. 2021 bound the error for small half-widths only.
-        if error > 0.5 or not math.isfinite(bound):
+        if not math.isfinite(bound):
             raise _prv_refusal(sample_rate, noise_multiplier, count)
         return bound
 

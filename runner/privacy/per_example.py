@@ -15,16 +15,19 @@ examples 2.3; no hooks, because of its in-place sums.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from runner.config.errors import RequestError, nearest
 
 GRAD_SAMPLES = ("functional", "hooks")
+_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits [b, classes], labels [b]) -> losses [b]."""
@@ -119,9 +122,11 @@ class FunctionalGradients:
 
     def __init__(self, model: nn.Module, *, loss: Loss, forward: Forward, scale: float) -> None:
         self._parameters = trainable(model)
+        self._norms = [module for module in model.modules() if isinstance(module, _NORMS)]
+        _quiet_fallbacks()
 
         def one(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-            with forward():
+            with forward(), _plain_attention():
                 logits = torch.func.functional_call(model, parameters, (image.unsqueeze(0),))
             logits = _at_least_float32(logits)
             found = loss(logits, label.unsqueeze(0)).squeeze(0)
@@ -135,7 +140,8 @@ class FunctionalGradients:
     def __call__(self, images: Tensor, labels: Tensor) -> PerExample:
         """See ``PerExampleGradients``."""
         parameters = {name: parameter.detach() for name, parameter in self._parameters.items()}
-        gradients, (losses, hits) = self._vectorised(parameters, images, labels)
+        with _norms_in_float32(self._norms):
+            gradients, (losses, hits) = self._vectorised(parameters, images, labels)
         return PerExample(losses, hits, [_at_least_float32(gradients[name]) for name in parameters])
 
 
@@ -148,6 +154,7 @@ class HookGradients:
         self._loss = loss
         self._forward = forward
         self._scale = scale
+        _quiet_fallbacks()
 
     def __call__(self, images: Tensor, labels: Tensor) -> PerExample:
         """See ``PerExampleGradients``."""
@@ -155,7 +162,7 @@ class HookGradients:
         # summed weight gradients, which nothing reads.
         images = images.detach().requires_grad_()
         with _attached(self._model):
-            with self._forward():
+            with self._forward(), _plain_attention():
                 logits = self._model(images)
             logits = _at_least_float32(logits)
             losses = self._loss(logits, labels)
@@ -195,15 +202,54 @@ def _attached(model: nn.Module) -> Iterator[None]:
 
 @functools.cache
 def _float32_hooks() -> Any:
-    """Opacus' hooks with the products of a layer's inputs and output gradients formed in at least float32."""
+    """Opacus' hooks with a layer's inputs and output gradients multiplied in at least float32."""
     from opacus.grad_sample import GradSampleHooks
 
     class Float32Hooks(GradSampleHooks):
         def rearrange_grad_samples(self, **arguments: Any) -> tuple[list[Tensor], Tensor]:
             activations, backprops = super().rearrange_grad_samples(**arguments)
-            return [_at_least_float32(tensor) for tensor in activations], _at_least_float32(backprops)
+            # its convolution rule reads channels_last tensors as if they were contiguous: wrong, without a word
+            rows = [_at_least_float32(tensor).contiguous() for tensor in activations]
+            return rows, _at_least_float32(backprops).contiguous()
 
     return Float32Hooks
+
+
+@contextmanager
+def _norms_in_float32(norms: list[nn.Module]) -> Iterator[None]:
+    """Normalisation in at least float32, as autocast has it on CUDA.
+
+    Autocast leaves it in 16 bits on the CPU.  Plain kernels widen inside, but their vectorised gradients do not: cubes
+    of 1/deviation overflow float16 and would zero perfectly good examples.
+    """
+
+    def widen(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (_at_least_float32(inputs[0]),)
+
+    handles = [module.register_forward_pre_hook(widen) for module in norms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention by matrix products in one type, which vectorise; a fused kernel would run once per example."""
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    # for the CPU too, in spite of its name: otherwise 16-bit inputs are widened half-way and have no gradient here
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
+
+
+def _quiet_fallbacks() -> None:
+    """An operation without a vectorised form runs once per example: right, slower, and no news to the user."""
+    warnings.filterwarnings("ignore", message="There is a performance drop because we have not yet implemented")
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class PlainConsole:
     def finish(self, run: RunRecord, run_dir: Path) -> None:
         """Write the result as aligned lines."""
         rows = result_rows(run)
-        width = max(len(name) for name, _ in rows)
+        width = max((len(name) for name, _ in rows), default=0)
         lines = [f"  {name:<{width}}  {value}" for name, value in rows]
         _put(sys.stdout, f"{run.name}: {_status(run)}", *lines, f"Files: {_short(run_dir)}")
 
@@ -191,13 +191,14 @@ def _print_result(run: RunRecord, run_dir: Path) -> None:
 
     terminal = Terminal(highlight=False)
     color = {"completed": "green", "failed": "red"}.get(run.status, "yellow")
+    rows = result_rows(run)
     title = Text.assemble((run.name, "bold"), ": ", (_status(run), f"bold {color}"))
     table = Table(box=box.ROUNDED, show_header=False, title=title, title_justify="left", border_style="dim")
     table.add_column(style="dim")
     table.add_column()
-    for name, value in result_rows(run):
+    for name, value in rows:
         table.add_row(name, Text(value, style="bold" if name == "test accuracy" else ""))
-    terminal.print(table)
+    terminal.print(table if rows else title)
     # Soft wrap: a long path stays one piece for the clipboard.
     terminal.print(f"Files: {_short(run_dir)}", markup=False, soft_wrap=True)
 

@@ -8,9 +8,10 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _PACKAGES = (
     "torch",
@@ -43,6 +44,8 @@ _GIT_SECONDS = 5.0
 
 def describe_environment() -> dict[str, Any]:
     """Return the machine, the libraries and the state of the user's repository, as plain values for ``run.json``."""
+    import torch  # Here, because who reads the records of a sweep does not need it.
+
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -50,7 +53,7 @@ def describe_environment() -> dict[str, Any]:
         "cores": _cores(),
         "threads": torch.get_num_threads(),
         "ram_bytes": _ram_bytes(),
-        "gpus": _gpus(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,
         "gpu_driver": _gpu_driver(),
         "packages": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
@@ -67,6 +70,8 @@ def peak_memory_bytes(device: torch.device) -> int:
     each had a process of their own.
     """
     if device.type == "cuda":
+        import torch
+
         return int(torch.cuda.max_memory_allocated(device))
     status = Path("/proc/self/status")
     if status.exists():
@@ -105,12 +110,6 @@ def _ram_bytes() -> int | None:
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return None
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _gpus() -> list[str]:
-    if not torch.cuda.is_available():
-        return []
-    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
 def _gpu_driver() -> str | None:

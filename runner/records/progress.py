@@ -72,24 +72,30 @@ def progress_figures(progress: Progress, width: int) -> str:
         _Figure(f"[{progress.precision}]" if progress.precision else "", spare=5),
         _speed(progress.samples_per_second, spare=6),
         _Figure(left and f"{left} left", spare=7, short=left),
-        _Figure("" if progress.epsilon is None else f"ε={_round_up(progress.epsilon)}", spare=1),
+        _Figure("" if progress.epsilon is None else f"ε={epsilon_text(progress.epsilon)}", spare=1),
     ]
     return " ".join(_fit(figures, width, 1))
 
 
 def budget_text(epsilon: float, delta: float) -> str:
     """Say how much privacy is spent, such as ``ε=1.20, δ=1e-05``; never less than is spent: ε is rounded up."""
-    return f"ε={_round_up(epsilon)}, δ={delta:.3g}"
+    return f"ε={epsilon_text(epsilon)}, δ={delta:.3g}"
+
+
+def epsilon_text(epsilon: float) -> str:
+    """Say an ε to two decimals, rounded up, because a privacy figure may not flatter."""
+    # From the shortest decimal that means this float: 1.1 * 100 is more than 110 in binary and would give 1.11.
+    if not math.isfinite(epsilon):
+        return str(epsilon)
+    return str(Decimal(repr(float(epsilon))).quantize(Decimal("0.01"), ROUND_CEILING))
 
 
 def rate_text(samples_per_second: float) -> str:
-    """Say the images a second to three digits, such as ``873`` or ``12.3k``."""
-    if samples_per_second < 999.5:
-        return f"{samples_per_second:.3g}"
-    thousands = (
-        f"{samples_per_second / 1000:.3g}" if samples_per_second < 999_500 else f"{samples_per_second / 1000:.0f}"
-    )
-    return f"{thousands}k"
+    """Say the images a second to three digits, such as ``873``, ``12.3k`` or ``1.05M``."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if samples_per_second >= 0.9995 * size:  # What rounds up to the unit is already said in it.
+            return f"{samples_per_second / size:.3g}{unit}"
+    return f"{samples_per_second:.3g}"
 
 
 def duration(seconds: float) -> str:
@@ -97,13 +103,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _round_up(epsilon: float) -> str:
-    # From the shortest decimal that means this float: 1.1 * 100 is more than 110 in binary and would give 1.11.
-    if not math.isfinite(epsilon):
-        return str(epsilon)
-    return str(Decimal(repr(float(epsilon))).quantize(Decimal("0.01"), ROUND_CEILING))
 
 
 def _maybe(form: str, value: float | None) -> str:

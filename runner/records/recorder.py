@@ -38,7 +38,7 @@ class Recorder:
 
     @property
     def tracker_run_id(self) -> str | None:
-        """The tracker's identity of this run, for the checkpoint; None until a tracker that has one has started."""
+        """The tracker's identity of this run, for the checkpoint; None if no tracker has one."""
         return next((sink.run_id for sink in self._sinks if sink.run_id is not None), None)
 
     def start(self, info: RunInfo, *, title: str, plan_lines: Sequence[str]) -> None:

@@ -116,9 +116,8 @@ def read_run(run_dir: Path) -> RunRecord:
         FileNotFoundError: when the run was never started.
         RunError: when the file is not a record that this version understands.
     """
-    path = run_dir / RUN_FILE
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads((run_dir / RUN_FILE).read_bytes())
         nested: dict[str, Any] = {
             "metrics": FinalMetrics(**found.pop("metrics")),
             "throughput": Throughput(**found.pop("throughput")),
@@ -128,7 +127,7 @@ def read_run(run_dir: Path) -> RunRecord:
         }
         record = RunRecord(**nested, **found)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RunError(f"{path}: not a record of a run: {error}") from error
+        raise RunError(f"{run_dir.name}/{RUN_FILE}: not a record of a run: {error}") from error
     if record.status not in STATUSES:
-        raise RunError(f"{path}: unknown status {record.status!r}")
+        raise RunError(f"{run_dir.name}/{RUN_FILE}: unknown status {record.status!r}")
     return record

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import queue
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ class Sink(Protocol):
 
     @property
     def run_id(self) -> str | None:
-        """The tracker's identity of the run, to be kept with the checkpoint; None before ``start`` or if none."""
+        """The tracker's identity of a new run, known from the beginning; None if the tracker has no such thing."""
 
     def start(self, info: RunInfo) -> None:
         """Begin or continue a run."""
@@ -60,7 +61,7 @@ class GuardedSink:
     to services and networks, and fail in ways that nobody can list; so this is the one place of the program where any
     exception whatever is caught.  The first one is reported once, the sink is switched off, and the run goes on, for
     its own files hold all that the tracker would have held.  Waiting is kept away by the thread: starting W&B takes
-    half a second, or half a minute when its server cannot be reached.
+    half a second, or ten when its server cannot be reached.
     """
 
     def __init__(
@@ -80,15 +81,17 @@ class GuardedSink:
         self._patience = patience
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._off = False
+        self._resumed_id: str | None = None
         self._thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
 
     @property
     def run_id(self) -> str | None:
-        """The guarded sink's identity of the run; None until it has started."""
-        return self._sink.run_id
+        """Identity of the run to be kept with every checkpoint, also with one that is saved before the sink is up."""
+        return self._resumed_id or self._sink.run_id
 
     def start(self, info: RunInfo) -> None:
         """Begin the run in the background."""
+        self._resumed_id = info.run_id
         self._thread.start()
         self._calls.put(lambda: self._sink.start(info))
 
@@ -112,7 +115,7 @@ class GuardedSink:
             try:
                 call()
             except BaseException as error:
-                self._switch_off(f"{type(error).__name__}: {error}")
+                self._switch_off("".join(traceback.format_exception_only(error)))
 
     def _switch_off(self, reason: str) -> None:
         if not self._off:

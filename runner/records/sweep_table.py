@@ -5,20 +5,37 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from runner.config.errors import RunError
 from runner.records.files import write_text
+from runner.records.progress import epsilon_text
 from runner.records.run_file import RunRecord, read_run
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 TABLE_FILE = "table.csv"
 _OVERRIDES_FILE = Path(".hydra", "overrides.yaml")
 
 _METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 _MEASURED = ("status", *_METRICS, "seconds", "samples_per_second", "peak_bytes", "epsilon", "delta", "error")
+
+_Figure = tuple[str, str, Callable[[float], str]]
+"""What a terminal shows of a column: (name, column, form)."""
+
+_FIGURES: tuple[_Figure, ...] = (
+    ("test acc", "test_accuracy", lambda value: f"{value:.2%}"),
+    ("val acc", "val_accuracy", lambda value: f"{value:.2%}"),
+    ("images/s", "samples_per_second", lambda value: f"{value:,.0f}"),
+    ("MiB", "peak_bytes", lambda value: f"{value / 2**20:,.0f}"),
+    ("ε", "epsilon", epsilon_text),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,38 +82,46 @@ def read_cells(sweep_dir: Path) -> SweepTable:
 
 
 def render_table(table: SweepTable, width: int) -> str:
-    """Return the table for a terminal of ``width`` columns: what differs between cells, results and their cost."""
-    from rich import box
+    """Return the table for a terminal of ``width`` columns: what differs between cells, results and their cost.
+
+    Where the columns are too few, costs are left out first: they are in ``table.csv``.
+    """
     from rich.console import Console
+    from rich.measure import Measurement
+
+    page = io.StringIO()
+    console = Console(file=page, width=width, highlight=False, color_system=None)
+    figures = [figure for figure in _FIGURES if any(row[figure[1]] for row in table.rows)]
+    shown = _layout(table, figures)
+    for spare in ("peak_bytes", "samples_per_second", "val_accuracy"):
+        if Measurement.get(console, console.options.update(max_width=10 * width), shown).maximum <= width:
+            break
+        figures = [figure for figure in figures if figure[1] != spare]
+        shown = _layout(table, figures)
+    console.print(shown)
+    for row in table.rows:
+        if row["error"]:
+            console.print(f"{row['cell']}: {row['error']}", markup=False, soft_wrap=True)
+    lines = [line.rstrip() for line in page.getvalue().splitlines()]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _layout(table: SweepTable, figures: Sequence[_Figure]) -> Table:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     varied = [key for key in table.overridden if len({row[key] for row in table.rows}) > 1]
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("cell", *(key.rpartition(".")[2] for key in varied), "status"):
         shown.add_column(name, overflow="fold")
-    figures = [(name, key, form) for name, key, form in _FIGURES if any(row[key] for row in table.rows)]
     for name, _, _ in figures:
         shown.add_column(name, justify="right", no_wrap=True)
     for row in table.rows:
-        numbers = [form(float(row[key])) if row[key] else "" for _, key, form in figures]
-        shown.add_row(*(Text(row[key]) for key in ("cell", *varied, "status")), *numbers)
-    page = io.StringIO()
-    console = Console(file=page, width=width, highlight=False, color_system=None)
-    console.print(shown)
-    for row in table.rows:
-        if row["error"]:
-            console.print(f"{row['cell']}: {row['error']}", markup=False)
-    return "\n".join(line.rstrip() for line in page.getvalue().strip("\n").splitlines()) + "\n"
-
-
-_FIGURES = (
-    ("test acc", "test_accuracy", lambda value: f"{value:.2%}"),
-    ("val acc", "val_accuracy", lambda value: f"{value:.2%}"),
-    ("images/s", "samples_per_second", lambda value: f"{value:,.0f}"),
-    ("MiB", "peak_bytes", lambda value: f"{value / 2**20:,.0f}"),
-    ("ε", "epsilon", lambda value: f"{value:.2f}"),
-)
+        names = (row["cell"], *(row[key] for key in varied), row["status"].replace("_", " "))
+        numbers = (form(float(row[key])) if row[key] else "" for _, key, form in figures)
+        shown.add_row(*map(Text, names), *numbers)
+    return shown
 
 
 def _is_cell(folder: Path) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,12 +13,13 @@ from typing import Any, Literal
 from runner.config.schema import TrackerConfig
 from runner.records.metrics import METRICS_FILE, Record
 from runner.records.sink import RunInfo
-from runner.records.wandb_file import read_wandb_file
+from runner.records.wandb_file import WandbRun, read_wandb_file
 
 _ANSWER_SECONDS = 10.0
 """How long W&B may wait for its server when a run starts."""
 _UPLOAD_SECONDS = 60.0
 """How long W&B may upload when a run ends; what is left stays on disk, for ``wandb sync``."""
+_SETTLE_SECONDS = 3.0
 _REPORTING = "WANDB_ERROR_REPORTING"
 
 
@@ -50,8 +53,8 @@ class WandbSink:
     requires = "wandb"
 
     def __init__(self, config: TrackerConfig, *, warn: Callable[[str], None]) -> None:
-        """Do nothing yet: wandb is imported by ``start``, on the guard's thread."""
-        self.run_id: str | None = None
+        """Choose the identity of a new run and do no more: wandb is imported by ``start``, on the guard's thread."""
+        self.run_id = secrets.token_hex(8)
         self._config = config
         self._warn = warn
 
@@ -68,7 +71,6 @@ class WandbSink:
         except BaseException:
             self._release_service()
             raise
-        self.run_id = self._run.id
         self._line = info.records
         self._known = self._run.starting_step
         self._expected = 0
@@ -90,12 +92,19 @@ class WandbSink:
         finally:
             self._release_service()
         # On a full disk W&B reports success and drops the rest, so its own word is not enough.
-        kept = read_wandb_file(self._file)
+        kept = self._read_back()
         if len(kept.history) < self._expected or kept.exit_code is None:
             self._warn(
                 f"W&B kept {len(kept.history)} of {self._expected} records (is the disk full?); "
                 f"{METRICS_FILE} holds them all"
             )
+
+    def _read_back(self) -> WandbRun:
+        # A service that goes on puts the end of the file on the disk a moment after `finish` has returned.
+        deadline = time.monotonic() + (0.0 if self._own_service else _SETTLE_SECONDS)
+        while (kept := read_wandb_file(self._file)).exit_code is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return kept
 
     def _start_online(self, info: RunInfo) -> None:
         import wandb
@@ -142,9 +151,11 @@ class WandbSink:
                 tags=list(config.tags),
                 config=dict(info.config),
                 dir=str(info.run_dir),
-                id=info.run_id,
+                id=info.run_id or self.run_id,
                 resume="allow" if info.run_id else None,
-                reinit="finish_previous",  # The default hands out the previous run, into which this one would log.
+                # The default hands out a run that the process already has, into which this one would then log; and
+                # "finish_previous" would end a run of the program around us.
+                reinit="create_new",
                 settings=settings,
             )
 

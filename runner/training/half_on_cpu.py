@@ -7,8 +7,8 @@ round them, the arithmetic is done by the float32 kernels, and the result is rou
 up to the order of summation, on any CPU.
 
 Gradients pass through float16 on the same borders, so that a loss scale underflows and overflows where it would on a
-GPU.  Convolutions and linear layers keep their operands for backward in float16, as autocast does; the rarer products
-keep a float32 copy.
+GPU.  Convolutions and linear layers keep for backward what they were given, which is float16 within a network; the
+rarer products keep a float32 copy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode
 
 
@@ -56,7 +55,7 @@ class _Float32Kernels(TorchFunctionMode):
 
 
 def _in_half(*args: Any, out: Tensor | None = None, **kwargs: Any) -> bool:
-    """Whether CPU autocast would cast these operands to float16; it leaves float64, ``out=`` and other devices alone."""
+    """Whether CPU autocast would cast these operands to float16; float64, ``out=`` and other devices stay."""
     if not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") is not torch.float16 or out is not None:
         return False
     operands = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.is_floating_point()]
@@ -75,7 +74,7 @@ def _autocast_off() -> Iterator[None]:
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution of float16 operands, computed in float32."""
+    """A convolution of operands rounded to float16, computed in float32."""
 
     generate_vmap_rule = True
 
@@ -89,12 +88,9 @@ class _Convolution(torch.autograd.Function):
         dilation: list[int],
         groups: int,
     ) -> Tensor:
-        bias = None if bias is None else bias.float()
-        no_output_padding = [0] * len(stride)
-        y = torch.convolution(
-            x.float(), weight.float(), bias, stride, padding, dilation, False, no_output_padding, groups
-        )
-        return y.half()
+        unpadded = [0] * len(stride)
+        operands = _rounded(x), _rounded(weight), None if bias is None else _rounded(bias)
+        return torch.convolution(*operands, stride, padding, dilation, False, unpadded, groups).half()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -106,10 +102,10 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.geometry
-        grads = torch.ops.aten.convolution_backward(
+        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
             grad.float(),
-            x.float(),
-            weight.float(),
+            _rounded(x),
+            _rounded(weight),
             ctx.bias_sizes,
             stride,
             padding,
@@ -119,33 +115,46 @@ class _Convolution(torch.autograd.Function):
             groups,
             list(ctx.needs_input_grad[:3]),
         )
-        return (*(None if g is None else g.half() for g in grads), None, None, None, None)
+        # The parameters are of one type, so the weight's is the bias' too.
+        grads = _gradient(grad_x, x), _gradient(grad_weight, weight), _gradient(grad_bias, weight)
+        return (*grads, None, None, None, None)
 
 
 class _Linear(torch.autograd.Function):
-    """A linear layer of float16 operands, computed in float32."""
+    """A linear layer of operands rounded to float16, computed in float32."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x.float(), weight.float(), None if bias is None else bias.float()).half()
+        return F.linear(_rounded(x), _rounded(weight), None if bias is None else _rounded(bias)).half()
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
         x, weight, _ = inputs
         ctx.save_for_backward(x, weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         grad = grad.float()
         rows = grad.reshape(-1, grad.shape[-1])
-        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         with _autocast_off():
-            grad_x = (grad @ weight.float()).half() if wants_x else None
-            grad_weight = (rows.t() @ x.float().reshape(-1, x.shape[-1])).half() if wants_weight else None
-        return grad_x, grad_weight, rows.sum(0).half() if wants_bias else None
+            grad_x = grad @ _rounded(weight) if wants_x else None
+            grad_weight = rows.t() @ _rounded(x).reshape(-1, x.shape[-1]) if wants_weight else None
+        grad_bias = rows.sum(0) if wants_bias else None
+        return _gradient(grad_x, x), _gradient(grad_weight, weight), _gradient(grad_bias, weight)
+
+
+def _rounded(operand: Tensor) -> Tensor:
+    """The values that ``operand`` has in float16, in float32."""
+    return operand.half().float()
+
+
+def _gradient(value: Tensor | None, operand: Tensor) -> Tensor | None:
+    """A gradient as autocast hands it on: through float16, where it may overflow, to the type of its operand."""
+    return None if value is None else value.half().to(operand.dtype)
 
 
 def _convolution(
@@ -167,13 +176,13 @@ def _convolution(
             input = F.pad(input, [side for t in reversed(totals) for side in (t // 2, t - t // 2)])
             totals = [0] * dimensions
         padding = [total // 2 for total in totals]
-    elif padding == "valid":
-        padding = 0
+    elif isinstance(padding, str):
+        padding = {"valid": 0}[padding]
     unbatched = input.dim() == dimensions + 1
     output = _Convolution.apply(
-        (input.unsqueeze(0) if unbatched else input).half(),
-        weight.half(),
-        None if bias is None else bias.half(),
+        input.unsqueeze(0) if unbatched else input,
+        weight,
+        bias,
         _per_dimension(stride, dimensions),
         _per_dimension(padding, dimensions),
         dilation,
@@ -188,14 +197,14 @@ def _per_dimension(value: int | Sequence[int], dimensions: int) -> list[int]:
 
 
 def _linear(func: Callable[..., Tensor], input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return _Linear.apply(input.half(), weight.half(), None if bias is None else bias.half())
+    return _Linear.apply(input, weight, bias)
 
 
 def _product(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-    def rounded(value: Any) -> Any:
-        return value.half().float() if isinstance(value, Tensor) and value.is_floating_point() else value
+    def operand(value: Any) -> Any:
+        return _rounded(value) if isinstance(value, Tensor) and value.is_floating_point() else value
 
-    return func(*map(rounded, args), **{key: rounded(value) for key, value in kwargs.items()}).half()
+    return func(*map(operand, args), **{key: operand(value) for key, value in kwargs.items()}).half()
 
 
 _COUNTERPARTS: dict[Callable[..., Any], Callable[..., Tensor]] = {

@@ -62,7 +62,8 @@ def start_processes(job: Job, device: Device, processes: int) -> JobResult:
 def _rank_main(rank: int, job: Job, processes: int, rendezvous: str, results: Any) -> None:
     # A terminal's Ctrl-C goes to the whole process group; the parent alone shall get it and pass it on once.
     os.setpgrp()
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+    sizes = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), **sizes}
     from runner.job import run_rank
 
     try:

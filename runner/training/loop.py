@@ -189,7 +189,7 @@ class Loop:
         plan, standing = self._plan, self._standing
         done = step + 1
         last = done == plan.semantic.steps
-        epoch = round(plan.epoch_after(step))
+        epoch = plan.epoch_of(step)
         if standing.epoch_examples:
             standing.train_loss = standing.epoch_loss / standing.epoch_examples
         standing.epoch_loss, standing.epoch_examples = 0.0, 0
@@ -290,7 +290,7 @@ class Loop:
             epochs=epochs,
             skipped_steps=self._parts.precision.skipped,
             zeroed_examples=self._zeroed(),
-            epsilon=None if self._spending is None else self._spending.epsilon_after(done),
+            epsilon=None if self._spending is None else self._spending.reported_after(done),
         )
 
     def _load_best(self) -> None:
@@ -313,8 +313,8 @@ class Loop:
         return Progress(
             step=step + 1,
             steps=steps,
-            epoch=math.ceil(plan.epoch_after(step) - 1e-9),
-            epochs=math.ceil(steps / plan.semantic.steps_per_epoch - 1e-9),
+            epoch=plan.epoch_of(step),
+            epochs=plan.epoch_of(steps - 1),
             loss=self._latest.loss,
             accuracy=self._latest.accuracy,
             val_loss=standing.val_loss,
@@ -364,4 +364,5 @@ def _spending(parts: Parts) -> Any:
         sample_rate=privacy.sample_rate,
         noise_multiplier=privacy.noise_multiplier,
         delta=privacy.delta,
+        steps=parts.plan.semantic.steps,
     )

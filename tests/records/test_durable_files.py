@@ -3,6 +3,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_publish_directory_syncs_everything_before_the_rename(tmp_path, monkeypa
     fsync, rename = os.fsync, os.rename
 
     def named(handle):
-        return os.readlink(f"/proc/self/fd/{handle}")
+        return str(Path(f"/proc/self/fd/{handle}").readlink())
 
     monkeypatch.setattr(os, "fsync", lambda handle: (events.append(("fsync", named(handle))), fsync(handle)))
     monkeypatch.setattr(os, "replace", lambda a, b: (events.append(("rename", str(b))), rename(a, b)))

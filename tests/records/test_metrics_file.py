@@ -143,8 +143,8 @@ except RunError as error:
 
 def test_a_full_disk_is_a_failure_and_leaves_a_readable_file(path):
     answer = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True, check=True)
-    assert "metrics.jsonl: cannot record step" in answer.stdout
     found = read_metrics(path)
+    assert answer.stdout.startswith(f"metrics.jsonl: cannot record step {len(found)}: ")
     assert [record["step"] for record in found] == list(range(len(found)))
     assert len(found) == 1000 // len(json.dumps(found[-1]) + "\n") > 10
 
@@ -153,9 +153,9 @@ def test_a_record_costs_little(path):
     writer = MetricsWriter(path)
     blocks = []
     for _ in range(20):
-        begin = time.perf_counter()
+        begin = time.process_time()  # Not wall time: other processes may share the core.
         for step in range(200):
             writer.write("train", step=step, epoch=0.5, loss=1 / (step + 1), accuracy=0.5, lr=0.1, grad_norm=1.234)
-        blocks.append((time.perf_counter() - begin) / 200)
+        blocks.append((time.process_time() - begin) / 200)
     writer.close()
     assert min(blocks) < 30e-6

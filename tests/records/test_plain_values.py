@@ -1,7 +1,7 @@
 import json
 import math
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from runner.records.json_values import encode, encode_pretty, plain
 
 
-class Color(str, Enum):
+class Color(StrEnum):
     RED = "red"
 
 

@@ -1,0 +1,103 @@
+"""Composition: every option of every group, the order of overrides, sweeps, and a user's own folder."""
+
+import itertools
+
+import pytest
+from omegaconf import OmegaConf
+
+from runner.config.compose import Composer
+from runner.config.groups import CLOSED, OPEN
+from runner.config.rules import check
+from runner.config.store import shipped, sweep_files
+
+CONF = shipped("conf")
+# What an option cannot do without, or forbids.
+NEEDS = {
+    "hardware=multi_gpu": ["trainer=accelerate"],
+    "privacy=dp": ["trainer=dp"],
+}
+
+
+def options(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def choices():
+    return [f"{group}={option}" for group in (*OPEN, *CLOSED, "experiment") for option in options(group)]
+
+
+@pytest.mark.parametrize("choice", choices())
+def test_every_option_composes_and_passes_the_rules(composer, choice):
+    composed = composer.compose([choice, *NEEDS.get(choice, [])])
+    config = composer.load(composed)
+    check(config)
+    group, _, option = choice.partition("=")
+    assert composed.hydra.runtime.choices[group] == option
+
+
+@pytest.mark.parametrize(("trainer", "precision"), list(itertools.product(options("trainer"), options("precision"))))
+def test_every_precision_goes_with_every_trainer(composer, trainer, precision):
+    config = composer.load(composer.compose([f"trainer={trainer}", f"precision={precision}"]))
+    check(config)
+    chosen = OmegaConf.load(CONF / "precision" / f"{precision}.yaml")
+    assert config.precision.amp_dtype == chosen.amp_dtype
+    assert config.trainer.name == trainer
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["trainer=dp", "privacy.epsilon=3"], {"privacy.enabled": True, "privacy.epsilon": 3.0}),
+        (["trainer=mixed_precision", "precision=fp16"], {"precision.amp_dtype": "float16"}),
+        (["trainer=mixed_precision", "precision.amp_dtype=float16"], {"precision.amp_dtype": "float16"}),
+        (["trainer=dp", "privacy=none"], {"privacy.enabled": False}),
+        (["optimizer=adam", "optimizer.lr=0.5"], {"optimizer.lr": 0.5, "optimizer.name": "adam"}),
+        (["experiment=debug", "trainer.steps=3"], {"trainer.steps": 3, "data.limit": 100}),
+        (["experiment=debug", "hardware=auto"], {"hardware.device": "auto"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_order_of_overrides_does_not_matter(composer, typed, expected):
+    for order in itertools.permutations(typed):
+        composed = composer.compose(order)
+        assert {key: OmegaConf.select(composed, key) for key in expected} == expected
+
+
+def test_presets_choose_what_the_user_leaves_open(composer):
+    assert composer.compose(["trainer=mixed_precision"]).precision.amp_dtype == "auto16"
+    assert composer.compose(["trainer=dp"]).privacy.enabled is True
+    assert composer.compose([]).privacy.enabled is False
+
+
+def test_an_argument_that_the_yaml_does_not_list_can_be_added_to_an_open_group(composer):
+    config = composer.load(composer.compose(["model=timm", "+model.drop_rate=0.1"]))
+    assert config.model.options == {"drop_rate": 0.1}
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def test_options_from_a_folder_of_the_user(tmp_path):
+    write(tmp_path / "mine" / "model" / "wide.yaml", "defaults: [mlp]\nhidden: [512]\n")
+    composer = Composer(caller=tmp_path, extra=tmp_path / "mine")
+    assert "wide" in composer.options("model")
+    config = composer.load(composer.compose(["model=wide", "model.hidden=[64]"]))
+    assert config.model.options["hidden"] == [64]
+    assert "wide" not in Composer(caller=tmp_path).options("model")
+
+
+def test_sweeps_of_the_caller_hide_shipped_ones(tmp_path):
+    write(tmp_path / "sweeps" / "mine.yaml", "hydra: {mode: MULTIRUN}\nseed: 7\n")
+    assert sweep_files(tmp_path)["mine"] == tmp_path / "sweeps" / "mine.yaml"
+    composed = Composer(caller=tmp_path).compose(["sweep=mine"])
+    assert composed.seed == 7
+    assert composed.hydra.mode.name == "MULTIRUN"
+    # A later composer in another folder knows nothing of it.
+    assert Composer(caller=tmp_path / "sweeps").options("sweep") == sorted(sweep_files(tmp_path / "sweeps"))
+
+
+def test_shipped_sweeps_are_found_once_when_the_caller_stands_in_the_checkout():
+    root = CONF.parent
+    assert sorted(sweep_files(root)) == sorted({path.stem for path in (root / "sweeps").glob("*.yaml")})

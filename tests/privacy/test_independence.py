@@ -1,0 +1,119 @@
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+
+from runner.config.errors import RequestError
+from runner.privacy.independence import check_examples_independent
+
+MODES = ("functional", "hooks")
+
+
+class Centre(nn.Module):
+    def forward(self, rows):
+        return rows - rows.mean(0)
+
+
+class CentreInside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.flatten = nn.Flatten()
+        self.head = nn.Linear(64, 5)
+
+    def forward(self, images):
+        rows = self.flatten(images)
+        return self.head(rows - rows.mean(0))
+
+
+class ScaledInPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.head = nn.Linear(72, 5)
+
+    def forward(self, images):
+        hidden = self.conv(images)
+        hidden += 1.0
+        return self.head(hidden.flatten(1))
+
+
+class OtherwiseAlone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 5)
+
+    def forward(self, images):
+        return self.head(images.flatten(1)) * (2.0 if len(images) == 1 else 1.0)
+
+
+def mlp(*middle):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), *middle, nn.ReLU(inplace=True), nn.Linear(32, 5))
+
+
+def check(model, mode, **changes):
+    check_examples_independent(model, grad_sample=mode, image_shape=(1, 8, 8), **changes)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("middle", [[], [nn.Dropout(0.5)], [nn.LayerNorm(32)], [nn.RMSNorm(32)]])
+def test_a_model_that_treats_each_example_by_itself_passes(mode, middle):
+    check(mlp(*middle), mode)
+    check(mlp(*middle), mode, forward=lambda: torch.autocast("cpu", torch.bfloat16))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_layer_that_mixes_is_named(mode):
+    with pytest.raises(RequestError, match=r"model\.name: got 2 \(Centre\), which mixes the examples"):
+        check(mlp(Centre()), mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_mixing_between_layers_names_the_module_around_them(mode):
+    with pytest.raises(RequestError, match="got CentreInside, which mixes"):
+        check(CentreInside(), mode)
+    with pytest.raises(RequestError, match=r"got 2 \(CentreInside\), which mixes"):
+        check(nn.Sequential(nn.Identity(), nn.Identity(), CentreInside()), mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_batch_normalisation_is_answered_with_group(mode):
+    with pytest.raises(RequestError, match=r"model\.norm: .*expected group"):
+        check(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 5)), mode)
+
+
+def test_changes_in_place_between_layers_pass_functionally_and_name_the_reason_with_hooks():
+    check(ScaledInPlace(), "functional")
+    with pytest.raises(RequestError, match=r"privacy\.grad_sample: got hooks, expected functional.*ScaledInPlace.*inplace"):
+        check(ScaledInPlace(), "hooks")
+
+
+def test_a_wrong_gradient_is_told_from_back_propagation():
+    with pytest.raises(RequestError, match="hooks, whose gradients of OtherwiseAlone differ from back-propagation"):
+        check(OtherwiseAlone(), "hooks")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_model_and_the_random_state_are_left_as_they_were(mode):
+    model = mlp(nn.Dropout(0.5)).eval()
+    model[1].train()
+    modes = [module.training for module in model.modules()]
+    values = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    check(model, mode)
+    with contextlib.suppress(RequestError):
+        check(mlp(Centre()), mode)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(values[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    mlp(Centre())
+    assert state.numel() == torch.get_rng_state().numel()
+
+
+def test_the_random_state_is_left_alone():
+    model = mlp(nn.Dropout(0.5))
+    state = torch.get_rng_state()
+    check(model, "functional")
+    assert torch.equal(state, torch.get_rng_state())

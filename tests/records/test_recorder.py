@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import pytest
+
+from runner.records.console import SilentConsole
+from runner.records.metrics import read_metrics, truncate_after
+from runner.records.recorder import Recorder
+from runner.records.run_file import FinalMetrics, RunRecord
+from runner.records.sink import RunInfo
+
+
+class ListSink:
+    """A tracker that keeps what it is given."""
+
+    run_id = None
+
+    def __init__(self):
+        self.calls = []
+
+    def start(self, info):
+        self.run_id = info.run_id or "new"
+        self.calls.append(("start", info.records))
+
+    def log(self, record):
+        self.calls.append(("log", record))
+
+    def finish(self, summary, exit_code):
+        self.calls.append(("finish", summary, exit_code))
+
+
+def test_the_file_and_the_trackers_get_the_same_records(tmp_path):
+    sinks = [ListSink(), ListSink()]
+    recorder = Recorder(tmp_path, sinks, SilentConsole())
+    assert recorder.tracker_run_id is None
+    recorder.start(RunInfo(run_dir=tmp_path, name="r", config={}), title="t", plan_lines=[])
+    recorder.write("train", step=1, epoch=0.5, loss=float("nan"))
+    recorder.write("val", step=1, epoch=0.5, loss=2.0)
+    recorder.sync()
+    assert recorder.count == 2
+    recorder.close(RunRecord(name="r", status="failed", metrics=FinalMetrics(train_loss=float("inf"))), 1)
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert records == [
+        {"step": 1, "epoch": 0.5, "kind": "train", "loss": None},
+        {"step": 1, "epoch": 0.5, "kind": "val", "loss": 2.0},
+    ]
+    nothing = dict.fromkeys(("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy"))
+    for sink in sinks:
+        assert sink.calls == [("start", 0), *(("log", record) for record in records), ("finish", nothing, 1)]
+    assert recorder.tracker_run_id == "new"
+
+
+def test_a_resumed_run_tells_the_trackers_where_it_goes_on(tmp_path):
+    for resumed in (False, True):
+        truncate_after(tmp_path / "metrics.jsonl", 1)
+        sink = ListSink()
+        recorder = Recorder(tmp_path, [sink], SilentConsole())
+        run_id = "old" if resumed else None
+        recorder.start(RunInfo(run_dir=tmp_path, name="r", config={}, run_id=run_id), title="t", plan_lines=[])
+        for step in range(2 if resumed else 0, 4):
+            recorder.write("train", step=step, epoch=0)
+        recorder.close(RunRecord(name="r", status="completed"), 0)
+        assert sink.calls[0] == ("start", 2 if resumed else 0)
+        assert recorder.tracker_run_id == ("old" if resumed else "new")
+    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1, 2, 3]
+
+
+def test_other_ranks_write_nothing(tmp_path, monkeypatch):
+    before = list(tmp_path.iterdir())
+    recorder = Recorder(None, [], SilentConsole())
+    recorder.start(RunInfo(run_dir=tmp_path, name="r", config={}), title="t", plan_lines=[])
+    recorder.write("train", step=0, epoch=0, loss=1.0)
+    recorder.sync()
+    recorder.close(RunRecord(name="r", status="completed"), 0)
+    assert recorder.count == 0
+    assert list(tmp_path.iterdir()) == before
+
+
+def test_a_run_that_failed_before_it_started_is_closed_and_shown(tmp_path):
+    sink, shown = ListSink(), []
+
+    class Noting(SilentConsole):
+        def finish(self, run: RunRecord, run_dir: Path) -> None:
+            shown.append((run.status, run_dir))
+
+    Recorder(tmp_path, [sink], Noting()).close(RunRecord(name="r", status="failed", error="early"), 1)
+    assert sink.calls == []
+    assert shown == [("failed", tmp_path)]
+
+
+@pytest.mark.parametrize("option", ["wandb", "tensorboard", "none"])
+def test_each_option_of_the_group_names_a_tracker_that_can_be_built(option):
+    import yaml
+
+    from runner.config.schema import TrackerConfig
+    from runner.records.sink import build_sink
+
+    written = yaml.safe_load(Path(__file__).parents[2].joinpath("conf", "tracker", f"{option}.yaml").read_text())
+    config = TrackerConfig(target=written.pop("_target_"), **written)
+    assert config.name == option
+    assert config.mode == "offline"
+    assert (build_sink(config) is None) == (option == "none")

@@ -1,0 +1,55 @@
+"""What must be answered before torch is imported, and what else may be imported by then."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "torchvision", "opacus", "wandb", "optuna", "sklearn", "accelerate", "numpy", "dp_accounting")
+ASK = f"""
+import sys
+from runner.cli import main
+code = main(sys.argv[1:])
+print("loaded", [name for name in {HEAVY} if name in sys.modules], "code", code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--cfg", "job"], 0),
+        (["--version"], 0),
+        (["data.batchsize=32"], 2),
+        (["trainer=dp", "privacy=none"], 2),
+        (["--multirun", "precision=fp32,fp17"], 2),
+        (["--multirun", "data.batch_size=16,0"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_answers_that_need_no_torch_do_not_import_it(tmp_path, arguments, code):
+    ended = subprocess.run(
+        [sys.executable, "-c", ASK, *arguments],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert ended.stdout.splitlines()[-1] == f"loaded [] code {code}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_question_notices_an_import(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", "import numpy\n" + ASK, "--version"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert ended.stdout.splitlines()[-1] == "loaded ['numpy'] code 0"

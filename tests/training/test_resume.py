@@ -1,0 +1,105 @@
+"""A run that is interrupted and started again ends with the bits of one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from runner.records.metrics import read_metrics
+from runner.training.checkpoint import load_checkpoint
+
+RECIPE = ("data.limit=400", "data.batch_size=16", "trainer.epochs=6", "trainer.log_every=10", "hardware.threads=1",
+          "trainer.label_smoothing=0.1", "data.augment.crop_padding=1")  # fmt: skip
+TIMES = ("samples_per_second", "seconds")
+
+
+def final_state(run_dir):
+    checkpoint = load_checkpoint(run_dir / "checkpoints" / "last")
+    state = dict(checkpoint.state)
+    standing = {key: value for key, value in state.pop("standing").items() if key not in TIMES}
+    records = [
+        {key: value for key, value in record.items() if key not in TIMES}
+        for record in read_metrics(run_dir / "metrics.jsonl")
+    ]
+    return checkpoint.weights, state, standing, records
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ("model=mlp",),
+        ("trainer=mixed_precision", "precision=fp16", "precision.growth_interval=20", "trainer.clip_norm=1"),
+        ("model=mlp", "trainer=dp", "privacy.unsafe_noise_seed=5", "precision=bf16"),
+    ],
+    ids=["standard", "fp16", "dp-bf16"],
+)
+def test_sigterm_in_mid_epoch_then_the_same_command_gives_the_same_bits(train, tmp_path, recipe):
+    whole = final_state(train(*RECIPE, *recipe))
+    command = [sys.executable, "-m", "runner", "tracker=none", "hydra.run.dir=stopped", *RECIPE, *recipe]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=_environment())
+    metrics = tmp_path / "stopped" / "metrics.jsonl"
+    _wait_until(lambda: metrics.exists() and len(read_metrics(metrics)) >= 4, process)
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 75, error
+    stopped = json.loads((tmp_path / "stopped" / "run.json").read_text())
+    assert stopped["status"] == "interrupted"
+    assert 0 < stopped["steps"] < 6 * 25
+
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=_environment(), check=False)
+    assert again.returncode == 0, again.stderr
+    weights, state, standing, records = final_state(tmp_path / "stopped")
+    torch.testing.assert_close(weights, whole[0], rtol=0, atol=0)
+    torch.testing.assert_close(state, whole[1], rtol=0, atol=0)
+    assert standing == whole[2]
+    assert records == whole[3]
+
+
+def test_a_second_signal_ends_at_once(tmp_path):
+    command = [sys.executable, "-m", "runner", "tracker=none", "hydra.run.dir=out", "trainer.epochs=500"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, env=_environment())
+    metrics = tmp_path / "out" / "metrics.jsonl"
+    _wait_until(lambda: metrics.exists() and read_metrics(metrics), process)
+    os.kill(process.pid, signal.SIGSTOP)  # so that both signals are pending when it goes on
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+    os.kill(process.pid, signal.SIGCONT)
+    assert process.wait(timeout=20) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
+def test_a_folder_with_another_recipe_is_refused(train, configure):
+    from runner.config.errors import RequestError
+    from runner.job import run_job
+
+    run_dir = train("data.limit=60", "model=linear", "trainer.epochs=1")
+    before = sorted((path, path.stat().st_mtime_ns) for path in run_dir.rglob("*"))
+    config = configure("tracker=none", "data.limit=60", "model=linear", "trainer.epochs=1", "optimizer.lr=0.2")
+    with pytest.raises(RequestError, match=r"hydra\.run\.dir"):
+        run_job(config, {}, run_dir, None)
+    assert sorted((path, path.stat().st_mtime_ns) for path in run_dir.rglob("*")) == before
+
+
+def test_performance_settings_may_change_between_the_two(train):
+    recipe = ("data.limit=96", "model=mlp", "precision=fp64")
+    run_dir = train(*recipe, "trainer.epochs=3", "data.batch_size=16")
+    again = train(*recipe, "trainer.epochs=3", "data.batch_size=8", "trainer.accumulation_steps=2", run_dir=run_dir)
+    assert json.loads((again / "run.json").read_text())["status"] == "completed"
+
+
+def _environment():
+    from tests.conftest import ROOT
+
+    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+
+
+def _wait_until(condition, process, timeout=90):
+    end = time.monotonic() + timeout
+    while not condition():
+        assert process.poll() is None, "the run ended too early"
+        assert time.monotonic() < end, "the run is too slow"
+        time.sleep(0.05)
