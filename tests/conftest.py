@@ -22,12 +22,14 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def _nothing_leaks(tmp_path, monkeypatch):
-    """Environment variables, working folder and torch's switches are as before; caches go to a folder of the test run."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    before = _process_state()
-    yield
-    after = _process_state()
+def _nothing_leaks(tmp_path):
+    """Environment variables, working folder and torch's switches are as before; caches go to the test's own folder."""
+    # not the fixture monkeypatch: what a test changes through that is undone only after this one has looked
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        before = _process_state()
+        yield
+        after = _process_state()
     changed = {key: (before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)}
     assert not changed, f"left behind: {changed}"
 

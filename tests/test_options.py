@@ -83,4 +83,6 @@ def _folder(tmp_path):
 
 
 def _is_here(kind):
-    return kind is None or (kind == "cuda" and torch.cuda.is_available()) or (kind == "mps" and torch.mps.is_available())
+    return (
+        kind is None or (kind == "cuda" and torch.cuda.is_available()) or (kind == "mps" and torch.mps.is_available())
+    )

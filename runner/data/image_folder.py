@@ -28,8 +28,8 @@ STORED_AS = "image_folder 1"
 
 # Suffixes, in any mix of capitals, by which a file is taken for an image; whether it is one, decoding shows.
 SUFFIXES = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif", ".tiff", ".jp2",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif", ".tiff",
+    ".jp2", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico",
 ))  # fmt: skip
 
 

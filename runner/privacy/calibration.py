@@ -18,9 +18,7 @@ _SLACK = 2e-3
 _NOISE_UNITS = 1e6
 
 
-def solve_noise_multiplier(
-    accountant: str, *, epsilon: float, delta: float, sample_rate: float, steps: int
-) -> float:
+def solve_noise_multiplier(accountant: str, *, epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
     """The noise multiplier whose reported epsilon after ``steps`` updates lies just below the target ``epsilon``.
 
     The result, rounded to 1e-6, is in (epsilon - 0.002 min(1, epsilon), epsilon], checked with the function that
@@ -48,9 +46,7 @@ def solve_noise_multiplier(
     return noise
 
 
-def solve_steps(
-    accountant: str, *, epsilon: float, delta: float, sample_rate: float, noise_multiplier: float
-) -> int:
+def solve_steps(accountant: str, *, epsilon: float, delta: float, sample_rate: float, noise_multiplier: float) -> int:
     """The largest number of updates, up to ten million, whose reported epsilon does not pass ``epsilon``; 0 for none.
 
     Raises:
@@ -65,13 +61,22 @@ def solve_steps(
 
     if reported(1) > epsilon:
         return 0
-    fits, fails = (1, reported(1)), (MOST_STEPS + 1, math.inf)
-    steps = accounting.quick_rdp_steps(sample_rate, noise_multiplier, delta, epsilon, MOST_STEPS)
-    stalled = 0
+    start = accounting.quick_rdp_steps(sample_rate, noise_multiplier, delta, epsilon, MOST_STEPS)
+    if accountant != "rdp":
+        start = _last_within(
+            lambda steps: accounting.coarse_pld(sample_rate, noise_multiplier, steps, delta), epsilon, start
+        )
+    return _last_within(reported, epsilon, start)
+
+
+def _last_within(function: Callable[[int], float], epsilon: float, start: int) -> int:
+    """The largest argument, from 0 to ten million, at which the rising ``function`` does not pass ``epsilon``."""
+    fits, fails = (0, 0.0), (MOST_STEPS + 1, math.inf)
+    steps, stalled = start, 0
     while fails[0] - fits[0] > 1:
         width = fails[0] - fits[0]
         steps = min(max(steps, fits[0] + 1), fails[0] - 1)
-        found = reported(steps)
+        found = function(steps)
         if found <= epsilon:
             fits = (steps, found)
         else:
@@ -86,8 +91,9 @@ def _next_steps(fits: tuple[int, float], fails: tuple[int, float], epsilon: floa
     if math.isinf(fails[1]):
         # Epsilon grows at least with the square root of the steps, hence this does not stop short; the doubling keeps
         # an accountant from being asked about a length far beyond the budget.
-        return math.floor(fits[0] * min((epsilon / fits[1]) ** 2, 2.0)) + 1
-    if bisect or fits[1] == fails[1]:
+        growth = min((epsilon / fits[1]) ** 2, 2.0) if fits[1] > 0.0 else 2.0
+        return math.floor(fits[0] * growth) + 1
+    if bisect or fits[1] <= 0.0 or fits[1] == fails[1]:
         return (fits[0] + fails[0]) // 2
     power = math.log(fails[0] / fits[0]) / math.log(fails[1] / fits[1])
     return math.floor(fits[0] * (epsilon / fits[1]) ** power)

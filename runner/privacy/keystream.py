@@ -30,7 +30,7 @@ class Keystream:
 
     def fill(self, out: npt.NDArray[Any]) -> None:
         """Overwrites the contiguous array ``out`` with the next ``out.nbytes`` bytes, read as little-endian words."""
-        target = memoryview(out).cast("B")
+        target = out.view(np.uint8).data
         zeros = memoryview(_ZEROS)
         for start in range(0, len(target), _CHUNK_BYTES):
             part = target[start : start + _CHUNK_BYTES]

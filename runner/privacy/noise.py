@@ -35,9 +35,7 @@ class NoiseSource:
         """The generator's name for the records: ``chacha20`` or ``philox``."""
         return "chacha20" if self.secure else "philox"
 
-    def normal(
-        self, step: int, numel: int, device: torch.device, dtype: torch.dtype = torch.float32
-    ) -> torch.Tensor:
+    def normal(self, step: int, numel: int, device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Independent standard normals [numel] of ``dtype`` (float32 or float64) on ``device``, for update ``step``."""
         if self.secure:
             return _secure_normal(Keystream(self._key, step), numel, dtype).to(device)

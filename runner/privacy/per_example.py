@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -154,6 +154,7 @@ class HookGradients:
         self._loss = loss
         self._forward = forward
         self._scale = scale
+        self._norms = [module for module in model.modules() if isinstance(module, _NORMS)]
         _quiet_fallbacks()
 
     def __call__(self, images: Tensor, labels: Tensor) -> PerExample:
@@ -161,7 +162,7 @@ class HookGradients:
         # Asking for the gradient of the images alone sends the backward pass through every layer and spares the
         # summed weight gradients, which nothing reads.
         images = images.detach().requires_grad_()
-        with _attached(self._model):
+        with _norms_in_float32(self._norms), _attached(self._model):
             with self._forward(), _plain_attention():
                 logits = self._model(images)
             logits = _at_least_float32(logits)
@@ -216,7 +217,7 @@ def _float32_hooks() -> Any:
 
 
 @contextmanager
-def _norms_in_float32(norms: list[nn.Module]) -> Iterator[None]:
+def _norms_in_float32(norms: Sequence[nn.Module]) -> Iterator[None]:
     """Normalisation in at least float32, as autocast has it on CUDA.
 
     Autocast leaves it in 16 bits on the CPU.  Plain kernels widen inside, but their vectorised gradients do not: cubes

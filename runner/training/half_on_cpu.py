@@ -140,9 +140,8 @@ class _Linear(torch.autograd.Function):
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         grad = grad.float()
         rows = grad.reshape(-1, grad.shape[-1])
-        with _autocast_off():
-            grad_x = grad @ _rounded(weight) if wants_x else None
-            grad_weight = rows.t() @ _rounded(x).reshape(-1, x.shape[-1]) if wants_weight else None
+        grad_x = grad @ _rounded(weight) if wants_x else None
+        grad_weight = rows.t() @ _rounded(x).reshape(-1, x.shape[-1]) if wants_weight else None
         grad_bias = rows.sum(0) if wants_bias else None
         return _gradient(grad_x, x), _gradient(grad_weight, weight), _gradient(grad_bias, weight)
 

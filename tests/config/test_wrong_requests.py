@@ -281,9 +281,9 @@ FILES = {
     "out of range": ("optimizer/mine.yaml", "_target_: torch.optim.SGD\nlr: -1\n", "optimizer=mine", "optimizer.lr: "),
     "kind of an option": (
         "experiment/mine.yaml",
-        "# @package _global_\noptimizer: {momentum: big}\n",
+        "# @package _global_\nmodel: {widths: wide}\n",
         "experiment=mine",
-        "optimizer.momentum: got big, expected a number",
+        "model.widths: got wide, expected a list",
     ),
     "not a mapping": ("model/mine.yaml", "- a\n- b\n", "model=mine", "model/mine"),
 }

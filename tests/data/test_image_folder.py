@@ -13,7 +13,7 @@ from PIL import Image
 
 from runner.config.errors import RequestError
 from runner.config.schema import AugmentConfig, DataConfig
-from runner.data import contents, image_folder
+from runner.data import cache, contents, image_folder
 from runner.data.open import open_data
 
 SOURCE = "runner.data.image_folder.load_image_folder"
@@ -27,9 +27,9 @@ def root(tmp_path):
 @pytest.fixture
 def ask(tmp_path):
     def ask(root, **keys):
-        cache = str(tmp_path / "cache")
+        folder = str(tmp_path / "cache")
         return open_data(
-            DataConfig(**{"target": SOURCE, "name": "photos", "root": root and str(root), "cache_dir": cache} | keys)
+            DataConfig(**{"target": SOURCE, "name": "photos", "root": root and str(root), "cache_dir": folder} | keys)
         )
 
     return ask
@@ -280,6 +280,15 @@ def test_a_changed_file_of_the_same_size_and_time_is_noticed(ask, root, monkeypa
     assert np.array_equal(image_of(first.train, "cat/a.bmp"), np.asarray(noise(seed=50)))
 
 
+def test_a_change_behind_a_link_is_noticed(ask, root, monkeypatch):
+    monkeypatch.setattr(contents, "SETTLED_NS", -(10**12))
+    hidden = put(root / ".store" / "a.png", noise(seed=50))
+    (root / "cat" / "a.png").symlink_to(hidden)
+    first = ask(root)
+    put(hidden, noise(seed=51))
+    assert ask(root).fingerprint != first.fingerprint
+
+
 def test_added_removed_and_renamed_files_are_noticed(ask, root):
     prints = [ask(root).fingerprint]
     put(root / "cat" / "new.png", noise(seed=77))
@@ -329,6 +338,15 @@ def test_a_damaged_cache_is_built_again_with_a_warning(ask, root, tmp_path, capl
     ask(root)
     assert not caplog.records
     assert not list((tmp_path / "cache").glob(".*"))
+
+
+def test_a_cache_too_large_to_hash_is_still_known_by_its_size(ask, root, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(cache, "HASHED_BYTES", 0)
+    ask(root)
+    (images,) = (tmp_path / "cache").glob("*/images.npy")
+    truncate(images)
+    ask(root)
+    assert "instead of" in caplog.text
 
 
 def open_and_sum(root, cache, barrier, results):

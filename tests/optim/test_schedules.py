@@ -89,9 +89,9 @@ def test_last_update_still_moves_the_weights():
 
 
 def test_step_falls_on_whole_epochs_of_a_fractional_length():
-    # 0.1 * 3 is above 0.3 in binary: without an allowance the drop would come one update late.
-    schedule = build("Step", steps=100, steps_per_epoch=0.1, step_epochs=30, gamma=0.5)
-    assert [schedule.factor(t) for t in (2, 3, 5, 6)] == [1.0, 0.5, 0.5, 0.25]
+    # 3 * 22.1 is above 66.3 in binary: without an allowance the tenth drop would come one update late.
+    schedule = build("Step", steps=1000, steps_per_epoch=22.1, step_epochs=3, gamma=0.5)
+    assert [schedule.factor(t) for t in (66, 67, 662, 663)] == [1.0, 0.5, 0.5**9, 0.5**10]
 
 
 @pytest.mark.parametrize(("better", "mode"), [("higher", "max"), ("lower", "min")])

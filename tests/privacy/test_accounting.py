@@ -141,9 +141,7 @@ def test_huge_epsilon_neither_fails_nor_fills_the_memory():
         epsilon("prv", sample_rate=0.5, noise_multiplier=0.05, steps=1000, delta=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("accountant", "expected"), [("pld", 1.311), ("rdp", 1.388)]
-)
+@pytest.mark.parametrize(("accountant", "expected"), [("pld", 1.311), ("rdp", 1.388)])
 def test_known_noise(accountant, expected):
     noise = solve_noise_multiplier(accountant, epsilon=3.0, delta=1e-5, sample_rate=0.02, steps=1500)
     assert noise == pytest.approx(expected, abs=1.5e-3)
@@ -187,7 +185,9 @@ def test_impossible_targets_are_refused(target):
             solve("pld", epsilon=target, delta=1e-5, sample_rate=0.1, **settings)
 
 
-@pytest.mark.parametrize(("accountant", "target", "bound"), [("rdp", 1e-3, "at least"), ("prv", 5e-3, "at least"), ("pld", 1e7, "at most")])
+@pytest.mark.parametrize(
+    ("accountant", "target", "bound"), [("rdp", 1e-3, "at least"), ("prv", 5e-3, "at least"), ("pld", 1e7, "at most")]
+)
 def test_unreachable_targets_say_what_is_reachable(accountant, target, bound):
     with pytest.raises(RequestError, match=rf"privacy\.epsilon: got {target}, expected {bound} \d"):
         solve_noise_multiplier(accountant, epsilon=target, delta=1e-6, sample_rate=0.01, steps=1000)
@@ -230,7 +230,8 @@ def test_a_line_per_epoch_is_cheap():
 
 
 @pytest.mark.parametrize(
-    ("n", "delta"), [(10, 1e-5), (1437, 1e-5), (9_999, 1e-5), (10_000, 1e-5), (10_001, 1e-6), (50_000, 1e-6), (10**6, 1e-7)]
+    ("n", "delta"),
+    [(10, 1e-5), (1437, 1e-5), (9_999, 1e-5), (10_000, 1e-5), (10_001, 1e-6), (50_000, 1e-6), (10**6, 1e-7)],
 )
 def test_default_delta(n, delta):
     assert default_delta(n) == delta

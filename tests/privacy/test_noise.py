@@ -38,7 +38,10 @@ def test_the_halves_of_a_pair_and_neighbours_are_uncorrelated(source):
 def test_a_step_repeats_and_no_two_steps_or_keys_share_noise(source):
     noise = source.normal(5, 1001, CPU)
     assert torch.equal(noise, NoiseSource(KEY, secure=source.secure).normal(5, 1001, CPU))
-    for other in (source.normal(6, 1001, CPU), NoiseSource(SecretKey.from_system(), secure=source.secure).normal(5, 1001, CPU)):
+    for other in (
+        source.normal(6, 1001, CPU),
+        NoiseSource(SecretKey.from_system(), secure=source.secure).normal(5, 1001, CPU),
+    ):
         assert not bool((noise == other).any())
         assert abs(float(torch.corrcoef(torch.stack([noise, other]))[0, 1])) < 4 / np.sqrt(1001)
 

@@ -45,9 +45,7 @@ def batch(shape, size=5, dtype=torch.float32):
 
 def one_at_a_time(model, images, labels):
     parameters = list(trainable(model).values())
-    rows = [
-        torch.autograd.grad(loss(model(images[[i]]), labels[[i]]).sum(), parameters) for i in range(len(labels))
-    ]
+    rows = [torch.autograd.grad(loss(model(images[[i]]), labels[[i]]).sum(), parameters) for i in range(len(labels))]
     return [torch.stack(column) for column in zip(*rows, strict=True)]
 
 
@@ -59,7 +57,10 @@ def traces(model):
         [
             name
             for name, module in model.named_modules()
-            if module._forward_hooks or module._backward_hooks or module._forward_pre_hooks or "activations" in vars(module)
+            if module._forward_hooks
+            or module._backward_hooks
+            or module._forward_pre_hooks
+            or "activations" in vars(module)
         ],
     )
 
@@ -196,7 +197,9 @@ def test_a_parameter_that_hooks_do_not_see_is_refused():
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.SyncBatchNorm(4), nn.InstanceNorm2d(4, track_running_stats=True)])
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm2d(4), nn.SyncBatchNorm(4), nn.InstanceNorm2d(4, track_running_stats=True)]
+)
 def test_running_statistics_are_refused(mode, norm):
     model = nn.Sequential(nn.Conv2d(1, 4, 3), norm, norm)
     with pytest.raises(RequestError, match=r"model\.norm: got statistics over the batch in 1, expected group"):

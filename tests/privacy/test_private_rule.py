@@ -271,6 +271,8 @@ def test_channels_last_weights_get_the_same_gradient(mode):
     release(make_rule(other, grad_sample=mode), images.to(memory_format=torch.channels_last), labels)
     for parameter, twin in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, twin.grad, rtol=1e-10, atol=1e-14)
+        # fused optimizers want the gradient in the parameter's own memory order
+        assert twin.grad.stride() == twin.stride()
 
 
 def test_the_number_of_examples_drawn_is_no_denominator():

@@ -192,7 +192,9 @@ def test_a_reader_that_goes_away_does_not_stop_the_run(closed):
     reading, writing = os.pipe()
     os.close(reading)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {closed: writing}
-    answer = subprocess.run([sys.executable, "-c", SHOW], check=False, **streams)
+    # Unbuffered streams, which PYTHONUNBUFFERED asks for, would hide what the buffer does at the end.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    answer = subprocess.run([sys.executable, "-c", SHOW], check=False, env=environment, **streams)
     os.close(writing)
     assert answer.returncode == 0
 

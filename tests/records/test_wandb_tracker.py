@@ -84,7 +84,9 @@ def test_a_resumed_run_goes_on_under_its_identity_and_line_numbers(tmp_path):
     warnings, again = record_run(tmp_path, steps=9, first=7, run_id=identity)
     assert warnings == []
     assert again == identity
-    rows = [row for file in wandb_files(tmp_path) for row in read_wandb_file(file).history]
+    runs = [read_wandb_file(file) for file in wandb_files(tmp_path)]
+    assert [run.run_id for run in runs] == [identity, identity]
+    rows = [row for run in runs for row in run.history]
     assert sorted(row["_step"] for row in rows) == list(range(9))
 
 

@@ -29,7 +29,9 @@ def test_a_batch_larger_than_the_data_is_the_whole_epoch():
 
 
 def test_neighbouring_seeds_and_counters_give_unrelated_seeds():
-    seeds = [fold_in(seed, *counters) for seed in range(40) for counters in ((0,), (1,), (0, 0), (1, 0), (0, 1), (7, 3))]
+    seeds = [
+        fold_in(seed, *counters) for seed in range(40) for counters in ((0,), (1,), (0, 0), (1, 0), (0, 1), (7, 3))
+    ]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
     # torch's CPU generator keeps the low 32 bits of a seed, so those must differ too, and about half of them

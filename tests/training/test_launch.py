@@ -1,0 +1,132 @@
+"""Several processes: started by the runner, by torchrun, by accelerate; one folder, one record, no orphans."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from runner.training.checkpoint import load_checkpoint
+from tests.conftest import ROOT
+
+RECIPE = ("data.limit=64", "data.batch_size=8", "model=mlp", "trainer.epochs=2", "precision=fp64", "trainer=accelerate",
+          "hardware=cpu")  # fmt: skip
+
+
+def launch(tmp_path, *command, **options):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", *command], cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, start_new_session=True, **options,
+    )  # fmt: skip
+
+
+def finish(process, timeout=180):
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def test_torchrun_makes_one_folder_and_computes_what_own_processes_do(tmp_path, train):
+    code, out, err = finish(launch(
+        tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "runner", *RECIPE, "hydra.run.dir=torchrun",
+    ))  # fmt: skip
+    assert code == 0, err
+    assert out.count("test accuracy") == 1, "one process speaks"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["torchrun"]
+    own = train(*RECIPE, "hardware.processes=2")
+    theirs = load_checkpoint(tmp_path / "torchrun" / "checkpoints" / "last").weights
+    torch.testing.assert_close(theirs, load_checkpoint(own / "checkpoints" / "last").weights, rtol=1e-12, atol=0)
+    assert len(list((tmp_path / "torchrun" / "wandb").glob("offline-run-*"))) == 1
+
+
+def test_torchrun_runs_a_grid_in_step(tmp_path):
+    code, out, err = finish(launch(
+        tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "runner", "--multirun", *RECIPE, "seed=0,1",
+        "tracker=none", "hydra.sweep.dir=grid",
+    ))  # fmt: skip
+    assert code == 0, err
+    statuses = [json.loads((tmp_path / "grid" / cell / "run.json").read_text())["status"] for cell in ("0", "1")]
+    assert statuses == ["completed", "completed"]
+
+
+def test_a_wrong_request_under_torchrun_is_refused_by_one_process(tmp_path):
+    code, out, err = finish(launch(
+        tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "runner", "data.batchsize=8",
+    ))  # fmt: skip
+    assert code != 0
+    assert err.count("error: data.batchsize") == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_accelerate_launch(tmp_path):
+    code, out, err = finish(launch(
+        tmp_path, "accelerate.commands.launch", "--cpu", "--num_processes=1", "--num_machines=1",
+        "--mixed_precision=no", "--dynamo_backend=no", "-m", "runner", *RECIPE, "tracker=none", "hydra.run.dir=out",
+    ))  # fmt: skip
+    assert code == 0, err
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "completed"
+
+
+def test_when_one_process_is_killed_the_others_end_and_none_is_left(tmp_path):
+    process = launch(tmp_path, "runner", *RECIPE, "hardware.processes=2", "trainer.epochs=5000", "tracker=none",
+                     "hydra.run.dir=out")  # fmt: skip
+    metrics = tmp_path / "out" / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size > 500):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    ranks = _ranks_of(process.pid)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    killed = time.monotonic()
+    code, out, err = finish(process, timeout=60)
+    assert time.monotonic() - killed < 30
+    assert code == 1
+    assert len(err.strip().splitlines()[-1:]) == 1
+    assert err.strip().splitlines()[-1].startswith("error: ")
+    assert not any(_alive(pid) for pid in ranks)
+
+
+def test_sigterm_to_the_parent_saves_and_stops_all(tmp_path):
+    process = launch(tmp_path, "runner", *RECIPE, "hardware.processes=2", "trainer.epochs=5000", "tracker=none",
+                     "hydra.run.dir=out")  # fmt: skip
+    metrics = tmp_path / "out" / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size > 500):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    ranks = _ranks_of(process.pid)
+    process.send_signal(signal.SIGTERM)
+    code, out, err = finish(process, timeout=60)
+    assert code == 75, err
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["status"] == "interrupted"
+    assert load_checkpoint(tmp_path / "out" / "checkpoints" / "last").step == run["steps"]
+    assert not any(_alive(pid) for pid in ranks)
+
+
+@pytest.mark.parametrize("trainer", ["standard", "mixed_precision"])
+def test_a_trainer_for_one_process_refuses_a_launch_of_several(tmp_path, trainer):
+    code, out, err = finish(launch(
+        tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "runner", f"trainer={trainer}", "hardware=cpu",
+    ))  # fmt: skip
+    assert code != 0
+    assert "error: trainer: got " + trainer in err
+
+
+def _ranks_of(pid):
+    """Children of ``pid`` that train, without the resource tracker of multiprocessing."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sorted(int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text())
+
+
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
