@@ -1,0 +1,1 @@
+"""Recipe Runner: compose, run and compare training recipes for vision models."""

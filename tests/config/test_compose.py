@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from runner.config.compose import Composer
 from runner.config.groups import CLOSED, OPEN
+from runner.config.request import read_request
 from runner.config.rules import check
 from runner.config.store import shipped, sweep_files
 
@@ -101,3 +102,22 @@ def test_sweeps_of_the_caller_hide_shipped_ones(tmp_path):
 def test_shipped_sweeps_are_found_once_when_the_caller_stands_in_the_checkout():
     root = CONF.parent
     assert sorted(sweep_files(root)) == sorted({path.stem for path in (root / "sweeps").glob("*.yaml")})
+
+
+@pytest.mark.parametrize("name", sorted(sweep_files(CONF.parent)))
+def test_every_shipped_sweep_is_a_request_that_may_start(composer, name):
+    checked = []
+    request = read_request(composer, [f"sweep={name}"], multirun=False, check=checked.append)
+    assert request.multirun
+    if request.cells is not None:
+        assert len(checked) == request.cells > 1
+        for config in checked:
+            check(config)
+
+
+def test_a_grid_is_checked_cell_by_cell(composer):
+    checked = []
+    request = read_request(composer, ["seed=0,1", "precision=fp32,bf16"], multirun=True, check=checked.append)
+    assert (request.multirun, request.cells) == (True, 4)
+    cells = [(config.seed, config.precision.amp_dtype) for config in checked]
+    assert cells == [(0, "float32"), (0, "bfloat16"), (1, "float32"), (1, "bfloat16")]

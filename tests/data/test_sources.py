@@ -94,6 +94,9 @@ def test_synthetic_images_follow_from_the_split_seed():
     assert one.fingerprint == same.fingerprint
     assert one.fingerprint != other.fingerprint
     assert not np.array_equal(one.train.images, other.train.images)
+    # Between two images of one class only the noise differs.
+    noise, other_noise = (np.subtract(*data.train.images[[0, 10]].astype(int)) for data in (one, other))
+    assert not np.array_equal(noise, other_noise)
 
 
 def test_synthetic_classes_can_be_learnt_from_train_and_told_apart_in_test():
