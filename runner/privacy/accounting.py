@@ -18,6 +18,7 @@ from __future__ import annotations
 import bisect
 import logging
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -175,6 +176,7 @@ def _curve(
 def _pld(
     sample_rate: float, noise_multiplier: float, delta: float, steps: int, *, coarse: bool
 ) -> Callable[[int], float]:
+    _settle_absl()
     from dp_accounting.pld import privacy_loss_distribution
 
     # Connecting the dots errs by about steps * grid^2 / 4 (measured).  The grid widens with epsilon, which keeps
@@ -193,6 +195,7 @@ def _pld(
 def _rdp(
     sample_rate: float, noise_multiplier: float, delta: float, orders: tuple[int, ...] | None
 ) -> Callable[[int], float]:
+    _settle_absl()
     from dp_accounting import dp_event
     from dp_accounting.rdp import rdp_privacy_accountant as rdp
 
@@ -239,6 +242,13 @@ def _prv_refusal(sample_rate: float, noise_multiplier: float, steps: int) -> Req
         f"noise multiplier {noise_multiplier:g} and {steps} steps"
     )
     return RequestError("privacy.accountant", "prv", expected)
+
+
+def _settle_absl() -> None:
+    """Takes from absl the stream that it found at import: it closes that stream when logging is configured anew."""
+    from absl import logging as absl_logging
+
+    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @contextmanager
