@@ -30,14 +30,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config import rules, store
 from runner.config.compose import Composer
-from runner.config.errors import RequestError, RunError, nearest
+from runner.config.errors import ExitCode, RequestError, RunError, nearest
 from runner.config.load import load_config
 from runner.config.request import Request, read_request
 from runner.config.schema import RunConfig
 
 log = logging.getLogger(__name__)
-
-DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 75
 
 LOG_FILE = "run.log"
 """Where ``conf/hydra/job_logging`` writes, in the run's folder."""
@@ -58,12 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _main(list(sys.argv[1:] if argv is None else argv))
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
-        return WRONG_REQUEST
+        return ExitCode.WRONG_REQUEST
     except RunError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return FAILED
+        return ExitCode.FAILED
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     finally:
         # Only a request that was right has started the group, and imported torch with it.
         if launch := sys.modules.get("runner.training.launch"):
@@ -73,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: list[str]) -> int:
     if "--version" in argv:
         print(", ".join(f"{name} {_version(name)}" for name in ("recipe-runner", "hydra-core", "torch")))
-        return DONE
+        return ExitCode.DONE
     args = _parse_flags(argv)
     if args.shell_completion:
         try:
@@ -189,9 +187,9 @@ class _Jobs:
             from runner.records.sweep_table import write_table
 
             write_table(self.sweep_dir)
-            if code == INTERRUPTED:
+            if code == ExitCode.INTERRUPTED:
                 # An exception that is none passes Hydra's launcher, which would go on with the next cell.
-                raise SystemExit(INTERRUPTED)
+                raise SystemExit(ExitCode.INTERRUPTED)
             # A search has to see that a cell gave no value; a grid ignores what it returns.
             return math.nan if objective is None else objective
 
@@ -200,7 +198,7 @@ class _Jobs:
     def report(self, code: int) -> int:
         """Say at the end what the user needs, and return the exit code; ``code`` is Hydra's own."""
         if self.sweep_dir is None:
-            if code == DONE and self.ended:
+            if code == ExitCode.DONE and self.ended:
                 _, code, error = self.ended[0]
                 if error is not None:
                     print(f"error: {error}", file=sys.stderr)
@@ -212,12 +210,12 @@ class _Jobs:
         failed = [
             (number, name, error)
             for number, (name, end, error) in enumerate(self.ended)
-            if end in (FAILED, WRONG_REQUEST)
+            if end in (ExitCode.FAILED, ExitCode.WRONG_REQUEST)
         ]
         if failed:
             cells = "; ".join(f"cell {number} ({name}): {error}" for number, name, error in failed)
             print(f"error: {len(failed)} of {len(self.ended)} cells failed: {cells}", file=sys.stderr)
-        return FAILED if code == DONE and failed else code
+        return ExitCode.FAILED if code == ExitCode.DONE and failed else code
 
     def _run(self, composed: DictConfig, whole: DictConfig) -> tuple[int, float | None, str | None]:
         """Exit code, objective and error of one run."""
@@ -229,16 +227,16 @@ class _Jobs:
 
             plain: Any = OmegaConf.to_container(composed, resolve=True)
             result = run_job(config, plain, run_dir, self.sweep_dir)
-            return result.exit_code, result.objective, result.error
+            return result.exit_code, result.objective, None
         except KeyboardInterrupt:
-            return INTERRUPTED, None, None
+            return ExitCode.INTERRUPTED, None, None
         except RequestError as wrong:
-            code, error = WRONG_REQUEST, str(wrong)
+            code, error = ExitCode.WRONG_REQUEST, str(wrong)
         except Exception as failure:
             log.exception("the run failed")
             kind = "" if isinstance(failure, RunError) else f"{type(failure).__name__}: "
-            code, error = FAILED, " ".join(f"{kind}{failure}".split())
-        if code == WRONG_REQUEST and self.sweep_dir is None:
+            code, error = ExitCode.FAILED, " ".join(f"{kind}{failure}".split())
+        if code == ExitCode.WRONG_REQUEST and self.sweep_dir is None:
             _forget(run_dir)
         else:
             _record_failure(run_dir, error)
@@ -273,13 +271,13 @@ def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: 
         with _command_line(argv):
             run()
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else DONE
+        return end.code if isinstance(end.code, int) else ExitCode.DONE
     except OSError as error:
         got = error.filename or str(error)
         raise RequestError(folder, got, f"a folder that can be written ({error.strerror})") from error
     except Exception as error:
         raise RunError(f"{type(error).__name__}: {error}") from error
-    return DONE
+    return ExitCode.DONE
 
 
 @contextlib.contextmanager

@@ -10,23 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.errors import RequestError
+from runner.config.errors import ExitCode, RequestError
 from runner.config.schema import RunConfig
 
 if TYPE_CHECKING:
     from runner.plan.device import Device
     from runner.plan.plan import Plan
+    from runner.records.recorder import Recorder
     from runner.records.run_file import RunRecord
     from runner.training.checkpoint import Checkpoint
     from runner.training.loop import Outcome
+    from runner.training.trainers import StandardTrainer
     from runner.training.world import World
 
 log = logging.getLogger(__name__)
-
-EXIT_DONE = 0
-EXIT_FAILED = 1
-EXIT_WRONG_REQUEST = 2
-EXIT_INTERRUPTED = 75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +44,10 @@ class Job:
 class JobResult:
     """How a run ended."""
 
-    exit_code: int
-    """0 done, 1 failed, 2 the request was wrong, 75 interrupted and resumable."""
+    exit_code: ExitCode
+    """``DONE`` or ``INTERRUPTED``; a run that fails raises instead."""
     objective: float | None = None
     """Value of the monitored metric, for searches; None without a validation split."""
-    error: str | None = None
-    """One line."""
 
 
 def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_dir: Path | None) -> JobResult:
@@ -107,14 +102,9 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
             forget_after(job.run_dir, checkpoint)
         recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console)
         trainer = trainer_class(parts, data, recorder, job.run_dir)
-        if not world.is_main:
-            outcome = trainer.fit(checkpoint)
-        else:
-            with _recorded(job, plan, recorder, checkpoint) as ending:
-                outcome = trainer.fit(checkpoint)
-                ending.append(outcome)
+        outcome = _fit_on_record(trainer, job, plan, recorder, checkpoint) if world.is_main else trainer.fit(checkpoint)
     objective = outcome.metrics.val_loss if plan.semantic.monitor == "val_loss" else outcome.metrics.val_accuracy
-    exit_code = EXIT_DONE if outcome.status == "completed" else EXIT_INTERRUPTED
+    exit_code = ExitCode.DONE if outcome.status == "completed" else ExitCode.INTERRUPTED
     return JobResult(exit_code=exit_code, objective=objective)
 
 
@@ -123,14 +113,18 @@ def _first_process_first(world: World) -> Iterator[None]:
     """Let the first process decode the data; the others then find the cache."""
     if not world.is_main:
         world.barrier()
-    yield
-    if world.is_main:
-        world.barrier()
+    try:
+        yield
+    finally:
+        # also when it was refused: the others then meet the same refusal instead of waiting for ever
+        if world.is_main:
+            world.barrier()
 
 
-@contextlib.contextmanager
-def _recorded(job: Job, plan: Plan, recorder: Any, checkpoint: Checkpoint | None) -> Iterator[list[Outcome]]:
-    """Keep ``run.json`` true from the first moment to the last, whatever happens in between."""
+def _fit_on_record(
+    trainer: StandardTrainer, job: Job, plan: Plan, recorder: Recorder, checkpoint: Checkpoint | None
+) -> Outcome:
+    """Train, and keep ``run.json`` true from the first moment to the last, whatever happens in between."""
     from runner.records.environment import describe_environment
     from runner.records.run_file import RunRecord, write_run
     from runner.records.sink import RunInfo
@@ -150,12 +144,11 @@ def _recorded(job: Job, plan: Plan, recorder: Any, checkpoint: Checkpoint | None
     for note in plan.notes:
         log.warning(note)
         recorder.console.note(note)
-    ending: list[Outcome] = []
-    exit_code = EXIT_FAILED
+    exit_code = ExitCode.FAILED
     try:
-        yield ending
-        record = _ended(record, plan, ending[0])
-        exit_code = EXIT_DONE if record.status == "completed" else EXIT_INTERRUPTED
+        outcome = trainer.fit(checkpoint)
+        record = _ended(record, plan, outcome)
+        exit_code = ExitCode.DONE if record.status == "completed" else ExitCode.INTERRUPTED
     except BaseException as error:
         reason = str(error) or type(error).__name__
         record = record.end("failed", error=" ".join(reason.split()))
@@ -163,6 +156,7 @@ def _recorded(job: Job, plan: Plan, recorder: Any, checkpoint: Checkpoint | None
     finally:
         write_run(job.run_dir, record)
         recorder.close(record, exit_code)
+    return outcome
 
 
 def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from enum import IntEnum
 from typing import Any
+
+
+class ExitCode(IntEnum):
+    """What the program answers to its caller."""
+
+    DONE = 0
+    FAILED = 1
+    """A run failed on the way."""
+    WRONG_REQUEST = 2
+    """The request cannot be run as typed; nothing was started."""
+    INTERRUPTED = 75
+    """Stopped by a signal after saving; the same command goes on (EX_TEMPFAIL of sysexits.h)."""
 
 
 class RequestError(ValueError):

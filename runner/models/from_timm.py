@@ -30,7 +30,7 @@ def build(
 
     if not timm.is_model(name):
         raise RequestError("model.name", name, "a model of timm", nearest=nearest(name, timm.list_models()))
-    shape = {"in_chans": in_channels, "num_classes": num_classes}
+    shape: dict[str, Any] = {"in_chans": in_channels, "num_classes": num_classes}
     try:
         try:
             # Only networks with positions know this argument; there is no telling which without asking.

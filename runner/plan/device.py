@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
-from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.config.errors import RequestError
@@ -65,34 +66,37 @@ def detect_device(config: HardwareConfig) -> Device:
                 "hardware.device", "mps (this machine has no Apple GPU)", "hardware=cpu or hardware=auto"
             )
         return Device(
-            kind="mps", name="Apple GPU", native_bf16=False, native_fp16=True, tf32=False, count=1, memory_bytes=_ram()
+            kind="mps",
+            name="Apple GPU",
+            native_bf16=False,
+            native_fp16=True,
+            tf32=False,
+            count=1,
+            memory_bytes=ram_bytes(),
         )
     return Device(
         kind="cpu",
-        name=_cpu_name(),
+        name=cpu_name(),
         native_bf16=bool(torch.cpu._is_amx_tile_supported()),
         native_fp16=False,
         tf32=False,
         count=1,
-        memory_bytes=_ram(),
+        memory_bytes=ram_bytes(),
     )
 
 
-def _ram() -> int:
+def ram_bytes() -> int:
+    """Memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-@cache
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except FileNotFoundError:
-        pass  # not Linux: the platform module knows less, but something
-    import platform
-
+def cpu_name() -> str:
+    """Name of the processor, as its maker gives it where that can be read."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 

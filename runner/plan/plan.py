@@ -165,7 +165,8 @@ class Plan:
     def epoch_of(self, step: int) -> int:
         """Number, from 1, of the epoch that update ``step`` (from 0) belongs to.
 
-        Epoch k ends with update round(k * steps_per_epoch): under Poisson sampling an epoch is no whole number of steps.
+        Epoch k ends with update round(k * steps_per_epoch): under Poisson sampling an epoch is no whole number of
+        steps.
         """
         epoch = max(1, math.floor((step + 1) / self.semantic.steps_per_epoch))
         return epoch if self._last_step_of(epoch) >= step else epoch + 1

@@ -24,7 +24,7 @@ def check_examples_independent(
 
     1. The first image's logits and gradient stay the same when its companion changes.
     2. They equal the gradient of that image by itself, by ordinary back-propagation.
-    3. The precision's own ``forward`` context works with per-example gradients.
+    3. The precision's own ``forward`` context and the model's dropout work with per-example gradients.
 
     Parameters, buffers, training mode and the global random state are left as they were found.  ``image_shape`` is
     (C, H, W).
@@ -63,10 +63,8 @@ def check_examples_independent(
             expected = "hooks" if grad_sample == "functional" else "functional"
             got = f"{grad_sample}, whose gradients of {type(model).__name__} differ from back-propagation"
             raise RequestError("privacy.grad_sample", got, expected)
-        if forward is nullcontext:
-            return
-        with _refusing(model, grad_sample):
-            per_example_gradients(grad_sample, model, loss=_loss, forward=forward)(first, labels)
+    with _in_training(model), _fixed_randomness(device), _refusing(model, grad_sample):
+        per_example_gradients(grad_sample, model, loss=_loss, forward=forward)(first, labels)
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -146,11 +144,17 @@ def _refusing(model: nn.Module, grad_sample: str) -> Iterator[None]:
 @contextmanager
 def _training_without_dropout(model: nn.Module) -> Iterator[None]:
     """Training mode, apart from modules without parameters, among which are dropout and stochastic depth."""
+    with _in_training(model):
+        for module in model.modules():
+            if next(module.parameters(), None) is None:
+                module.training = False
+        yield
+
+
+@contextmanager
+def _in_training(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     model.train()
-    for module in modes:
-        if next(module.parameters(), None) is None:
-            module.training = False
     try:
         yield
     finally:

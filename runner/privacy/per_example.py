@@ -3,9 +3,9 @@
 Two ways to the same numbers:
 
 - ``functional``: ``torch.func`` runs the model on one example and vectorises that over the micro-batch.  Takes any
-  model made of vectorisable operations, in-place ones included.
+  model made of vectorisable operations.
 - ``hooks``: Opacus records each layer's input and output gradient and multiplies them out, layer by layer.  Its
-  optimizer, loader and engine are not used.  Refuses models that change a layer's output in place.
+  optimizer, loader and engine are not used.  Refuses layers that it has no rule for.
 
 ``auto`` is ``functional``: about as fast, and it takes models that hooks refuse.  CPU time of a private step over the
 plain step, medians of paired steps on one thread, torch 2.15 (functional; hooks): MLP of 64 units on 8x8 digits, 64
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from runner.config.errors import RequestError, nearest
+from runner.privacy.out_of_place import out_of_place
 
 GRAD_SAMPLES = ("functional", "hooks")
 _NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm)
@@ -127,7 +128,7 @@ class FunctionalGradients:
         _quiet_fallbacks()
 
         def one(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-            with forward(), _plain_attention():
+            with forward(), out_of_place(), _plain_attention():
                 logits = torch.func.functional_call(model, parameters, (image.unsqueeze(0),))
             logits = _at_least_float32(logits)
             found = loss(logits, label.unsqueeze(0)).squeeze(0)
@@ -164,7 +165,7 @@ class HookGradients:
         # summed weight gradients, which nothing reads.
         images = images.detach().requires_grad_()
         with _norms_in_float32(self._norms), _attached(self._model):
-            with self._forward(), _plain_attention():
+            with self._forward(), out_of_place(), _plain_attention():
                 logits = self._model(images)
             logits = _at_least_float32(logits)
             losses = self._loss(logits, labels)
@@ -186,15 +187,9 @@ def _attached(model: nn.Module) -> Iterator[None]:
         hooks = _float32_hooks()(model, loss_reduction="sum")
     except NotImplementedError as refusal:
         raise RequestError("privacy.grad_sample", "hooks", f"functional: {refusal}") from refusal
-    # Backward hooks forbid changing a layer's output in place; out of place these modules compute the same.
-    in_place = [module for module in model.modules() if getattr(module, "inplace", False) is True]
-    for module in in_place:
-        module.inplace = False  # type: ignore[assignment]
     try:
         yield
     finally:
-        for module in in_place:
-            module.inplace = True  # type: ignore[assignment]
         hooks.cleanup()
         for module in model.modules():
             # left behind where a forward or backward pass was cut short

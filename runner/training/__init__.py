@@ -1,0 +1,1 @@
+"""The one step, the loop around it, and the processes that share it."""

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+from torch.multiprocessing.spawn import start_processes as spawn
 
-from runner.config.errors import RequestError, RunError
+from runner.config.errors import ExitCode, RequestError, RunError
 from runner.plan.device import detect_device
 from runner.training.signals import WATCHED
 from runner.training.world import AccelerateProcesses
@@ -43,7 +45,7 @@ def start_processes(job: Job, device: Device, processes: int) -> JobResult:
     results = mp.get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder:
         rendezvous = f"file://{Path(folder) / 'rendezvous'}"
-        ranks = mp.start_processes(
+        ranks = spawn(
             _rank_main, (job, processes, rendezvous, results), nprocs=processes, join=False, start_method="spawn"
         )
         assert ranks is not None
@@ -51,7 +53,7 @@ def start_processes(job: Job, device: Device, processes: int) -> JobResult:
             try:
                 while not ranks.join(timeout=1.0, grace_period=_GRACE_SECONDS):
                     pass
-            except (mp.ProcessExitedException, mp.ProcessRaisedException) as error:
+            except (ProcessExitedException, ProcessRaisedException) as error:
                 # The process that failed first has put its reason before it ended; one that was killed has not.
                 if not results.empty():
                     _raise(results.get())
@@ -73,11 +75,11 @@ def _rank_main(rank: int, job: Job, processes: int, rendezvous: str, results: An
         world.close()
     except RequestError as error:
         results.put(error)
-        raise SystemExit(2) from error
+        raise SystemExit(ExitCode.WRONG_REQUEST) from error
     except Exception as error:
         _log_failure(job, rank)
         results.put(RunError(" ".join(f"{error}".split()) or type(error).__name__))
-        raise SystemExit(1) from error
+        raise SystemExit(ExitCode.FAILED) from error
     if rank == 0:
         results.put(result)
 
@@ -120,6 +122,8 @@ class _Group:
     """The process group of a launch from outside; it outlives the runs of a multirun."""
 
     world: AccelerateProcesses | None = None
+    in_step = True
+    """Whether every process has ended the last run at the same point, so that they can begin another."""
 
     @classmethod
     def join(cls) -> AccelerateProcesses:
@@ -154,14 +158,26 @@ def lead_followers(job: Job) -> JobResult:
             f"{job.config.trainer.name} in {os.environ['WORLD_SIZE']} processes",
             "trainer=accelerate or trainer=dp",
         )
+    if not _Group.in_step:
+        raise RunError("the processes of this launch are out of step after a failure; start the sweep again")
     world = _Group.join()
     world.broadcast(job)
-    return run_rank(job, world, device)
+    _Group.in_step = False
+    try:
+        result = run_rank(job, world, device)
+    except RequestError:
+        _Group.in_step = True  # every process meets the same refusal
+        raise
+    _Group.in_step = True
+    return result
 
 
 def release_followers() -> None:
-    """Tell the other processes that there is no further run, and leave the group."""
-    if _Group.world is not None:
+    """Tell the other processes that there is no further run, and leave the group.
+
+    After a failure they may be waiting elsewhere: then this process ends alone and the launcher stops the others.
+    """
+    if _Group.world is not None and _Group.in_step:
         _Group.world.broadcast(None)
         _Group.world.close()
         _Group.world = None
@@ -173,16 +189,14 @@ def follow() -> int:
     Returns:
         The exit code: that of the last run.
     """
-    from runner.job import EXIT_DONE, EXIT_FAILED, EXIT_WRONG_REQUEST, run_rank
+    from runner.job import run_rank
 
     world = _Group.join()
-    code = EXIT_DONE
+    code = ExitCode.DONE
     while (job := world.broadcast(None)) is not None:
         try:
             code = run_rank(job, world, detect_device(job.config.hardware)).exit_code
         except RequestError:
-            code = EXIT_WRONG_REQUEST  # the first process meets the same and tells the user
-        except RunError:
-            code = EXIT_FAILED  # likewise: what stops one process in an orderly way stops all of them
+            code = ExitCode.WRONG_REQUEST  # the first process meets the same and tells the user
     world.close()
     return code

@@ -12,8 +12,8 @@ import torch
 
 from runner.config.errors import RunError
 from runner.data.feed import Feed
-from runner.records.console import Progress
 from runner.records.environment import peak_memory_bytes
+from runner.records.progress import Progress
 from runner.records.run_file import FinalMetrics
 from runner.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from runner.training.diagnosis import explain_non_finite
@@ -82,7 +82,7 @@ class Loop:
         self._recorder = recorder
         self._checkpoints = run_dir / "checkpoints"
         self._data = data
-        self._val = self._feed(data.val)
+        self._val = None if data.val is None else self._feed(data.val)
         self._step = TrainStep(parts)
         self._standing = _Standing()
         self._spending = _spending(parts)
@@ -197,7 +197,7 @@ class Loop:
             standing.epsilon = self._spending.epsilon_after(done)
         improved = False
         if self._val is not None and (last or epoch % plan.semantic.eval_every == 0):
-            improved = self._evaluate(step)
+            improved = self._evaluate(step, self._val)
         stopping = plan.semantic.patience is not None and standing.stale >= plan.semantic.patience
         if last or stopping or improved or epoch % plan.performance.save_every == 0:
             self._save(done, best=improved)
@@ -205,11 +205,10 @@ class Loop:
         self._restart_clock()
         return stopping
 
-    def _evaluate(self, step: int) -> bool:
+    def _evaluate(self, step: int, images: tuple[Feed, int]) -> bool:
         """Evaluate on the validation split; whether the monitored metric improved."""
-        assert self._val is not None and self._data.val is not None
         plan, standing = self._plan, self._standing
-        loss, accuracy = self._measure(self._val, len(self._data.val))
+        loss, accuracy = self._measure(images)
         standing.val_loss, standing.val_accuracy = loss, accuracy
         spent = {} if self._spending is None else {"epsilon": standing.epsilon}
         self._recorder.write("val", step=step + 1, epoch=plan.epoch_after(step), loss=loss, accuracy=accuracy, **spent)
@@ -224,12 +223,12 @@ class Loop:
         standing.stale += 1
         return False
 
-    def _measure(self, feed: Feed, examples: int) -> tuple[float, float]:
+    def _measure(self, images: tuple[Feed, int]) -> tuple[float, float]:
+        """Loss and accuracy over a split: its feed and its number of examples."""
         share_buffers(self._parts.model, self._world)
         return evaluate(
             self._parts.model,
-            feed,
-            examples,
+            *images,
             batch_size=self._plan.performance.eval_batch_size,
             precision=self._parts.precision,
             world=self._world,
@@ -270,9 +269,7 @@ class Loop:
         if not interrupted and self._data.test is not None:
             if best_wins and standing.best_step != done:
                 self._load_best()
-            feed = self._feed(self._data.test)
-            assert feed is not None
-            test_loss, test_accuracy = self._measure(feed, len(self._data.test))
+            test_loss, test_accuracy = self._measure(self._feed(self._data.test))
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
         rate = standing.timed_examples / standing.seconds if standing.seconds and standing.timed_examples else None
         return Outcome(
@@ -327,10 +324,8 @@ class Loop:
             delta=None if privacy is None else privacy.delta,
         )
 
-    def _feed(self, images: ImageSet | None) -> Feed | None:
-        if images is None:
-            return None
-        return Feed(
+    def _feed(self, images: ImageSet) -> tuple[Feed, int]:
+        feed = Feed(
             images,
             self._data,
             device=self._world.device,
@@ -338,6 +333,7 @@ class Loop:
             channels_last=self._plan.performance.channels_last,
             augment=None,
         )
+        return feed, len(images)
 
     def _zeroed(self) -> int:
         zeroed = getattr(self._parts.rule, "zeroed", None)

@@ -49,8 +49,10 @@ class Parts:
 def build_parts(plan: Plan, data: ImageData, world: World, *, key: SecretKey | None = None) -> Parts:
     """Build the parts of ``plan``; equal in every process.
 
-    Args:
-        key: secret of a resumed private run; a new one is drawn from the operating system when it is None.
+    ``key`` is the secret of a resumed private run; when it is None a new one is drawn from the operating system.
+
+    Raises:
+        RequestError: the model, the optimizer or the schedule cannot be had as asked.
     """
     semantic, performance = plan.semantic, plan.performance
     precision = build_precision(semantic.precision, world.device, private=semantic.privacy is not None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from runner.privacy.independence import check_examples_independent
 from runner.privacy.key import SecretKey
 from runner.privacy.noise import NoiseSource
 from runner.privacy.poisson import PoissonStream
@@ -27,9 +28,17 @@ def build_private_parts(
     world: World,
     key: SecretKey | None,
 ) -> tuple[SecretKey, PrivateRule, PoissonStream]:
-    """The key that all processes share, the private rule, and the stream of Poisson batches."""
+    """The key that all processes share, the private rule, and the stream of Poisson batches.
+
+    Raises:
+        RequestError: the model mixes the examples of a batch, or its per-example gradients cannot be had.
+    """
     semantic, privacy = plan.semantic, plan.semantic.privacy
     assert privacy is not None
+    grad_sample = plan.performance.grad_sample
+    assert grad_sample is not None
+    image_shape = (semantic.data.channels, semantic.data.image_size, semantic.data.image_size)
+    check_examples_independent(model, grad_sample=grad_sample, image_shape=image_shape, forward=precision.forward)
     key = world.broadcast(_own_key(key, privacy.unsafe_noise_seed) if world.is_main else None)
     rule = PrivateRule(
         model,
@@ -42,7 +51,7 @@ def build_private_parts(
         expected_batch=semantic.logical_batch,
         # A constant scale cannot leak; only float16 needs one.
         static_scale=semantic.precision.static_scale if semantic.precision.dtype == "float16" else 1.0,
-        grad_sample=plan.performance.grad_sample,
+        grad_sample=grad_sample,
     )
     return key, rule, PoissonStream(semantic.data.examples, privacy.sample_rate, key)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.config.errors import RequestError
-from runner.records.metrics import truncate_after
-from runner.records.recorder import METRICS_FILE
+from runner.records.metrics import METRICS_FILE, truncate_after
 from runner.training.checkpoint import Checkpoint, load_checkpoint
 
 if TYPE_CHECKING:

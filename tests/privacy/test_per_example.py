@@ -141,15 +141,16 @@ def joined(gradients):
     return torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
 
 
-def test_in_place_residual_sums_work_functionally_and_are_refused_with_hooks():
+@pytest.mark.parametrize("mode", MODES)
+def test_in_place_residual_sums_work(mode):
     torch.manual_seed(0)
     model = group_resnet().double()
     images, labels = batch((3, 32, 32), size=2, dtype=torch.float64)
-    found = per_example_gradients("functional", model, loss=loss, forward=contextlib.nullcontext)(images, labels)
+    found = per_example_gradients(mode, model, loss=loss, forward=contextlib.nullcontext)(images, labels)
+    # the hooks multiply convolutions out in another order than back-propagation, in float32
+    tolerance = {"rtol": 1e-8, "atol": 1e-12} if mode == "functional" else {"rtol": 1e-4, "atol": 1e-6}
     for gradient, expected in zip(found.gradients, one_at_a_time(model, images, labels), strict=True):
-        torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-12)
-    with pytest.raises(RuntimeError, match="modified inplace"):
-        per_example_gradients("hooks", model, loss=loss, forward=contextlib.nullcontext)(images, labels)
+        torch.testing.assert_close(gradient, expected, **tolerance)
     assert traces(model) == ([], [], [])
 
 

@@ -31,6 +31,14 @@ def finish(process, timeout=180):
     return process.returncode, out, err
 
 
+def wait_for_records(process, metrics):
+    end = time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size > 500):
+        assert process.poll() is None, "the run ended too early"
+        assert time.monotonic() < end, "the run is too slow"
+        time.sleep(0.1)
+
+
 def test_torchrun_makes_one_folder_and_computes_what_own_processes_do(tmp_path, train):
     code, out, err = finish(launch(
         tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "runner", *RECIPE, "hydra.run.dir=torchrun",
@@ -45,7 +53,7 @@ def test_torchrun_makes_one_folder_and_computes_what_own_processes_do(tmp_path, 
 
 
 def test_torchrun_runs_a_grid_in_step(tmp_path):
-    code, out, err = finish(launch(
+    code, _, err = finish(launch(
         tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "runner", "--multirun", *RECIPE, "seed=0,1",
         "tracker=none", "hydra.sweep.dir=grid",
     ))  # fmt: skip
@@ -55,7 +63,7 @@ def test_torchrun_runs_a_grid_in_step(tmp_path):
 
 
 def test_a_wrong_request_under_torchrun_is_refused_by_one_process(tmp_path):
-    code, out, err = finish(launch(
+    code, _, err = finish(launch(
         tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "runner", "data.batchsize=8",
     ))  # fmt: skip
     assert code != 0
@@ -64,7 +72,7 @@ def test_a_wrong_request_under_torchrun_is_refused_by_one_process(tmp_path):
 
 
 def test_accelerate_launch(tmp_path):
-    code, out, err = finish(launch(
+    code, _, err = finish(launch(
         tmp_path, "accelerate.commands.launch", "--cpu", "--num_processes=1", "--num_machines=1",
         "--mixed_precision=no", "--dynamo_backend=no", "-m", "runner", *RECIPE, "tracker=none", "hydra.run.dir=out",
     ))  # fmt: skip
@@ -75,19 +83,14 @@ def test_accelerate_launch(tmp_path):
 def test_when_one_process_is_killed_the_others_end_and_none_is_left(tmp_path):
     process = launch(tmp_path, "runner", *RECIPE, "hardware.processes=2", "trainer.epochs=5000", "tracker=none",
                      "hydra.run.dir=out")  # fmt: skip
-    metrics = tmp_path / "out" / "metrics.jsonl"
-    end = time.monotonic() + 120
-    while not (metrics.exists() and metrics.stat().st_size > 500):
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.1)
+    wait_for_records(process, tmp_path / "out" / "metrics.jsonl")
     ranks = _ranks_of(process.pid)
     assert len(ranks) == 2
     os.kill(ranks[1], signal.SIGKILL)
     killed = time.monotonic()
-    code, out, err = finish(process, timeout=60)
+    code, _, err = finish(process, timeout=60)
     assert time.monotonic() - killed < 30
     assert code == 1
-    assert len(err.strip().splitlines()[-1:]) == 1
     assert err.strip().splitlines()[-1].startswith("error: ")
     assert not any(_alive(pid) for pid in ranks)
 
@@ -95,14 +98,10 @@ def test_when_one_process_is_killed_the_others_end_and_none_is_left(tmp_path):
 def test_sigterm_to_the_parent_saves_and_stops_all(tmp_path):
     process = launch(tmp_path, "runner", *RECIPE, "hardware.processes=2", "trainer.epochs=5000", "tracker=none",
                      "hydra.run.dir=out")  # fmt: skip
-    metrics = tmp_path / "out" / "metrics.jsonl"
-    end = time.monotonic() + 120
-    while not (metrics.exists() and metrics.stat().st_size > 500):
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.1)
+    wait_for_records(process, tmp_path / "out" / "metrics.jsonl")
     ranks = _ranks_of(process.pid)
     process.send_signal(signal.SIGTERM)
-    code, out, err = finish(process, timeout=60)
+    code, _, err = finish(process, timeout=60)
     assert code == 75, err
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["status"] == "interrupted"
@@ -112,7 +111,7 @@ def test_sigterm_to_the_parent_saves_and_stops_all(tmp_path):
 
 @pytest.mark.parametrize("trainer", ["standard", "mixed_precision"])
 def test_a_trainer_for_one_process_refuses_a_launch_of_several(tmp_path, trainer):
-    code, out, err = finish(launch(
+    code, _, err = finish(launch(
         tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "runner", f"trainer={trainer}", "hardware=cpu",
     ))  # fmt: skip
     assert code != 0

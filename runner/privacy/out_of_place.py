@@ -1,4 +1,4 @@
-"""Forward passes that per-example gradients can be taken through."""
+"""Forward passes that per-example gradients can be taken through, whatever the model writes to in place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from runner.config.errors import RunError
 
 
-def per_example_forward() -> AbstractContextManager[Any]:
+def out_of_place() -> AbstractContextManager[Any]:
     """The context of a forward pass whose per-example gradients are wanted, by ``torch.func.vmap`` or Opacus' hooks.
 
     Hooks hand out a module's output as a view that must not be written to, and ``vmap`` cannot fill a shared tensor

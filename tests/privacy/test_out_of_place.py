@@ -10,7 +10,7 @@ from torch.func import functional_call, grad, vmap
 from runner.config.errors import RunError
 from runner.config.schema import ModelConfig
 from runner.models.build import build_model
-from runner.models.per_example import per_example_forward
+from runner.privacy.out_of_place import out_of_place
 
 TORCHVISION = "runner.models.from_torchvision.build"
 TARGETS = {
@@ -54,7 +54,7 @@ def one_by_one(model, x, y):
 
 def by_vmap(model, x, y):
     def loss(parameters, xi, yi):
-        with per_example_forward():
+        with out_of_place():
             return F.cross_entropy(functional_call(model, parameters, (xi[None],)), yi[None])
 
     parameters = {name: p.detach() for name, p in model.named_parameters()}
@@ -63,7 +63,7 @@ def by_vmap(model, x, y):
 
 def by_hooks(model, x, y):
     hooked = GradSampleModule(model, loss_reduction="sum")
-    with per_example_forward():
+    with out_of_place():
         logits = hooked(x)
     F.cross_entropy(logits, y, reduction="sum").backward()
     return [p.grad_sample for p in hooked.parameters()]
@@ -101,7 +101,7 @@ def test_hooks_need_the_context(name, batch):
 
 def test_values_are_the_same(batch):
     model = build("resnet18")
-    with per_example_forward():
+    with out_of_place():
         inside = model(batch[0])
     assert torch.equal(inside, model(batch[0]))
 
@@ -119,8 +119,8 @@ class ReadsWhatItWrote(nn.Module):
 
 def test_a_write_that_is_read_again_is_refused():
     hooked = GradSampleModule(ReadsWhatItWrote())
-    with per_example_forward(), pytest.raises(RunError, match=r"grad_sample=functional"):
+    with out_of_place(), pytest.raises(RunError, match=r"grad_sample=functional"):
         hooked(torch.ones(2, 4))
     plain = ReadsWhatItWrote()
-    with per_example_forward():
+    with out_of_place():
         assert torch.equal(plain(torch.ones(2, 4)), 2 * (plain.layer(torch.ones(2, 4)) + 1))
