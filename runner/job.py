@@ -184,6 +184,7 @@ def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:
         steps=outcome.steps,
         epochs=outcome.epochs,
         skipped_steps=outcome.skipped_steps,
+        zeroed_examples=outcome.zeroed_examples,
     )
 
 

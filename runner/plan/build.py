@@ -43,6 +43,8 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
     privacy = _plan_privacy(config, examples=examples, logical_batch=logical_batch, steps=steps) if private else None
     if config.trainer.name == "mixed_precision" and precision.dtype in ("float32", "float64"):
         notes.append(f"trainer=mixed_precision runs in {precision.dtype}: the baseline cell of a precision grid")
+    if privacy is not None and privacy.unsafe_noise_seed is not None:
+        notes.append("privacy.unsafe_noise_seed is set: anyone can compute the noise, so this run is NOT private")
     if data.skipped:
         notes.append(f"{len(data.skipped)} unreadable files were skipped, the first is {data.skipped[0]}")
     _check_validation(config, data)

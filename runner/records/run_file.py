@@ -78,6 +78,8 @@ class RunRecord:
     """Passes over the training data made."""
     skipped_steps: int = 0
     """Updates that float16 skipped because the gradient overflowed."""
+    zeroed_examples: int = 0
+    """Times that DP left an example out because its gradient was not finite."""
     notes: tuple[str, ...] = ()
     """What the run did otherwise than asked, such as a fallback of the precision: the warnings that the user saw."""
     plan: Mapping[str, Any] = field(default_factory=dict)

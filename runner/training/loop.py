@@ -61,8 +61,10 @@ class _Standing:
     best_val_accuracy: float | None = None
     train_loss: float | None = None
     """Mean loss over the last whole epoch."""
+    train_accuracy: float | None = None
     epoch_loss: float = 0.0
     """Sum of losses in the epoch under way."""
+    epoch_correct: float = 0.0
     epoch_examples: int = 0
     epsilon: float | None = None
     """Privacy spent up to the last epoch's end."""
@@ -87,9 +89,9 @@ class Loop:
         self._standing = _Standing()
         self._spending = _spending(parts)
         self._first = 0
+        self._zeroed_before = 0
         self._window = time.perf_counter()
         self._untimed = 0
-        self._latest = StepTotals(loss=math.nan, accuracy=math.nan, examples=0)
         self._rate: float | None = None
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -101,6 +103,7 @@ class Loop:
         parts.schedule.load_state_dict(state["schedule"])
         self._standing = _Standing(**state["standing"])
         self._step.load_totals(state["totals"])
+        self._zeroed_before = state["zeroed_examples"]
         self._first = checkpoint.step
 
     def fit(self) -> Outcome:
@@ -116,7 +119,7 @@ class Loop:
         interrupted = False
         self._restart_clock()
         with StopRequest() as stop:
-            for step in range(self._first, steps):
+            for step in range(self._first, self._first if self._out_of_patience() else steps):
                 self._train(step)
                 done = step + 1
                 if step == self._first:
@@ -150,6 +153,7 @@ class Loop:
         totals = self._step.read_totals()
         standing = self._standing
         standing.epoch_loss += totals.loss * totals.examples
+        standing.epoch_correct += totals.accuracy * totals.examples
         standing.epoch_examples += totals.examples
         seconds = time.perf_counter() - self._window
         timed = totals.examples - self._untimed
@@ -158,7 +162,6 @@ class Loop:
         standing.timed_examples += timed
         if timed:
             self._rate = timed / seconds
-        self._latest = totals
         return totals
 
     def _record(self, step: int) -> None:
@@ -181,7 +184,7 @@ class Loop:
                 samples_per_second=self._rate,
                 seconds=self._standing.seconds,
             )
-        self._recorder.console.step(self._progress(step))
+        self._recorder.console.step(self._progress(step, totals.loss, totals.accuracy))
         self._restart_clock()
 
     def _end_epoch(self, step: int) -> bool:
@@ -192,18 +195,23 @@ class Loop:
         epoch = plan.epoch_of(step)
         if standing.epoch_examples:
             standing.train_loss = standing.epoch_loss / standing.epoch_examples
-        standing.epoch_loss, standing.epoch_examples = 0.0, 0
+            standing.train_accuracy = standing.epoch_correct / standing.epoch_examples
+        standing.epoch_loss, standing.epoch_correct, standing.epoch_examples = 0.0, 0.0, 0
         if self._spending is not None:
             standing.epsilon = self._spending.epsilon_after(done)
         improved = False
         if self._val is not None and (last or epoch % plan.semantic.eval_every == 0):
             improved = self._evaluate(step, self._val)
-        stopping = plan.semantic.patience is not None and standing.stale >= plan.semantic.patience
+        stopping = self._out_of_patience()
         if last or stopping or improved or epoch % plan.performance.save_every == 0:
             self._save(done, best=improved)
-        self._recorder.console.epoch(self._progress(step))
+        self._recorder.console.epoch(self._progress(step, standing.train_loss, standing.train_accuracy))
         self._restart_clock()
         return stopping
+
+    def _out_of_patience(self) -> bool:
+        patience = self._plan.semantic.patience
+        return patience is not None and self._standing.stale >= patience
 
     def _evaluate(self, step: int, images: tuple[Feed, int]) -> bool:
         """Evaluate on the validation split; whether the monitored metric improved."""
@@ -238,6 +246,7 @@ class Loop:
         """Write a checkpoint after ``done`` updates."""
         parts, plan = self._parts, self._plan
         totals = self._world.gather(self._step.totals())
+        zeroed = self._zeroed()
         if not self._world.is_main:
             return
         self._recorder.sync()
@@ -256,6 +265,7 @@ class Loop:
                 "totals": totals,
                 "records": self._recorder.count,
                 "tracker_run_id": self._recorder.tracker_run_id,
+                "zeroed_examples": zeroed,
                 "secret_key": None if parts.key is None else bytes(parts.key),
             },
             best=best,
@@ -302,7 +312,7 @@ class Loop:
             return stop.pending is not None
         return (step + 1) % _STEPS_BETWEEN_VOTES == 0 and self._world.any(stop.pending is not None)
 
-    def _progress(self, step: int) -> Progress:
+    def _progress(self, step: int, loss: float | None, accuracy: float | None) -> Progress:
         plan, standing = self._plan, self._standing
         steps = plan.semantic.steps
         per_step = standing.seconds / max(step - self._first, 1)
@@ -312,8 +322,8 @@ class Loop:
             steps=steps,
             epoch=plan.epoch_of(step),
             epochs=plan.epoch_of(steps - 1),
-            loss=self._latest.loss,
-            accuracy=self._latest.accuracy,
+            loss=loss,
+            accuracy=accuracy,
             val_loss=standing.val_loss,
             val_accuracy=standing.val_accuracy,
             lr=self._step.lr,
@@ -336,8 +346,13 @@ class Loop:
         return feed, len(images)
 
     def _zeroed(self) -> int:
+        """Examples whose gradient was not finite and which DP left out, over all processes."""
         zeroed = getattr(self._parts.rule, "zeroed", None)
-        return 0 if zeroed is None else int(zeroed.item())
+        if zeroed is None:
+            return 0
+        total = zeroed.clone()
+        self._world.sum_(total)
+        return self._zeroed_before + int(total.item())
 
     def _restart_clock(self) -> None:
         if self._world.device.type == "cuda":

@@ -1,0 +1,43 @@
+"""The grids that the README names, from the command line to the table."""
+
+import csv
+
+import pytest
+
+SHORT = ("trainer.steps=3", "data.limit=64", "tracker=none", "hardware.threads=1", "hydra.sweep.dir=grid")
+
+
+@pytest.mark.parametrize(
+    ("grid", "columns", "cells"),
+    [
+        (["precision=fp32,fp16,bf16"], {"precision"}, 3),
+        (["trainer=mixed_precision", "precision.amp_dtype=float16,bfloat16"], {"precision.amp_dtype"}, 2),
+        (
+            ["data.batch_size=16,32", "trainer.accumulation_steps=1,2"],
+            {"data.batch_size", "trainer.accumulation_steps"},
+            4,
+        ),
+        (["trainer=dp", "privacy.noise_multiplier=0.8,1.1"], {"privacy.noise_multiplier"}, 2),
+        (["trainer=standard,mixed_precision,accelerate,dp"], {"trainer"}, 4),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_grid(runner, tmp_path, grid, columns, cells):
+    done = runner("--multirun", *grid, *SHORT)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "grid" / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == cells
+    assert columns <= rows[0].keys()
+    assert {row["status"] for row in rows} == {"completed"}
+    assert all(0 <= float(row["test_accuracy"]) <= 1 for row in rows)
+    if grid[0] == "trainer=dp":
+        epsilons = [float(row["epsilon"]) for row in rows]
+        assert epsilons[0] > epsilons[1] > 0, "more noise must cost less"
+
+
+def test_a_question_in_sweeps_needs_no_flag(runner, tmp_path):
+    done = runner("sweep=precision", *SHORT)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "grid" / "table.csv").open() as file:
+        assert [row["precision"] for row in csv.DictReader(file)] == ["fp32", "fp16", "bf16"]
