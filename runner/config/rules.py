@@ -238,9 +238,10 @@ def _mean_and_std_fit(config: RunConfig) -> None:
         raise RequestError(missing, None, "a value, because mean and std go together")
     if data.mean is None or data.std is None:
         return
-    wanted = (1, 3) if data.channels is None else (data.channels,)
+    # one value serves every channel
+    wanted = (1, 3) if data.channels is None else (1, data.channels)
     if len(data.mean) not in wanted:
-        raise RequestError("data.mean", data.mean, f"a value per channel ({' or '.join(map(str, wanted))})")
+        raise RequestError("data.mean", data.mean, "one value, or one per channel")
     if len(data.std) != len(data.mean):
         raise RequestError("data.std", data.std, f"as many values as data.mean ({len(data.mean)})")
 

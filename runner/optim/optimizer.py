@@ -71,7 +71,9 @@ def _locate(target: str) -> Callable[..., torch.optim.Optimizer]:
 
 
 def _groups(parameters: Sequence[nn.Parameter], config: OptimizerConfig) -> list[dict[str, Any]]:
-    """The decayed parameters, with the optimizer's own coefficient, and the spared ones."""
+    """The decayed parameters, with the optimizer's own coefficient, and the spared ones: a kernel call a step each."""
+    if config.weight_decay == 0:
+        return [{"params": list(parameters)}]
     spared = [] if config.decay_norm_and_bias else [p for p in parameters if p.ndim <= 1]
     ids = {id(p) for p in spared}
     decayed = [p for p in parameters if id(p) not in ids]

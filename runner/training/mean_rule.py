@@ -57,21 +57,24 @@ class MeanRule:
         world: World,
         clip_norm: float | None,
     ) -> None:
-        """``loss`` maps logits [b, K] and labels [b] to losses [b]."""
+        """``loss`` maps logits [b, K] and labels [b] to the sum of b losses."""
         self._model = model
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._loss = loss
         self._precision = precision
         self._world = world
         self._clip_norm = clip_norm
-        self._weight = 1.0
+        self._denominator = 1.0
         self._shared = _SharedGradients(self._parameters) if world.size > 1 else None
         device = self._parameters[0].device
+        self._weight = torch.ones((), dtype=self._parameters[0].dtype, device=device)
         self._nothing = (torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
 
     def begin(self, denominator: float) -> None:
         """Forget the last gradient; the new one will be divided by ``denominator``, the examples of all processes."""
-        self._weight = 1.0 / denominator
+        if denominator != self._denominator:
+            self._denominator = denominator
+            self._weight.fill_(1.0 / denominator)
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -81,11 +84,10 @@ class MeanRule:
             return self._nothing
         with self._precision.forward():
             logits = self._model(images)
-            total = self._loss(logits, labels).sum()
-        objective = total * self._weight
-        if (scale := self._precision.loss_scale) is not None:
-            objective = objective * scale
-        objective.backward()
+            total = self._loss(logits, labels)
+        scale = self._precision.loss_scale
+        # the gradient of the total is where weight and scale enter: the graph needs no products of its own
+        total.backward(self._weight if scale is None else self._weight * scale)
         return total.detach(), (logits.detach().argmax(1) == labels).sum()
 
     def release(self, step: int) -> torch.Tensor | None:

@@ -68,7 +68,6 @@ def build_parts(plan: Plan, data: ImageData, world: World, *, key: SecretKey | N
     memory_format = torch.channels_last if performance.channels_last else torch.contiguous_format
     model = model.to(device=world.device, dtype=precision.parameter_dtype).to(memory_format=memory_format)
     model.train()
-    loss = cross_entropy(semantic.label_smoothing)
     feed = Feed(
         data.train,
         data,
@@ -80,12 +79,13 @@ def build_parts(plan: Plan, data: ImageData, world: World, *, key: SecretKey | N
     rule: GradientRule
     stream: Stream
     if semantic.privacy is None:
+        loss = cross_entropy(semantic.label_smoothing, reduction="sum")
         rule = MeanRule(model, loss=loss, precision=precision, world=world, clip_norm=semantic.clip_norm)
         stream = ShuffledStream(len(data.train), semantic.logical_batch, semantic.seed)
     else:
         from runner.training.private_parts import build_private_parts
 
-        key, rule, stream = build_private_parts(plan, model, loss=loss, precision=precision, world=world, key=key)
+        key, rule, stream = build_private_parts(plan, model, precision=precision, world=world, key=key)
     return Parts(
         plan=plan,
         world=world,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,7 @@ from runner.privacy.key import SecretKey
 from runner.privacy.noise import NoiseSource
 from runner.privacy.poisson import PoissonStream
 from runner.privacy.private_rule import PrivateRule
+from runner.training.losses import cross_entropy
 
 if TYPE_CHECKING:
     from runner.plan.plan import Plan
@@ -23,7 +23,6 @@ def build_private_parts(
     plan: Plan,
     model: torch.nn.Module,
     *,
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     precision: Precision,
     world: World,
     key: SecretKey | None,
@@ -42,7 +41,7 @@ def build_private_parts(
     key = world.broadcast(_own_key(key, privacy.unsafe_noise_seed) if world.is_main else None)
     rule = PrivateRule(
         model,
-        loss=loss,
+        loss=cross_entropy(semantic.label_smoothing),
         forward=precision.forward,
         world=world,
         noise=NoiseSource(key, secure=bool(plan.performance.secure_noise)),

@@ -30,7 +30,9 @@ def test_the_loss_scale_follows_torchs_grad_scaler_step_by_step():
     ours, theirs = small_model(), small_model()
     precision = ScaledFloat16(CPU, **SCALER, max_skipped_in_a_row=50)
     scaler = torch.amp.GradScaler("cpu", **SCALER)
-    rule = MeanRule(ours, loss=cross_entropy(0.0), precision=precision, world=SingleProcess(CPU), clip_norm=0.5)
+    rule = MeanRule(
+        ours, loss=cross_entropy(0.0, reduction="sum"), precision=precision, world=SingleProcess(CPU), clip_norm=0.5
+    )
     our_optimizer = torch.optim.SGD(ours.parameters(), lr=0.5, momentum=0.9)
     their_optimizer = torch.optim.SGD(theirs.parameters(), lr=0.5, momentum=0.9)
     scales = []
@@ -64,7 +66,13 @@ def test_float16_clips_the_true_gradient_not_the_scaled_one():
     for scale in (1.0, 2.0**12):
         model = small_model()
         precision = ScaledFloat16(CPU, **SCALER | {"init_scale": scale}, max_skipped_in_a_row=50)
-        rule = MeanRule(model, loss=cross_entropy(0.0), precision=precision, world=SingleProcess(CPU), clip_norm=0.01)
+        rule = MeanRule(
+            model,
+            loss=cross_entropy(0.0, reduction="sum"),
+            precision=precision,
+            world=SingleProcess(CPU),
+            clip_norm=0.01,
+        )
         rule.begin(8)
         rule.add(images, labels)
         before = rule.release(0)
