@@ -256,7 +256,9 @@ def _record_failure(run_dir: Path, error: str) -> None:
     from runner.records.run_file import RUN_FILE, RunRecord, write_run
 
     if not (run_dir / RUN_FILE).exists():
-        write_run(run_dir, RunRecord(name=run_dir.name, status="running").end("failed", error=error))
+        # a full disk stops this as well, and what made the run fail is told anyway
+        with contextlib.suppress(RunError):
+            write_run(run_dir, RunRecord(name=run_dir.name, status="running").end("failed", error=error))
 
 
 def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: str = "hydra.run.dir") -> int:
