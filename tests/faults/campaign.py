@@ -3,6 +3,7 @@
 Each trial starts a run, ends it with ``kill -9``, starts the same run again until it is done, and compares everything
 that does not depend on the clock with a run that nobody killed.  Half of the moments are uniform over the run's life,
 half are aimed at saves: just before a file operation below ``checkpoints/`` that is drawn uniformly from all of them.
+Then the negative controls: a resume that leaves one thing out must end differently, each time.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults import forked_runs
+from tests.faults.controls import CONTROLS, check_controls
 from tests.faults.final_state import differences, final_state
 from tests.faults.recipes import COMMON, RECIPES
 
@@ -83,7 +85,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     arguments = parser.parse_args()
-    figures = []
+    figures, controls = [], {}
     with tempfile.TemporaryDirectory(prefix="recipe-runner-faults-") as folder:
         forked_runs.prepare(Path(folder) / "cache")
         for number, name in enumerate(arguments.recipes):
@@ -94,11 +96,18 @@ def main():
                   f" a run {figure['seconds of a run']} s, {figure['found']}", flush=True)  # fmt: skip
             for line in figure["wrong"]:
                 print(f"  {line}", flush=True)
+        for name in [name for name in arguments.recipes if name in CONTROLS]:
+            controls[name] = check_controls(name, Path(folder) / f"controls of {name}")
+            told = ", ".join(f"{control} {count}" for control, count in controls[name].items())
+            print(f"{name:25} differences with this left out: {told}", flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1))
+        arguments.json.write_text(json.dumps({"kills": figures, "controls": controls}, indent=1))
     equal, kills = sum(figure["equal"] for figure in figures), sum(figure["kills"] for figure in figures)
     print(f"{equal}/{kills} killed runs ended with the bits of a run that nobody killed")
-    return 0 if equal == kills and not any(figure["wrong"] for figure in figures) else 1
+    telling = all(
+        (count == 0) == (control == "nothing") for found in controls.values() for control, count in found.items()
+    )
+    return 0 if telling and equal == kills and not any(figure["wrong"] for figure in figures) else 1
 
 
 if __name__ == "__main__":
