@@ -63,4 +63,4 @@ def test_a_lock_file_that_its_owner_has_just_removed_is_not_the_lock(tmp_path, m
     with pytest.raises(RequestError), lock_run(tmp_path):
         pass
     third[0].__exit__(None, None, None)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
