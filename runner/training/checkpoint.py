@@ -103,7 +103,7 @@ def save_checkpoint(
         shutil.rmtree(staging, ignore_errors=True)
         reason = error.strerror or str(error)
         raise RunError(
-            f"the checkpoint of step {step} cannot be saved ({reason}); the one before it is whole"
+            f"the checkpoint of step {step} cannot be saved ({reason}); what was saved before is whole"
         ) from error
     return target
 

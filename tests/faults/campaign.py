@@ -3,6 +3,7 @@
 Each trial starts a run, ends it with ``kill -9``, starts the same run again until it is done, and compares everything
 that does not depend on the clock with a run that nobody killed.  Half of the moments are uniform over the run's life,
 half are aimed at saves: just before a file operation below ``checkpoints/`` that is drawn uniformly from all of them.
+In every second pair of trials the run that goes on is killed once more in the same way.
 Then the negative controls: a resume that leaves one thing out must end differently, each time.
 """
 
@@ -34,22 +35,30 @@ def kill_recipe(name, kills, folder, seed=0):
     life, operations = time.monotonic() - begun, int(counter.read_text())
     expected = final_state(whole)
     wrong = [f"not repeatable: {path}" for path in differences(final_state(folder / "counted"), expected)]
-    found, equal, tries, starts = Counter(), 0, 0, 0
-    while tries < kills:
-        run_dir = folder / f"killed{tries}"
-        aimed = tries % 2 == 1
+    found, equal, tries, again = Counter(), 0, 0, 0
+
+    def killed(run_dir, aimed):
+        """Whether the kill came before the run was done, and when it was sent."""
         moment = draw.randrange(1, operations + 1) if aimed else draw.uniform(0, life)
         pid = forked_runs.start(config, run_dir, forked_runs.at_file_operation(moment) if aimed else None)
         if not aimed:
             forked_runs.kill_after(pid, moment, draw)
-        if forked_runs.wait(pid) == 0:
-            shutil.rmtree(run_dir)  # it was done before the kill: draw again
+        return forked_runs.wait(pid) != 0, f"{'operation' if aimed else 'second'} {moment:.4g}"
+
+    while tries < kills:
+        run_dir = folder / f"killed{tries}"
+        in_time, moment = killed(run_dir, tries % 2 == 1)
+        if not in_time:
+            shutil.rmtree(run_dir)  # draw again
             continue
         found[_found(run_dir)] += 1
-        label = f"{name}: {'operation' if aimed else 'second'} {moment:.4g} (trial {tries})"
+        label = f"{name}: {moment} (trial {tries})"
+        if tries % 4 >= 2:
+            in_time, moment = killed(run_dir, tries % 2 == 1)
+            again += in_time
+            label += f", then {moment}"
         tries += 1
         try:
-            starts += 1
             forked_runs.finish(config, run_dir)
             differing = differences(final_state(run_dir), expected)
         except Exception as error:
@@ -58,7 +67,7 @@ def kill_recipe(name, kills, folder, seed=0):
         if differing:
             wrong.append(f"{label}: {len(differing)} differences, {differing[:4]}")
     return {
-        "recipe": name, "kills": tries, "equal": equal, "seconds of a run": round(life, 2),
+        "recipe": name, "kills": tries, "killed again": again, "equal": equal, "seconds of a run": round(life, 2),
         "file operations of its saves": operations, "found": dict(sorted(found.items())), "wrong": wrong,
     }  # fmt: skip
 
@@ -93,7 +102,7 @@ def main():
             figure = kill_recipe(name, arguments.kills, Path(folder) / str(number), arguments.seed)
             figures.append(figure)
             print(f"{name:25} {figure['equal']}/{figure['kills']} equal, {time.monotonic() - begun:.0f} s,"
-                  f" a run {figure['seconds of a run']} s, {figure['found']}", flush=True)  # fmt: skip
+                  f" {figure['killed again']} killed twice, a run {figure['seconds of a run']} s, {figure['found']}", flush=True)  # fmt: skip
             for line in figure["wrong"]:
                 print(f"  {line}", flush=True)
         for name in [name for name in arguments.recipes if name in CONTROLS]:
