@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock clean
+.PHONY: help run test faults lint format lock clean
 
 help:  ## Explain each target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ run: $(READY)  ## Train the default recipe on the embedded handwritten digits (u
 
 test: $(READY)  ## Run the tests (TESTS=tests/data for a part)
 	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=2 --dist=worksteal $(TESTS)
+
+faults: $(READY)  ## Kill runs at random moments and compare what they end with (several minutes; KILLS=2 for few)
+	OMP_NUM_THREADS=1 $(PY) -m tests.faults.campaign --kills=$(or $(KILLS),20)
 
 lint: $(READY)  ## Check format, style and types
 	$(PY) -m ruff format --check .

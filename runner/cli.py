@@ -33,6 +33,7 @@ from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, RunError, nearest
 from runner.config.load import load_config
 from runner.config.request import Request, read_request
+from runner.config.resume_request import expand_resume
 from runner.config.schema import RunConfig
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ def _main(argv: list[str]) -> int:
         print(", ".join(f"{name} {_version(name)}" for name in ("recipe-runner", "hydra-core", "torch")))
         return ExitCode.DONE
     args = _parse_flags(argv)
+    flags = [argument for argument in argv if argument not in args.overrides]
+    lines = expand_resume(args.overrides, multirun=args.multirun)
     if args.shell_completion:
         try:
             return _call_hydra(argv, _no_job)
@@ -85,14 +88,14 @@ def _main(argv: list[str]) -> int:
         raise RequestError("--config-dir", extra, "a folder that exists")
     composer = Composer(caller=Path.cwd(), extra=extra, root=args.config_name or "config")
     if args.help or args.cfg or args.info:
-        composer.compose(args.overrides)
-        return _call_hydra(argv, _no_job)
-    request = read_request(composer, args.overrides, multirun=args.multirun, check=_check)
-    jobs = _Jobs(composer=composer, request=request)
+        composer.compose(lines)
+        return _call_hydra([*flags, *lines], _no_job)
+    request = read_request(composer, lines, multirun=args.multirun, check=_check)
+    jobs = _Jobs(composer=composer, request=request, earlier=_hydra_files(request.run_dir))
     # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file may set it too.
-    flags = ["--multirun"] if request.multirun and not args.multirun else []
+    flags += ["--multirun"] if request.multirun and not args.multirun else []
     folder = "hydra.sweep.dir" if request.multirun else "hydra.run.dir"
-    return jobs.report(_call_hydra([*argv, *flags], jobs.task(), folder))
+    return jobs.report(_call_hydra([*flags, *lines], jobs.task(), folder))
 
 
 def _version(package: str) -> str:
@@ -165,6 +168,8 @@ class _Jobs:
 
     composer: Composer
     request: Request
+    earlier: dict[Path, bytes]
+    """Hydra's files of the run that the folder holds already."""
     sweep_dir: Path | None = None
     ended: list[tuple[str, int, str | None]] = field(default_factory=list)
     """Overrides, exit code and error of each."""
@@ -238,9 +243,16 @@ class _Jobs:
             code, error = ExitCode.FAILED, " ".join(f"{kind}{failure}".split())
         if code == ExitCode.WRONG_REQUEST and self.sweep_dir is None:
             _forget(run_dir)
+            for path, content in self.earlier.items():
+                path.write_bytes(content)
         else:
             _record_failure(run_dir, error)
         return code, None, error
+
+
+def _hydra_files(run_dir: Path | None) -> dict[Path, bytes]:
+    """What Hydra wrote for an earlier run in this folder; it writes over that before it calls the job."""
+    return {} if run_dir is None else {path: path.read_bytes() for path in (run_dir / ".hydra").glob("*.yaml")}
 
 
 def _forget(run_dir: Path) -> None:
@@ -256,7 +268,9 @@ def _record_failure(run_dir: Path, error: str) -> None:
     from runner.records.run_file import RUN_FILE, RunRecord, write_run
 
     if not (run_dir / RUN_FILE).exists():
-        write_run(run_dir, RunRecord(name=run_dir.name, status="running").end("failed", error=error))
+        # a full disk stops this as well, and what made the run fail is told anyway
+        with contextlib.suppress(RunError):
+            write_run(run_dir, RunRecord(name=run_dir.name, status="running").end("failed", error=error))
 
 
 def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: str = "hydra.run.dir") -> int:
@@ -283,13 +297,15 @@ def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: 
 @contextlib.contextmanager
 def _command_line(argv: Sequence[str]) -> Iterator[None]:
     """Make ``argv`` what Hydra reads, and its exceptions come out instead of ending the process with a traceback."""
-    before, report = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    before, report, complain = sys.argv, os.environ.get("HYDRA_FULL_ERROR"), logging.raiseExceptions
+    # A log that cannot be written, on a full disk, would print a traceback for each of its lines.
+    logging.raiseExceptions = False
     sys.argv = [before[0], *argv]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
     finally:
-        sys.argv = before
+        sys.argv, logging.raiseExceptions = before, complain
         if report is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:

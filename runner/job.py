@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 from collections.abc import Iterator
@@ -10,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.errors import ExitCode, RequestError
+from runner.config.errors import ExitCode, RequestError, RunError
 from runner.config.schema import RunConfig
 
 if TYPE_CHECKING:
     from runner.plan.device import Device
     from runner.plan.plan import Plan
+    from runner.records.console import Console
     from runner.records.recorder import Recorder
     from runner.records.run_file import RunRecord
     from runner.training.checkpoint import Checkpoint
@@ -76,9 +78,14 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
     """This process's part of a run; only the first process writes files and speaks.
 
     Raises:
-        RequestError: see ``run_job``; nothing has been written by then.
+        RequestError: see ``run_job``, or another run works in the folder; nothing has been written by then.
         RunError: see ``run_job``; ``run.json`` says why.
     """
+    with _alone_in(job.run_dir, world):
+        return _run_alone(job, world, device)
+
+
+def _run_alone(job: Job, world: World, device: Device) -> JobResult:
     from runner.data.open import open_data
     from runner.plan.build import build_plan
     from runner.records.console import make_console
@@ -96,8 +103,9 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
     sink = build_sink(config.tracker, warn=console.note) if world.is_main else None
     trainer_class = _locate(config.trainer.target)
     with torch_settings(plan):
-        checkpoint = find_checkpoint(job.run_dir, plan)
+        checkpoint = find_checkpoint(job.run_dir, plan, warn=functools.partial(_warn, console, world.is_main))
         parts = build_parts(plan, data, world, key=secret_of(checkpoint))
+        world.barrier()  # every process has read the checkpoint before the first one clears up around it
         if world.is_main:
             forget_after(job.run_dir, checkpoint)
         recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console)
@@ -106,6 +114,23 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
     objective = outcome.metrics.val_loss if plan.semantic.monitor == "val_loss" else outcome.metrics.val_accuracy
     exit_code = ExitCode.DONE if outcome.status == "completed" else ExitCode.INTERRUPTED
     return JobResult(exit_code=exit_code, objective=objective)
+
+
+@contextlib.contextmanager
+def _alone_in(run_dir: Path, world: World) -> Iterator[None]:
+    """Hold the lock of the folder in the first process; where it is refused, every process is."""
+    from runner.records.run_lock import lock_run
+
+    refusal = None
+    with contextlib.ExitStack() as held:
+        if world.is_main:
+            try:
+                held.enter_context(lock_run(run_dir))
+            except RequestError as error:
+                refusal = error
+        if (refusal := world.broadcast(refusal)) is not None:
+            raise refusal
+        yield
 
 
 @contextlib.contextmanager
@@ -142,21 +167,30 @@ def _fit_on_record(
     )
     recorder.start(info, title=plan.name, plan_lines=plan.describe())
     for note in plan.notes:
-        log.warning(note)
-        recorder.console.note(note)
-    exit_code = ExitCode.FAILED
+        _warn(recorder.console, True, note)
     try:
         outcome = trainer.fit(checkpoint)
-        record = _ended(record, plan, outcome)
-        exit_code = ExitCode.DONE if record.status == "completed" else ExitCode.INTERRUPTED
     except BaseException as error:
         reason = str(error) or type(error).__name__
         record = record.end("failed", error=" ".join(reason.split()))
+        with contextlib.suppress(RunError):  # a full disk stops both, and the first reason is the one to tell
+            write_run(job.run_dir, record)
+        recorder.close(record, ExitCode.FAILED)
         raise
-    finally:
+    record = _ended(record, plan, outcome)
+    exit_code = ExitCode.DONE if record.status == "completed" else ExitCode.INTERRUPTED
+    try:
         write_run(job.run_dir, record)
+    finally:
         recorder.close(record, exit_code)
     return outcome
+
+
+def _warn(console: Console, is_main: bool, note: str) -> None:
+    """Tell the user, in the log and on the console, once for all processes."""
+    if is_main:
+        log.warning(note)
+        console.note(note)
 
 
 def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:

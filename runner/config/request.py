@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -25,6 +26,8 @@ class Request:
     """Whether it is a sweep: by ``--multirun``, or by ``hydra.mode: MULTIRUN`` in the sweep's file."""
     cells: int | None
     """Number of runs where it is known before the first: 1, or the size of a grid; null for a search."""
+    run_dir: Path | None = None
+    """Folder of the one run; null for a sweep."""
 
 
 def read_request(
@@ -47,7 +50,7 @@ def read_request(
         if swept:
             composer.compose(lines)
         check(composer.load(config))
-        return Request(multirun=False, cells=1)
+        return Request(multirun=False, cells=1, run_dir=Path(config.hydra.runtime.output_dir))
     return Request(multirun=True, cells=_check_sweep(composer, overrides, config, check))
 
 

@@ -138,6 +138,7 @@ names; one that no option has is not looked at."""
 
 FREE = {
     "name": "see _a_name_is_no_path",
+    "resume": "see _resume_is_typed",
     "data.name": "any label",
     "data.root": "looked up by the source",
     "data.cache_dir": "made when it is missing",
@@ -326,7 +327,13 @@ def _a_name_is_no_path(config: RunConfig) -> None:
         raise RequestError("name", name, "a name without slashes and control characters")
 
 
+def _resume_is_typed(config: RunConfig) -> None:
+    if config.resume is not None:
+        raise RequestError("resume", config.resume, "null in a file: it is for the command line")
+
+
 RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
+    _resume_is_typed,
     _a_name_is_no_path,
     _fractions_leave_training_data,
     _fold_is_one_of_the_folds,

@@ -261,3 +261,6 @@ class RunConfig:
     """Ask torch for deterministic kernels; slower on GPU, bitwise repeatable."""
     name: str | None
     """Name of the run in records and trackers; null derives one from the recipe."""
+    resume: str | None
+    """Folder of an earlier run: takes its command line from there and goes on; further keys may change how it runs,
+    not what it computes.  Only on the command line, where it is replaced by what it stands for."""

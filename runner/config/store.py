@@ -39,6 +39,7 @@ class Root:
     seed: int = 0
     deterministic: bool = False
     name: str | None = None
+    resume: str | None = None
 
 
 def shipped(folder: str) -> Path:

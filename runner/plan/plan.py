@@ -135,8 +135,12 @@ class Plan:
     @property
     def identity(self) -> str:
         """SHA-256 of the semantic part."""
-        text = json.dumps(dataclasses.asdict(self.semantic), sort_keys=True, allow_nan=False)
+        text = json.dumps(self.recipe(), sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def recipe(self) -> dict[str, Any]:
+        """The semantic part as JSON has it: what a checkpoint keeps, to say later what differs."""
+        return json.loads(json.dumps(dataclasses.asdict(self.semantic), allow_nan=False))
 
     def as_dict(self) -> dict[str, Any]:
         """The plan for ``run.json``, with its identity."""

@@ -107,8 +107,15 @@ def utc_now() -> str:
 
 
 def write_run(run_dir: Path, record: RunRecord) -> None:
-    """Write ``record`` as ``run.json`` in ``run_dir``, atomically and durably."""
-    write_json(run_dir / RUN_FILE, record)
+    """Write ``record`` as ``run.json`` in ``run_dir``, atomically and durably.
+
+    Raises:
+        RunError: it cannot be written, because the disk is full, say; what stood there before is left.
+    """
+    try:
+        write_json(run_dir / RUN_FILE, record)
+    except OSError as error:
+        raise RunError(f"{RUN_FILE}: cannot be written ({error.strerror or error})") from error
 
 
 def read_run(run_dir: Path) -> RunRecord:

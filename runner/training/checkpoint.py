@@ -4,10 +4,12 @@ A checkpoint is a folder ``step_00000120`` with
 
 - ``model.safetensors``: the weights and buffers;
 - ``state.pt``: everything else that a resumed run needs, tensors and plain values only;
-- ``manifest.json``: format version, step, plan identity, and the SHA-256 of the two files above.
+- ``manifest.json``: format version, step, recipe (the semantic part of the plan) and its identity, the SHA-256 of the
+  two files above, and one of all that.
 
-``last`` and ``best`` are links to such folders.  A folder appears under its name only when all of it is on disk, so
-a kill at any moment leaves the previous checkpoint in place.
+A folder appears under its name only when all of it is on disk, so a kill at any moment leaves the previous checkpoint
+in place.  ``last`` and ``best`` are links to such folders, for people and for the test at the end; a kill can come
+between them, so each checkpoint knows which one was the best, and a run that goes on puts the links right.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from safetensors.torch import save as save_tensors
 from runner.config.errors import RunError
 from runner.records.files import publish_directory
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KEEP = 2
 """Checkpoints kept besides the best."""
 
@@ -42,43 +44,67 @@ class Checkpoint:
     path: Path
     step: int
     """Updates done."""
+    best: int
+    """Step of the best checkpoint so far, which may be this one; 0 when none has been chosen."""
     identity: str
     """Identity of the plan that it belongs to."""
+    recipe: dict[str, Any]
+    """The plan's semantic part."""
     weights: dict[str, torch.Tensor]
     state: dict[str, Any]
 
 
+class DamagedCheckpoint(RunError):
+    """A checkpoint that is not what was written: an older one may do."""
+
+
 def save_checkpoint(
-    folder: Path, *, step: int, identity: str, weights: dict[str, torch.Tensor], state: dict[str, Any], best: bool
+    folder: Path,
+    *,
+    step: int,
+    best: int,
+    identity: str,
+    recipe: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    state: dict[str, Any],
 ) -> Path:
-    """Write ``folder/step_N``, then point ``last`` (and ``best``) to it and drop what is no longer needed.
+    """Write ``folder/step_N``, then point ``last`` to it and ``best`` to step ``best``, and drop what nobody needs.
 
     The folder is readable by its owner alone: under DP it holds the secret key of the noise.
+
+    Raises:
+        RunError: it cannot be written, because the disk is full, say; the checkpoints before it are as they were.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"step_{step:08d}"
-    target = folder / name
-    if not target.exists():
-        staging = folder / f".{name}.{os.getpid()}.tmp"
+    target = folder / _name(step)
+    staging = folder / f".{target.name}.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            staging.mkdir(mode=0o700)
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            files = {"model.safetensors": save_tensors(weights), "state.pt": buffer.getvalue()}
+            manifest = {
+                "format": FORMAT_VERSION,
+                "step": step,
+                "best": best,
+                "identity": identity,
+                "recipe": recipe,
+                "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+            }
+            for file, content in files.items():
+                write_private(staging / file, content)
+            write_private(staging / "manifest.json", seal(manifest))
+            publish_directory(staging, target)
+        _link(folder / "last", step)
+        _link(folder / "best", best)
+        _drop_old(folder)
+    except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(mode=0o700)
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        files = {"model.safetensors": save_tensors(weights), "state.pt": buffer.getvalue()}
-        manifest = {
-            "format": FORMAT_VERSION,
-            "step": step,
-            "identity": identity,
-            "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        }
-        for file, content in files.items():
-            write_private(staging / file, content)
-        write_private(staging / "manifest.json", json.dumps(manifest, indent=2).encode())
-        publish_directory(staging, target)
-    _link(folder / "last", name)
-    if best:
-        _link(folder / "best", name)
-    _drop_old(folder)
+        reason = error.strerror or str(error)
+        raise RunError(
+            f"the checkpoint of step {step} cannot be saved ({reason}); what was saved before is whole"
+        ) from error
     return target
 
 
@@ -86,27 +112,66 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read and verify one checkpoint folder (or a link to it).  No code in it can run.
 
     Raises:
-        RunError: a file is missing, damaged, or of another format.
+        DamagedCheckpoint: a file is missing or damaged.
+        RunError: the checkpoint is of another format, or holds something else than it should.
     """
     path = path.resolve()
     try:
-        manifest = json.loads((path / "manifest.json").read_bytes())
+        sealed = (path / "manifest.json").read_bytes()
         content = {name: (path / name).read_bytes() for name in ("model.safetensors", "state.pt")}
-        digests, version = dict(manifest["sha256"]), manifest["format"]
-        step, identity = int(manifest["step"]), str(manifest["identity"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"checkpoint {path}: cannot be read ({error})") from error
-    if version != FORMAT_VERSION:
-        raise RunError(f"checkpoint {path}: format {version}, this version reads format {FORMAT_VERSION}")
+    except OSError as error:
+        raise DamagedCheckpoint(f"checkpoint {path}: cannot be read ({error})") from error
+    manifest = _unseal(sealed)
+    if manifest is None:
+        raise DamagedCheckpoint(f"checkpoint {path}: manifest.json is damaged")
+    if manifest["format"] != FORMAT_VERSION:
+        raise RunError(f"checkpoint {path}: format {manifest['format']}, this version reads format {FORMAT_VERSION}")
     for name, data in content.items():
-        if hashlib.sha256(data).hexdigest() != digests.get(name):
-            raise RunError(f"checkpoint {path}: {name} is damaged (its SHA-256 differs from the manifest's)")
+        if hashlib.sha256(data).hexdigest() != manifest["sha256"][name]:
+            raise DamagedCheckpoint(f"checkpoint {path}: {name} is damaged (its SHA-256 differs from the manifest's)")
     try:
         weights = load_tensors(content["model.safetensors"])
         state = torch.load(io.BytesIO(content["state.pt"]), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError) as error:
         raise RunError(f"checkpoint {path}: holds something other than tensors and plain values") from error
-    return Checkpoint(path=path, step=step, identity=identity, weights=weights, state=state)
+    named = {key: manifest[key] for key in ("step", "best", "identity", "recipe")}
+    return Checkpoint(path=path, weights=weights, state=state, **named)
+
+
+def saved_steps(folder: Path) -> list[Path]:
+    """The checkpoints in ``folder``, damaged ones too, from the newest to the oldest."""
+    return sorted(folder.glob("step_*"), reverse=True)
+
+
+def discard_after(folder: Path, checkpoint: Checkpoint | None) -> None:
+    """Remove what the run will write again after ``checkpoint`` and what a kill left half done; put the links right."""
+    for path in folder.glob(".*"):
+        path.unlink() if path.is_symlink() else shutil.rmtree(path)
+    step, best = (0, 0) if checkpoint is None else (checkpoint.step, checkpoint.best)
+    _link(folder / "last", step)
+    _link(folder / "best", best)
+    for path in saved_steps(folder):
+        if path.name > _name(step):
+            shutil.rmtree(path)
+    _drop_old(folder)
+
+
+def seal(manifest: dict[str, Any]) -> bytes:
+    """``manifest`` as JSON with a digest of itself, so that no byte of it can change unnoticed."""
+    digest = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+    return json.dumps({**manifest, "digest": digest}, indent=2).encode()
+
+
+def _unseal(sealed: bytes) -> dict[str, Any] | None:
+    """What was sealed; None when it is not what ``seal`` wrote, byte for byte."""
+    try:
+        manifest = json.loads(sealed)
+    except ValueError:
+        return None
+    if not isinstance(manifest, dict):
+        return None
+    manifest.pop("digest", None)
+    return manifest if seal(manifest) == sealed else None
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -116,17 +181,24 @@ def write_private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _link(link: Path, target: str) -> None:
+def _name(step: int) -> str:
+    return f"step_{step:08d}"
+
+
+def _link(link: Path, step: int) -> None:
+    """Point ``link`` to the checkpoint of ``step``; without one there is no link."""
+    if not (link.parent / _name(step)).exists():
+        link.unlink(missing_ok=True)
+        return
     staging = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    staging.unlink(missing_ok=True)
-    staging.symlink_to(target)
+    staging.symlink_to(_name(step))
     staging.replace(link)
 
 
 def _drop_old(folder: Path) -> None:
     kept = {link.resolve() for link in (folder / "best", folder / "last") if link.exists()}
-    steps = sorted(folder.glob("step_*"))
-    kept.update(path.resolve() for path in steps[-KEEP:])
+    steps = saved_steps(folder)
+    kept.update(path.resolve() for path in steps[:KEEP])
     for path in steps:
         if path.resolve() not in kept:
             shutil.rmtree(path)

@@ -135,7 +135,7 @@ class Loop:
                     interrupted = done < steps
                     break
             if interrupted:
-                self._save(done, best=False)
+                self._save(done)
         return self._finish(done, interrupted=interrupted)
 
     def _train(self, step: int) -> None:
@@ -204,7 +204,7 @@ class Loop:
             improved = self._evaluate(step, self._val)
         stopping = self._out_of_patience()
         if last or stopping or improved or epoch % plan.performance.save_every == 0:
-            self._save(done, best=improved)
+            self._save(done)
         self._recorder.console.epoch(self._progress(step, standing.train_loss, standing.train_accuracy))
         self._restart_clock()
         return stopping
@@ -242,7 +242,7 @@ class Loop:
             world=self._world,
         )
 
-    def _save(self, done: int, *, best: bool) -> None:
+    def _save(self, done: int) -> None:
         """Write a checkpoint after ``done`` updates."""
         parts, plan = self._parts, self._plan
         totals = self._world.gather(self._step.totals())
@@ -250,12 +250,13 @@ class Loop:
         if not self._world.is_main:
             return
         self._recorder.sync()
-        # Without a choice by validation, the last weights are the best that can be had.
-        best = best or plan.semantic.test_checkpoint == "last"
         save_checkpoint(
             self._checkpoints,
             step=done,
+            # Without a choice by validation, the last weights are the best that can be had.
+            best=done if plan.semantic.test_checkpoint == "last" else self._standing.best_step,
             identity=plan.identity,
+            recipe=plan.recipe(),
             weights={name: tensor.contiguous() for name, tensor in parts.model.state_dict().items()},
             state={
                 "optimizer": parts.optimizer.state_dict(),
@@ -268,7 +269,6 @@ class Loop:
                 "zeroed_examples": zeroed,
                 "secret_key": None if parts.key is None else bytes(parts.key),
             },
-            best=best,
         )
 
     def _finish(self, done: int, *, interrupted: bool) -> Outcome:

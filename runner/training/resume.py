@@ -2,42 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from runner.config.errors import RequestError
+from runner.config.errors import RequestError, RunError, as_typed
 from runner.records.metrics import METRICS_FILE, truncate_after
-from runner.training.checkpoint import Checkpoint, load_checkpoint
+from runner.training.checkpoint import (
+    Checkpoint,
+    DamagedCheckpoint,
+    discard_after,
+    load_checkpoint,
+    saved_steps,
+)
 
 if TYPE_CHECKING:
     from runner.plan.plan import Plan
     from runner.privacy.key import SecretKey
 
+_TYPED = {
+    "norm": "model.norm",
+    "logical_batch": "data.batch_size",
+    "steps": "trainer.epochs",
+    "precision.dtype": "precision.amp_dtype",
+    "precision.requested": "precision.amp_dtype",
+    "data.fingerprint": "data",
+}
+"""Parts of the plan that a user types under another name."""
 
-def find_checkpoint(run_dir: Path, plan: Plan) -> Checkpoint | None:
-    """The last checkpoint in ``run_dir``; None for a folder without one, where the run starts afresh.
+
+def find_checkpoint(run_dir: Path, plan: Plan, *, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The newest whole checkpoint in ``run_dir``; None for a folder without one, where the run starts afresh.
+
+    ``warn`` is told, once, when newer ones are damaged.
 
     Raises:
-        RequestError: the folder holds a run of another recipe, or one that is finished.
-        RunError: the checkpoint is damaged.
+        RequestError: the folder holds a run of another recipe; names the first key that differs.
+        RunError: every checkpoint is damaged, or of another format.
     """
-    last = run_dir / "checkpoints" / "last"
-    if not last.exists():
-        return None
-    checkpoint = load_checkpoint(last)
-    if checkpoint.identity != plan.identity:
-        raise RequestError(
-            "hydra.run.dir",
-            run_dir,
-            "a folder without the checkpoints of another recipe, or the recipe that they are of",
-        )
-    return checkpoint
+    damaged: list[DamagedCheckpoint] = []
+    for path in saved_steps(run_dir / "checkpoints"):
+        try:
+            checkpoint = load_checkpoint(path)
+        except DamagedCheckpoint as error:
+            damaged.append(error)
+            continue
+        if checkpoint.identity != plan.identity:
+            raise _other_recipe(run_dir, checkpoint.recipe, plan.recipe())
+        if damaged:
+            warn(f"{damaged[0]}; the run goes on from step {checkpoint.step}, the newest checkpoint that is whole")
+        return checkpoint
+    if damaged:
+        raise RunError(f"none of the {len(damaged)} checkpoints is whole; the newest: {damaged[0]}")
+    return None
 
 
 def forget_after(run_dir: Path, checkpoint: Checkpoint | None) -> None:
-    """Drop the records that the resumed run will write again."""
+    """Drop what the resumed run will write again, and what a kill has left half written."""
     step, records = (0, 0) if checkpoint is None else (checkpoint.step, checkpoint.state["records"])
     truncate_after(run_dir / METRICS_FILE, step, records=records)
+    for path in run_dir.glob(".*.tmp"):
+        path.unlink()
+    discard_after(run_dir / "checkpoints", checkpoint)
 
 
 def secret_of(checkpoint: Checkpoint | None) -> SecretKey | None:
@@ -47,3 +73,26 @@ def secret_of(checkpoint: Checkpoint | None) -> SecretKey | None:
     from runner.privacy.key import SecretKey
 
     return SecretKey(checkpoint.state["secret_key"])
+
+
+def _other_recipe(run_dir: Path, saved: dict[str, Any], asked: dict[str, Any]) -> RequestError:
+    path, before, now = next(_differences(saved, asked))
+    return RequestError(
+        _typed_key(path), now, f"{as_typed(before)}, as in the checkpoints of {run_dir}, or another hydra.run.dir"
+    )
+
+
+def _differences(saved: Any, asked: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Path, saved and asked value of every difference, the leaves of mappings apart."""
+    if isinstance(saved, dict) and isinstance(asked, dict):
+        for key in {**saved, **asked}:
+            yield from _differences(saved.get(key), asked.get(key), f"{path}.{key}".lstrip("."))
+    elif saved != asked:
+        yield path, saved, asked
+
+
+def _typed_key(path: str) -> str:
+    if path in _TYPED:
+        return _TYPED[path]
+    key = path.replace(".options.", ".").replace(".target", "._target_")
+    return key if "." in key or key == "seed" else f"trainer.{key}"

@@ -1,0 +1,48 @@
+"""``resume=DIR``: the command line of an earlier run, taken from its folder, and going on there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from hydra.core.override_parser.types import Quote, QuotedString
+
+from runner.config.errors import RequestError
+
+OVERRIDES_FILE = ".hydra/overrides.yaml"
+
+
+def expand_resume(lines: list[str], *, multirun: bool) -> list[str]:
+    """``lines`` with ``resume=DIR`` replaced by what was typed for the run in DIR; the other lines have the last word.
+
+    Whether what they change may be changed is not asked here: the run refuses another recipe than its checkpoint's.
+
+    Raises:
+        RequestError: DIR holds no run, or ``resume`` does not go with the rest of the line.
+    """
+    asked = [line for line in lines if _key(line) == "resume"]
+    if not asked or asked[-1] in ("resume=null", "resume="):
+        return lines
+    folder = Path(asked[-1].partition("=")[2].strip("'\""))
+    typed = [line for line in lines if line not in asked]
+    if multirun:
+        raise RequestError("resume", f"{folder} with --multirun", "one run, without --multirun")
+    for line in typed:
+        if _key(line) in ("hydra.run.dir", "hydra.mode"):
+            raise RequestError(_key(line), line, f"nothing besides resume={folder}, which says where the run goes on")
+    try:
+        earlier = yaml.safe_load((folder / OVERRIDES_FILE).read_bytes())
+    except (OSError, yaml.YAMLError) as error:
+        raise RequestError("resume", folder, f"the folder of a run, with its {OVERRIDES_FILE}") from error
+    if not isinstance(earlier, list):
+        raise RequestError("resume", folder, f"the folder of a run; its {OVERRIDES_FILE} is not a list")
+    replaced = {_key(line) for line in typed}
+    kept = [line for line in map(str, earlier) if _key(line) not in replaced]
+    quoted = QuotedString(str(folder.absolute()), Quote.double).with_quotes()
+    # RUN: what was a cell of a sweep goes on by itself
+    return [*kept, *typed, f"hydra.run.dir={quoted}", "hydra.mode=RUN"]
+
+
+def _key(line: str) -> str:
+    return re.split("[=@]", line, maxsplit=1)[0].lstrip("+~")
