@@ -90,6 +90,7 @@ RULES: dict[str, Range | Choices] = {
     "trainer.steps": AT_LEAST_1,
     "trainer.accumulation_steps": AT_LEAST_1,
     "trainer.clip_norm": POSITIVE,
+    "trainer.ema_decay": SHARE_BELOW_1,
     "trainer.label_smoothing": SHARE_BELOW_1,
     "trainer.eval_every": AT_LEAST_1,
     "trainer.save_every": AT_LEAST_1,

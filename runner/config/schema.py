@@ -107,6 +107,9 @@ class TrainerConfig:
     """Micro-batches per process and update; only a way to split the logical batch."""
     clip_norm: float | None = None
     """Largest global L2 norm of the averaged gradient; null for no clipping."""
+    ema_decay: float | None = None
+    """Evaluate and publish an exponential moving average of the weights, with this decay per update; null for the weights
+    themselves.  Training goes on from the weights; under DP the average costs no privacy."""
     label_smoothing: float = 0.0
     """Share of the target mass spread evenly over all classes (Szegedy et al. 2016)."""
     eval_every: int = 1

@@ -72,6 +72,7 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
         steps_per_epoch=steps_per_epoch,
         label_smoothing=config.trainer.label_smoothing,
         clip_norm=config.trainer.clip_norm,
+        ema_decay=config.trainer.ema_decay,
         eval_every=config.trainer.eval_every,
         patience=config.trainer.patience,
         min_delta=config.trainer.min_delta,

@@ -91,6 +91,8 @@ class SemanticPlan:
     steps_per_epoch: float
     label_smoothing: float
     clip_norm: float | None
+    ema_decay: float | None
+    """Decay per update of the averaged weights that are evaluated and published; None for the weights themselves."""
     eval_every: int
     patience: int | None
     min_delta: float

@@ -82,6 +82,8 @@ class TrainStep:
         self.norm = parts.rule.release(step)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         parts.precision.step(parts.optimizer, gradients, step)
+        if parts.average is not None:
+            parts.average.update(step)
         self.examples += len(rows)
 
     def read_totals(self) -> StepTotals:
