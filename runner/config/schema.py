@@ -165,6 +165,9 @@ class PrivacyConfig:
     """Failure probability; null takes the largest power of ten <= 1/(10 n), at most 1e-5."""
     max_grad_norm: float = 1.0
     """L2 norm C to which each example's gradient is clipped."""
+    augmentation_multiplicity: int = 1
+    """Augmented copies of each example whose mean gradient is clipped (De et al. 2022, section 3.4): K times the cost at
+    the same epsilon.  Needs ``data.augment``."""
     accountant: str = "pld"
     """``pld`` (privacy loss distributions, tightest), ``prv`` or ``rdp`` (Renyi, the loosest)."""
     grad_sample: str = "auto"

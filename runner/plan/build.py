@@ -160,6 +160,7 @@ def _plan_privacy(config: RunConfig, *, examples: int, logical_batch: int, steps
         delta=delta,
         noise_multiplier=sigma,
         max_grad_norm=asked.max_grad_norm,
+        augmentation_multiplicity=asked.augmentation_multiplicity,
         sample_rate=rate,
         accountant=asked.accountant,
         adjacency="add or remove one training example",

@@ -65,6 +65,8 @@ class PrivacyPlan:
     delta: float
     noise_multiplier: float
     max_grad_norm: float
+    augmentation_multiplicity: int
+    """Augmented copies of each example, whose mean gradient is clipped."""
     sample_rate: float
     """Probability with which each example enters each logical batch: q = B / N."""
     accountant: str
