@@ -14,8 +14,8 @@ from torch import Tensor, nn
 class FixedFeatures(nn.Module):
     """A front end without parameters, computed in the type of its input whatever autocast says.
 
-    Its input are images in float32 (or float64): in a 16-bit type its small differences would be rounded away, and it is
-    a small part of the cost.
+    Its input are images in float32 (or float64): in a 16-bit type the small differences between them would be rounded
+    away.
     """
 
     def forward(self, images: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class OrientedGradients(FixedFeatures):
         angles = torch.arange(orientations, dtype=torch.float64) * (2 * math.pi / orientations)
         # not persistent: they follow from the options
         directions = torch.stack((angles.cos(), angles.sin())).float()
+        self._directions: Tensor
         self.register_buffer("_directions", directions, persistent=False)
         self._cells = cells
         self._sharpness = float(sharpness)
@@ -63,7 +64,7 @@ class OrientedGradients(FixedFeatures):
         tall = torch.cat((images[:, :, :1], images, images[:, :, -1:]), dim=2)
         across = (wide[..., 2:] - wide[..., :-2]) / 2
         down = (tall[:, :, 2:] - tall[:, :, :-2]) / 2
-        cosines, sines = self._directions.view(2, 1, -1, 1, 1, 1).unbind(0)  # type: ignore[operator]
+        cosines, sines = self._directions.view(2, 1, -1, 1, 1, 1).unbind(0)
         # [b, orientations, C, H, W]
         along = F.relu(across.unsqueeze(1) * cosines + down.unsqueeze(1) * sines)
         strength = (across.square() + down.square() + _TINY).sqrt().unsqueeze(1)
@@ -91,6 +92,7 @@ class FourierFeatures(FixedFeatures):
         if not bandwidth > 0:
             raise RequestError("model.bandwidth", bandwidth, "a number > 0")
         generator = torch.Generator().manual_seed(_PUBLIC)
+        self.directions: Tensor
         self.register_buffer("directions", bandwidth * torch.randn(inputs, width // 2, generator=generator))
 
     def features(self, images: Tensor) -> Tensor:

@@ -20,11 +20,11 @@ from runner.models.fixed_features import FixedFeatures
 class Scattering(FixedFeatures):
     """Scattering coefficients of each colour: [b, C, N, N] to [b, C * paths, side, side], side = ceil(N / 2^J).
 
-    With * for convolution, w_(j,l) for the wavelet of scale 2^j in direction l and a for the average over 2^J pixels, the
-    paths are x * a, then |x * w_(j,l)| * a, then ||x * w_(j,l)| * w_(k,m)| * a for k > j, all sampled every 2^J pixels:
-    1 + JL + L^2 J(J-1)/2 of them, 81 for J = 2 and L = 8 (Bruna and Mallat, "Invariant Scattering Convolution
-    Networks", TPAMI 2013, section 2).  Convolutions are products of Fourier transforms; the image is mirrored at its
-    border.  A modulus of scale 2^j is sampled every 2^j pixels before it is convolved again, as is usual.
+    With * for convolution, w_(j,l) for the wavelet of scale 2^j in direction l and a for the average over 2^J pixels,
+    the paths are x * a, then |x * w_(j,l)| * a, then ||x * w_(j,l)| * w_(k,m)| * a for k > j, all sampled every
+    2^J pixels: 1 + JL + L^2 J(J-1)/2 of them, 81 for J = 2 and L = 8 (Bruna and Mallat, "Invariant Scattering
+    Convolution Networks", TPAMI 2013, section 2).  Convolutions are products of Fourier transforms; the image is
+    mirrored at its border.  A modulus of scale 2^j is sampled every 2^j pixels before it is convolved again.
     """
 
     def __init__(self, *, in_channels: int, image_size: int, scales: int, directions: int, groups: int | None) -> None:
@@ -192,8 +192,8 @@ def scatter_cnn(
 ) -> nn.Module:
     """The small tanh networks of Tramer and Boneh on scattering coefficients; see ``scatter_linear``.
 
-    From 32 pixels two 3x3 convolutions of 64 channels with pooling in between (theirs for CIFAR-10); below, two of 16 and
-    32 channels, the first with stride 2, and a layer of 32 units (theirs for MNIST).
+    From 32 pixels two 3x3 convolutions of 64 channels with pooling in between (theirs for CIFAR-10); below, two of 16
+    and 32 channels, the first with stride 2, and a layer of 32 units (theirs for MNIST).
     """
     front = Scattering(
         in_channels=in_channels, image_size=image_size, scales=scales, directions=directions, groups=groups

@@ -1,4 +1,4 @@
-"""The weights that a run evaluates, saves and hands on: the model's own, or their average with ``trainer.ema_decay``."""
+"""The weights that a run evaluates and hands on: the model's own, or their average with ``trainer.ema_decay``."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_a_ramp_has_edges_in_its_own_direction():
     assert right.argmax() == 0
     assert down.argmax() == 2
     torch.testing.assert_close(down.roll(-2), right)
-    # by hand: a response of cos^2 towards 0 and +-45 degrees, none elsewhere, then a root, a norm and the mean taken off
+    # by hand: a response of cos^2 towards 0 and +-45 degrees, none elsewhere, then a root, a norm, the mean off
     raw = torch.tensor([1, math.cos(math.pi / 4), 0, 0, 0, 0, 0, math.cos(math.pi / 4)], dtype=torch.float64)
     expected = raw / raw.norm()
     expected = math.sqrt(0.75) * (expected - expected.mean()) / 2

@@ -1,4 +1,4 @@
-"""Several augmented images of one example: the mean gradient is clipped, whatever the way, the split and the processes."""
+"""Several augmented images of one example: their mean gradient is clipped, whatever the way and the split."""
 
 import contextlib
 import json
