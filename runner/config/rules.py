@@ -90,6 +90,7 @@ RULES: dict[str, Range | Choices] = {
     "trainer.steps": AT_LEAST_1,
     "trainer.accumulation_steps": AT_LEAST_1,
     "trainer.clip_norm": POSITIVE,
+    "trainer.ema_decay": SHARE_BELOW_1,
     "trainer.label_smoothing": SHARE_BELOW_1,
     "trainer.eval_every": AT_LEAST_1,
     "trainer.save_every": AT_LEAST_1,
@@ -109,6 +110,7 @@ RULES: dict[str, Range | Choices] = {
     "privacy.noise_multiplier": POSITIVE,
     "privacy.delta": INSIDE_0_1,
     "privacy.max_grad_norm": POSITIVE,
+    "privacy.augmentation_multiplicity": AT_LEAST_1,
     "privacy.accountant": Choices(("pld", "prv", "rdp")),
     "privacy.grad_sample": Choices(("auto", "functional", "hooks")),
     "privacy.unsafe_noise_seed": SEED,
@@ -296,6 +298,17 @@ def _privacy_keys_need_privacy(config: RunConfig) -> None:
             )
 
 
+def _copies_differ(config: RunConfig) -> None:
+    copies, augment = config.privacy.augmentation_multiplicity, config.data.augment
+    on = augment.crop_padding or augment.flip or augment.random_resized_crop or augment.color_jitter
+    if copies > 1 and not on:
+        raise RequestError(
+            "privacy.augmentation_multiplicity",
+            f"{copies} without augmentation",
+            "1, because all copies would be equal, or a change under data.augment, such as data.augment.crop_padding=1",
+        )
+
+
 def _one_privacy_budget(config: RunConfig) -> None:
     privacy = config.privacy
     if privacy.epsilon is not None and privacy.noise_multiplier is not None:
@@ -344,6 +357,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _nesterov_has_momentum,
     _betas_are_two,
     _privacy_keys_need_privacy,
+    _copies_differ,
     _one_privacy_budget,
     _processes_suit_the_device,
     _online_needs_a_tracker,

@@ -107,6 +107,9 @@ class TrainerConfig:
     """Micro-batches per process and update; only a way to split the logical batch."""
     clip_norm: float | None = None
     """Largest global L2 norm of the averaged gradient; null for no clipping."""
+    ema_decay: float | None = None
+    """Evaluate and publish an exponential moving average of the weights, with this decay per update; null for the
+    weights themselves.  Training goes on from the weights; under DP the average costs no privacy."""
     label_smoothing: float = 0.0
     """Share of the target mass spread evenly over all classes (Szegedy et al. 2016)."""
     eval_every: int = 1
@@ -162,6 +165,9 @@ class PrivacyConfig:
     """Failure probability; null takes the largest power of ten <= 1/(10 n), at most 1e-5."""
     max_grad_norm: float = 1.0
     """L2 norm C to which each example's gradient is clipped."""
+    augmentation_multiplicity: int = 1
+    """Augmented copies of each example, whose mean gradient is clipped (De et al. 2022): this many times the cost at
+    the same epsilon.  Needs ``data.augment``."""
     accountant: str = "pld"
     """``pld`` (privacy loss distributions, tightest), ``prv`` or ``rdp`` (Renyi, the loosest)."""
     grad_sample: str = "auto"

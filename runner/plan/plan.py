@@ -65,6 +65,8 @@ class PrivacyPlan:
     delta: float
     noise_multiplier: float
     max_grad_norm: float
+    augmentation_multiplicity: int
+    """Augmented copies of each example, whose mean gradient is clipped."""
     sample_rate: float
     """Probability with which each example enters each logical batch: q = B / N."""
     accountant: str
@@ -91,6 +93,8 @@ class SemanticPlan:
     steps_per_epoch: float
     label_smoothing: float
     clip_norm: float | None
+    ema_decay: float | None
+    """Decay per update of the averaged weights that are evaluated and published; None for the weights themselves."""
     eval_every: int
     patience: int | None
     min_delta: float

@@ -41,24 +41,29 @@ class PerExample(NamedTuple):
     """What one micro-batch of b examples gives."""
 
     losses: Tensor
-    """[b], unscaled, at least float32, detached."""
+    """[b], unscaled, at least float32, detached; of several images the mean."""
     hits: Tensor
-    """[b] bool: the largest logit is the label's."""
+    """[b] bool: the largest logit, of several images the largest mean logit, is the label's."""
     gradients: list[Tensor]
     """One [b, *p.shape] per trainable parameter, in the model's order, times the loss scale, at least float32."""
 
 
 class PerExampleGradients(Protocol):
-    """Per-example losses and gradients of one micro-batch with at least one example."""
+    """Per-example losses and gradients of one micro-batch with at least one example.
+
+    An example may be several images, ``copies`` of it side by side; its loss is the mean of theirs.
+    """
 
     def __call__(self, images: Tensor, labels: Tensor) -> PerExample:
-        """``images`` [b, C, H, W] and ``labels`` int64 [b] on the model's device."""
+        """``images`` [b * copies, C, H, W] and ``labels`` int64 [b] on the model's device."""
 
 
 def per_example_gradients(
-    grad_sample: str, model: nn.Module, *, loss: Loss, forward: Forward, scale: float = 1.0
+    grad_sample: str, model: nn.Module, *, loss: Loss, forward: Forward, scale: float = 1.0, copies: int = 1
 ) -> PerExampleGradients:
     """The way named ``grad_sample`` for ``model``; ``scale`` multiplies the loss before the backward pass.
+
+    ``copies`` is the number of images that make up an example.
 
     Raises:
         RequestError: an unknown way, or a model with layers for which per-example gradients do not exist.
@@ -73,8 +78,8 @@ def per_example_gradients(
     refuse_shared_statistics(model)
     refuse_low_precision(model)
     if grad_sample == "functional":
-        return FunctionalGradients(model, loss=loss, forward=forward, scale=scale)
-    return HookGradients(model, loss=loss, forward=forward, scale=scale)
+        return FunctionalGradients(model, loss=loss, forward=forward, scale=scale, copies=copies)
+    return HookGradients(model, loss=loss, forward=forward, scale=scale, copies=copies)
 
 
 def resolve_grad_sample(requested: str) -> str:
@@ -122,17 +127,18 @@ def refuse_low_precision(model: nn.Module) -> None:
 class FunctionalGradients:
     """``vmap(grad(...))`` of ``torch.func`` over the model as a function of its parameters."""
 
-    def __init__(self, model: nn.Module, *, loss: Loss, forward: Forward, scale: float) -> None:
+    def __init__(self, model: nn.Module, *, loss: Loss, forward: Forward, scale: float, copies: int = 1) -> None:
         self._parameters = trainable(model)
+        self._copies = copies
         self._norms = [module for module in model.modules() if isinstance(module, _NORMS)]
         _quiet_fallbacks()
 
-        def one(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        def one(parameters: dict[str, Tensor], images: Tensor, label: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
             with forward(), out_of_place(), _plain_attention():
-                logits = torch.func.functional_call(model, parameters, (image.unsqueeze(0),))
+                logits = torch.func.functional_call(model, parameters, (images,))
             logits = _at_least_float32(logits)
-            found = loss(logits, label.unsqueeze(0)).squeeze(0)
-            return found * scale, (found, logits.squeeze(0).argmax(0) == label)
+            found = loss(logits, label.expand(copies)).mean()
+            return found * scale, (found, logits.mean(0).argmax(0) == label)
 
         # "different": every example has its own dropout mask, as in a plain batch
         self._vectorised = torch.func.vmap(
@@ -143,15 +149,16 @@ class FunctionalGradients:
         """See ``PerExampleGradients``."""
         parameters = {name: parameter.detach() for name, parameter in self._parameters.items()}
         with _norms_in_float32(self._norms):
-            gradients, (losses, hits) = self._vectorised(parameters, images, labels)
+            gradients, (losses, hits) = self._vectorised(parameters, images.unflatten(0, (-1, self._copies)), labels)
         return PerExample(losses, hits, [_at_least_float32(gradients[name]) for name in parameters])
 
 
 class HookGradients:
     """Opacus' layer rules, attached for the length of one call, so that the model outside never shows a trace."""
 
-    def __init__(self, model: nn.Module, *, loss: Loss, forward: Forward, scale: float) -> None:
+    def __init__(self, model: nn.Module, *, loss: Loss, forward: Forward, scale: float, copies: int = 1) -> None:
         self._model = model
+        self._copies = copies
         self._parameters = trainable(model)
         self._loss = loss
         self._forward = forward
@@ -168,17 +175,19 @@ class HookGradients:
             with self._forward(), out_of_place(), _plain_attention():
                 logits = self._model(images)
             logits = _at_least_float32(logits)
-            losses = self._loss(logits, labels)
+            losses = self._loss(logits, labels.repeat_interleave(self._copies)) / self._copies
             torch.autograd.grad(losses.sum() * self._scale, images)
             gradients = [self._gradient(name, parameter) for name, parameter in self._parameters.items()]
-        return PerExample(losses.detach(), logits.argmax(1) == labels, gradients)
+        by_example = (len(labels), self._copies)
+        hits = logits.unflatten(0, by_example).mean(1).argmax(1) == labels
+        return PerExample(losses.detach().unflatten(0, by_example).sum(1), hits, gradients)
 
-    @staticmethod
-    def _gradient(name: str, parameter: nn.Parameter) -> Tensor:
+    def _gradient(self, name: str, parameter: nn.Parameter) -> Tensor:
         gradient = parameter.grad_sample  # type: ignore[attr-defined]
         if not isinstance(gradient, Tensor):
             raise RequestError("privacy.grad_sample", "hooks", f"functional: hooks saw no gradient of {name}")
-        return _at_least_float32(gradient)
+        gradient = _at_least_float32(gradient)
+        return gradient if self._copies == 1 else gradient.unflatten(0, (-1, self._copies)).sum(1)
 
 
 @contextmanager

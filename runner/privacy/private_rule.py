@@ -47,15 +47,20 @@ class PrivateRule:
         expected_batch: float,
         static_scale: float = 1.0,
         grad_sample: str = "functional",
+        copies: int = 1,
     ) -> None:
-        """``static_scale`` multiplies the loss, against float16 underflow, and is taken out before clipping.
+        """``copies`` is the number of images of each example, whose mean gradient is clipped (De et al. 2022).
+
+        ``static_scale`` multiplies the loss, against float16 underflow, and is taken out before clipping.
 
         It must be constant: a scale that follows overflows tells something about the data.
 
         Raises:
             RequestError: the model cannot have per-example gradients (see ``per_example_gradients``).
         """
-        self._gradients = per_example_gradients(grad_sample, model, loss=loss, forward=forward, scale=static_scale)
+        self._gradients = per_example_gradients(
+            grad_sample, model, loss=loss, forward=forward, scale=static_scale, copies=copies
+        )
         self._world = world
         self._noise = noise
         self._max_grad_norm = max_grad_norm
@@ -80,7 +85,7 @@ class PrivateRule:
         self._flat.zero_()
 
     def add(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds the clipped gradients of a micro-batch [b], b >= 0.
+        """Adds the clipped gradients of a micro-batch: labels [b], b >= 0, and images [b * copies, C, H, W].
 
         Returns:
             The sum of the losses (float32 scalar) and the number of hits (int64 scalar), on the device.

@@ -2,8 +2,9 @@
 
 A checkpoint is a folder ``step_00000120`` with
 
-- ``model.safetensors``: the weights and buffers;
-- ``state.pt``: everything else that a resumed run needs, tensors and plain values only;
+- ``model.safetensors``: the weights and buffers for inference, averaged with ``trainer.ema_decay``;
+- ``state.pt``: everything else that a resumed run needs, tensors and plain values only, the weights behind an average
+  included;
 - ``manifest.json``: format version, step, recipe (the semantic part of the plan) and its identity, the SHA-256 of the
   two files above, and one of all that.
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from runner.data import augment
 from runner.training.losses import cross_entropy
+from runner.training.micro_batches import micro_batches
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
@@ -23,17 +23,14 @@ def explain_non_finite(parts: Parts, data: ImageData, step: int) -> str:
     """
     semantic = parts.plan.semantic
     rows = parts.stream.rows(step)
-    draws = augment.draw(semantic.data.augment, semantic.data.image_size, semantic.seed, step, len(rows))
     losses = cross_entropy(semantic.label_smoothing)
     wrong: list[int] = []
-    micro = parts.plan.performance.batch_size
     with torch.no_grad():
-        for start in range(0, len(rows), micro):
-            part = slice(start, start + micro)
-            images, labels = parts.feed.batch(rows[part], None if draws is None else draws[part])
+        for part, images, labels in micro_batches(parts, step, rows, rank=0, size=1):
+            copies = len(images) // len(labels)
             with parts.precision.forward():
-                found = losses(parts.model(images), labels)
-            wrong += rows[part][~torch.isfinite(found).cpu()].tolist()
+                found = losses(parts.model(images), labels.repeat_interleave(copies))
+            wrong += part[~torch.isfinite(found.view(-1, copies).sum(1)).cpu()].tolist()
     lr = parts.optimizer.param_groups[0]["lr"]
     cures = [f"a lower optimizer.lr (now {lr:.3g})"]
     if semantic.clip_norm is None and semantic.privacy is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,7 @@ from runner.training.diagnosis import explain_non_finite
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.parts import Parts
 from runner.training.precision import NonFiniteGradient
+from runner.training.published import published, take_up, weights_to_save
 from runner.training.signals import StopRequest
 from runner.training.step import StepTotals, TrainStep
 
@@ -97,7 +99,7 @@ class Loop:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on where ``checkpoint`` was made, to the same bits as without the interruption."""
         parts, state = self._parts, checkpoint.state
-        parts.model.load_state_dict(checkpoint.weights)
+        take_up(parts, checkpoint)
         parts.optimizer.load_state_dict(state["optimizer"])
         parts.precision.load_state_dict(state["precision"])
         parts.schedule.load_state_dict(state["schedule"])
@@ -216,7 +218,8 @@ class Loop:
     def _evaluate(self, step: int, images: tuple[Feed, int]) -> bool:
         """Evaluate on the validation split; whether the monitored metric improved."""
         plan, standing = self._plan, self._standing
-        loss, accuracy = self._measure(images)
+        with published(self._parts):
+            loss, accuracy = self._measure(images)
         standing.val_loss, standing.val_accuracy = loss, accuracy
         spent = {} if self._spending is None else {"epsilon": standing.epsilon}
         self._recorder.write("val", step=step + 1, epoch=plan.epoch_after(step), loss=loss, accuracy=accuracy, **spent)
@@ -250,6 +253,7 @@ class Loop:
         if not self._world.is_main:
             return
         self._recorder.sync()
+        weights, raw_weights = weights_to_save(parts)
         save_checkpoint(
             self._checkpoints,
             step=done,
@@ -257,8 +261,9 @@ class Loop:
             best=done if plan.semantic.test_checkpoint == "last" else self._standing.best_step,
             identity=plan.identity,
             recipe=plan.recipe(),
-            weights={name: tensor.contiguous() for name, tensor in parts.model.state_dict().items()},
+            weights=weights,
             state={
+                "raw_weights": raw_weights,
                 "optimizer": parts.optimizer.state_dict(),
                 "precision": parts.precision.state_dict(),
                 "schedule": parts.schedule.state_dict(),
@@ -277,9 +282,12 @@ class Loop:
         best_wins = plan.semantic.test_checkpoint == "best" and standing.best is not None
         test_loss = test_accuracy = None
         if not interrupted and self._data.test is not None:
-            if best_wins and standing.best_step != done:
+            best_is_gone = best_wins and standing.best_step != done
+            if best_is_gone:
                 self._load_best()
-            test_loss, test_accuracy = self._measure(self._feed(self._data.test))
+            # what was saved as best is the published weights already
+            with nullcontext() if best_is_gone else published(self._parts):
+                test_loss, test_accuracy = self._measure(self._feed(self._data.test))
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
         rate = standing.timed_examples / standing.seconds if standing.seconds and standing.timed_examples else None
         return Outcome(

@@ -11,6 +11,7 @@ from runner.data.feed import Feed
 from runner.models.build import build_model
 from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
+from runner.training.averaging import WeightAverage
 from runner.training.losses import cross_entropy
 from runner.training.mean_rule import GradientRule, MeanRule
 from runner.training.precision import Precision, build_precision
@@ -39,11 +40,13 @@ class Parts:
     """Training images."""
     key: SecretKey | None
     """Secret of noise and sampling under DP; the same in all processes."""
+    average: WeightAverage | None
+    """The averaged weights that are evaluated and published; None for the model's own."""
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
         """The parameters that are trained."""
-        return [p for p in self.model.parameters() if p.requires_grad]
+        return _trained(self.model)
 
 
 def build_parts(plan: Plan, data: ImageData, world: World, *, key: SecretKey | None = None) -> Parts:
@@ -97,4 +100,9 @@ def build_parts(plan: Plan, data: ImageData, world: World, *, key: SecretKey | N
         stream=stream,
         feed=feed,
         key=key,
+        average=None if semantic.ema_decay is None else WeightAverage(_trained(model), semantic.ema_decay),
     )
+
+
+def _trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -51,6 +51,7 @@ def build_private_parts(
         # A constant scale cannot leak; only float16 needs one.
         static_scale=semantic.precision.static_scale if semantic.precision.dtype == "float16" else 1.0,
         grad_sample=grad_sample,
+        copies=privacy.augmentation_multiplicity,
     )
     return key, rule, PoissonStream(semantic.data.examples, privacy.sample_rate, key)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from runner.data import augment
+from runner.training.micro_batches import micro_batches
 from runner.training.streams import fold_in
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ class TrainStep:
         semantic = parts.plan.semantic
         self._seed = semantic.seed
         self._lr = semantic.optimizer.lr
-        self._augment = semantic.data.augment
-        self._image_size = semantic.data.image_size
-        self._micro_batch = parts.plan.performance.batch_size
         # Under DP the denominator is the constant q * N: the size of a Poisson batch is private.
         self._denominator = None if semantic.privacy is None else float(semantic.logical_batch)
         device = parts.world.device
@@ -65,16 +62,11 @@ class TrainStep:
             group["lr"] = self.lr
         # 2. So is the logical batch, and this process's share of it.
         rows = parts.stream.rows(step)
-        draws = augment.draw(self._augment, self._image_size, self._seed, step, len(rows))
-        mine = rows[world.rank :: world.size]
-        my_draws = None if draws is None else draws[world.rank :: world.size]
         _seed_layers(fold_in(self._seed, step, world.rank), world.device)
         # 3. The denominator is fixed before any arithmetic.
         parts.rule.begin(self._denominator or float(len(rows)))
         # 4. Micro-batches only split the work.
-        for start in range(0, len(mine), self._micro_batch):
-            part = slice(start, start + self._micro_batch)
-            images, labels = parts.feed.batch(mine[part], None if my_draws is None else my_draws[part])
+        for _, images, labels in micro_batches(parts, step, rows, rank=world.rank, size=world.size):
             loss, correct = parts.rule.add(images, labels)
             self._loss.add_(loss)
             self._correct.add_(correct)
@@ -82,6 +74,8 @@ class TrainStep:
         self.norm = parts.rule.release(step)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         parts.precision.step(parts.optimizer, gradients, step)
+        if parts.average is not None:
+            parts.average.update(step)
         self.examples += len(rows)
 
     def read_totals(self) -> StepTotals:

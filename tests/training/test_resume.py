@@ -34,9 +34,10 @@ def final_state(run_dir):
     [
         ("model=mlp",),
         ("trainer=mixed_precision", "precision=fp16", "precision.growth_interval=20", "trainer.clip_norm=1"),
-        ("model=mlp", "trainer=dp", "privacy.unsafe_noise_seed=5", "precision=bf16"),
+        ("model=mlp", "trainer=dp", "privacy.unsafe_noise_seed=5", "precision=bf16", "trainer.ema_decay=0.95"),
+        ("model=small_cnn", "trainer.ema_decay=0.9", "trainer.test_checkpoint=best"),
     ],
-    ids=["standard", "fp16", "dp-bf16"],
+    ids=["standard", "fp16", "dp-bf16-averaged", "averaged"],
 )
 def test_sigterm_in_mid_epoch_then_the_same_command_gives_the_same_bits(train, tmp_path, recipe):
     whole = final_state(train(*RECIPE, *recipe))

@@ -1,0 +1,50 @@
+"""A logical batch in the pieces that go through the model at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from runner.data import augment
+
+if TYPE_CHECKING:
+    from runner.training.parts import Parts
+
+
+def micro_batches(parts: Parts, step: int, rows: Tensor, *, rank: int, size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Every ``size``-th example of logical batch ``step``, from number ``rank`` on, split by ``data.batch_size``.
+
+    Augmentation is drawn for the whole logical batch: the draws of copy k of the example at position i follow from
+    (seed, step, i, k), so the split changes nothing.
+
+    Args:
+        parts: of the run.
+        step: the update.
+        rows: int64 [m] positions in the training set: the whole logical batch.
+        rank: of the process.
+        size: number of processes.
+
+    Yields:
+        Rows int64 [b] on the CPU, images [b * copies, C, H, W] with the copies of an example side by side, and labels
+        int64 [b].
+    """
+    semantic = parts.plan.semantic
+    copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
+    data = semantic.data
+    draws = augment.draw(data.augment, data.image_size, semantic.seed, step, len(rows) * copies)
+    mine = rows[rank::size]
+    my_draws = None if draws is None else draws.unflatten(0, (len(rows), copies))[rank::size]
+    micro = parts.plan.performance.batch_size
+    for start in range(0, len(mine), micro):
+        part = mine[start : start + micro]
+        if copies == 1:
+            images, labels = parts.feed.batch(part, None if my_draws is None else my_draws[start : start + micro, 0])
+        else:
+            assert my_draws is not None
+            images, labels = parts.feed.batch(
+                part.repeat_interleave(copies), my_draws[start : start + micro].flatten(0, 1)
+            )
+            labels = labels[::copies]
+        yield part, images, labels
