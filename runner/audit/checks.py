@@ -1,4 +1,4 @@
-"""Direct checks of what the trainer released: the noise and the batch sizes against what was claimed of them.
+"""Direct checks of what the trainer released: noise, batch sizes and clipping against what was claimed of them.
 
 Each is a statistical test whose p-value a right trainer makes uniform.  All share one level, fixed beforehand.
 """
@@ -43,6 +43,34 @@ def noise_checks(noise: NDArray[np.float64], *, deviation: float) -> list[Check]
 def batch_checks(sizes: Sequence[int], *, examples: int, rate: float) -> list[Check]:
     """Whether ``sizes`` of logical batches are those of Poisson samples of ``examples`` at ``rate``."""
     return [_mean_size(sizes, examples, rate), _spread_of_sizes(sizes, examples, rate)]
+
+
+def clipping_check(
+    contributions: NDArray[np.float64], *, steps: int, rate: float, max_grad_norm: float, noise_multiplier: float
+) -> Check:
+    """Whether the canaries that are present add no more than their clipped gradients to the sums.
+
+    Along a unit vector of its own, a canary adds at most C in each batch that it is in; its mean over steps and
+    canaries is at most q C, with a variance of at most (sigma^2 + q (1 - q)) C^2 for each.  One-sided normal test.
+
+    Args:
+        contributions: Of each present canary, summed over the steps and multiplied by q N: ``[k]``.
+        steps: Number of updates T.
+        rate: q.
+        max_grad_norm: C.
+        noise_multiplier: sigma.
+    """
+    from scipy.stats import norm
+
+    count = len(contributions) * steps
+    spread = max_grad_norm * np.sqrt(count * (noise_multiplier**2 + rate * (1 - rate)))
+    excess = float(contributions.sum()) - count * rate * max_grad_norm
+    return Check(
+        name="clipping: norm of a canary",
+        claimed=f"<= {max_grad_norm:.4g}",
+        measured=f"{contributions.sum() / (count * rate):.3g} +- {spread / (count * rate):.2g}",
+        p_value=float(norm.sf(excess / spread)),
+    )
 
 
 def _deviation(noise: NDArray[np.float64], deviation: float) -> Check:

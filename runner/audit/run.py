@@ -10,7 +10,7 @@ import torch
 
 from runner.audit.bound import Guesses, epsilon_lower_bound, guess, largest_bound
 from runner.audit.canaries import Layout, coins, every_canary
-from runner.audit.checks import LEVEL, Check, batch_checks, noise_checks
+from runner.audit.checks import LEVEL, Check, batch_checks, clipping_check, noise_checks
 from runner.audit.score import Witness
 from runner.config.errors import RequestError
 from runner.config.schema import RunConfig
@@ -153,6 +153,13 @@ def _judge(plan: Plan, witness: Witness, present: np.ndarray, *, guesses: int, c
     checks = [
         *noise_checks(noise, deviation=deviation),
         *batch_checks(witness.sizes, examples=semantic.data.examples, rate=privacy.sample_rate),
+        clipping_check(
+            witness.contributions.cpu().numpy()[present] * semantic.logical_batch,
+            steps=semantic.steps,
+            rate=privacy.sample_rate,
+            max_grad_norm=privacy.max_grad_norm,
+            noise_multiplier=privacy.noise_multiplier,
+        ),
     ]
     return Audit(
         plan=plan,

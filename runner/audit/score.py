@@ -36,6 +36,8 @@ class Witness:
         self._size = 0
         self.scores = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
         """[m], summed over the steps so far."""
+        self.contributions = torch.zeros_like(self.scores)
+        """[m]: the released gradient along the direction of each canary's own weights, summed over the steps."""
         self.sizes: list[int] = []
         """Examples in each logical batch."""
         self.noise: list[Tensor] = []
@@ -55,17 +57,19 @@ class Witness:
         """Releases by the real rule, then looks at what every ``p.grad`` holds."""
         norm = self._rule.release(step)
         released = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
-        self.scores += self._products(released).double()
+        products, own = self._look(released)
+        self.scores += products.double()
+        self.contributions += own.double()
         # a copy: the rule clears its buffer
         self.noise.append(released[0][:, self._dark].flatten().clone())
         self.sizes.append(self._size)
         return norm
 
-    def _products(self, direction: list[Tensor]) -> Tensor:
-        """<direction, gradient of canary i> for every i: float [m].
+    def _look(self, direction: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """<direction, gradient of canary i>, and the share of it along canary i's own weights: float [m] each.
 
         With v a weight for each loss, the gradient of sum_i v_i loss_i is linear in v, and the derivative of its
-        product with the direction by v is what is wanted.
+        product with the direction by v is what is wanted.  Column i of the first weight's gradient is canary i's alone.
         """
         weights = torch.ones(len(self._labels), device=self._labels.device, dtype=direction[0].dtype)
         weights.requires_grad_()
@@ -74,4 +78,5 @@ class Witness:
             gradients = torch.autograd.grad(total, self._parameters, create_graph=True)
             product = torch.stack([(g * d).sum() for g, d in zip(gradients, direction, strict=True)]).sum()
             (products,) = torch.autograd.grad(product, weights)
-        return products
+        columns = torch.nn.functional.normalize(gradients[0].detach()[:, : len(weights)], dim=0)
+        return products, (columns * direction[0][:, : len(weights)]).sum(0)

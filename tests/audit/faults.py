@@ -33,15 +33,19 @@ def _divided(patch):
     patch.setattr(private_parts, "PrivateRule", Rule)
 
 
-def _unclipped(patch):
-    class Rule(PrivateRule):
-        def __init__(self, *args, max_grad_norm, noise_multiplier, **settings):
-            huge = 1e6
-            super().__init__(
-                *args, max_grad_norm=max_grad_norm * huge, noise_multiplier=noise_multiplier / huge, **settings
-            )
+def _clipped_at(factor):
+    """Clips each example ``factor`` times further out than the noise was made for."""
 
-    patch.setattr(private_parts, "PrivateRule", Rule)
+    def plant(patch):
+        class Rule(PrivateRule):
+            def __init__(self, *args, max_grad_norm, noise_multiplier, **settings):
+                super().__init__(
+                    *args, max_grad_norm=max_grad_norm * factor, noise_multiplier=noise_multiplier / factor, **settings
+                )
+
+        patch.setattr(private_parts, "PrivateRule", Rule)
+
+    return plant
 
 
 def _mean_clipped(patch):
@@ -93,15 +97,25 @@ FAULTS = {
     "no noise": _noise(lambda normal, self, step, *args: torch.zeros_like(normal(self, step, *args))),
     "a tenth of the noise": _noise(lambda normal, self, step, *args: normal(self, step, *args) / 10),
     "noise divided by the batch": _divided,
-    "no clipping": _unclipped,
+    "no clipping": _clipped_at(1e6),
     "clipping of the batch mean": _mean_clipped,
     "the same noise at each step": _noise(lambda normal, self, step, *args: normal(self, 0, *args)),
     "shuffling accounted as Poisson": _shuffled,
 }
+"""The right trainer and the seven faults that the audit must catch."""
+
+WEAK = {
+    "clipping at 1.5 C": _clipped_at(1.5),
+    "clipping at 2 C": _clipped_at(2.0),
+    "clipping at 4 C": _clipped_at(4.0),
+    "half of the noise": _noise(lambda normal, self, step, *args: normal(self, step, *args) / 2),
+    "noise 2 % short": _noise(lambda normal, self, step, *args: normal(self, step, *args) * 0.98),
+}
+"""Weaker ones, which show how much the audit sees."""
 
 
 @contextmanager
 def planted(fault):
     with pytest.MonkeyPatch.context() as patch:
-        FAULTS[fault](patch)
+        (FAULTS | WEAK)[fault](patch)
         yield

@@ -35,12 +35,12 @@ def test_a_right_trainer_passes_and_leaves_a_record(audit, tmp_path):
     assert epsilon["lower_bound"] <= epsilon["claimed"] <= 2.0
     assert epsilon["confidence"] == 0.9
     assert record["guesses"]["made"] == 100
-    assert len(record["checks"]) == 5
+    assert len(record["checks"]) == 6
     assert record["plan"]["semantic"]["privacy"]["epsilon"] == epsilon["claimed"]
     assert f"<= {epsilon['claimed']:.3f}" in out
     assert f">= {epsilon['lower_bound']:.3f} at 90%" in out
     assert "NOT private" in out
-    assert len(re.findall(r"  pass$", out, re.M)) == 6
+    assert len(re.findall(r"  pass$", out, re.M)) == 7
 
 
 def test_a_wrong_trainer_is_exit_code_1(audit, tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from runner.audit.checks import LEVEL, batch_checks, noise_checks
+from runner.audit.checks import LEVEL, batch_checks, clipping_check, noise_checks
 
 STEPS, VALUES, DEVIATION = 40, 500, 0.02
 DEVIATION_CHECK, NORMAL, DIFFERENT = (
@@ -77,6 +77,27 @@ def test_batches(sizes, expected):
 def test_a_rate_of_one_takes_every_example():
     assert not failed(batch_checks([600] * 20, examples=600, rate=1.0))
     assert failed(batch_checks([600] * 19 + [599], examples=600, rate=1.0)) == {MEAN, VARIANCE}
+
+
+def contributions(factor, seed=0, canaries=500, steps=100, rate=0.25, clip=2.0, sigma=4.0):
+    random = np.random.default_rng(seed)
+    times = random.binomial(steps, rate, canaries)
+    return factor * clip * times + random.normal(0.0, sigma * clip * np.sqrt(steps), canaries)
+
+
+@pytest.mark.parametrize(("factor", "passes"), [(0.5, True), (1.0, True), (1.5, False), (8.0, False)])
+def test_clipping(factor, passes):
+    found = clipping_check(contributions(factor), steps=100, rate=0.25, max_grad_norm=2.0, noise_multiplier=4.0)
+    assert found.passed == passes
+
+
+def test_right_clipping_fails_as_rarely_as_stated():
+    values = [
+        clipping_check(contributions(1.0, seed), steps=100, rate=0.25, max_grad_norm=2.0, noise_multiplier=4.0).p_value
+        for seed in range(300)
+    ]
+    assert min(values) >= LEVEL
+    assert 3 <= sum(value < 0.05 for value in values) <= 30
 
 
 def test_right_noise_and_batches_fail_as_rarely_as_stated():

@@ -43,6 +43,15 @@ def test_every_fault_has_its_verdict():
     assert len(FAULTS) == 8
 
 
+@pytest.mark.parametrize("fault", ["clipping at 2 C", "noise 2 % short"])
+def test_weak_faults_are_caught_by_the_direct_checks(configure, fault):
+    with planted(fault):
+        audit = run_audit(configure("experiment=audit", "privacy.epsilon=2", "hardware.threads=1",
+                                    "privacy.unsafe_noise_seed=7"), guesses=200, confidence=0.95)  # fmt: skip
+    expected = "clipping: norm of a canary" if "clipping" in fault else "noise: standard deviation"
+    assert audit.failures == (expected,)
+
+
 @pytest.mark.parametrize(
     "recipe",
     [
