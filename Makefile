@@ -6,13 +6,16 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults lint format lock clean
+.PHONY: help run test audit faults lint format lock clean
 
 help:  ## Explain each target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY)  ## Train the default recipe on the embedded handwritten digits (under a minute on 2 cores)
 	$(PY) -m runner
+
+audit: $(READY)  ## Attack the private trainer with canaries (OVERRIDES="privacy.epsilon=1"; half a minute)
+	$(PY) -m runner.audit $(OVERRIDES)
 
 test: $(READY)  ## Run the tests (TESTS=tests/data for a part)
 	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=2 --dist=worksteal $(TESTS)

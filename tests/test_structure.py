@@ -16,6 +16,7 @@ ALLOWED = {
     "privacy": {"config", "privacy"},
     "records": {"config", "plan", "records"},
     "training": {"config", "plan", "data", "models", "optim", "privacy", "records", "training"},
+    "audit": {"config", "plan", "data", "models", "optim", "privacy", "records", "training", "audit"},
 }
 FILES = sorted((ROOT / "runner").rglob("*.py"))
 

@@ -1,0 +1,103 @@
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from runner.audit.__main__ import main
+from tests.audit.faults import planted
+from tests.conftest import ROOT
+
+SMALL = ["data.canaries=200", "data.batch_size=100", "trainer.steps=20", "hardware.threads=1",
+         "privacy.unsafe_noise_seed=7"]  # fmt: skip
+
+
+@pytest.fixture
+def audit(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def audit(*arguments):
+        code = main([*arguments, "hydra.run.dir=out"])
+        return code, *capsys.readouterr()
+
+    return audit
+
+
+def test_a_right_trainer_passes_and_leaves_a_record(audit, tmp_path):
+    code, out, err = audit(*SMALL, "privacy.epsilon=2", "--guesses", "100", "--confidence", "0.9")
+    assert (code, err) == (0, "")
+    record = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert record["passed"] is True
+    assert record["failures"] == []
+    epsilon = record["epsilon"]
+    assert epsilon["lower_bound"] <= epsilon["claimed"] <= 2.0
+    assert epsilon["confidence"] == 0.9
+    assert record["guesses"]["made"] == 100
+    assert len(record["checks"]) == 6
+    assert record["plan"]["semantic"]["privacy"]["epsilon"] == epsilon["claimed"]
+    assert f"<= {epsilon['claimed']:.3f}" in out
+    assert f">= {epsilon['lower_bound']:.3f} at 90%" in out
+    assert "NOT private" in out
+    assert len(re.findall(r"  pass$", out, re.M)) == 7
+
+
+def test_a_wrong_trainer_is_exit_code_1(audit, tmp_path):
+    with planted("the same noise at each step"):
+        code, out, _ = audit(*SMALL)
+    assert code == 1
+    assert "FAILED: " in out
+    assert json.loads((tmp_path / "out" / "audit.json").read_text())["passed"] is False
+
+
+def test_a_claim_beyond_what_can_be_measured_says_so(audit):
+    _, out, _ = audit(*SMALL, "privacy.epsilon=8", "--guesses=50")
+    assert "above what can be measured" in out
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("--guesses 7", "--guesses: got 7"),
+        ("--guesses 5000", "--guesses: got 5000"),
+        ("--guesses many", "command line: got argument --guesses"),
+        ("--confidence 1", "--confidence: got 1"),
+        ("--guess 7", "command line: got"),
+        ("privacy.eps=3", "privacy.eps: got 3, expected a key that exists; did you mean privacy.epsilon?"),
+        ("privacy.epsilon=0", "privacy.epsilon: got 0"),
+        ("experiment=debug", "experiment: got debug"),
+        ("sweep=precision", "sweep: got precision"),
+        ("trainer=standard", "trainer: got standard"),
+        ("data=digits model=linear", "data: got digits"),
+        ("data.mean=[0.5]", "data.mean: got [0.5]"),
+        ("data.augment.flip=true", "data.augment: got random changes"),
+        ("data.limit=30", "data.limit: got 30"),
+        ("hardware.processes=2", "hardware.processes: got 2"),
+        ("trainer.steps=5", "trainer.steps: got 5"),
+        ("model.bias=true", "model: got linear"),
+        ("model=small_cnn", "model.bias"),
+        ("model=linear optimizer.lr=1,2", "optimizer.lr: got 1,2"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_leaves_nothing(audit, tmp_path, typed, line):
+    code, out, err = audit(*typed.split())
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {line}")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_from_a_shell(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "runner.audit", *SMALL, "hydra.run.dir=out"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert (tmp_path / "out" / "audit.json").exists()

@@ -1,0 +1,85 @@
+"""The audit passes the real trainer and fails each planted fault; the whole table is in docs/results."""
+
+import numpy as np
+import pytest
+
+from runner.audit import run
+from runner.audit.run import run_audit
+from runner.data.open import open_data
+from tests.audit.faults import FAULTS, planted
+
+# what must catch each fault, whatever else does
+CAUGHT_BY = {
+    "none": None,
+    "no noise": "lower bound",
+    "a tenth of the noise": "lower bound",
+    "noise divided by the batch": "lower bound",
+    "no clipping": "lower bound",
+    "clipping of the batch mean": "lower bound",
+    "the same noise at each step": "noise: another in each step",
+    "shuffling accounted as Poisson": "Poisson batches: variance of the size",
+}
+# smaller than an audit by default, and with a fixed key, so that the test repeats itself
+SMALL = ("experiment=audit", "data.canaries=400", "data.batch_size=150", "trainer.steps=60", "hardware.threads=1",
+         "privacy.unsafe_noise_seed=7")  # fmt: skip
+
+
+@pytest.mark.parametrize("epsilon", [1, 3])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_verdict(configure, fault, epsilon):
+    config = configure(*SMALL, f"privacy.epsilon={epsilon}")
+    with planted(fault):
+        audit = run_audit(config, guesses=200, confidence=0.95)
+    assert epsilon - 0.01 < audit.claimed <= epsilon
+    if CAUGHT_BY[fault] is None:
+        assert audit.failures == ()
+        assert audit.lower_bound <= audit.claimed < audit.measurable
+    else:
+        assert CAUGHT_BY[fault] in audit.failures
+
+
+def test_every_fault_has_its_verdict():
+    assert CAUGHT_BY.keys() == FAULTS.keys()
+    assert len(FAULTS) == 8
+
+
+@pytest.mark.parametrize("fault", ["clipping at 2 C", "noise 2 % short"])
+def test_weak_faults_are_caught_by_the_direct_checks(configure, fault):
+    with planted(fault):
+        audit = run_audit(configure("experiment=audit", "privacy.epsilon=2", "hardware.threads=1",
+                                    "privacy.unsafe_noise_seed=7"), guesses=200, confidence=0.95)  # fmt: skip
+    expected = "clipping: norm of a canary" if "clipping" in fault else "noise: standard deviation"
+    assert audit.failures == (expected,)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ("model=mlp", "model.bias=false", "model.hidden=[16]"),
+        ("precision=bf16", "optimizer=adamw", "optimizer.lr=0.001"),
+        ("precision=fp16",),
+        ("data.batch_size=50", "trainer.accumulation_steps=3", "privacy.grad_sample=hooks"),
+    ],
+    ids=["mlp", "bf16 adamw", "fp16", "accumulated hooks"],
+)
+def test_other_recipes_pass_and_without_noise_they_fail(configure, recipe):
+    config = configure(*SMALL, *recipe, "trainer.steps=30", "privacy.epsilon=3")
+    assert run_audit(config, guesses=200, confidence=0.95).failures == ()
+    with planted("no noise"):
+        assert "lower bound" in run_audit(config, guesses=200, confidence=0.95).failures
+
+
+def test_random_images_as_canaries_would_miss_absent_noise(configure, monkeypatch):
+    """Why a canary is one pixel: the control puts 400 random images of 64 pixels in their place."""
+
+    def overlapping(config):
+        data = open_data(config)
+        canaries = data.train.images[:400].reshape(400, -1)
+        canaries[:] = 0
+        canaries[:, :64] = np.random.default_rng(0).integers(0, 256, (400, 64))
+        return data
+
+    monkeypatch.setattr(run, "open_data", overlapping)
+    with planted("no noise"):
+        audit = run_audit(configure(*SMALL, "privacy.epsilon=3"), guesses=200, confidence=0.95)
+    assert audit.lower_bound < audit.claimed
