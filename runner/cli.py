@@ -173,6 +173,14 @@ class _Jobs:
     sweep_dir: Path | None = None
     ended: list[tuple[str, int, str | None]] = field(default_factory=list)
     """Overrides, exit code and error of each."""
+    ledgers: set[Path] = field(default_factory=set)
+    """Folders of ledgers in which private cells are recorded."""
+    ordinary: int = 0
+    """Cells without privacy."""
+    over_budget: int = 0
+    """Cells that ``privacy.sweep_epsilon`` refused."""
+    spent: str = ""
+    """What the private cells spent, for people."""
 
     def task(self) -> Callable[[DictConfig], float | None]:
         """What Hydra calls with each composed configuration; it lets no ``Exception`` out."""
@@ -192,6 +200,8 @@ class _Jobs:
             from runner.records.sweep_table import write_table
 
             write_table(self.sweep_dir)
+            if self.ledgers:
+                self._write_spending(self.sweep_dir)
             if code == ExitCode.INTERRUPTED:
                 # An exception that is none passes Hydra's launcher, which would go on with the next cell.
                 raise SystemExit(ExitCode.INTERRUPTED)
@@ -212,15 +222,42 @@ class _Jobs:
 
         print(render_table(read_cells(self.sweep_dir), width=shutil.get_terminal_size((120, 24)).columns), end="")
         print(f"table: {self.sweep_dir / TABLE_FILE}")
+        print(self.spent, end="")
         failed = [
             (number, name, error)
             for number, (name, end, error) in enumerate(self.ended)
             if end in (ExitCode.FAILED, ExitCode.WRONG_REQUEST)
         ]
+        # Cells that were refused to keep a limit are not failures of anything that ran.
+        refused = self.over_budget == len(failed)
         if failed:
             cells = "; ".join(f"cell {number} ({name}): {error}" for number, name, error in failed)
-            print(f"error: {len(failed)} of {len(self.ended)} cells failed: {cells}", file=sys.stderr)
-        return ExitCode.FAILED if code == ExitCode.DONE and failed else code
+            how = "refused" if refused else "failed"
+            print(f"error: {len(failed)} of {len(self.ended)} cells {how}: {cells}", file=sys.stderr)
+        if code != ExitCode.DONE or not failed:
+            return code
+        return ExitCode.WRONG_REQUEST if refused else ExitCode.FAILED
+
+    def _write_spending(self, sweep_dir: Path) -> None:
+        """Renew what the sweep has spent, after every cell, so that a kill leaves the truth so far."""
+        from runner.sweep_spending import render_spending, write_spending
+
+        try:
+            found = write_spending(sweep_dir, self.ledgers, ordinary=self.ordinary)
+        except RunError as error:
+            # The next private cell meets it too and is refused; cells without privacy may go on.
+            self.spent = f"privacy of the sweep: unknown, because {error}\n"
+        else:
+            self.spent = render_spending(found, ordinary=self.ordinary)
+
+    def _count(self, config: RunConfig) -> None:
+        """Note whether a cell is private, and where that will be recorded."""
+        if not config.privacy.enabled:
+            self.ordinary += 1
+            return
+        from runner.privacy.ledger import ledger_folder
+
+        self.ledgers.add(ledger_folder(config.privacy.ledger_dir))
 
     def _run(self, composed: DictConfig, whole: DictConfig) -> tuple[int, float | None, str | None]:
         """Exit code, objective and error of one run."""
@@ -230,6 +267,7 @@ class _Jobs:
             _check(config)
             from runner.job import run_job
 
+            self._count(config)
             plain: Any = OmegaConf.to_container(composed, resolve=True)
             result = run_job(config, plain, run_dir, self.sweep_dir)
             return result.exit_code, result.objective, None
@@ -237,6 +275,7 @@ class _Jobs:
             return ExitCode.INTERRUPTED, None, None
         except RequestError as wrong:
             code, error = ExitCode.WRONG_REQUEST, str(wrong)
+            self.over_budget += wrong.key == "privacy.sweep_epsilon"
         except Exception as failure:
             log.exception("the run failed")
             kind = "" if isinstance(failure, RunError) else f"{type(failure).__name__}: "

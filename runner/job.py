@@ -40,6 +40,8 @@ class Job:
     """Existing folder of this run."""
     group: str | None = None
     """Name of the sweep that the run belongs to."""
+    sweep: str | None = None
+    """Identity of that sweep in the privacy ledger; None for a run without privacy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +61,19 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
         RequestError: the request does not fit the data or the machine.
         RunError: the run failed on the way.
     """
+    if sweep_dir is None and config.privacy.sweep_epsilon is not None:
+        raise RequestError(
+            "privacy.sweep_epsilon", f"{config.privacy.sweep_epsilon:g} in a single run", "null: it limits a multirun"
+        )
     from runner.training.launch import launched_from_outside, lead_followers, start_processes
 
-    job = Job(config=config, composed=composed, run_dir=run_dir, group=None if sweep_dir is None else sweep_dir.name)
+    group = sweep = None
+    if sweep_dir is not None:
+        from runner.sweep_spending import identify_sweep
+
+        group = sweep_dir.name
+        sweep = identify_sweep(sweep_dir) if config.privacy.enabled else None
+    job = Job(config=config, composed=composed, run_dir=run_dir, group=group, sweep=sweep)
     if launched_from_outside():
         return lead_followers(job)
     from runner.plan.device import detect_device
@@ -91,6 +103,7 @@ def _run_alone(job: Job, world: World, device: Device) -> JobResult:
     from runner.records.console import make_console
     from runner.records.recorder import Recorder
     from runner.records.sink import build_sink
+    from runner.training.on_ledger import sit_down
     from runner.training.parts import build_parts
     from runner.training.resume import find_checkpoint, forget_after, secret_of
     from runner.training.torch_settings import torch_settings
@@ -106,9 +119,10 @@ def _run_alone(job: Job, world: World, device: Device) -> JobResult:
         checkpoint = find_checkpoint(job.run_dir, plan, warn=functools.partial(_warn, console, world.is_main))
         parts = build_parts(plan, data, world, key=secret_of(checkpoint))
         world.barrier()  # every process has read the checkpoint before the first one clears up around it
+        sitting = sit_down(config.privacy, plan, world, run_dir=job.run_dir, sweep=job.sweep, checkpoint=checkpoint)
         if world.is_main:
             forget_after(job.run_dir, checkpoint)
-        recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console)
+        recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console, sitting)
         trainer = trainer_class(parts, data, recorder, job.run_dir)
         outcome = _fit_on_record(trainer, job, plan, recorder, checkpoint) if world.is_main else trainer.fit(checkpoint)
     objective = outcome.metrics.val_loss if plan.semantic.monitor == "val_loss" else outcome.metrics.val_accuracy
@@ -173,11 +187,15 @@ def _fit_on_record(
     except BaseException as error:
         reason = str(error) or type(error).__name__
         record = record.end("failed", error=" ".join(reason.split()))
+        if recorder.sitting is not None:
+            recorder.sitting.end("failed")
         with contextlib.suppress(RunError):  # a full disk stops both, and the first reason is the one to tell
             write_run(job.run_dir, record)
         recorder.close(record, ExitCode.FAILED)
         raise
     record = _ended(record, plan, outcome)
+    if recorder.sitting is not None:
+        recorder.sitting.end(outcome.status, outcome.epsilon)
     exit_code = ExitCode.DONE if record.status == "completed" else ExitCode.INTERRUPTED
     try:
         write_run(job.run_dir, record)

@@ -23,10 +23,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _nothing_leaks(tmp_path):
-    """Environment variables, working folder and torch's switches are as before; caches go to the test's own folder."""
+    """Environment, working folder and torch's switches are as before; caches and ledgers go to its own folder."""
     # not the fixture monkeypatch: what a test changes through that is undone only after this one has looked
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
         before = _process_state()
         yield
         after = _process_state()

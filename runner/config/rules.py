@@ -113,6 +113,8 @@ RULES: dict[str, Range | Choices] = {
     "privacy.augmentation_multiplicity": AT_LEAST_1,
     "privacy.accountant": Choices(("pld", "prv", "rdp")),
     "privacy.grad_sample": Choices(("auto", "functional", "hooks")),
+    "privacy.validation": Choices(("private", "public")),
+    "privacy.sweep_epsilon": POSITIVE,
     "privacy.unsafe_noise_seed": SEED,
     "hardware.device": Choices(("auto", "cpu", "cuda", "mps")),
     "hardware.processes": AT_LEAST_1,
@@ -148,6 +150,7 @@ FREE = {
     "model.name": "looked up by the factory",
     "model.weights": "a word of the library's or a file, looked up by the factory",
     "trainer.name": "any label",
+    "privacy.ledger_dir": "made when it is missing",
     "tracker.name": "any label",
     "tracker.project": "the tracker's own rules",
     "tracker.entity": "the tracker's own rules",
@@ -319,6 +322,16 @@ def _one_privacy_budget(config: RunConfig) -> None:
         )
 
 
+def _a_cell_fits_its_sweep(config: RunConfig) -> None:
+    privacy = config.privacy
+    if privacy.sweep_epsilon is not None and privacy.epsilon is not None and privacy.epsilon > privacy.sweep_epsilon:
+        raise RequestError(
+            "privacy.sweep_epsilon",
+            privacy.sweep_epsilon,
+            f"at least privacy.epsilon={privacy.epsilon:g}, which one cell may spend",
+        )
+
+
 def _processes_suit_the_device(config: RunConfig) -> None:
     hardware = config.hardware
     if hardware.device in ("cpu", "mps") and hardware.processes is None:
@@ -359,6 +372,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _privacy_keys_need_privacy,
     _copies_differ,
     _one_privacy_budget,
+    _a_cell_fits_its_sweep,
     _processes_suit_the_device,
     _online_needs_a_tracker,
 )

@@ -174,6 +174,15 @@ class PrivacyConfig:
     """How per-example gradients are computed: ``functional`` (torch.func), ``hooks`` (Opacus), or ``auto``."""
     secure_noise: bool | None = None
     """Draw noise from ChaCha20; null means yes on CPU and no on GPU, where it costs a copy per step."""
+    validation: str = "private"
+    """What the validation split is: ``private`` (each evaluation on it is noted in the ledger, and nothing may be
+    steered by it) or ``public``, which allows early stopping, a plateau schedule and the best checkpoint."""
+    ledger_dir: str | None = None
+    """Folder of the ledger of private runs; null means ``$XDG_DATA_HOME/recipe-runner/ledger`` or
+    ``~/.local/share/recipe-runner/ledger``."""
+    sweep_epsilon: float | None = None
+    """Most that the private cells of a multirun may spend together, composed, on one data set; a cell that would pass
+    it is refused before its first step.  Null for no limit."""
     unsafe_noise_seed: int | None = None
     """Fix the secret key of noise and sampling, for tests.  The run is then *not private* and says so."""
 

@@ -28,6 +28,7 @@ def load_digits(config: DataConfig) -> Decoded:
         test=None,
         classes=tuple(str(digit) for digit in range(10)),
         fingerprint=hashlib.sha256(raw + repr(images.shape).encode()).hexdigest(),
+        origin=hashlib.sha256(raw).hexdigest(),
     )
 
 

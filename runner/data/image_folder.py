@@ -73,7 +73,7 @@ def load_image_folder(config: DataConfig) -> Decoded:
             raise RunError(f"data.root: files below {root} changed while they were being read")
 
     entry = cache.find(key) or cache.build(key, fill)
-    decoded = read_store(entry, fingerprint=fingerprint, skip_bad=skip_bad)
+    decoded = read_store(entry, fingerprint=fingerprint, origin=contents, skip_bad=skip_bad)
     return replace(decoded, skipped=tuple(name for name, _ in listing.bad) + decoded.skipped)
 
 

@@ -117,7 +117,7 @@ def write_store(
     (folder / "about.json").write_text(json.dumps(about))
 
 
-def read_store(folder: Path, *, fingerprint: str, skip_bad: bool) -> Decoded:
+def read_store(folder: Path, *, fingerprint: str, origin: str, skip_bad: bool) -> Decoded:
     """Open what :func:`write_store` wrote.
 
     Raises:
@@ -149,6 +149,7 @@ def read_store(folder: Path, *, fingerprint: str, skip_bad: bool) -> Decoded:
         test=split("test"),
         classes=tuple(about["classes"]),
         fingerprint=fingerprint,
+        origin=origin,
         skipped=tuple(names[row] if names else str(row) for row in skipped),
         margin=margin,
     )

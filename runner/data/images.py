@@ -45,6 +45,9 @@ class Decoded:
     """Name of each class; a label is an index into it."""
     fingerprint: str
     """SHA-256 (hex) of the contents and of how they were decoded."""
+    origin: str | None = None
+    """SHA-256 (hex) of the contents alone, the same at every size and number of channels: what the privacy ledger knows
+    the data by.  None takes ``fingerprint``."""
     skipped: tuple[str, ...] = ()
     """Files that could not be read and were left out."""
     margin: NDArray[np.uint8] | None = None
@@ -73,4 +76,6 @@ class ImageData:
     """Height and width that the model sees; ``train.images`` may be larger under random resized crops."""
     fingerprint: str
     """SHA-256 (hex) of contents, decoding, and of which examples stand in which split."""
+    origin: str
+    """``Decoded.origin``: the same for every split, limit and size."""
     skipped: tuple[str, ...]

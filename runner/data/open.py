@@ -55,6 +55,7 @@ def open_data(config: DataConfig) -> ImageData:
         channels=channels,
         image_size=height,
         fingerprint=_fingerprint(decoded.fingerprint, train, val, test),
+        origin=decoded.fingerprint if decoded.origin is None else decoded.origin,
         skipped=decoded.skipped,
     )
 

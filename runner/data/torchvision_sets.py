@@ -65,7 +65,7 @@ def load_torchvision(
             split: _open(dataset, root, arguments, files, download=False) for split, arguments in splits.items()
         }
         entry = cache.build(key, lambda folder: _write(folder, parts, config))
-    return read_store(entry, fingerprint=fingerprint, skip_bad=False)
+    return read_store(entry, fingerprint=fingerprint, origin=contents, skip_bad=False)
 
 
 def _write(folder: Path, parts: Mapping[str, Any], config: DataConfig) -> None:

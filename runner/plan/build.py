@@ -40,7 +40,7 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
     precision = choose_precision(config.precision, device)
     if precision.dtype != precision.requested and not precision.requested.startswith("auto"):
         notes.append(f"precision.amp_dtype={precision.requested} falls back to {precision.dtype}: {precision.reason}")
-    privacy = _plan_privacy(config, examples=examples, logical_batch=logical_batch, steps=steps) if private else None
+    privacy = _plan_privacy(config, data, logical_batch=logical_batch, steps=steps) if private else None
     if config.trainer.name == "mixed_precision" and precision.dtype in ("float32", "float64"):
         notes.append(f"trainer=mixed_precision runs in {precision.dtype}: the baseline cell of a precision grid")
     if privacy is not None and privacy.unsafe_noise_seed is not None:
@@ -53,6 +53,7 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
         data=DataPlan(
             name=data.name,
             fingerprint=data.fingerprint,
+            origin=data.origin,
             examples=examples,
             num_classes=len(data.classes),
             channels=data.channels,
@@ -132,11 +133,11 @@ def choose_precision(config: PrecisionConfig, device: Device) -> PrecisionPlan:
     return PrecisionPlan(requested=requested, dtype=dtype, reason=reason, **settings)
 
 
-def _plan_privacy(config: RunConfig, *, examples: int, logical_batch: int, steps: int) -> PrivacyPlan:
+def _plan_privacy(config: RunConfig, data: ImageData, *, logical_batch: int, steps: int) -> PrivacyPlan:
     from runner.privacy.accounting import default_delta, epsilon
     from runner.privacy.calibration import solve_noise_multiplier
 
-    asked = config.privacy
+    asked, examples = config.privacy, len(data.train)
     delta = default_delta(examples) if asked.delta is None else asked.delta
     if delta >= 1 / examples:
         raise RequestError(
@@ -166,6 +167,7 @@ def _plan_privacy(config: RunConfig, *, examples: int, logical_batch: int, steps
         adjacency="add or remove one training example",
         sampling="Poisson",
         unsafe_noise_seed=asked.unsafe_noise_seed,
+        validation=asked.validation if data.val else "none",
     )
 
 

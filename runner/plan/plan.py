@@ -25,6 +25,8 @@ class DataPlan:
     """Name of the data set."""
     fingerprint: str
     """SHA-256 of contents and split choices."""
+    origin: str
+    """SHA-256 of the contents alone."""
     examples: int
     """Size of the training split."""
     num_classes: int
@@ -73,6 +75,8 @@ class PrivacyPlan:
     adjacency: str
     sampling: str
     unsafe_noise_seed: int | None
+    validation: str
+    """``private`` or ``public``: what the validation split was declared to be; ``none`` without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +172,8 @@ class Plan:
                 f"privacy    ε={privacy.epsilon:.2f} at δ={privacy.delta:g} ({privacy.accountant}): noise multiplier"
                 f" {privacy.noise_multiplier:.3f}, C={privacy.max_grad_norm:g}, q={privacy.sample_rate:.4f}"
             )
+            if privacy.validation == "private":
+                lines.append("           ε does not cover figures on the validation data, nor a choice by them")
         return lines
 
     def epoch_of(self, step: int) -> int:

@@ -16,11 +16,12 @@ The central limit approximation (GDP) is left out: it reports 1.63 where the ans
 from __future__ import annotations
 
 import bisect
+import functools
 import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +29,9 @@ from runner.config.errors import RequestError, nearest
 
 ACCOUNTANTS = ("pld", "prv", "rdp")
 ADJACENCY = "add_or_remove_one"
+
+Mechanism = tuple[float, float, int]
+"""Sampling rate, noise multiplier, number of updates."""
 
 # Below this the rounding of 64-bit Fourier transforms is no longer small beside delta.
 SMALLEST_DELTA = 1e-10
@@ -140,6 +144,24 @@ def coarse_pld(sample_rate: float, noise_multiplier: float, steps: int, delta: f
     return _pld(sample_rate, noise_multiplier, delta, steps, coarse=True)(steps)
 
 
+def pld_of_all(mechanisms: Sequence[Mechanism], delta: float) -> float:
+    """The ``pld`` bound on what unlike updates spend together, on one grid that suits their sum.
+
+    Renyi divergences give the size of the answer, and thereby the grid.
+    """
+    size = rdp_of_all(mechanisms, delta)
+    grid = _loss_grid(size, sum(count for _, _, count in mechanisms))
+    losses = [_loss(rate, noise, grid).self_compose(count) for rate, noise, count in mechanisms]
+    return float(functools.reduce(lambda one, other: one.compose(other), losses).get_epsilon_for_delta(delta))
+
+
+def rdp_of_all(mechanisms: Sequence[Mechanism], delta: float) -> float:
+    """The ``rdp`` bound on what unlike updates spend together."""
+    found = [(count, *_divergences(rate, noise, None)) for rate, noise, count in mechanisms]
+    # The orders are the library's own and the same for all.
+    return _epsilon_of(found[0][1], sum(count * divergences for count, _, divergences in found), delta)
+
+
 def check_mechanism(accountant: str, sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> None:
     """Refuses values that no accountant, or not this one, can account for.
 
@@ -176,25 +198,38 @@ def _curve(
 def _pld(
     sample_rate: float, noise_multiplier: float, delta: float, steps: int, *, coarse: bool
 ) -> Callable[[int], float]:
+    size = quick_rdp(sample_rate, noise_multiplier, steps, delta)
+    one = _loss(sample_rate, noise_multiplier, _loss_grid(size, steps) * (_COARSER if coarse else 1.0))
+    return lambda count: float(one.self_compose(count).get_epsilon_for_delta(delta))
+
+
+def _loss_grid(size: float, steps: int) -> float:
+    """Spacing of the grid of losses for ``steps`` updates that cost about ``size`` in epsilon."""
+    # Connecting the dots errs by about steps * grid^2 / 4 (measured).  The grid widens with epsilon, which keeps
+    # the number of points bounded, and narrows for very small epsilon, to the same relative accuracy.
+    return min(_LOSS_GRID, math.sqrt(4e-3 / steps), 1e-3 * size) * max(1.0, size / 20.0)
+
+
+def _loss(sample_rate: float, noise_multiplier: float, grid: float) -> Any:
+    """The privacy loss distribution of one update, rounded up."""
     _settle_absl()
     from dp_accounting.pld import privacy_loss_distribution
 
-    # Connecting the dots errs by about steps * grid^2 / 4 (measured).  The grid widens with epsilon, which keeps
-    # the number of points bounded, and narrows for very small epsilon, to the same relative accuracy.
-    size = quick_rdp(sample_rate, noise_multiplier, steps, delta)
-    grid = min(_LOSS_GRID, math.sqrt(4e-3 / steps), 1e-3 * size) * max(1.0, size / 20.0)
-    one = privacy_loss_distribution.from_gaussian_mechanism(
-        noise_multiplier,
-        sampling_prob=sample_rate,
-        value_discretization_interval=grid * (_COARSER if coarse else 1.0),
-        pessimistic_estimate=True,
+    return privacy_loss_distribution.from_gaussian_mechanism(
+        noise_multiplier, sampling_prob=sample_rate, value_discretization_interval=grid, pessimistic_estimate=True
     )
-    return lambda count: float(one.self_compose(count).get_epsilon_for_delta(delta))
 
 
 def _rdp(
     sample_rate: float, noise_multiplier: float, delta: float, orders: tuple[int, ...] | None
 ) -> Callable[[int], float]:
+    # Divergences of the same order add up over steps.
+    every, divergences = _divergences(sample_rate, noise_multiplier, orders)
+    return lambda count: _epsilon_of(every, count * divergences, delta)
+
+
+def _divergences(sample_rate: float, noise_multiplier: float, orders: tuple[int, ...] | None) -> tuple[Any, Any]:
+    """Renyi orders (those given, else the library's) and the divergence of one update at each."""
     _settle_absl()
     from dp_accounting import dp_event
     from dp_accounting.rdp import rdp_privacy_accountant as rdp
@@ -203,9 +238,13 @@ def _rdp(
     with _quiet_absl():
         accountant = rdp.RdpAccountant(orders)
         accountant.compose(step)
-    # Divergences of the same order add up over steps.
-    divergences = accountant.rdp
-    return lambda count: float(rdp.compute_epsilon(accountant.orders, count * divergences, delta)[0])
+    return accountant.orders, accountant.rdp
+
+
+def _epsilon_of(orders: Any, divergences: Any, delta: float) -> float:
+    from dp_accounting.rdp import rdp_privacy_accountant as rdp
+
+    return float(rdp.compute_epsilon(orders, divergences, delta)[0])
 
 
 def _prv(sample_rate: float, noise_multiplier: float, delta: float, *, coarse: bool) -> Callable[[int], float]:

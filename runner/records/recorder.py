@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.records.console import Console
 from runner.records.json_values import plain
@@ -13,12 +13,17 @@ from runner.records.metrics import METRICS_FILE, Kind, MetricsWriter
 from runner.records.run_file import RunRecord
 from runner.records.sink import RunInfo, Sink
 
+if TYPE_CHECKING:
+    from runner.privacy.ledger import Sitting
+
 
 class Recorder:
     """Writes records to ``metrics.jsonl`` and copies each one to the trackers; holds the console of the run."""
 
-    def __init__(self, run_dir: Path | None, sinks: Sequence[Sink], console: Console) -> None:
-        """Open ``metrics.jsonl`` in ``run_dir`` to append.
+    def __init__(
+        self, run_dir: Path | None, sinks: Sequence[Sink], console: Console, sitting: Sitting | None = None
+    ) -> None:
+        """Open ``metrics.jsonl`` in ``run_dir`` to append; ``sitting`` is a private run's line to the ledger.
 
         ``run_dir`` is None on every rank but the first: the loop is the same there, and nothing is written.
 
@@ -26,6 +31,7 @@ class Recorder:
             RunError: when an existing file is damaged.
         """
         self.console = console
+        self.sitting = sitting
         self._run_dir = run_dir
         self._sinks = tuple(sinks)
         self._metrics = None if run_dir is None else MetricsWriter(run_dir / METRICS_FILE)

@@ -141,6 +141,9 @@ class Loop:
         return self._finish(done, interrupted=interrupted)
 
     def _train(self, step: int) -> None:
+        if self._recorder.sitting is not None:
+            # Before the step, so that one that fails half-way counts.
+            self._recorder.sitting.steps = step + 1
         try:
             self._step.run(step)
         except NonFiniteGradient as error:
@@ -218,6 +221,8 @@ class Loop:
     def _evaluate(self, step: int, images: tuple[Feed, int]) -> bool:
         """Evaluate on the validation split; whether the monitored metric improved."""
         plan, standing = self._plan, self._standing
+        if self._recorder.sitting is not None:
+            self._recorder.sitting.evaluate()
         with published(self._parts):
             loss, accuracy = self._measure(images)
         standing.val_loss, standing.val_accuracy = loss, accuracy
@@ -273,6 +278,7 @@ class Loop:
                 "tracker_run_id": self._recorder.tracker_run_id,
                 "zeroed_examples": zeroed,
                 "secret_key": None if parts.key is None else bytes(parts.key),
+                "ledger_entry": None if self._recorder.sitting is None else self._recorder.sitting.entry,
             },
         )
 

@@ -76,21 +76,29 @@ class DPTrainer(StandardTrainer):
                 config.trainer.clip_norm,
                 "null with trainer=dp, which clips each example: set privacy.max_grad_norm",
             )
-        steered = "because choosing by validation data is not covered by the reported epsilon"
-        if config.trainer.patience is not None:
-            raise RequestError("trainer.patience", config.trainer.patience, f"null with trainer=dp, {steered}")
-        if config.trainer.test_checkpoint != "last":
-            raise RequestError(
-                "trainer.test_checkpoint", config.trainer.test_checkpoint, f"last with trainer=dp, {steered}"
-            )
-        if config.scheduler.name == "plateau":
-            raise RequestError("scheduler", "plateau", f"another schedule with trainer=dp, {steered}")
+        if config.privacy.validation == "private":
+            _refuse_steering(config)
         if config.model.norm == "batch":
             raise RequestError(
                 "model.norm",
                 "batch",
                 "group or auto with trainer=dp, because BatchNorm mixes the examples of a batch",
             )
+
+
+def _refuse_steering(config: RunConfig) -> None:
+    steered = (
+        "because choosing by validation data is not covered by the reported epsilon"
+        " (privacy.validation=public declares them public)"
+    )
+    if config.trainer.patience is not None:
+        raise RequestError("trainer.patience", config.trainer.patience, f"null with trainer=dp, {steered}")
+    if config.trainer.test_checkpoint != "last":
+        raise RequestError(
+            "trainer.test_checkpoint", config.trainer.test_checkpoint, f"last with trainer=dp, {steered}"
+        )
+    if config.scheduler.name == "plateau":
+        raise RequestError("scheduler", "plateau", f"another schedule with trainer=dp, {steered}")
 
 
 def _refuse_privacy(config: RunConfig) -> None:

@@ -21,6 +21,7 @@ TIMES = ("samples_per_second", "seconds", "timed_examples")
 def final_state(run_dir):
     checkpoint = load_checkpoint(run_dir / "checkpoints" / "last")
     state = dict(checkpoint.state)
+    del state["ledger_entry"]  # drawn anew for each run
     standing = {key: value for key, value in state.pop("standing").items() if key not in TIMES}
     records = [
         {key: value for key, value in record.items() if key not in TIMES}

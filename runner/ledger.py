@@ -1,0 +1,185 @@
+"""``python -m runner.ledger``: what all private runs on a data set have spent, and whether the record is whole.
+
+``show`` (which may be left out) lists the runs of every data set, or of those named, with the epsilon of publishing
+them all; ``verify`` checks every line against the chain of hashes.  Exit codes: 0 done, 1 a ledger is broken, 2 the
+request was wrong.  Torch is never imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from runner.config.errors import ExitCode, RequestError, nearest
+from runner.privacy.chain import BrokenChain
+from runner.privacy.ledger import Entry, Ledger, compose_entries, find_ledgers, ledger_folder
+from runner.privacy.sweep import UNCOVERED
+from runner.records.progress import epsilon_text
+
+_COMMANDS = ("show", "verify")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Refuse in one line, where argparse would print its usage and leave the process."""
+        raise RequestError("command line", message, "[show|verify] [--dir FOLDER] [DATA ...]")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (null: that of the process) and return the exit code."""
+    try:
+        args = _parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)
+        command, names = "show", list(args.words)
+        if names and names[0] in _COMMANDS:
+            command = names.pop(0)
+        ledgers = _chosen(ledger_folder(args.dir), names, explicit=args.dir is not None)
+        width = shutil.get_terminal_size((120, 24)).columns
+        return _verify(ledgers) if command == "verify" else _show(ledgers, width)
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.WRONG_REQUEST
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m runner.ledger",
+        description="Show what private runs on a data set have spent together, or verify the record of them.",
+        epilog="Exit codes: 0 done, 1 a ledger is broken, 2 the request was wrong.",
+    )
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="[show|verify] DATA",
+        help="what to do (show), and which data sets: the beginning of the hash of the contents, or a name (all)",
+    )
+    parser.add_argument("--dir", metavar="FOLDER", help="folder of the ledgers: privacy.ledger_dir of the runs")
+    return parser
+
+
+def _chosen(folder: Path, names: Sequence[str], *, explicit: bool) -> list[Ledger]:
+    """The ledgers in ``folder`` that ``names`` choose; all of them when there is no name.
+
+    Raises:
+        RequestError: the folder cannot be read, or a name fits none.
+    """
+    try:
+        if explicit and not folder.is_dir():
+            raise RequestError("--dir", folder, "a folder that exists")
+        ledgers = find_ledgers(folder)
+        known = {ledger: _names(ledger) if names else set() for ledger in ledgers}
+    except OSError as error:
+        raise RequestError("--dir", f"{folder} ({error.strerror or error})", "a folder that can be read") from error
+    for name in names:
+        if not any(_fits(ledger, name, known[ledger]) for ledger in ledgers):
+            words = sorted(set().union(*known.values()))
+            raise RequestError("DATA", name, "a data set with a ledger", nearest=nearest(name, words))
+    return [ledger for ledger in ledgers if not names or any(_fits(ledger, name, known[ledger]) for name in names)]
+
+
+def _fits(ledger: Ledger, name: str, known: set[str]) -> bool:
+    return name in known or ledger.contents.startswith(name)
+
+
+def _names(ledger: Ledger) -> set[str]:
+    """The names under which runs used the data; none where the ledger is broken, which is told later."""
+    try:
+        return {entry.planned.data for entry in ledger.entries()}
+    except BrokenChain:
+        return set()
+
+
+def _verify(ledgers: Sequence[Ledger]) -> int:
+    broken = 0
+    for ledger in ledgers:
+        try:
+            lines, torn = ledger.verify()
+        except (BrokenChain, OSError) as fault:
+            print(f"error: {ledger.contents}: {fault}", file=sys.stderr)
+            broken += 1
+        else:
+            tail = "; a torn last line, left by a kill, goes with the next record" if torn else ""
+            print(f"{ledger.contents}: {lines} lines, whole{tail}")
+    if not ledgers:
+        print("no private run is recorded")
+    return ExitCode.FAILED if broken else ExitCode.DONE
+
+
+def _show(ledgers: Sequence[Ledger], width: int) -> int:
+    broken = 0
+    for ledger in ledgers:
+        try:
+            entries = ledger.entries()
+        except (BrokenChain, OSError) as fault:
+            print(f"error: {ledger.contents}: {fault}", file=sys.stderr)
+            broken += 1
+        else:
+            print(_page(ledger, entries, width))
+    if not ledgers:
+        print("no private run is recorded")
+    return ExitCode.FAILED if broken else ExitCode.DONE
+
+
+def _page(ledger: Ledger, entries: Sequence[Entry], width: int) -> str:
+    """The runs on one data set and what they spent together."""
+    names = ", ".join(sorted({entry.planned.data for entry in entries})) or "data"
+    lines = [f"{names}  {ledger.contents[:16]}", _table(entries, width)]
+    composed = compose_entries(entries)
+    if composed is not None:
+        private = [entry for entry in entries if entry.planned.private]
+        adjacency = ", ".join(sorted({f"{one.planned.adjacency}, {one.planned.sampling} sampling" for one in private}))
+        lines.append(
+            f"publishing all {len(private)} private runs: ε={epsilon_text(composed.epsilon)} at δ={composed.delta:g}"
+            f" ({composed.accountant} composition; {adjacency})"
+        )
+    killed = sum(not entry.known for entry in entries)
+    if killed:
+        lines.append(f"{killed} runs go on or were killed: they count with all the steps that they planned")
+    public = sum(not entry.planned.private for entry in entries)
+    if public:
+        lines.append(f"{public} runs with privacy.unsafe_noise_seed are not private: no ε covers them")
+    uses = sum(len(entry.evaluated) for entry in entries)
+    if uses:
+        lines.append(f"{uses} {UNCOVERED}")
+    return "\n".join(lines) + "\n"
+
+
+def _table(entries: Sequence[Entry], width: int) -> str:
+    import io
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in ("started", "run", "folder", "status"):
+        table.add_column(name, overflow="fold")
+    for name in ("steps", "of", "q", "noise", "val uses", "δ", "ε"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for entry in entries:
+        planned = entry.planned
+        cells = (
+            entry.started[:16].replace("T", " "),
+            planned.name,
+            planned.folder,
+            entry.status.replace("_", " "),
+            str(entry.steps),
+            str(planned.steps),
+            f"{planned.sample_rate:.4g}",
+            f"{planned.noise_multiplier:.4g}",
+            str(len(entry.evaluated)),
+            f"{planned.delta:g}",
+            epsilon_text(entry.epsilon) if planned.private else "not private",
+        )
+        table.add_row(*map(Text, cells))
+    page = io.StringIO()
+    Console(file=page, width=width, highlight=False, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines() if line.strip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

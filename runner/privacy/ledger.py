@@ -1,0 +1,311 @@
+"""The ledger: every private run on a data set, recorded before its first step, so that none is left out of the sum.
+
+A folder holds one chained file (``chain.py``) for each data set, named by the hash of the data's contents, whatever
+split, limit or image size a run makes of them.  Kinds of lines:
+
+- ``start``: a run with its mechanism and the steps that it plans;
+- ``resume``: the same run goes on from a checkpoint;
+- ``evaluate``: its model was measured on private validation data, without noise, after ``step`` updates;
+- ``end``: it ended after ``steps`` updates.
+
+A run counts with the steps that it did.  One that was killed, in whichever of its sittings, counts with all the
+steps that it planned: nobody knows how many it made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runner.config.errors import RequestError, RunError
+from runner.privacy.chain import BrokenChain, Chain
+from runner.privacy.composition import Composed, Spent, compose
+
+FORMAT = 1
+KEY = "privacy.ledger_dir"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """What is known of a private run before its first step."""
+
+    data: str
+    """Name of the data set."""
+    examples: int
+    """Training examples."""
+    identity: str
+    """Hash of what the run computes; runs of one recipe share it."""
+    name: str
+    folder: str
+    """Where its files are: relative to the working folder, or the folder's name alone."""
+    sweep: str | None
+    """Identity of the sweep that it is a cell of."""
+    private: bool
+    """False with ``privacy.unsafe_noise_seed``: anyone can compute the noise."""
+    sample_rate: float
+    noise_multiplier: float
+    steps: int
+    """Updates planned."""
+    delta: float
+    epsilon: float
+    """Of all the steps planned."""
+    accountant: str
+    adjacency: str
+    sampling: str
+    validation: str
+    """``private`` or ``public``: whether evaluations on the validation split use private data; ``none`` without one."""
+
+
+@dataclass(kw_only=True)
+class Entry:
+    """A run as the ledger tells it."""
+
+    id: str
+    planned: PlannedRun
+    started: str
+    """UTC, ISO 8601."""
+    status: str = "running"
+    """How its last sitting ended.  ``running`` is also what a killed run leaves."""
+    ended_at: int = 0
+    """Largest number of updates after which a sitting ended."""
+    ended_epsilon: float = 0.0
+    """What they cost."""
+    killed: bool = False
+    """Whether a sitting before the last never ended."""
+    evaluated: set[int] = field(default_factory=set)
+    """Numbers of updates after which it was evaluated on private validation data."""
+
+    @property
+    def known(self) -> bool:
+        """Whether each sitting ended, so that the number of updates is known."""
+        return not self.killed and self.status != "running"
+
+    @property
+    def steps(self) -> int:
+        """The updates that count."""
+        return self.ended_at if self.known else self.planned.steps
+
+    @property
+    def epsilon(self) -> float:
+        """What they cost, at the run's own delta."""
+        return self.ended_epsilon if self.known else self.planned.epsilon
+
+    @property
+    def spent(self) -> Spent:
+        """The steps that count, for composition."""
+        planned = self.planned
+        return Spent(sample_rate=planned.sample_rate, noise_multiplier=planned.noise_multiplier, steps=self.steps)
+
+
+Admit = Callable[[Sequence[Entry]], None]
+"""Raises when a run may not start beside the given entries."""
+
+
+class Ledger:
+    """The ledger of one data set."""
+
+    def __init__(self, folder: Path, contents: str) -> None:
+        """``contents`` is the SHA-256 (hex) of the data's contents."""
+        self.folder = folder
+        self.contents = contents
+        self._chain = Chain(folder / f"{contents}.jsonl", contents)
+
+    def entries(self) -> list[Entry]:
+        """Every run, in the order of their starts.
+
+        Raises:
+            BrokenChain: see ``Chain.read``.
+            OSError: the file cannot be read.
+        """
+        return read_entries(self._chain.read()[0])
+
+    def verify(self) -> tuple[int, bool]:
+        """Number of lines, all in order, and whether a torn one follows them.
+
+        Raises:
+            BrokenChain: see ``Chain.read``.
+            OSError: the file cannot be read.
+        """
+        lines, torn = self._chain.read()
+        read_entries(lines)
+        return len(lines), torn
+
+    def begin(self, run: PlannedRun, *, entry: str | None = None, step: int = 0, admit: Admit | None = None) -> Sitting:
+        """Record that ``run`` starts, or that the run ``entry`` goes on after ``step`` updates.
+
+        ``admit`` sees all other entries while nobody else can add one.  A run that goes on was admitted before.  An
+        ``entry`` that this ledger does not know (the run began on another machine) is recorded as a new one.
+
+        Raises:
+            RequestError: the ledger cannot be written, is broken, or whatever ``admit`` raises.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._chain.appending() as file:
+                known = read_entries(file.lines)
+                if entry in {one.id for one in known}:
+                    file.append({"kind": "resume", "entry": entry, "time": _now(), "step": step})
+                else:
+                    if admit is not None:
+                        admit(known)
+                    entry = entry or secrets.token_hex(16)
+                    file.append({"kind": "start", "entry": entry, "time": _now(), "format": FORMAT, **asdict(run)})
+        except OSError as error:
+            raise _refusal(self.folder, error.strerror or str(error)) from error
+        except BrokenChain as broken:
+            raise _refusal(self._chain.path, str(broken)) from broken
+        assert entry is not None
+        return Sitting(self._chain, run, entry, step)
+
+
+class Sitting:
+    """A run's line to the ledger while a process works on it."""
+
+    def __init__(self, chain: Chain, run: PlannedRun, entry: str, step: int) -> None:
+        self._chain = chain
+        self.run = run
+        self.entry = entry
+        """Identity of the run in the ledger, for its checkpoints."""
+        self.steps = step
+        """Updates begun; whoever runs them counts here."""
+
+    def evaluate(self) -> None:
+        """Record a use of private validation data, before its result is known to anybody.
+
+        Raises:
+            RunError: the ledger cannot be written or is broken.
+        """
+        if self.run.validation == "private":
+            self._append({"kind": "evaluate", "step": self.steps, "split": "val", "noise": None})
+
+    def end(self, status: str, epsilon: float | None = None) -> None:
+        """Record that the run ended as ``status`` after ``steps`` updates, which cost ``epsilon``.
+
+        ``epsilon`` None is computed.
+
+        Raises:
+            RunError: the ledger cannot be written or is broken.
+        """
+        from runner.privacy.accounting import epsilon as epsilon_of
+
+        run = self.run
+        if epsilon is None:
+            epsilon = epsilon_of(
+                run.accountant,
+                sample_rate=run.sample_rate,
+                noise_multiplier=run.noise_multiplier,
+                steps=self.steps,
+                delta=run.delta,
+            )
+        self._append({"kind": "end", "status": status, "steps": self.steps, "epsilon": epsilon})
+
+    def _append(self, content: dict[str, Any]) -> None:
+        try:
+            with self._chain.appending() as file:
+                file.append({**content, "entry": self.entry, "time": _now()})
+        except OSError as error:
+            raise RunError(f"the privacy ledger cannot be written: {error.strerror or error}") from error
+        except BrokenChain as broken:
+            raise RunError(f"the privacy ledger {self._chain.path.name} is broken: {broken}") from broken
+
+
+def read_entries(lines: Iterable[dict[str, Any]]) -> list[Entry]:
+    """The runs that verified ``lines`` tell of.
+
+    Raises:
+        BrokenChain: a line that this version does not understand.
+    """
+    entries: dict[str, Entry] = {}
+    for line in lines:
+        try:
+            _tell(entries, line)
+        except (KeyError, TypeError) as error:
+            raise BrokenChain(f"line {line['line']} is of a kind that this version does not know") from error
+    return list(entries.values())
+
+
+def _tell(entries: dict[str, Entry], line: dict[str, Any]) -> None:
+    kind = line["kind"]
+    if kind == "start":
+        if line["format"] != FORMAT:
+            raise KeyError("format")
+        planned = PlannedRun(**{name: line[name] for name in PlannedRun.__dataclass_fields__})
+        entries[line["entry"]] = Entry(id=line["entry"], planned=planned, started=line["time"])
+        return
+    entry = entries[line["entry"]]
+    if kind == "resume":
+        entry.killed |= entry.status == "running"
+        entry.status = "running"
+    elif kind == "evaluate":
+        # One that a resumed run repeats is the same release.
+        entry.evaluated.add(line["step"])
+    elif kind == "end":
+        entry.status = line["status"]
+        entry.ended_at = max(entry.ended_at, line["steps"])
+        entry.ended_epsilon = max(entry.ended_epsilon, line["epsilon"])
+    else:
+        raise KeyError("kind")
+
+
+def compose_entries(entries: Iterable[Entry]) -> Composed | None:
+    """The bound for publishing all private ``entries``, at the smallest of their deltas; None when there is none.
+
+    By loss distributions, unless every run accounts by Renyi divergences.
+    """
+    private = [entry for entry in entries if entry.planned.private]
+    if not private:
+        return None
+    return compose(
+        [entry.spent for entry in private],
+        delta=min(entry.planned.delta for entry in private),
+        accountant="rdp" if all(entry.planned.accountant == "rdp" for entry in private) else "pld",
+    )
+
+
+def ledger_folder(configured: str | None) -> Path:
+    """The folder of all ledgers: ``configured``, else ``recipe-runner/ledger`` in the user's folder for data.
+
+    That folder is ``$XDG_DATA_HOME`` or ``~/.local/share`` (XDG Base Directory Specification).
+    """
+    if configured:
+        return Path(configured).expanduser()
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "recipe-runner" / "ledger"
+
+
+def find_ledgers(folder: Path) -> list[Ledger]:
+    """Every ledger in ``folder``, also one of which only the head is left.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    names = {path.stem for path in folder.iterdir() if path.suffix in (".jsonl", ".head")} if folder.exists() else set()
+    return [Ledger(folder, name) for name in sorted(names) if re.fullmatch(r"[0-9a-f]{64}", name)]
+
+
+def shown_folder(run_dir: Path) -> str:
+    """``run_dir`` as a record may show it: below the working folder, or its name alone; never a path of the home."""
+    run_dir = run_dir.absolute()
+    here = Path.cwd()
+    return str(run_dir.relative_to(here)) if run_dir.is_relative_to(here) else run_dir.name
+
+
+def contents_of(fingerprint: str) -> str:
+    """The name of a data set's ledger: ``fingerprint`` itself where it is a SHA-256, else its hash."""
+    plain = re.fullmatch(r"[0-9a-f]{64}", fingerprint)
+    return fingerprint if plain else hashlib.sha256(fingerprint.encode()).hexdigest()
+
+
+def _refusal(place: Path, reason: str) -> RequestError:
+    return RequestError(KEY, f"{place} ({reason})", "a folder that can be written, with the ledger as it was written")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

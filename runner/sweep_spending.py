@@ -1,0 +1,116 @@
+"""``privacy.json`` of a sweep: what its private cells spent, each and together, as the ledger tells it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from runner.config.errors import RunError
+from runner.privacy.chain import BrokenChain
+from runner.privacy.ledger import Entry, find_ledgers
+from runner.privacy.sweep import BEST_BY_COMPOSITION, UNCOVERED, DataSpending, spending_of
+from runner.records.files import write_json
+from runner.records.progress import epsilon_text
+
+SPENDING_FILE = "privacy.json"
+
+
+def identify_sweep(sweep_dir: Path) -> str:
+    """The identity of the sweep in ``sweep_dir``, drawn at its first private cell.
+
+    A sweep that is started again in the same folder is the same sweep: what it spent before counts.
+
+    Raises:
+        RunError: the file that holds it is damaged.
+    """
+    path = sweep_dir / SPENDING_FILE
+    if not path.exists():
+        write_json(path, {"sweep": secrets.token_hex(16)})
+    try:
+        return str(json.loads(path.read_bytes())["sweep"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{sweep_dir.name}/{SPENDING_FILE}: damaged, so what was spent is unknown ({error})") from error
+
+
+def write_spending(sweep_dir: Path, folders: Iterable[Path], *, ordinary: int) -> list[DataSpending]:
+    """Read what the sweep has spent from the ledgers in ``folders`` and replace ``privacy.json``, atomically.
+
+    ``ordinary`` is the number of cells that ran without privacy.
+
+    Raises:
+        RunError: a ledger is broken or cannot be read.
+    """
+    sweep = identify_sweep(sweep_dir)
+    try:
+        found = [spent for folder in sorted(folders) for spent in spending_of(sweep, find_ledgers(folder))]
+    except BrokenChain as broken:
+        raise RunError(f"the privacy ledger is broken: {broken}") from broken
+    except OSError as error:
+        raise RunError(f"the privacy ledger cannot be read: {error.strerror or error}") from error
+    write_json(
+        sweep_dir / SPENDING_FILE,
+        {"sweep": sweep, "cells_without_privacy": ordinary, "data": [_described(spent) for spent in found]},
+    )
+    return found
+
+
+def render_spending(found: Iterable[DataSpending], *, ordinary: int) -> str:
+    """The same in a few lines for people; each ends with a line end."""
+    lines = []
+    for spent in found:
+        private = [cell for cell in spent.cells if cell.planned.private]
+        if spent.composed is not None:
+            epsilons = [cell.epsilon for cell in private]
+            low, high = epsilon_text(min(epsilons)), epsilon_text(max(epsilons))
+            composed = epsilon_text(spent.composed.epsilon)
+            lines += [
+                f"privacy of {len(private)} cells on {spent.data}, δ={spent.composed.delta:g}:",
+                f"  each cell              ε={low}" + ("" if low == high else f" to {high}"),
+                f"  publishing all cells   ε={composed} ({spent.composed.accountant} composition)",
+                f"  publishing the best    ε={composed}, by {BEST_BY_COMPOSITION}",
+            ]
+        if spent.public:
+            lines.append(f"  {len(spent.public)} cells with privacy.unsafe_noise_seed are not private at all")
+        if spent.uncovered:
+            lines.append(f"  {spent.uncovered} {UNCOVERED}")
+    if lines and ordinary:
+        lines.append(f"  {ordinary} cells ran without privacy: no ε covers them")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _described(spent: DataSpending) -> dict[str, Any]:
+    composed = spent.composed
+    together = None
+    if composed is not None:
+        together = {"epsilon": composed.epsilon, "delta": composed.delta, "accountant": composed.accountant}
+    return {
+        "data": spent.data,
+        "contents": spent.contents,
+        "cells": [_cell(cell) for cell in spent.cells],
+        "publish_all": together,
+        "publish_best": None if together is None else {**together, "by": BEST_BY_COMPOSITION},
+        "cells_not_private": len(spent.public),
+        "evaluations_without_noise": spent.uncovered,
+        "note": UNCOVERED if spent.uncovered else None,
+    }
+
+
+def _cell(entry: Entry) -> dict[str, Any]:
+    planned = entry.planned
+    return {
+        "cell": Path(planned.folder).name,
+        "entry": entry.id,
+        "status": entry.status,
+        "private": planned.private,
+        "epsilon": entry.epsilon if planned.private else None,
+        "delta": planned.delta,
+        "steps": entry.steps,
+        "steps_planned": planned.steps,
+        "sample_rate": planned.sample_rate,
+        "noise_multiplier": planned.noise_multiplier,
+        "accountant": planned.accountant,
+        "evaluations_without_noise": len(entry.evaluated),
+    }

@@ -1,0 +1,81 @@
+"""A private run's entry in the ledger: recorded before the first step, and not at all where it may not start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.config.errors import RequestError
+from runner.privacy.ledger import Entry, Ledger, PlannedRun, Sitting, contents_of, ledger_folder, shown_folder
+from runner.privacy.sweep import admit_within
+
+if TYPE_CHECKING:
+    from runner.config.schema import PrivacyConfig
+    from runner.plan.plan import Plan
+    from runner.training.checkpoint import Checkpoint
+    from runner.training.world import World
+
+
+def sit_down(
+    config: PrivacyConfig,
+    plan: Plan,
+    world: World,
+    *,
+    run_dir: Path,
+    sweep: str | None,
+    checkpoint: Checkpoint | None,
+) -> Sitting | None:
+    """Record the run of ``plan``, or that it goes on; None for an ordinary run and in every process but the first.
+
+    ``sweep`` is the identity of the sweep that the run is a cell of.
+
+    Raises:
+        RequestError: the ledger cannot be written or is broken, or the run would pass ``privacy.sweep_epsilon``; in
+            every process alike.
+    """
+    if plan.semantic.privacy is None:
+        return None
+    sitting: Sitting | None = None
+    refusal: RequestError | None = None
+    if world.is_main:
+        run = planned_run(plan, folder=shown_folder(run_dir), sweep=sweep)
+
+        def admit(entries: Sequence[Entry]) -> None:
+            admit_within(config.sweep_epsilon, run, entries)
+
+        ledger = Ledger(ledger_folder(config.ledger_dir), contents_of(plan.semantic.data.origin))
+        entry, step = (None, 0) if checkpoint is None else (checkpoint.state["ledger_entry"], checkpoint.step)
+        try:
+            sitting = ledger.begin(run, entry=entry, step=step, admit=admit)
+        except RequestError as error:
+            refusal = error
+    # The others would otherwise wait at their first step for a process that has left.
+    refusal = world.broadcast(refusal)
+    if refusal is not None:
+        raise refusal
+    return sitting
+
+
+def planned_run(plan: Plan, *, folder: str, sweep: str | None) -> PlannedRun:
+    """What the ledger keeps of a private ``plan``."""
+    semantic, privacy = plan.semantic, plan.semantic.privacy
+    assert privacy is not None
+    return PlannedRun(
+        data=semantic.data.name,
+        examples=semantic.data.examples,
+        identity=plan.identity,
+        name=plan.name,
+        folder=folder,
+        sweep=sweep,
+        private=privacy.unsafe_noise_seed is None,
+        sample_rate=privacy.sample_rate,
+        noise_multiplier=privacy.noise_multiplier,
+        steps=semantic.steps,
+        delta=privacy.delta,
+        epsilon=privacy.epsilon,
+        accountant=privacy.accountant,
+        adjacency=privacy.adjacency,
+        sampling=privacy.sampling,
+        validation=privacy.validation,
+    )
