@@ -101,8 +101,11 @@ def main():
             begun = time.monotonic()
             figure = kill_recipe(name, arguments.kills, Path(folder) / str(number), arguments.seed)
             figures.append(figure)
-            print(f"{name:25} {figure['equal']}/{figure['kills']} equal, {time.monotonic() - begun:.0f} s,"
-                  f" {figure['killed again']} killed twice, a run {figure['seconds of a run']} s, {figure['found']}", flush=True)  # fmt: skip
+            print(
+                f"{name:25} {figure['equal']}/{figure['kills']} equal, {figure['killed again']} of them killed twice,"
+                f" {time.monotonic() - begun:.0f} s, a run {figure['seconds of a run']} s, {figure['found']}",
+                flush=True,
+            )
             for line in figure["wrong"]:
                 print(f"  {line}", flush=True)
         for name in [name for name in arguments.recipes if name in CONTROLS]:
