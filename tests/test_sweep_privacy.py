@@ -112,8 +112,8 @@ def test_a_failure_beside_a_refusal_is_a_failure(command, tmp_path):
 
 def test_a_run_that_fails_counts_with_the_steps_it_did(command, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "metrics.jsonl").symlink_to("/dev/full")
-    assert command(*TINY, "hydra.run.dir=run", "trainer.log_every=3")[0] == 1
+    (tmp_path / "run" / "checkpoints").write_text("in the way of the first checkpoint, after an epoch of 3 steps")
+    assert command(*TINY, "hydra.run.dir=run", "trainer.steps=12")[0] == 1
     (entry,) = entries(tmp_path)
     assert (entry.status, entry.steps) == ("failed", 3)
     assert 0 < entry.epsilon < entry.planned.epsilon

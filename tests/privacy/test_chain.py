@@ -113,7 +113,9 @@ def test_the_file_of_other_data_does_not_verify(chain):
 def test_a_last_line_torn_at_any_byte_is_cut_off_and_no_other(chain):
     whole = chain.path.read_bytes()
     lines, _ = chain.read()
-    extra = json.dumps(chain.next_line(lines, {"kind": "note", "turn": 5}), sort_keys=True, separators=(",", ":"))
+    # longer than the line that follows, which would otherwise cover it
+    longer = chain.next_line(lines, {"kind": "note", "turn": 5, "filling": "x" * 200})
+    extra = json.dumps(longer, sort_keys=True, separators=(",", ":"))
     head = chain.head.read_bytes()
     for end in range(1, len(extra) + 1, 7):
         chain.head.write_bytes(head)
