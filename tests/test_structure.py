@@ -13,7 +13,7 @@ ALLOWED = {
     "data": {"config", "data"},
     "models": {"config", "models"},
     "optim": {"config", "optim"},
-    "privacy": {"config", "privacy"},
+    "privacy": {"config", "optim", "privacy"},
     "records": {"config", "plan", "records"},
     "training": {"config", "plan", "data", "models", "optim", "privacy", "records", "training"},
     "audit": {"config", "plan", "data", "models", "optim", "privacy", "records", "training", "audit"},

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from runner.optim.flat_gradients import gradient_views
 from runner.privacy.noise import NoiseSource
 from runner.privacy.per_example import Forward, Loss, per_example_gradients, trainable
 
@@ -70,7 +71,7 @@ class PrivateRule:
         self._parameters = list(trainable(model).values())
         first = self._parameters[0]
         self._flat = torch.zeros(sum(map(torch.numel, self._parameters)), dtype=first.dtype, device=first.device)
-        self._views = _views(self._flat, self._parameters)
+        self._views = gradient_views(self._flat, self._parameters)
         self.zeroed = torch.zeros((), dtype=torch.int64, device=first.device)
         """Examples of this process, since the start, whose gradient was not finite: int64 scalar on the device."""
 
@@ -124,15 +125,3 @@ class PrivateRule:
         for parameter, view in zip(self._parameters, self._views, strict=True):
             parameter.grad = view
         return torch.linalg.vector_norm(self._flat)
-
-
-def _views(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Consecutive parts of ``flat`` in each parameter's shape and memory order, as fused optimizers want gradients."""
-    views = []
-    start = 0
-    for parameter in parameters:
-        part = flat[start : start + parameter.numel()]
-        start += parameter.numel()
-        dense = torch.empty_like(parameter, device="meta").stride()
-        views.append(part.as_strided(parameter.shape, dense, part.storage_offset()))
-    return views

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from runner.optim.flat_gradients import gradient_views
+
 if TYPE_CHECKING:
     from runner.training.precision import Precision
     from runner.training.world import World
@@ -110,10 +112,7 @@ class _SharedGradients:
         self._parameters = parameters
         first = parameters[0]
         self._flat = torch.zeros(sum(p.numel() for p in parameters), dtype=first.dtype, device=first.device)
-        self._views = [
-            part.view_as(p)
-            for part, p in zip(self._flat.split([p.numel() for p in parameters]), parameters, strict=True)
-        ]
+        self._views = gradient_views(self._flat, parameters)
 
     def sum_over(self, world: World) -> None:
         for parameter, view in zip(self._parameters, self._views, strict=True):

@@ -48,6 +48,14 @@ def test_two_processes_compute_what_one_does(train, whole):
     assert plan["semantic"]["logical_batch"] == 24
 
 
+def test_two_processes_agree_on_weights_in_channels_last_memory_too(train):
+    """Fused optimizers read gradients as plain memory; a gradient in another order than its weight trains nonsense."""
+    recipe = ["data.limit=100", "model=small_cnn", "precision=fp64", "trainer.epochs=1", "optimizer.lr=0.05"]
+    one = weights(train(*recipe, "data.batch_size=24"))
+    two = weights(train(*recipe, "trainer=accelerate", "hardware=cpu", "hardware.processes=2", "data.batch_size=12"))
+    assert relative_difference(two, one) <= 1e-12
+
+
 def test_a_process_without_an_example_takes_part(train):
     # one example is left for the last batch of an epoch, so the second process has none
     recipe = [*RECIPE, "data.limit=193"]
