@@ -146,7 +146,7 @@ def saved_steps(folder: Path) -> list[Path]:
 
 def discard_after(folder: Path, checkpoint: Checkpoint | None) -> None:
     """Remove what the run will write again after ``checkpoint`` and what a kill left half done; put the links right."""
-    for path in folder.glob(".*"):
+    for path in folder.glob(".*.tmp"):
         path.unlink() if path.is_symlink() else shutil.rmtree(path)
     step, best = (0, 0) if checkpoint is None else (checkpoint.step, checkpoint.best)
     _link(folder / "last", step)
