@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runner.plan.plan import Plan
     from runner.records.console import Console
     from runner.records.recorder import Recorder
-    from runner.records.run_file import RunRecord
+    from runner.records.run_file import FinalMetrics, RunRecord
     from runner.training.checkpoint import Checkpoint
     from runner.training.loop import Outcome
     from runner.training.trainers import StandardTrainer
@@ -115,6 +115,10 @@ def _run_alone(job: Job, world: World, device: Device) -> JobResult:
     plan = build_plan(config, data, device, processes=world.size)
     sink = build_sink(config.tracker, warn=console.note) if world.is_main else None
     trainer_class = _locate(config.trainer.target)
+    if (done := _finished(job.run_dir, plan)) is not None:
+        _warn(console, world.is_main, "this run was finished before; its folder is left as it is")
+        console.finish(done, job.run_dir)
+        return JobResult(exit_code=ExitCode.DONE, objective=_objective(plan, done.metrics))
     with torch_settings(plan):
         checkpoint = find_checkpoint(job.run_dir, plan, warn=functools.partial(_warn, console, world.is_main))
         parts = build_parts(plan, data, world, key=secret_of(checkpoint))
@@ -125,9 +129,22 @@ def _run_alone(job: Job, world: World, device: Device) -> JobResult:
         recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console, sitting)
         trainer = trainer_class(parts, data, recorder, job.run_dir)
         outcome = _fit_on_record(trainer, job, plan, recorder, checkpoint) if world.is_main else trainer.fit(checkpoint)
-    objective = outcome.metrics.val_loss if plan.semantic.monitor == "val_loss" else outcome.metrics.val_accuracy
     exit_code = ExitCode.DONE if outcome.status == "completed" else ExitCode.INTERRUPTED
-    return JobResult(exit_code=exit_code, objective=objective)
+    return JobResult(exit_code=exit_code, objective=_objective(plan, outcome.metrics))
+
+
+def _objective(plan: Plan, metrics: FinalMetrics) -> float | None:
+    return metrics.val_loss if plan.semantic.monitor == "val_loss" else metrics.val_accuracy
+
+
+def _finished(run_dir: Path, plan: Plan) -> RunRecord | None:
+    """The record of this very run when it was completed before; running it again would replace what it measured."""
+    from runner.records.run_file import RUN_FILE, read_run
+
+    if not (run_dir / RUN_FILE).exists():
+        return None
+    record = read_run(run_dir)
+    return record if record.status == "completed" and record.plan.get("identity") == plan.identity else None
 
 
 @contextlib.contextmanager

@@ -106,8 +106,9 @@ RULES: dict[str, Range | Choices] = {
     "precision.growth_interval": AT_LEAST_1,
     "precision.max_skipped_in_a_row": AT_LEAST_1,
     "precision.static_scale": POSITIVE,
-    "privacy.epsilon": POSITIVE,
-    "privacy.noise_multiplier": POSITIVE,
+    # beyond these the accountants overflow, and nobody wants the model either
+    "privacy.epsilon": Range(1e-3, 1e4),
+    "privacy.noise_multiplier": Range(1e-2, 1e4),
     "privacy.delta": INSIDE_0_1,
     "privacy.max_grad_norm": POSITIVE,
     "privacy.augmentation_multiplicity": AT_LEAST_1,
@@ -117,8 +118,8 @@ RULES: dict[str, Range | Choices] = {
     "privacy.sweep_epsilon": POSITIVE,
     "privacy.unsafe_noise_seed": SEED,
     "hardware.device": Choices(("auto", "cpu", "cuda", "mps")),
-    "hardware.processes": AT_LEAST_1,
-    "hardware.threads": AT_LEAST_1,
+    "hardware.processes": Range(1, 1024),
+    "hardware.threads": Range(1, 1024),
     "tracker.mode": Choices(("offline", "online")),
     "optimizer.lr": POSITIVE,
     "optimizer.weight_decay": AT_LEAST_0,
@@ -221,6 +222,13 @@ def _value(config: RunConfig, key: str) -> Any:
     for name in key.split("."):
         value = getattr(value, name) if hasattr(value, name) else getattr(value, "options", {}).get(name)
     return value
+
+
+def _paths_are_not_empty(config: RunConfig) -> None:
+    """An empty path means the working folder to the file system, and nothing to who typed it."""
+    for key in ("data.root", "data.cache_dir", "model.weights"):
+        if _value(config, key) == "":
+            raise RequestError(key, "nothing", "a path, or null")
 
 
 def _fractions_leave_training_data(config: RunConfig) -> None:
@@ -361,6 +369,7 @@ def _resume_is_typed(config: RunConfig) -> None:
 RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _resume_is_typed,
     _a_name_is_no_path,
+    _paths_are_not_empty,
     _fractions_leave_training_data,
     _fold_is_one_of_the_folds,
     _mean_and_std_fit,

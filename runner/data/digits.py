@@ -11,13 +11,14 @@ import numpy as np
 
 from runner.config.schema import DataConfig
 from runner.data.decode import fit_array
-from runner.data.images import Decoded, ImageSet
+from runner.data.images import Decoded, ImageSet, refuse_root
 
 INKED = 16  # value of a pixel that is all ink
 
 
 def load_digits(config: DataConfig) -> Decoded:
     """1,797 grey digits of 8 x 8 pixels (Alpaydin and Kaynak 1998), values 0..16 spread over 0..255."""
+    refuse_root(config)
     raw = _digits_file().read_bytes()
     table = np.loadtxt(gzip.decompress(raw).decode("ascii").splitlines(), delimiter=",")
     ink = table[:, :-1].reshape(-1, 8, 8, 1)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.config.errors import RequestError
+from runner.config.schema import DataConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
@@ -79,3 +82,13 @@ class ImageData:
     origin: str
     """``Decoded.origin``: the same for every split, limit and size."""
     skipped: tuple[str, ...]
+
+
+def refuse_root(config: DataConfig) -> None:
+    """For sources without files: a folder that is named and never read would look as if it had been.
+
+    Raises:
+        RequestError: ``data.root`` is set.
+    """
+    if config.root is not None:
+        raise RequestError("data.root", config.root, f"null with data={config.name}, or data=image_folder to read it")

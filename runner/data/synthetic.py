@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
-from runner.data.images import Decoded, ImageSet
+from runner.data.images import Decoded, ImageSet, refuse_root
 
 STORED_AS = "synthetic 1"
 GRID = 4
@@ -29,6 +29,7 @@ def make_synthetic(
     Raises:
         RequestError: A number is out of range.
     """
+    refuse_root(config)
     for key, number, least in (
         ("num_classes", num_classes, 2),
         ("num_train", num_train, num_classes),

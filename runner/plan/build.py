@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.config.errors import RequestError
@@ -63,6 +65,7 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
             augment=config.data.augment,
         ),
         model=config.model,
+        weights=_identify_weights(config.model.weights),
         norm=norm,
         optimizer=config.optimizer,
         scheduler=config.scheduler,
@@ -175,6 +178,18 @@ def _grad_sample(config: RunConfig) -> str:
     from runner.privacy.per_example import resolve_grad_sample
 
     return resolve_grad_sample(config.privacy.grad_sample)
+
+
+def _identify_weights(weights: str | None) -> str | None:
+    if weights is None or weights == "DEFAULT":
+        return weights
+    try:
+        with Path(weights).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RequestError(
+            "model.weights", weights, f"DEFAULT, or a file that can be read ({error.strerror})"
+        ) from error
 
 
 def _secure_noise(config: RunConfig, device: Device) -> bool:

@@ -56,6 +56,18 @@ class PrecisionPlan:
     static_scale: float
 
 
+_FLOAT16_COUNTS = (
+    "dtype",
+    "tf32",
+    "init_scale",
+    "growth_factor",
+    "backoff_factor",
+    "growth_interval",
+    "max_skipped_in_a_row",
+    "static_scale",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PrivacyPlan:
     """The mechanism, complete: noise and accounting cannot disagree, because both read this."""
@@ -85,6 +97,8 @@ class SemanticPlan:
 
     data: DataPlan
     model: ModelConfig
+    weights: str | None
+    """Starting weights: ``DEFAULT``, or the SHA-256 of the file that ``model.weights`` names; None for random ones."""
     norm: str
     """``batch`` or ``group``."""
     optimizer: OptimizerConfig
@@ -147,8 +161,17 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def recipe(self) -> dict[str, Any]:
-        """The semantic part as JSON has it: what a checkpoint keeps, to say later what differs."""
-        return json.loads(json.dumps(dataclasses.asdict(self.semantic), allow_nan=False))
+        """The semantic part as JSON has it: what a checkpoint keeps, to say later what differs.
+
+        Why a type was taken, where weights came from, and the loss scale of runs that have none change no number and
+        are left out.
+        """
+        recipe: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self.semantic), allow_nan=False))
+        counts = ("dtype", "tf32") if self.semantic.precision.dtype != "float16" else _FLOAT16_COUNTS
+        recipe["precision"] = {key: recipe["precision"][key] for key in counts}
+        # the file counts by its contents: the same weights may move, and others may take their place
+        del recipe["model"]["weights"]
+        return recipe
 
     def as_dict(self) -> dict[str, Any]:
         """The plan for ``run.json``, with its identity."""

@@ -48,7 +48,8 @@ class Console(Protocol):
 
 def make_console(is_main: bool) -> Console:
     """Return the console for this process: silent unless it is the first, rich if a terminal reads it, else plain."""
-    if not is_main:
+    # a process may be started with its standard streams closed
+    if not is_main or sys.stderr is None or sys.stdout is None:
         return SilentConsole()
     fancy = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and _showable("ε━", sys.stderr) == "ε━"
     return RichConsole() if fancy else PlainConsole()

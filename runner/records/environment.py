@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -85,6 +86,18 @@ def peak_memory_bytes(device: torch.device) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)  # getrusage(2): kilobytes on Linux, bytes on macOS.
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Let ``peak_memory_bytes`` start from what is held now, so that no run shows the peak of an earlier one."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        with contextlib.suppress(OSError):  # some containers forbid it: then the peak is the process's
+            clear.write_text("5")  # proc(5): resets VmHWM
 
 
 def _version(package: str) -> str | None:

@@ -91,7 +91,7 @@ class RunRecord:
     finished: str | None = None
     """UTC, ISO 8601; None while the run goes on."""
     seconds: float | None = None
-    """Wall time from start to finish."""
+    """Wall time from start to finish; of a run that was interrupted, since it was taken up again."""
 
     def end(self, status: Status, **changes: Any) -> RunRecord:
         """Return the same run, finished now with ``status``; ``changes`` are other fields that are known by now."""

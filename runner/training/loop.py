@@ -13,7 +13,7 @@ import torch
 
 from runner.config.errors import RunError
 from runner.data.feed import Feed
-from runner.records.environment import peak_memory_bytes
+from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.progress import Progress
 from runner.records.run_file import FinalMetrics
 from runner.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -119,6 +119,7 @@ class Loop:
         self._parts.precision.start_at(self._first)
         done = self._first
         interrupted = False
+        reset_peak_memory(self._world.device)
         self._restart_clock()
         with StopRequest() as stop:
             for step in range(self._first, self._first if self._out_of_patience() else steps):

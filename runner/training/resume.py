@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 _TYPED = {
     "norm": "model.norm",
+    "weights": "model.weights",
     "logical_batch": "data.batch_size",
     "steps": "trainer.epochs",
     "precision.dtype": "precision.amp_dtype",
-    "precision.requested": "precision.amp_dtype",
     "data.fingerprint": "data",
 }
 """Parts of the plan that a user types under another name."""

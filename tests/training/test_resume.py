@@ -105,3 +105,35 @@ def _wait_until(condition, process, timeout=90):
         assert process.poll() is None, "the run ended too early"
         assert time.monotonic() < end, "the run is too slow"
         time.sleep(0.05)
+
+
+def test_a_finished_run_is_left_as_it_is(train):
+    recipe = ("data.limit=60", "model=linear", "trainer.epochs=1")
+    run_dir = train(*recipe)
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file() and path.name != ".lock"}
+    train(*recipe, run_dir=run_dir)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_weights_count_by_their_contents(train, configure, tmp_path):
+    import shutil
+
+    from runner.config.errors import RequestError
+
+    first = train("data.limit=60", "model=linear", "trainer.epochs=1", "seed=1") / "checkpoints/last/model.safetensors"
+    other = train("data.limit=60", "model=linear", "trainer.epochs=1", "seed=2") / "checkpoints/last/model.safetensors"
+    weights = tmp_path / "weights.safetensors"
+    shutil.copy(first, weights)
+    recipe = ("data.limit=60", "model=linear", "trainer.epochs=2")
+    run_dir = train(*recipe, f"model.weights={weights}")
+    moved = shutil.copy(weights, tmp_path / "moved.safetensors")
+    train(*recipe, f"model.weights={moved}", run_dir=run_dir)
+    shutil.copy(other, weights)
+    with pytest.raises(RequestError, match=r"model\.weights"):
+        train(*recipe, f"model.weights={weights}", run_dir=run_dir)
+
+
+def test_auto_and_what_it_chose_are_one_recipe(train):
+    recipe = ("data.limit=60", "model=linear", "trainer.epochs=1")
+    run_dir = train(*recipe, "precision=auto", "hardware=cpu")
+    train(*recipe, "precision=fp32", "hardware=cpu", "precision.init_scale=8", run_dir=run_dir)
