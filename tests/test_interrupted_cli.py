@@ -72,6 +72,7 @@ def test_a_folder_in_use_is_refused_and_free_again_after_a_kill(start, command, 
     run_dir = tmp_path / "run"
     first = start(*RECIPE, "trainer.epochs=2000", "hydra.run.dir=run")
     wait_for_checkpoint(run_dir, first)
+    first.send_signal(signal.SIGSTOP)  # it holds the lock all the same, and leaves the machine to the others
     hydra = contents(run_dir / ".hydra")
     for again in (("trainer.epochs=2000",), ("trainer.epochs=2000", "optimizer.lr=0.01")):
         code, err = command(*RECIPE, *again, "hydra.run.dir=run")
