@@ -85,7 +85,7 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
     from runner.records.recorder import Recorder
     from runner.records.sink import build_sink
     from runner.training.parts import build_parts
-    from runner.training.resume import find_checkpoint, forget_after, secret_of
+    from runner.training.resume import find_checkpoint, forget_after, grad_sample_of, secret_of
     from runner.training.torch_settings import torch_settings
 
     config = job.config
@@ -97,7 +97,8 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
     trainer_class = _locate(config.trainer.target)
     with torch_settings(plan):
         checkpoint = find_checkpoint(job.run_dir, plan)
-        parts = build_parts(plan, data, world, key=secret_of(checkpoint))
+        parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=grad_sample_of(checkpoint))
+        plan = parts.plan
         if world.is_main:
             forget_after(job.run_dir, checkpoint)
         recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console)

@@ -110,7 +110,7 @@ RULES: dict[str, Range | Choices] = {
     "privacy.delta": INSIDE_0_1,
     "privacy.max_grad_norm": POSITIVE,
     "privacy.accountant": Choices(("pld", "prv", "rdp")),
-    "privacy.grad_sample": Choices(("auto", "functional", "hooks")),
+    "privacy.grad_sample": Choices(("auto", "ghost", "functional", "hooks")),
     "privacy.unsafe_noise_seed": SEED,
     "hardware.device": Choices(("auto", "cpu", "cuda", "mps")),
     "hardware.processes": AT_LEAST_1,

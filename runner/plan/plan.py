@@ -114,7 +114,9 @@ class PerformancePlan:
     channels_last: bool
     fused_optimizer: bool | None
     grad_sample: str | None
-    """How per-example gradients are computed; None without DP."""
+    """How per-example gradients are computed; None without DP.  ``auto`` until model and device are there to ask."""
+    grad_sample_reason: str | None
+    """Why; None without DP."""
     secure_noise: bool | None
     deterministic: bool
     log_every: int
@@ -131,6 +133,11 @@ class Plan:
     performance: PerformancePlan
     notes: tuple[str, ...]
     """What the user should know: fallbacks, defaults that were filled in."""
+
+    def with_grad_sample(self, grad_sample: str, reason: str) -> Plan:
+        """This plan with ``auto`` replaced, and why."""
+        chosen = dataclasses.replace(self.performance, grad_sample=grad_sample, grad_sample_reason=reason)
+        return dataclasses.replace(self, performance=chosen)
 
     @property
     def identity(self) -> str:
@@ -160,6 +167,7 @@ class Plan:
                 f"privacy    ε={privacy.epsilon:.2f} at δ={privacy.delta:g} ({privacy.accountant}): noise multiplier"
                 f" {privacy.noise_multiplier:.3f}, C={privacy.max_grad_norm:g}, q={privacy.sample_rate:.4f}"
             )
+            lines.append(f"gradients  per example by {performance.grad_sample}: {performance.grad_sample_reason}")
         return lines
 
     def epoch_of(self, step: int) -> int:

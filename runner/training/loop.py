@@ -266,6 +266,7 @@ class Loop:
                 "records": self._recorder.count,
                 "tracker_run_id": self._recorder.tracker_run_id,
                 "zeroed_examples": zeroed,
+                "grad_sample": plan.performance.grad_sample,
                 "secret_key": None if parts.key is None else bytes(parts.key),
             },
             best=best,

@@ -22,6 +22,7 @@ def final_state(run_dir):
     checkpoint = load_checkpoint(run_dir / "checkpoints" / "last")
     state = dict(checkpoint.state)
     standing = {key: value for key, value in state.pop("standing").items() if key not in TIMES}
+    standing["grad_sample"] = state.pop("grad_sample")
     records = [
         {key: value for key, value in record.items() if key not in TIMES}
         for record in read_metrics(run_dir / "metrics.jsonl")
