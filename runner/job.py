@@ -105,7 +105,7 @@ def _run_alone(job: Job, world: World, device: Device) -> JobResult:
     from runner.records.sink import build_sink
     from runner.training.on_ledger import sit_down
     from runner.training.parts import build_parts
-    from runner.training.resume import find_checkpoint, forget_after, secret_of
+    from runner.training.resume import find_checkpoint, forget_after, grad_sample_of, secret_of
     from runner.training.torch_settings import torch_settings
 
     config = job.config
@@ -121,7 +121,8 @@ def _run_alone(job: Job, world: World, device: Device) -> JobResult:
         return JobResult(exit_code=ExitCode.DONE, objective=_objective(plan, done.metrics))
     with torch_settings(plan):
         checkpoint = find_checkpoint(job.run_dir, plan, warn=functools.partial(_warn, console, world.is_main))
-        parts = build_parts(plan, data, world, key=secret_of(checkpoint))
+        parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=grad_sample_of(checkpoint))
+        plan = parts.plan
         world.barrier()  # every process has read the checkpoint before the first one clears up around it
         sitting = sit_down(config.privacy, plan, world, run_dir=job.run_dir, sweep=job.sweep, checkpoint=checkpoint)
         if world.is_main:

@@ -113,7 +113,7 @@ RULES: dict[str, Range | Choices] = {
     "privacy.max_grad_norm": POSITIVE,
     "privacy.augmentation_multiplicity": AT_LEAST_1,
     "privacy.accountant": Choices(("pld", "prv", "rdp")),
-    "privacy.grad_sample": Choices(("auto", "functional", "hooks")),
+    "privacy.grad_sample": Choices(("auto", "ghost", "functional", "hooks")),
     "privacy.validation": Choices(("private", "public")),
     "privacy.sweep_epsilon": POSITIVE,
     "privacy.unsafe_noise_seed": SEED,

@@ -171,7 +171,8 @@ class PrivacyConfig:
     accountant: str = "pld"
     """``pld`` (privacy loss distributions, tightest), ``prv`` or ``rdp`` (Renyi, the loosest)."""
     grad_sample: str = "auto"
-    """How per-example gradients are computed: ``functional`` (torch.func), ``hooks`` (Opacus), or ``auto``."""
+    """How per-example gradients are computed: ``ghost`` (norms and sums without them), ``functional`` (torch.func),
+    ``hooks`` (Opacus), or ``auto``, which measures them for this model and machine."""
     secure_noise: bool | None = None
     """Draw noise from ChaCha20; null means yes on CPU and no on GPU, where it costs a copy per step."""
     validation: str = "private"

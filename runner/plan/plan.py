@@ -136,7 +136,9 @@ class PerformancePlan:
     channels_last: bool
     fused_optimizer: bool | None
     grad_sample: str | None
-    """How per-example gradients are computed; None without DP."""
+    """How per-example gradients are computed; None without DP.  ``auto`` until model and device are there to ask."""
+    grad_sample_reason: str | None
+    """Why; None without DP."""
     secure_noise: bool | None
     deterministic: bool
     log_every: int
@@ -153,6 +155,11 @@ class Plan:
     performance: PerformancePlan
     notes: tuple[str, ...]
     """What the user should know: fallbacks, defaults that were filled in."""
+
+    def with_grad_sample(self, grad_sample: str, reason: str) -> Plan:
+        """This plan with ``auto`` replaced, and why."""
+        chosen = dataclasses.replace(self.performance, grad_sample=grad_sample, grad_sample_reason=reason)
+        return dataclasses.replace(self, performance=chosen)
 
     @property
     def identity(self) -> str:
@@ -197,6 +204,7 @@ class Plan:
             )
             if privacy.validation == "private":
                 lines.append("           ε does not cover figures on the validation data, nor a choice by them")
+            lines.append(f"gradients  per example by {performance.grad_sample}: {performance.grad_sample_reason}")
         return lines
 
     def epoch_of(self, step: int) -> int:

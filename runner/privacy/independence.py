@@ -40,13 +40,14 @@ def check_examples_independent(
     images[2] *= 3.0
     first, second = images[[0, 1]], images[[0, 2]]
     gradients = per_example_gradients(grad_sample, model, loss=_loss, forward=nullcontext)
-    with _training_without_dropout(model), _fixed_randomness(device):
+    with _training_without_dropout(model), fixed_randomness(device):
         labels = torch.zeros(2, dtype=torch.int64, device=device)
 
         def gradient(batch: Tensor) -> Tensor:
             torch.manual_seed(_SEED)
-            rows = gradients(batch, labels[: len(batch)]).gradients
-            return torch.cat([row[0].flatten() for row in rows])
+            only_first = torch.eye(len(batch), dtype=dtype, device=device)[0]
+            found = gradients(batch, labels[: len(batch)]).gradients
+            return torch.cat([each.weighted_sum(only_first, None).flatten() for each in found])
 
         with _refusing(model, grad_sample):
             alone, among = gradient(first), gradient(second)
@@ -60,10 +61,9 @@ def check_examples_independent(
         if not _differ(reference, _plain_gradient(model, images[:1], labels[:1], _SEED + 1)) and _differ(
             alone, reference
         ):
-            expected = "hooks" if grad_sample == "functional" else "functional"
             got = f"{grad_sample}, whose gradients of {type(model).__name__} differ from back-propagation"
-            raise RequestError("privacy.grad_sample", got, expected)
-    with _in_training(model), _fixed_randomness(device), _refusing(model, grad_sample):
+            raise RequestError("privacy.grad_sample", got, _another(grad_sample))
+    with _in_training(model), fixed_randomness(device), _refusing(model, grad_sample):
         per_example_gradients(grad_sample, model, loss=_loss, forward=forward)(first, labels)
 
 
@@ -135,10 +135,14 @@ def _refusing(model: nn.Module, grad_sample: str) -> Iterator[None]:
     except RequestError:
         raise
     except (RuntimeError, NotImplementedError, ValueError, TypeError) as failure:
-        other = "functional" if grad_sample == "hooks" else "hooks"
         reason = str(failure).splitlines()[0][:160]
-        expected = f"{other}, or another model: {type(model).__name__} has no gradients per example here: {reason}"
+        cure = f"{_another(grad_sample)}, or another model"
+        expected = f"{cure}: {type(model).__name__} has no gradients per example here: {reason}"
         raise RequestError("privacy.grad_sample", grad_sample, expected) from failure
+
+
+def _another(grad_sample: str) -> str:
+    return "hooks" if grad_sample == "functional" else "functional"
 
 
 @contextmanager
@@ -163,6 +167,7 @@ def _in_training(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _fixed_randomness(device: torch.device) -> Iterator[None]:
+def fixed_randomness(device: torch.device) -> Iterator[None]:
+    """The global random state is put back afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], device_type="cuda"):
         yield

@@ -32,7 +32,7 @@ class PrivateRule:
     - ``expected_batch`` is the constant q N and never the number of examples drawn, which is secret.
     - Noise depends on the secret key and the step, and every process has the same key.  So each adds the same noise to
       the same sum: once in all, without sending it.
-    - A micro-batch is held as b gradients at once: ``data.batch_size`` is what bounds the memory.
+    - What a micro-batch holds at once, up to b gradients, is bounded by ``data.batch_size``.
     """
 
     def __init__(
@@ -94,21 +94,15 @@ class PrivateRule:
         if len(labels) == 0:
             return torch.zeros((), device=self._flat.device), torch.zeros_like(self.zeroed)
         losses, hits, gradients = self._gradients(images, labels)
-        norms = torch.linalg.vector_norm(
-            torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients]), dim=0
-        )
+        norms = torch.linalg.vector_norm(torch.stack([gradient.norms() for gradient in gradients]), dim=0)
         finite = norms.isfinite()
         # On the scaled gradients: min(1, C / norm) / S = C / max(S norm, S C)
         factors = self._max_grad_norm / norms.clamp(min=self._max_grad_norm * self._static_scale)
         factors = torch.where(finite, factors, 0.0)
-        # Zero times infinity is not zero: such gradients have to be overwritten.  The CPU has nothing to wait for
-        # and can look first; elsewhere the overwriting is always queued.
-        overwrite = images.device.type != "cpu" or not bool(finite.all())
+        # The CPU has nothing to wait for and can look first; elsewhere leaving out is always queued.
+        dropped = ~finite if images.device.type != "cpu" or not bool(finite.all()) else None
         for gradient, view in zip(gradients, self._views, strict=True):
-            rows = gradient.flatten(1)
-            if overwrite:
-                rows = rows.masked_fill(~finite.unsqueeze(1), 0.0)
-            view += torch.mv(rows.t(), factors).view(view.shape)
+            view += gradient.weighted_sum(factors, dropped)
         self.zeroed += (~finite).sum()
         return torch.where(finite, losses, 0.0).sum().float(), (hits & finite).sum()
 

@@ -278,6 +278,7 @@ class Loop:
                 "records": self._recorder.count,
                 "tracker_run_id": self._recorder.tracker_run_id,
                 "zeroed_examples": zeroed,
+                "grad_sample": plan.performance.grad_sample,
                 "secret_key": None if parts.key is None else bytes(parts.key),
                 "ledger_entry": None if self._recorder.sitting is None else self._recorder.sitting.entry,
             },

@@ -29,6 +29,7 @@ class Parts:
     """What a step works with."""
 
     plan: Plan
+    """The plan that was asked for, with what had to wait for model and device decided."""
     world: World
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
@@ -49,10 +50,13 @@ class Parts:
         return _trained(self.model)
 
 
-def build_parts(plan: Plan, data: ImageData, world: World, *, key: SecretKey | None = None) -> Parts:
+def build_parts(
+    plan: Plan, data: ImageData, world: World, *, key: SecretKey | None = None, grad_sample: str | None = None
+) -> Parts:
     """Build the parts of ``plan``; equal in every process.
 
-    ``key`` is the secret of a resumed private run; when it is None a new one is drawn from the operating system.
+    ``key`` and ``grad_sample`` are those of a resumed private run.  Without a key, a new one is drawn from the
+    operating system.
 
     Raises:
         RequestError: the model, the optimizer or the schedule cannot be had as asked.
@@ -88,7 +92,9 @@ def build_parts(plan: Plan, data: ImageData, world: World, *, key: SecretKey | N
     else:
         from runner.training.private_parts import build_private_parts
 
-        key, rule, stream = build_private_parts(plan, model, precision=precision, world=world, key=key)
+        plan, key, rule, stream = build_private_parts(
+            plan, model, precision=precision, world=world, key=key, grad_sample=grad_sample
+        )
     return Parts(
         plan=plan,
         world=world,

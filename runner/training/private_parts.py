@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from runner.privacy.fastest_way import fastest_way, working_ways
 from runner.privacy.independence import check_examples_independent
 from runner.privacy.key import SecretKey
 from runner.privacy.noise import NoiseSource
@@ -26,22 +27,50 @@ def build_private_parts(
     precision: Precision,
     world: World,
     key: SecretKey | None,
-) -> tuple[SecretKey, PrivateRule, PoissonStream]:
-    """The key that all processes share, the private rule, and the stream of Poisson batches.
+    grad_sample: str | None,
+) -> tuple[Plan, SecretKey, PrivateRule, PoissonStream]:
+    """The plan without ``auto``, the key that all processes share, the private rule, and the stream of Poisson batches.
+
+    ``key`` and ``grad_sample`` are those of a resumed run: another way of computing the gradients rounds differently.
 
     Raises:
         RequestError: the model mixes the examples of a batch, or its per-example gradients cannot be had.
     """
     semantic, privacy = plan.semantic, plan.semantic.privacy
     assert privacy is not None
-    grad_sample = plan.performance.grad_sample
-    assert grad_sample is not None
     image_shape = (semantic.data.channels, semantic.data.image_size, semantic.data.image_size)
-    check_examples_independent(model, grad_sample=grad_sample, image_shape=image_shape, forward=precision.forward)
+    loss = cross_entropy(semantic.label_smoothing)
+    requested = plan.performance.grad_sample
+    assert requested is not None
+    if requested == "auto" and privacy.augmentation_multiplicity > 1:
+        requested = "functional"
+        plan = plan.with_grad_sample(requested, "the way for several copies of an example")
+    if requested != "auto" or grad_sample is not None:
+        way = requested if grad_sample is None or requested != "auto" else grad_sample
+        check_examples_independent(model, grad_sample=way, image_shape=image_shape, forward=precision.forward)
+        if requested == "auto":
+            plan = plan.with_grad_sample(way, "as before the interruption")
+    else:
+        # every process finds the same ways, so that a refusal leaves none of them waiting
+        ways = working_ways(model, image_shape=image_shape, forward=precision.forward)
+        choice = None
+        if world.is_main:
+            choice = fastest_way(
+                model,
+                ways,
+                image_shape=image_shape,
+                batch_size=plan.performance.batch_size,
+                loss=loss,
+                forward=precision.forward,
+                channels_last=plan.performance.channels_last,
+                measure=not plan.performance.deterministic,
+            )
+        way, reason = world.broadcast(choice)
+        plan = plan.with_grad_sample(way, reason)
     key = world.broadcast(_own_key(key, privacy.unsafe_noise_seed) if world.is_main else None)
     rule = PrivateRule(
         model,
-        loss=cross_entropy(semantic.label_smoothing),
+        loss=loss,
         forward=precision.forward,
         world=world,
         noise=NoiseSource(key, secure=bool(plan.performance.secure_noise)),
@@ -50,10 +79,10 @@ def build_private_parts(
         expected_batch=semantic.logical_batch,
         # A constant scale cannot leak; only float16 needs one.
         static_scale=semantic.precision.static_scale if semantic.precision.dtype == "float16" else 1.0,
-        grad_sample=grad_sample,
+        grad_sample=way,
         copies=privacy.augmentation_multiplicity,
     )
-    return key, rule, PoissonStream(semantic.data.examples, privacy.sample_rate, key)
+    return plan, key, rule, PoissonStream(semantic.data.examples, privacy.sample_rate, key)
 
 
 def _own_key(resumed: SecretKey | None, unsafe_seed: int | None) -> SecretKey:

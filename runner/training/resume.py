@@ -66,6 +66,11 @@ def forget_after(run_dir: Path, checkpoint: Checkpoint | None) -> None:
     discard_after(run_dir / "checkpoints", checkpoint)
 
 
+def grad_sample_of(checkpoint: Checkpoint | None) -> str | None:
+    """The way in which a private run computed its gradients; None for a new run or one without privacy."""
+    return None if checkpoint is None else checkpoint.state["grad_sample"]
+
+
 def secret_of(checkpoint: Checkpoint | None) -> SecretKey | None:
     """The secret key that a private run must go on with; None for a new run or one without privacy."""
     if checkpoint is None or checkpoint.state["secret_key"] is None:

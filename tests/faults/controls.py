@@ -7,6 +7,7 @@ import copy
 import shutil
 
 from runner.training import loop as loop_module
+from runner.training import micro_batches
 from runner.training import step as step_module
 from tests.faults import forked_runs
 from tests.faults.final_state import differences, final_state
@@ -26,8 +27,8 @@ def augmentation():
     """The random changes to images start anew."""
 
     def change(loop, step):
-        draw = step_module.augment.draw
-        step_module.augment.draw = lambda config, size, seed, now, n: draw(config, size, seed, now - step, n)
+        draw = micro_batches.augment.draw
+        micro_batches.augment.draw = lambda config, size, seed, now, n: draw(config, size, seed, now - step, n)
 
     _after_resume(change)
 

@@ -7,7 +7,12 @@ COMMON = (
     "data.batch_size=8", "data.augment.crop_padding=1", "trainer.label_smoothing=0.1", "trainer.log_every=4",
     "trainer.epochs=6", "optimizer.lr=0.05",
 )  # fmt: skip
-DROPOUT = ("model=linear", "model._target_=tests.faults.recipes.dropout_net", "model.name=dropout_net")
+DROPOUT = (
+    "model=small_cnn",
+    "model.widths=[8,16]",
+    "model._target_=tests.faults.recipes.dropout_net",
+    "model.name=dropout_net",
+)
 FLOAT16 = ("precision=fp16", "precision.init_scale=1.0e+10", "precision.growth_interval=5")
 # A gain that is hardly ever reached: nearly every evaluation lowers the learning rate.
 DROPPING = ("scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=1", "scheduler.factor=0.8")
@@ -30,7 +35,7 @@ RECIPES = {
 }
 
 
-def dropout_net(*, in_channels, num_classes, image_size, widths=(8, 16)):
+def dropout_net(*, in_channels, num_classes, image_size, widths):
     """A small convolutional network with dropout, BatchNorm and momentum: weights, buffers and randomness."""
     first, second = widths
     return nn.Sequential(

@@ -322,7 +322,7 @@ def test_a_checkpoint_goes_on_with_its_own_mechanism_only(tmp_path, train, confi
         "data.limit=39",
     ):
         config = configure("tracker=none", *recipe, change)
-        with pytest.raises(RequestError, match="another recipe"):
+        with pytest.raises(RequestError, match="as in the checkpoints"):
             run_job(config, {}, run_dir, None)
 
 

@@ -13,7 +13,7 @@ from runner.privacy.noise import NoiseSource
 from runner.privacy.per_example import trainable
 from runner.privacy.private_rule import PrivateRule
 
-MODES = ("functional", "hooks")
+MODES = ("ghost", "functional", "hooks")
 CLIP = 10.9
 
 

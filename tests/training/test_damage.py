@@ -23,12 +23,19 @@ def flip(path, draw):
     path.write_bytes(content)
 
 
+def killed(run_dir):
+    """A run that was killed right after its last checkpoint: a finished one would be left alone."""
+    run = json.loads((run_dir / "run.json").read_text())
+    (run_dir / "run.json").write_text(json.dumps(run | {"status": "running"}))
+    return run_dir
+
+
 def newest(run_dir):
     return max((run_dir / "checkpoints").glob("step_*"))
 
 
 def test_a_hundred_flipped_bits_each_lead_to_the_checkpoint_before_with_one_warning(train, configure):
-    run_dir = train(*RECIPE)
+    run_dir = killed(train(*RECIPE))
     config = configure("tracker=none", *RECIPE)
     device = detect_device(config.hardware)
     plan = build_plan(config, open_data(config.data), device, processes=1)
@@ -52,6 +59,7 @@ def test_a_hundred_flipped_bits_each_lead_to_the_checkpoint_before_with_one_warn
 def test_a_run_that_goes_on_from_the_one_before_ends_with_the_same_bits(train, caplog, name):
     run_dir = train(*RECIPE)
     whole = final_state(run_dir)
+    killed(run_dir)
     flip(newest(run_dir) / name, random.Random(1))
     train(*RECIPE, run_dir=run_dir)
     assert not differences(final_state(run_dir), whole)
@@ -59,7 +67,7 @@ def test_a_run_that_goes_on_from_the_one_before_ends_with_the_same_bits(train, c
 
 
 def test_when_none_is_whole_the_run_says_so_and_touches_nothing(train, configure):
-    run_dir = train(*RECIPE)
+    run_dir = killed(train(*RECIPE))
     for path in (run_dir / "checkpoints").glob("step_*"):
         (path / "state.pt").write_bytes(b"")
     before = sorted((path, path.stat().st_mtime_ns) for path in run_dir.rglob("*"))
@@ -81,7 +89,7 @@ OTHER_RECIPES = {
 
 
 def test_another_recipe_is_refused_by_its_first_key_and_both_values(train, configure):
-    run_dir = train(*RECIPE)
+    run_dir = killed(train(*RECIPE))
     for change, message in OTHER_RECIPES.items():
         with pytest.raises(RequestError) as refused:
             run_job(configure("tracker=none", *RECIPE, change), {}, run_dir, None)
@@ -92,6 +100,7 @@ def test_another_recipe_is_refused_by_its_first_key_and_both_values(train, confi
 def test_what_a_kill_left_behind_is_cleared_up(train):
     run_dir = train(*RECIPE)
     whole = final_state(run_dir)
+    killed(run_dir)
     checkpoints = run_dir / "checkpoints"
     shutil.copytree(newest(run_dir), checkpoints / ".step_00000020.1.tmp")
     (checkpoints / ".last.1.tmp").symlink_to("step_00000016")

@@ -1,0 +1,116 @@
+"""``privacy.grad_sample=auto``: which way to per-example gradients is fastest for this model on this machine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from runner.config.errors import RequestError
+from runner.privacy.independence import check_examples_independent, fixed_randomness
+from runner.privacy.per_example import Forward, Loss, per_example_gradients, trainable
+
+_SEED = 20_261
+_ROUNDS = 5
+_SECONDS = 0.5
+"""No further round begins after this time."""
+_MARGIN = 1.25
+"""A way that needs more memory has to be faster by this much, so that noise in a measurement seldom decides."""
+_MOST_ROWS = 1 << 28
+"""Numbers that the gradients of one micro-batch may hold; beyond, only ``ghost`` is sure to fit (1 GiB in float32)."""
+
+
+def working_ways(model: nn.Module, *, image_shape: tuple[int, int, int], forward: Forward) -> list[str]:
+    """The ways worth trying that ``model`` (on images [C, H, W]) can take, those with little memory first.
+
+    ``hooks`` records what ``ghost`` does and does more with it, so it is tried only where ``ghost`` has no rules.
+
+    Raises:
+        RequestError: no way works; why ``functional``, which asks the least of a model, does not.
+    """
+    works: list[str] = []
+    refusals: dict[str, RequestError] = {}
+    for way in ("ghost", "functional", "hooks"):
+        if way == "hooks" and "ghost" in works:
+            break
+        try:
+            check_examples_independent(model, grad_sample=way, image_shape=image_shape, forward=forward)
+            works.append(way)
+        except RequestError as refusal:
+            refusals[way] = refusal
+    if not works:
+        raise refusals["functional"]
+    return works
+
+
+def fastest_way(
+    model: nn.Module,
+    ways: Sequence[str],
+    *,
+    image_shape: tuple[int, int, int],
+    batch_size: int,
+    loss: Loss,
+    forward: Forward,
+    channels_last: bool,
+    measure: bool,
+) -> tuple[str, str]:
+    """One of ``ways`` and the reason, measured on a micro-batch of ``batch_size`` random images.
+
+    The model and the random state stay as they were.  With ``measure=False`` it is the first of ``ways``.
+    """
+    if len(ways) == 1:
+        return ways[0], "the only way that works for this model"
+    if not measure:
+        return ways[0], "the first that works, because deterministic=true rules out measuring"
+    numbers = batch_size * sum(parameter.numel() for parameter in trainable(model).values())
+    if "ghost" in ways and numbers > _MOST_ROWS:
+        return "ghost", f"others would hold {numbers:.1e} numbers at once"
+    seconds = _measure(model, ways, _images(model, batch_size, image_shape, channels_last), loss, forward)
+    best = ways[0]
+    for way in ways[1:]:
+        if seconds[way] * _MARGIN < seconds[best]:
+            best = way
+    figures = ", ".join(f"{way} {1e3 * seconds[way]:.2f} ms" for way in ways)
+    return best, f"{figures} for {batch_size} random images"
+
+
+def _images(model: nn.Module, size: int, shape: tuple[int, int, int], channels_last: bool) -> Tensor:
+    first = next(iter(trainable(model).values()))
+    images = torch.randn(size, *shape, generator=torch.Generator().manual_seed(_SEED)).to(first.device, first.dtype)
+    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
+
+
+def _measure(model: nn.Module, ways: Sequence[str], images: Tensor, loss: Loss, forward: Forward) -> dict[str, float]:
+    """The least seconds that each way took for gradients, norms and sum, in turns against drifts of the machine."""
+    gradients = {way: per_example_gradients(way, model, loss=loss, forward=forward) for way in ways}
+    labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    best = dict.fromkeys(ways, math.inf)
+
+    def once(way: str) -> float:
+        _wait(images.device)
+        start = time.perf_counter()
+        found = gradients[way](images, labels).gradients
+        norms = torch.linalg.vector_norm(torch.stack([each.norms() for each in found]), dim=0)
+        for each in found:
+            each.weighted_sum(norms, None)
+        _wait(images.device)
+        return time.perf_counter() - start
+
+    with fixed_randomness(images.device):
+        for way in ways:
+            once(way)
+        start = time.perf_counter()
+        for _ in range(_ROUNDS):
+            for way in ways:
+                best[way] = min(best[way], once(way))
+            if time.perf_counter() - start > _SECONDS:
+                break
+    return best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,91 @@
+import contextlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from runner.config.errors import RequestError
+from runner.privacy import fastest_way as module
+from runner.privacy.fastest_way import fastest_way, working_ways
+
+SHAPE = (1, 8, 8)
+
+
+def loss(logits, labels):
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+class Scaled(nn.Module):
+    """A parameter around a layer, which ghost has no rule for and hooks do not see."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(5))
+        self.inner = nn.Linear(64, 5)
+
+    def forward(self, images):
+        return self.inner(images.flatten(1)) * self.scale
+
+
+def dense():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.Tanh(), nn.Dropout(), nn.Linear(256, 5))
+
+
+def choose(model, ways, *, measure=True, batch_size=16):
+    return fastest_way(
+        model,
+        ways,
+        image_shape=SHAPE,
+        batch_size=batch_size,
+        loss=loss,
+        forward=contextlib.nullcontext,
+        channels_last=True,
+        measure=measure,
+    )
+
+
+def test_only_ways_that_work_are_tried():
+    assert working_ways(dense(), image_shape=SHAPE, forward=contextlib.nullcontext) == ["ghost", "functional"]
+    assert "ghost" not in working_ways(Scaled(), image_shape=SHAPE, forward=contextlib.nullcontext)
+
+
+def test_a_model_that_mixes_examples_is_refused_for_that_reason():
+    class Mixing(nn.Linear):
+        def forward(self, images):
+            return super().forward(images.flatten(1)) + images.mean()
+
+    with pytest.raises(RequestError, match=r"model\.name: got .*mixes the examples"):
+        working_ways(Mixing(64, 5), image_shape=SHAPE, forward=contextlib.nullcontext)
+
+
+def test_the_measured_times_are_the_reason():
+    way, reason = choose(dense(), ["ghost", "functional"])
+    assert way in ("ghost", "functional")
+    assert reason.startswith("ghost ")
+    assert "functional" in reason
+    assert reason.endswith("ms for 16 random images")
+
+
+@pytest.mark.parametrize(("functional", "expected"), [(0.9, "ghost"), (0.5, "functional"), (2.0, "ghost")])
+def test_more_memory_has_to_be_clearly_faster(monkeypatch, functional, expected):
+    monkeypatch.setattr(module, "_measure", lambda *arguments: {"ghost": 1.0, "functional": functional})
+    assert choose(dense(), ["ghost", "functional"])[0] == expected
+
+
+def test_nothing_is_measured_where_it_must_not_decide_or_would_not_fit(monkeypatch):
+    monkeypatch.delattr(module, "_measure")
+    assert choose(dense(), ["functional"]) == ("functional", "the only way that works for this model")
+    assert choose(dense(), ["ghost", "functional"], measure=False)[0] == "ghost"
+    assert choose(dense(), ["ghost", "functional"], batch_size=1 << 16)[0] == "ghost"
+
+
+def test_measuring_leaves_model_and_random_state_as_they_were():
+    model = dense()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    choose(model, ["ghost", "functional"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
