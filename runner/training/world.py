@@ -136,7 +136,8 @@ class AccelerateProcesses:
         self._state.wait_for_everyone()
 
     def close(self) -> None:
-        """Leave the process group, so that nothing is left open at exit."""
+        """Leave the process group together, so that no process tears down connections that another still uses."""
+        self.barrier()
         self._state.destroy_process_group()
         self._state._reset_state()
 

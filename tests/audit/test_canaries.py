@@ -54,7 +54,7 @@ def test_an_absent_canary_has_the_gradient_zero_when_there_is_no_bias(model):
     def norm(bias):
         network = model(in_channels=1, num_classes=10, image_size=4, bias=bias)
         gradients = per_example_gradients("functional", network, loss=_loss, forward=torch.enable_grad, scale=1.0)
-        return sum(float(g.norm()) for g in gradients(torch.zeros(1, 1, 4, 4), torch.tensor([3])).gradients)
+        return sum(float(g.rows().norm()) for g in gradients(torch.zeros(1, 1, 4, 4), torch.tensor([3])).gradients)
 
     assert norm(bias=False) == 0.0
     assert norm(bias=True) > 0.0

@@ -19,7 +19,9 @@ def final_state(run_dir):
         checkpoint = load_checkpoint(run_dir / "checkpoints" / name)
         _flatten(found, f"{name}.step", checkpoint.step)
         _flatten(found, f"{name}.weights", checkpoint.weights)
-        _flatten(found, f"{name}.state", checkpoint.state)
+        # each run has an entry of its own in the ledger
+        state = {key: value for key, value in checkpoint.state.items() if key != "ledger_entry"}
+        _flatten(found, f"{name}.state", state)
     _flatten(found, "records", read_metrics(run_dir / "metrics.jsonl"))
     run = json.loads((run_dir / "run.json").read_text())
     _flatten(found, "run", {key: run[key] for key in _MEASURED})
