@@ -36,6 +36,15 @@ def test_grid(runner, tmp_path, grid, columns, cells):
         assert epsilons[0] > epsilons[1] > 0, "more noise must cost less"
 
 
+def test_a_file_in_sweeps_that_lists_values_is_a_grid(runner, tmp_path):
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text("hydra:\n  sweeper:\n    params:\n      seed: 3,4\n")
+    done = runner("sweep=mine", *SHORT)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "grid" / "table.csv").open() as file:
+        assert [row["seed"] for row in csv.DictReader(file)] == ["3", "4"]
+
+
 def test_a_question_in_sweeps_needs_no_flag(runner, tmp_path):
     done = runner("sweep=precision", *SHORT)
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ class Request:
     """A request that may start."""
 
     multirun: bool
-    """Whether it is a sweep: by ``--multirun``, or by ``hydra.mode: MULTIRUN`` in the sweep's file."""
+    """Whether it is a sweep: by ``--multirun``, or by ``hydra.mode: MULTIRUN`` or parameters in the sweep's file."""
     cells: int | None
     """Number of runs where it is known before the first: 1, or the size of a grid; null for a search."""
     run_dir: Path | None = None
@@ -46,7 +46,9 @@ def read_request(
     mode = config.hydra.mode
     if multirun and mode == RunMode.RUN:
         raise RequestError("hydra.mode", "RUN with --multirun", "one of the two")
-    if not multirun and mode != RunMode.MULTIRUN:
+    # a question from sweeps/ that lists values means a grid, whether or not its file says so
+    asked = config.hydra.runtime.choices.get("sweep") is not None and bool(config.hydra.sweeper.get("params"))
+    if not multirun and mode != RunMode.MULTIRUN and not asked:
         if swept:
             composer.compose(lines)
         check(composer.load(config))
