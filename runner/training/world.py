@@ -7,6 +7,7 @@ remainder, and a process whose share is empty takes part with zeros instead of l
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any, Protocol
 
@@ -95,6 +96,9 @@ class AccelerateProcesses:
         """
         import warnings
 
+        # The first optimizer imports this module, and a default argument in it would then hold the group for ever:
+        # its threads would outlive `close` and now and then abort the process while the interpreter shuts down.
+        importlib.import_module("torch._dynamo")
         from accelerate import PartialState
 
         group: dict[str, Any] = {}

@@ -52,12 +52,27 @@ def test_torchrun_makes_one_folder_and_computes_what_own_processes_do(tmp_path, 
     assert len(list((tmp_path / "torchrun" / "wandb").glob("offline-run-*"))) == 1
 
 
+THREADS_AT_THE_END = """
+import os, sys
+from pathlib import Path
+from runner.cli import main
+code = main()
+names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+Path(f"threads-{os.environ['RANK']}").write_text("\\n".join(names))
+sys.exit(code)
+"""
+
+
 def test_torchrun_runs_a_grid_in_step(tmp_path):
+    (tmp_path / "script.py").write_text(THREADS_AT_THE_END)
     code, _, err = finish(launch(
-        tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "runner", "--multirun", *RECIPE, "seed=0,1",
+        tmp_path, "torch.distributed.run", "--nproc-per-node=2", "script.py", "--multirun", *RECIPE, "seed=0,1",
         "tracker=none", "hydra.sweep.dir=grid",
     ))  # fmt: skip
     assert code == 0, err
+    for rank in "01":
+        # A thread of the group that outlives it aborts the process now and then, while the interpreter shuts down.
+        assert "gloo" not in (tmp_path / f"threads-{rank}").read_text()
     statuses = [json.loads((tmp_path / "grid" / cell / "run.json").read_text())["status"] for cell in ("0", "1")]
     assert statuses == ["completed", "completed"]
 
