@@ -1,0 +1,77 @@
+"""``python -m runner.bench [part ...]``: time the runner beside other loops and write ``bench.md``.
+
+Exit codes: 0 measured, 1 a contender died, 2 the request was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from runner.bench.settings import Settings
+from runner.config.errors import ExitCode, RequestError, RunError, nearest
+
+PARTS = ("loops", "recipes", "startup")
+"""Modules of this package with ``measure(settings)``, in the order of the page."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise RequestError("command line", message, f"parts of the benchmark: {', '.join(PARTS)}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what ``argv`` (null: that of the process) names; all parts if it names none."""
+    try:
+        return _measure(_parse(argv))
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.WRONG_REQUEST
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.FAILED
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(
+        prog="python -m runner.bench", description="Time the runner beside other loops.", allow_abbrev=False
+    )
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; all if none is named")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each process (%(default)s)")
+    parser.add_argument("--launches", type=int, default=2, help="sets of fresh processes (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=10, help="A B B A rounds in each set (%(default)s)")
+    parser.add_argument("--results", type=Path, default=Path("outputs/bench"), help="folder of the page (%(default)s)")
+    args = parser.parse_intermixed_args(argv)
+    for part in args.parts:
+        if part not in PARTS:
+            raise RequestError("part", part, f"one of {', '.join(PARTS)}", nearest=nearest(part, PARTS))
+    for name in ("threads", "launches", "rounds"):
+        if getattr(args, name) < 1:
+            raise RequestError(f"--{name}", getattr(args, name), "a whole number, at least 1")
+    return args
+
+
+def _measure(args: argparse.Namespace) -> int:
+    from runner.bench.results import write_results
+
+    with tempfile.TemporaryDirectory(prefix="recipe-runner-bench-") as work:
+        settings = Settings(threads=args.threads, launches=args.launches, rounds=args.rounds, work=work)
+        sections = []
+        for part in args.parts or PARTS:
+            for section in importlib.import_module(f"runner.bench.{part}").measure(settings):
+                sections.append(section)
+                # After every section, so that what was measured is there when a later one fails.
+                page = write_results(sections, settings, args.results)
+                print(f"{section.title}: done", flush=True)
+    print(page.read_text(encoding="utf-8"), end="")
+    print(f"page: {page}")
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

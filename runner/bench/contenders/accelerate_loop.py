@@ -1,0 +1,59 @@
+"""Accelerate, as its own guides show the loop.
+
+As shipped: a ``DataLoader`` over a ``TensorDataset``, everything prepared, ``accumulate``, torch's default optimizer
+implementation and a scheduler.  Option ``same_input``: batches by index and the fused optimizer, as in the bare loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from runner.bench.task import Task, load_prepared
+from runner.bench.turns import Turns
+
+
+def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+    """Train as shipped, or with the ``same_input``."""
+    same_input = "same_input" in options
+    given = load_prepared(prepared)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=1)
+    optimizer = torch.optim.SGD(
+        given.model.parameters(),
+        lr=given.lr,
+        momentum=given.momentum,
+        weight_decay=given.weight_decay,
+        nesterov=given.nesterov,
+        fused=True if same_input else None,
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    rows = given.rows.tolist()
+    loader = DataLoader(TensorDataset(given.images, given.labels), batch_sampler=rows)
+    if same_input:
+        model, optimizer, scheduler = accelerator.prepare(given.model, optimizer, scheduler)
+    else:
+        model, optimizer, loader, scheduler = accelerator.prepare(given.model, optimizer, loader, scheduler)
+    steps = iter(turns)
+    next(steps)
+    batches: Iterator[Any]
+    while True:
+        if same_input:
+            batches = ((given.images.index_select(0, row), given.labels.index_select(0, row)) for row in given.rows)
+        else:
+            batches = iter(loader)
+        for images, labels in batches:
+            with accelerator.accumulate(model):
+                loss = cross_entropy(model(images), labels)
+                accelerator.backward(loss)
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+            if turns.proving:
+                turns.note(loss.item())
+            next(steps)

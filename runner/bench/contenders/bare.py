@@ -1,0 +1,33 @@
+"""The loop that an expert writes by hand for this one case: batches by index, a fused optimizer, nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from runner.bench.task import Task, load_prepared
+from runner.bench.turns import Turns
+
+
+def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+    """Train; there are no variants."""
+    given = load_prepared(prepared)
+    model, images, labels, rows = given.model, given.images, given.labels, given.rows
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=given.lr,
+        momentum=given.momentum,
+        weight_decay=given.weight_decay,
+        nesterov=given.nesterov,
+        fused=True,
+    )
+    for step in turns:
+        batch = rows[step % task.block]
+        loss = cross_entropy(model(images.index_select(0, batch)), labels.index_select(0, batch))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if turns.proving:
+            turns.note(loss.item())

@@ -1,0 +1,103 @@
+"""Lightning, as its own guides show it.
+
+As shipped: ``Trainer()`` with its default logger, progress bar and checkpoints, a ``DataLoader`` over a
+``TensorDataset`` and torch's default optimizer implementation.  Option ``logging`` adds what its guides add: the loss
+by ``self.log`` and torchmetrics' accuracy.  Option ``same_input`` takes batches by index and the fused optimizer, as in
+the bare loop, and switches logger, progress bar and checkpoints off.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from runner.bench.task import Prepared, Task, load_prepared
+from runner.bench.turns import Turns
+
+
+class _Module(lightning.LightningModule):
+    def __init__(self, given: Prepared, *, fused: bool, logs: bool) -> None:
+        super().__init__()
+        self.model = given.model
+        self._given = given
+        self._fused = fused
+        self._accuracy = None
+        if logs:
+            from torchmetrics.classification import MulticlassAccuracy
+
+            self._accuracy = MulticlassAccuracy(int(given.labels.max()) + 1, average="micro")
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        images, labels = batch
+        logits = self.model(images)
+        loss = cross_entropy(logits, labels)
+        if self._accuracy is not None:
+            self._accuracy(logits, labels)
+            self.log("loss", loss, prog_bar=True)
+            self.log("accuracy", self._accuracy, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        given = self._given
+        return torch.optim.SGD(
+            self.model.parameters(),
+            lr=given.lr,
+            momentum=given.momentum,
+            weight_decay=given.weight_decay,
+            nesterov=given.nesterov,
+            fused=True if self._fused else None,
+        )
+
+
+class _Turn(Callback):
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._steps = iter(turns)
+        next(self._steps)
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        if self._turns.proving:
+            self._turns.note(outputs["loss"].item())
+        next(self._steps)
+
+
+class _Batches(IterableDataset):
+    def __init__(self, given: Prepared) -> None:
+        self._given = given
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        given = self._given
+        for row in given.rows:
+            yield [given.images.index_select(0, row), given.labels.index_select(0, row)]
+
+
+def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+    """Train as shipped, with its ``logging``, or with the ``same_input``."""
+    # It advises on the number of workers and devices at its start.
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    given = load_prepared(prepared)
+    same_input = "same_input" in options
+    loader: DataLoader[Any]
+    if same_input:
+        loader = DataLoader(_Batches(given), batch_size=None)
+        quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    else:
+        loader = DataLoader(TensorDataset(given.images, given.labels), batch_sampler=given.rows.tolist())
+        quiet = {}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = lightning.Trainer(
+            accelerator="cpu", max_epochs=-1, callbacks=[_Turn(turns)], default_root_dir=folder, **quiet
+        )
+        trainer.fit(_Module(given, fused=same_input, logs="logging" in options), loader)

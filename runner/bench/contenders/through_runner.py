@@ -1,0 +1,60 @@
+"""The runner itself, whole: its loop, its recorder and its files, as ``python -m runner`` puts them together."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.bench.task import Task, configure
+from runner.bench.turns import Turns
+from runner.records.metrics import Record
+from runner.records.sink import RunInfo
+
+
+class _Pause:
+    """A tracker that makes the run wait for its turn at each block's end."""
+
+    run_id: str | None = None
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def start(self, info: RunInfo) -> None:
+        """Nothing to begin."""
+
+    def log(self, record: Record) -> None:
+        """Hand over a loss in a proof; else pause where a block ends."""
+        if self._turns.proving:
+            self._turns.note(record["loss"])
+        elif record["step"] % self._turns.block == 0:
+            self._turns.pause()
+
+    def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
+        """Nothing to end."""
+
+
+def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+    """Train the task's recipe changed by ``options``, which are overrides; ``prepared`` is not needed."""
+    import torch
+
+    from runner.data.open import open_data
+    from runner.plan.build import build_plan
+    from runner.plan.device import detect_device
+    from runner.records.console import make_console
+    from runner.records.recorder import Recorder
+    from runner.training.loop import Loop
+    from runner.training.parts import build_parts
+    from runner.training.torch_settings import torch_settings
+    from runner.training.world import SingleProcess, torch_device
+
+    proof = ("trainer.log_every=1",) if turns.proving else ()
+    config = configure((*task.request, f"hardware.threads={torch.get_num_threads()}", *options, *proof))
+    data = open_data(config.data)
+    device = detect_device(config.hardware)
+    plan = build_plan(config, data, device, processes=1)
+    world = SingleProcess(torch_device(device.kind))
+    with tempfile.TemporaryDirectory() as folder, torch_settings(plan):
+        recorder = Recorder(Path(folder), [_Pause(turns)], make_console(True))
+        Loop(build_parts(plan, data, world), data, recorder, Path(folder)).fit()

@@ -1,0 +1,150 @@
+"""Contenders beside each other: fresh processes, a proof that they compute the same, then blocks in A B B A order."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.bench.task import Task
+from runner.bench.worker import Order
+from runner.config.errors import RunError
+
+PROOF_TOLERANCE = 1e-4
+"""Largest relative difference of a loss in the proof: rounding of float32 over 20 updates stays far below."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One way to train."""
+
+    name: str
+    """For the table."""
+    module: str
+    """In ``runner.bench.contenders``."""
+    options: tuple[str, ...] = ()
+    exact: bool = True
+    """Whether it computes in float32 and must show the losses of the first contender."""
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What one contender did."""
+
+    contender: Contender
+    losses: list[float]
+    same: bool
+    """Whether its losses are those of the first contender; without that no time counts."""
+    seconds: list[float] = field(default_factory=list)
+    """Per update: one number a round, the mean of its two blocks."""
+    cpu_seconds: list[float] = field(default_factory=list)
+    peak_bytes: list[int] = field(default_factory=list)
+    """Largest resident size of each of its processes."""
+
+
+def run_duel(
+    task: Task, prepared: Path, contenders: Sequence[Contender], *, threads: int, launches: int, rounds: int
+) -> list[Result]:
+    """Prove, then time ``rounds`` rounds in each of ``launches`` sets of fresh processes.
+
+    A round visits every contender in order and then again in reverse (A B C C B A), so that drift within a round
+    cancels.  The first block of a process is its warm-up and is not counted.
+
+    Raises:
+        RunError: a contender's process died.
+    """
+    results = [_prove(task, prepared, contender, threads) for contender in contenders]
+    first = results[0].losses
+    for result in results:
+        result.same = not result.contender.exact or _agree(result.losses, first)
+    fair = [result for result in results if result.same]
+    for _ in range(launches):
+        with ExitStack() as stack:
+            workers = [
+                stack.enter_context(_worker(task, prepared, result.contender, threads, proving=False))
+                for result in fair
+            ]
+            for worker in workers:
+                worker.receive()
+            for _ in range(rounds):
+                visits: list[list[dict[str, float]]] = [[] for _ in fair]
+                for index in [*range(len(fair)), *reversed(range(len(fair)))]:
+                    visits[index].append(workers[index].block())
+                for result, visit in zip(fair, visits, strict=True):
+                    for times, key in ((result.seconds, "seconds"), (result.cpu_seconds, "cpu_seconds")):
+                        times.append(sum(block[key] for block in visit) / len(visit) / task.block)
+            for result, worker in zip(fair, workers, strict=True):
+                result.peak_bytes.append(int(worker.end()["peak_bytes"]))
+    return results
+
+
+def _agree(losses: Sequence[float], first: Sequence[float]) -> bool:
+    return len(losses) == len(first) and all(
+        abs(loss - other) <= PROOF_TOLERANCE * abs(other) for loss, other in zip(losses, first, strict=True)
+    )
+
+
+def _prove(task: Task, prepared: Path, contender: Contender, threads: int) -> Result:
+    with _worker(task, prepared, contender, threads, proving=True) as worker:
+        return Result(contender=contender, losses=worker.receive()["losses"], same=False)
+
+
+class _Worker:
+    def __init__(self, process: subprocess.Popen[str], name: str) -> None:
+        self._process = process
+        self._name = name
+
+    def receive(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RunError(f"contender {self._name} ended with exit code {self._process.wait()}")
+        return json.loads(line)
+
+    def block(self) -> dict[str, float]:
+        """One block of updates."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return self.receive()
+
+    def end(self) -> Any:
+        """Its last words."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return self.receive()
+
+
+@contextmanager
+def _worker(task: Task, prepared: Path, contender: Contender, threads: int, *, proving: bool) -> Iterator[_Worker]:
+    order = Order(
+        contender=contender.module,
+        options=contender.options,
+        task=task.name,
+        prepared=str(prepared),
+        threads=threads,
+        proving=proving,
+        block=task.block,
+    )
+    log = prepared.with_name(f"{task.name}-{contender.name.replace(' ', '_').replace('/', '_')}.log")
+    with (
+        log.open("a", encoding="utf-8") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "runner.bench.worker", order.to_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        ) as process,
+    ):
+        try:
+            yield _Worker(process, f"{contender.name} (see {log})")
+        finally:
+            process.kill()

@@ -1,0 +1,19 @@
+"""How long and on what to measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The same for every part."""
+
+    threads: int
+    """CPU threads of each process."""
+    launches: int
+    """Sets of fresh processes."""
+    rounds: int
+    """A B B A rounds in each set."""
+    work: str
+    """Temporary folder."""

@@ -1,0 +1,147 @@
+"""What the contenders compute: the same weights, the same examples in the same order, written once to a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from runner.config.schema import RunConfig
+
+PROOF_STEPS = 20
+"""Updates whose losses must agree before any time is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A model, its data and how much of it makes a block."""
+
+    name: str
+    about: str
+    """For the table: model, input and batch."""
+    overrides: tuple[str, ...]
+    """The recipe, as it is typed."""
+    batch: int
+    block: int
+    """Updates in a block; also in an epoch, so that what the runner does at an epoch's end is in every block."""
+
+    @property
+    def request(self) -> tuple[str, ...]:
+        """The whole recipe: one epoch a block, no evaluation, and everything else as the runner comes."""
+        return (
+            "data=synthetic",
+            f"data.num_train={self.batch * self.block}",
+            f"data.batch_size={self.batch}",
+            "data.val_fraction=0",
+            "data.test_fraction=0",
+            "trainer.epochs=100000",
+            "trainer.save_every=100000",
+            "scheduler=constant",
+            "optimizer.decay_norm_and_bias=true",
+            # Slow learning keeps rounding from growing, so that the proof can be strict.
+            "optimizer.lr=0.001",
+            "hardware=cpu",
+            "tracker=none",
+            *self.overrides,
+        )
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            name="tiny_mlp",
+            about="MLP 64-64-10, 8 x 8 grey, batch 64",
+            overrides=("data.image_size=8", "data.channels=1", "model=mlp", "model.hidden=[64]"),
+            batch=64,
+            block=500,
+        ),
+        Task(
+            name="small_cnn",
+            about="small_cnn, 32 px, batch 64",
+            overrides=("data.image_size=32", "model=small_cnn"),
+            batch=64,
+            block=20,
+        ),
+        Task(
+            name="resnet18",
+            about="ResNet-18 with the small-image stem, 32 px, batch 16",
+            overrides=("data.image_size=32", "model=resnet18"),
+            batch=16,
+            block=4,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A task on disk, as loops that know nothing of the runner take it."""
+
+    model: torch.nn.Module
+    """With its starting weights, in the memory format that the runner would use."""
+    images: torch.Tensor
+    """float32 [N, C, H, W], normalised."""
+    labels: torch.Tensor
+    """int64 [N]."""
+    rows: torch.Tensor
+    """int64 [steps, B]: the examples of each update of the first epoch."""
+    lr: float
+    momentum: float
+    weight_decay: float
+    nesterov: bool
+
+
+def configure(request: Sequence[str]) -> RunConfig:
+    """The checked configuration of a request."""
+    # Late: a loop written by hand shares this module, and must not pay for what it does not use.
+    from runner.config.compose import Composer
+    from runner.config.load import load_config
+    from runner.config.rules import check
+
+    composer = Composer(caller=Path.cwd())
+    composed = composer.compose(list(request))
+    config = load_config(composed, composer.option_defaults(composed))
+    check(config)
+    return config
+
+
+def prepare(task: Task, path: Path) -> None:
+    """Write ``task`` to ``path`` for ``load_prepared``."""
+    import torch
+
+    from runner.data.open import open_data
+    from runner.plan.build import build_plan
+    from runner.plan.device import detect_device
+    from runner.training.parts import build_parts
+    from runner.training.world import SingleProcess, torch_device
+
+    config = configure(task.request)
+    data = open_data(config.data)
+    device = detect_device(config.hardware)
+    plan = build_plan(config, data, device, processes=1)
+    parts = build_parts(plan, data, SingleProcess(torch_device(device.kind)))
+    images, labels = parts.feed.batch(torch.arange(len(data.train)), None)
+    group = parts.optimizer.param_groups[0]
+    content: dict[str, Any] = {
+        "model": parts.model,
+        "images": images,
+        "labels": labels,
+        "rows": torch.stack([parts.stream.rows(step) for step in range(task.block)]),
+        "lr": plan.semantic.optimizer.lr,
+        "momentum": group["momentum"],
+        "weight_decay": group["weight_decay"],
+        "nesterov": group["nesterov"],
+    }
+    torch.save(content, path)
+
+
+def load_prepared(path: Path) -> Prepared:
+    """Read what ``prepare`` wrote in this very benchmark; the file is trusted, for it holds a pickled model."""
+    import torch
+
+    return Prepared(**torch.load(path, weights_only=False))

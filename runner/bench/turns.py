@@ -1,0 +1,85 @@
+"""Taking turns: contenders live side by side in processes of their own, and one at a time runs a block of updates."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from runner.bench.task import PROOF_STEPS
+
+
+class Turns:
+    """A contender's side: ``for step in turns`` is its training loop, and waits between blocks for the next turn."""
+
+    def __init__(self, orders: IO[str], answers: IO[str], *, block: int, proving: bool) -> None:
+        """Take orders line by line from ``orders`` and answer each with a line of JSON.
+
+        Args:
+            orders: ``go`` for a block of updates; its end ends the process.
+            answers: where measurements go.
+            block: updates in a block.
+            proving: hand over the losses of the first updates instead of taking times.
+        """
+        self._orders = orders
+        self._answers = answers
+        self._losses: list[float] = []
+        self._warm = False
+        self.block = block
+        self.proving = proving
+        self._began = 0.0
+        self._cpu = 0.0
+
+    def __iter__(self) -> Iterator[int]:
+        """Steps from 0 on: the first block is the warm-up."""
+        step = 0
+        if self.proving:
+            yield from range(PROOF_STEPS)
+            self.stop()
+        while True:
+            for _ in range(self.block):
+                yield step
+                step += 1
+            self.pause()
+
+    def note(self, loss: float) -> None:
+        """Hand over the loss of an update, in a proof."""
+        self._losses.append(loss)
+        if len(self._losses) == PROOF_STEPS:
+            self.stop()
+
+    def pause(self) -> None:
+        """End a block, and wait for the order to begin the next."""
+        if self._warm:
+            self._answer({"seconds": time.perf_counter() - self._began, "cpu_seconds": time.process_time() - self._cpu})
+        else:
+            self._warm = True
+            self._answer({"ready": True})
+        if self._orders.readline() != "go\n":
+            self.stop()
+        self._cpu = time.process_time()
+        self._began = time.perf_counter()
+
+    def stop(self) -> None:
+        """Say what only the end can tell, and leave."""
+        if self.proving:
+            self._answer({"losses": self._losses})
+        else:
+            self._answer({"peak_bytes": _peak_bytes()})
+        self._answers.flush()
+        sys.exit(0)
+
+    def _answer(self, answer: dict[str, Any]) -> None:
+        self._answers.write(json.dumps(answer) + "\n")
+        self._answers.flush()
+
+
+def _peak_bytes() -> int:
+    """Largest resident size of this process; ``getrusage`` would begin with that of the process that started it."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status names no VmHWM")

@@ -1,0 +1,52 @@
+"""The process of one contender: ``python -m runner.bench.worker '{"contender": ..., ...}'``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from runner.bench.task import TASKS
+from runner.bench.turns import Turns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a worker is told when it starts."""
+
+    contender: str
+    """A module of ``runner.bench.contenders``."""
+    options: tuple[str, ...]
+    """Its variants."""
+    task: str
+    prepared: str
+    """File of ``runner.bench.task.prepare``."""
+    threads: int
+    proving: bool
+    block: int
+    """Updates in a block."""
+
+    def to_json(self) -> str:
+        """As an argument of the worker."""
+        return json.dumps(asdict(self))
+
+
+def main() -> None:
+    """Become the contender that the first argument describes."""
+    order = Order(**json.loads(sys.argv[1]))
+    # What libraries print shall not stand between the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    import torch
+
+    torch.set_num_threads(order.threads)
+    turns = Turns(sys.stdin, answers, block=order.block, proving=order.proving)
+    module = importlib.import_module(f"runner.bench.contenders.{order.contender}")
+    module.train(TASKS[order.task], Path(order.prepared), turns, tuple(order.options))
+
+
+if __name__ == "__main__":
+    main()
