@@ -50,9 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done, 1 a run failed, 2 the request was wrong, 75 interrupted but resumable.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
+        from runner.job import run_rank
         from runner.training.launch import follow
 
-        return follow()
+        return follow(run_rank)
     try:
         return _main(list(sys.argv[1:] if argv is None else argv))
     except RequestError as error:

@@ -58,8 +58,8 @@ def test_imports_point_down_the_flow(path):
             assert target in ALLOWED[parts[0]] or late_allowed, f"{parts[0]} imports {module}"
 
 
-# the plan asks the accountant to solve for the noise; the launcher starts the job anew in other processes
-LATE = {("plan", "privacy"), ("training", "job")}
+# the plan asks the accountant to solve for the noise
+LATE = {("plan", "privacy")}
 
 
 @pytest.mark.parametrize("folder", ["config", "plan"])
