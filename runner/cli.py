@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import logging
 import math
 import os
@@ -35,6 +34,7 @@ from runner.config.load import load_config
 from runner.config.request import Request, read_request
 from runner.config.resume_request import expand_resume
 from runner.config.schema import RunConfig
+from runner.config.targets import locate
 
 log = logging.getLogger(__name__)
 
@@ -155,12 +155,7 @@ def _flag_error(message: str, flags: list[str]) -> RequestError:
 def _check(config: RunConfig) -> None:
     """The rules of the configuration, then those of its trainer."""
     rules.check(config)
-    module, _, name = config.trainer.target.rpartition(".")
-    try:
-        trainer = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise RequestError("trainer._target_", config.trainer.target, "an importable trainer class") from error
-    trainer.check(config)
+    locate("trainer", config.trainer.target, "a trainer class").check(config)
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config.errors import ExitCode, RequestError, RunError, is_out_of_memory
 from runner.config.schema import RunConfig
+from runner.config.targets import locate
 
 if TYPE_CHECKING:
     from runner.plan.device import Device
@@ -121,7 +121,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
         data = open_data(config.data)
     plan = build_plan(config, data, device, processes=world.size)
     sink = build_sink(config.tracker, warn=console.note) if world.is_main else None
-    trainer_class = _locate(config.trainer.target)
+    trainer_class = locate("trainer", config.trainer.target, "a trainer class")
     if (done := _finished(job.run_dir, plan)) is not None:
         _warn(console, world.is_main, "this run was finished before; its folder is left as it is")
         console.finish(done, job.run_dir)
@@ -302,11 +302,3 @@ def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:
         zeroed_examples=outcome.zeroed_examples,
         out_of_memory=tuple(vars(halving) for halving in outcome.halvings),
     )
-
-
-def _locate(target: str) -> Any:
-    module, _, name = target.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise RequestError("trainer._target_", target, f"an importable trainer class ({error})") from error

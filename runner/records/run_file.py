@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runner.config.errors import RunError
-from runner.records.files import write_json
+from runner.records.json_values import write_json
 
 RUN_FILE = "run.json"
 
