@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import logging
 import math
 import os
@@ -35,6 +34,7 @@ from runner.config.load import load_config
 from runner.config.request import Request, read_request
 from runner.config.resume_request import expand_resume
 from runner.config.schema import RunConfig
+from runner.config.targets import locate
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done, 1 a run failed, 2 the request was wrong, 75 interrupted but resumable.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
+        from runner.job import run_rank
         from runner.training.launch import follow
 
-        return follow()
+        return follow(run_rank)
     try:
         return _main(list(sys.argv[1:] if argv is None else argv))
     except RequestError as error:
@@ -154,12 +155,7 @@ def _flag_error(message: str, flags: list[str]) -> RequestError:
 def _check(config: RunConfig) -> None:
     """The rules of the configuration, then those of its trainer."""
     rules.check(config)
-    module, _, name = config.trainer.target.rpartition(".")
-    try:
-        trainer = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise RequestError("trainer._target_", config.trainer.target, "an importable trainer class") from error
-    trainer.check(config)
+    locate("trainer", config.trainer.target, "a trainer class").check(config)
 
 
 @dataclass

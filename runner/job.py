@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.errors import ExitCode, RequestError, RunError, is_out_of_memory
 from runner.config.schema import RunConfig
+from runner.config.targets import locate
 
 if TYPE_CHECKING:
     from runner.plan.device import Device
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from runner.records.recorder import Recorder
     from runner.records.run_file import FinalMetrics, RunRecord
     from runner.training.checkpoint import Checkpoint
-    from runner.training.loop import Outcome
+    from runner.training.signals import StopRequest
+    from runner.training.standing import Outcome
     from runner.training.trainers import StandardTrainer
     from runner.training.world import World
 
@@ -75,14 +76,14 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
         sweep = identify_sweep(sweep_dir) if config.privacy.enabled else None
     job = Job(config=config, composed=composed, run_dir=run_dir, group=group, sweep=sweep)
     if launched_from_outside():
-        return lead_followers(job)
+        return lead_followers(job, run_rank)
     from runner.plan.device import detect_device
     from runner.training.world import SingleProcess, torch_device
 
     device = detect_device(config.hardware)
     processes = device.count if config.hardware.processes is None else config.hardware.processes
     if processes > 1:
-        return start_processes(job, device, processes)
+        return start_processes(job, device, processes, run_rank)
     return run_rank(job, SingleProcess(torch_device(device.kind)), device)
 
 
@@ -93,11 +94,17 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
         RequestError: see ``run_job``, or another run works in the folder; nothing has been written by then.
         RunError: see ``run_job``; ``run.json`` says why.
     """
-    with _alone_in(job.run_dir, world):
-        return _run_alone(job, world, device)
+    from runner.training.signals import StopRequest
+
+    with _alone_in(job.run_dir, world), StopRequest(alone=world.size == 1) as stop:
+        try:
+            return _run_alone(job, world, device, stop)
+        except KeyboardInterrupt:
+            _record_interrupted(job.run_dir)
+            raise
 
 
-def _run_alone(job: Job, world: World, device: Device) -> JobResult:
+def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> JobResult:
     from runner.data.open import open_data
     from runner.plan.build import build_plan
     from runner.records.console import make_console
@@ -114,14 +121,15 @@ def _run_alone(job: Job, world: World, device: Device) -> JobResult:
         data = open_data(config.data)
     plan = build_plan(config, data, device, processes=world.size)
     sink = build_sink(config.tracker, warn=console.note) if world.is_main else None
-    trainer_class = _locate(config.trainer.target)
+    trainer_class = locate("trainer", config.trainer.target, "a trainer class")
     if (done := _finished(job.run_dir, plan)) is not None:
         _warn(console, world.is_main, "this run was finished before; its folder is left as it is")
         console.finish(done, job.run_dir)
         return JobResult(exit_code=ExitCode.DONE, objective=_objective(plan, done.metrics))
     with torch_settings(plan):
         checkpoint = find_checkpoint(job.run_dir, plan, warn=functools.partial(_warn, console, world.is_main))
-        parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=grad_sample_of(checkpoint))
+        with _out_of_memory_told():
+            parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=grad_sample_of(checkpoint))
         plan = parts.plan
         world.barrier()  # every process has read the checkpoint before the first one clears up around it
         sitting = sit_down(config.privacy, plan, world, run_dir=job.run_dir, sweep=job.sweep, checkpoint=checkpoint)
@@ -129,7 +137,11 @@ def _run_alone(job: Job, world: World, device: Device) -> JobResult:
             forget_after(job.run_dir, checkpoint)
         recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console, sitting)
         trainer = trainer_class(parts, data, recorder, job.run_dir)
-        outcome = _fit_on_record(trainer, job, plan, recorder, checkpoint) if world.is_main else trainer.fit(checkpoint)
+        if world.is_main:
+            outcome = _fit_on_record(trainer, job, plan, recorder, checkpoint, stop)
+        else:
+            with _out_of_memory_told():
+                outcome = trainer.fit(checkpoint, stop)
     exit_code = ExitCode.DONE if outcome.status == "completed" else ExitCode.INTERRUPTED
     return JobResult(exit_code=exit_code, objective=_objective(plan, outcome.metrics))
 
@@ -165,6 +177,31 @@ def _alone_in(run_dir: Path, world: World) -> Iterator[None]:
         yield
 
 
+def _record_interrupted(run_dir: Path) -> None:
+    """Leave a ``run.json`` of a run that was interrupted before it had one of its own."""
+    from runner.records.run_file import RUN_FILE, RunRecord, write_run
+
+    if not (run_dir / RUN_FILE).exists():
+        write_run(run_dir, RunRecord(name=run_dir.name, status="running").end("interrupted"))
+
+
+@contextlib.contextmanager
+def _out_of_memory_told() -> Iterator[None]:
+    """End a run for which there is no memory apart from its batches, which make themselves smaller, with one line.
+
+    Raises:
+        RunError: names the cures.
+    """
+    from runner.training.batch_sizes import no_room
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RunError) or not is_out_of_memory(error):
+            raise
+        raise RunError(no_room(f"out of memory ({error})")) from error
+
+
 @contextlib.contextmanager
 def _first_process_first(world: World) -> Iterator[None]:
     """Let the first process decode the data; the others then find the cache."""
@@ -179,7 +216,12 @@ def _first_process_first(world: World) -> Iterator[None]:
 
 
 def _fit_on_record(
-    trainer: StandardTrainer, job: Job, plan: Plan, recorder: Recorder, checkpoint: Checkpoint | None
+    trainer: StandardTrainer,
+    job: Job,
+    plan: Plan,
+    recorder: Recorder,
+    checkpoint: Checkpoint | None,
+    stop: StopRequest,
 ) -> Outcome:
     """Train, and keep ``run.json`` true from the first moment to the last, whatever happens in between."""
     from runner.records.environment import describe_environment
@@ -197,19 +239,22 @@ def _fit_on_record(
         group=job.config.tracker.group or job.group,
         run_id=None if checkpoint is None else checkpoint.state["tracker_run_id"],
     )
-    recorder.start(info, title=plan.name, plan_lines=plan.describe())
-    for note in plan.notes:
-        _warn(recorder.console, True, note)
     try:
-        outcome = trainer.fit(checkpoint)
+        recorder.start(info, title=plan.name, plan_lines=plan.describe())
+        for note in plan.notes:
+            _warn(recorder.console, True, note)
+        with _out_of_memory_told():
+            outcome = trainer.fit(checkpoint, stop)
     except BaseException as error:
-        reason = str(error) or type(error).__name__
-        record = record.end("failed", error=" ".join(reason.split()))
+        reason, code = " ".join(f"{error}".split()) or type(error).__name__, ExitCode.FAILED
+        record = record.end("failed", error=reason)
+        if isinstance(error, KeyboardInterrupt):
+            record, code = record.end("interrupted", error=None), ExitCode.INTERRUPTED
         if recorder.sitting is not None:
-            recorder.sitting.end("failed")
+            recorder.sitting.end(record.status)
         with contextlib.suppress(RunError):  # a full disk stops both, and the first reason is the one to tell
             write_run(job.run_dir, record)
-        recorder.close(record, ExitCode.FAILED)
+        recorder.close(record, code)
         raise
     record = _ended(record, plan, outcome)
     if recorder.sitting is not None:
@@ -255,12 +300,5 @@ def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:
         epochs=outcome.epochs,
         skipped_steps=outcome.skipped_steps,
         zeroed_examples=outcome.zeroed_examples,
+        out_of_memory=tuple(vars(halving) for halving in outcome.halvings),
     )
-
-
-def _locate(target: str) -> Any:
-    module, _, name = target.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise RequestError("trainer._target_", target, f"an importable trainer class ({error})") from error

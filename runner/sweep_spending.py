@@ -12,7 +12,7 @@ from runner.config.errors import RunError
 from runner.privacy.chain import BrokenChain
 from runner.privacy.ledger import Entry, find_ledgers
 from runner.privacy.sweep import BEST_BY_COMPOSITION, UNCOVERED, DataSpending, spending_of
-from runner.records.files import write_json
+from runner.records.json_values import write_json
 from runner.records.progress import epsilon_text
 
 SPENDING_FILE = "privacy.json"

@@ -78,7 +78,7 @@ def _audit(config: RunConfig, folder: Path, *, guesses: int, confidence: float) 
     # Not before the request has been checked: this imports torch.
     from runner.audit.run import run_audit
     from runner.records.environment import describe_environment
-    from runner.records.files import write_json
+    from runner.records.json_values import write_json
     from runner.records.run_file import utc_now
 
     started = utc_now()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -52,6 +52,10 @@ class Witness:
         """Adds a micro-batch, and counts its examples."""
         self._size += len(labels)
         return self._rule.add(images, labels)
+
+    def share(self, flags: Sequence[bool]) -> list[bool]:
+        """Hands the question on."""
+        return self._rule.share(flags)
 
     def release(self, step: int) -> Tensor | None:
         """Releases by the real rule, then looks at what every ``p.grad`` holds."""

@@ -70,3 +70,18 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name among ``names`` most like ``name``, or None when none is alike."""
     found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return found[0] if found else None
+
+
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA and MPS
+    "can't allocate memory",  # torch's allocator on the CPU
+    "bad_alloc",
+    "STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out: torch uses a class of its own on CUDA alone."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)

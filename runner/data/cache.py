@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runner.config.errors import RequestError
+from runner.disk.files import sync, sync_directory, write_text
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +98,7 @@ class Cache:
             RequestError: The cache's folder cannot be written.
         """
         try:
-            draft = self._fresh(name)
-            draft.write_text(json.dumps(note))
-            _sync(draft)
-            draft.replace(self.root / name)
+            write_text(self.root / name, json.dumps(note))
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -119,7 +117,7 @@ class Cache:
                     folder.rename(aside)
                     shutil.rmtree(aside)
             else:
-                _sync(self.root)
+                sync_directory(self.root)
                 return folder
 
     def _remove_abandoned(self) -> None:
@@ -144,7 +142,7 @@ def _seal(folder: Path) -> None:
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps({"format": FORMAT, "files": files}, indent=1))
     for path in (*folder.iterdir(), folder):
-        _sync(path)
+        sync(path)
 
 
 def _fault(folder: Path) -> str | None:
@@ -167,11 +165,3 @@ def _fault(folder: Path) -> str | None:
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
+from runner.config.targets import locate
 from runner.data.images import Decoded, ImageData, ImageSet
 from runner.data.splits import TEST, VAL, hold_out, hold_out_fold, thin
 
@@ -102,7 +102,7 @@ def _check_choices(config: DataConfig) -> None:
 
 
 def _call_source(config: DataConfig) -> Decoded:
-    source = _locate(config.target)
+    source = locate("data", config.target, "a data source")
     known = list(inspect.signature(source).parameters)[1:]
     for option in config.options:
         if option not in known:
@@ -114,17 +114,6 @@ def _call_source(config: DataConfig) -> Decoded:
             "data._target_", f"{config.target}, which gives {type(decoded).__name__}", "a source of Decoded"
         )
     return decoded
-
-
-def _locate(target: str) -> Callable[..., object]:
-    module, _, name = target.rpartition(".")
-    try:
-        source = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RequestError("data._target_", f"{target} ({error})", "the import path of a data source") from error
-    if not callable(source):
-        raise RequestError("data._target_", f"{target} (not callable)", "the import path of a data source")
-    return source
 
 
 def _per_channel(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from pkgutil import resolve_name
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import nn
 
 from runner.config.errors import RequestError, nearest
 from runner.config.schema import ModelConfig
+from runner.config.targets import locate
 from runner.models.norm import batch_to_group
 from runner.models.weights import PRETRAINED, has_batch_statistics, load_weights, read_weights
 
@@ -30,7 +30,7 @@ def build_model(
     Raises:
         RequestError: for a factory, option, architecture, image size or weights that there are not.
     """
-    factory = _locate(config.target)
+    factory = locate("model", config.target, "a model factory")
     accepted = inspect.signature(factory).parameters
     _check_options(config, accepted)
     pretrained = config.weights == PRETRAINED
@@ -56,16 +56,6 @@ def build_model(
     if norm == "group" and convert_last:
         model = batch_to_group(model)
     return model
-
-
-def _locate(target: str) -> Callable[..., nn.Module]:
-    try:
-        factory = resolve_name(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RequestError("model._target_", target, f"the import path of a model factory ({error})") from error
-    if not callable(factory):
-        raise RequestError("model._target_", target, "the import path of a model factory")
-    return factory
 
 
 def _check_options(config: ModelConfig, accepted: Mapping[str, inspect.Parameter]) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+FLAGS = 2
+"""Elements behind the gradients in a buffer that is summed over processes: see ``World.sum_``."""
+
 
 def gradient_views(flat: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     """Consecutive parts of ``flat`` in each parameter's shape and memory order.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import nn
 
 from runner.config.errors import RequestError, nearest
 from runner.config.schema import OptimizerConfig
+from runner.config.targets import locate
 
 _OURS = ("params", "lr", "weight_decay", "fused", "foreach")
 _FUSED_DEVICES = ("cpu", "cuda")
@@ -29,7 +29,11 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, fused: bool | 
         RequestError: for a class or option that there is not, a value that the class refuses, or fused kernels that
             there are not.
     """
-    optimizer_class = _locate(config.target)
+    among = vars(torch.optim) if config.target.startswith("torch.optim.") else ()
+    found = locate("optimizer", config.target, "an optimizer class", among=among)
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise RequestError("optimizer._target_", config.target, "a class derived from torch.optim.Optimizer")
+    optimizer_class: Callable[..., torch.optim.Optimizer] = found
     accepted = inspect.signature(optimizer_class).parameters
     names = [name for name in accepted if name not in _OURS]
     for option, value in config.options.items():
@@ -55,19 +59,6 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, fused: bool | 
     except (TypeError, ValueError) as error:
         key, value = _refused(str(error), {"lr": config.lr, "weight_decay": config.weight_decay, **config.options})
         raise RequestError(key, value, f"a value that {config.name} takes ({error})") from error
-
-
-def _locate(target: str) -> Callable[..., torch.optim.Optimizer]:
-    try:
-        found = resolve_name(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        near = nearest(target.rpartition(".")[2], vars(torch.optim)) if target.startswith("torch.optim.") else None
-        raise RequestError(
-            "optimizer._target_", target, "the import path of an optimizer class", nearest=near
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
-        raise RequestError("optimizer._target_", target, "a class derived from torch.optim.Optimizer")
-    return found
 
 
 def _groups(parameters: Sequence[nn.Parameter], config: OptimizerConfig) -> list[dict[str, Any]]:

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pkgutil import resolve_name
 from typing import Any, Literal, Protocol
 
 from runner.config.errors import RequestError, nearest
 from runner.config.schema import SchedulerConfig
+from runner.config.targets import locate
 
 
 class Schedule(Protocol):
@@ -51,7 +50,7 @@ def build_schedule(config: SchedulerConfig, *, steps: int, steps_per_epoch: floa
     if warmup > steps:
         longest = steps / steps_per_epoch
         raise RequestError("scheduler.warmup_epochs", config.warmup_epochs, f"at most the run's {longest:g} epochs")
-    factory = _locate(config.target)
+    factory = locate("scheduler", config.target, "a schedule")
     names = [name for name in inspect.signature(factory).parameters if name not in ("steps", "steps_per_epoch")]
     for option, value in config.options.items():
         if option not in names:
@@ -235,16 +234,6 @@ class Plateau:
     def load_state_dict(self, state: dict[str, float | int | None]) -> None:
         """Restore what ``state_dict`` gave."""
         self._current, self._best, self._stale = (state[key] for key in ("current", "best", "stale"))  # type: ignore[assignment]
-
-
-def _locate(target: str) -> Callable[..., Schedule]:
-    try:
-        factory = resolve_name(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RequestError("scheduler._target_", target, f"the import path of a schedule ({error})") from error
-    if not callable(factory):
-        raise RequestError("scheduler._target_", target, "the import path of a schedule")
-    return factory
 
 
 def _refuse(valid: bool, option: str, value: Any, expected: str) -> None:

@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.disk.files import sync_directory
+
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
@@ -102,11 +104,7 @@ class Chain:
         finally:
             os.close(handle)
         temporary.replace(self.head)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_directory(self.path.parent)
 
     def next_line(self, lines: list[dict[str, Any]], content: Mapping[str, Any]) -> dict[str, Any]:
         """The line that follows ``lines``."""

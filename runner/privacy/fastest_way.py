@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from runner.config.errors import RequestError
+from runner.config.errors import RequestError, is_out_of_memory
 from runner.privacy.independence import check_examples_independent, fixed_randomness
 from runner.privacy.per_example import Forward, Loss, per_example_gradients, trainable
 
@@ -73,7 +73,8 @@ def fastest_way(
     for way in ways[1:]:
         if seconds[way] * _MARGIN < seconds[best]:
             best = way
-    figures = ", ".join(f"{way} {1e3 * seconds[way]:.2f} ms" for way in ways)
+    told = {way: f"{1e3 * found:.2f} ms" if math.isfinite(found) else "out of memory" for way, found in seconds.items()}
+    figures = ", ".join(f"{way} {told[way]}" for way in ways)
     return best, f"{figures} for {batch_size} random images"
 
 
@@ -84,7 +85,10 @@ def _images(model: nn.Module, size: int, shape: tuple[int, int, int], channels_l
 
 
 def _measure(model: nn.Module, ways: Sequence[str], images: Tensor, loss: Loss, forward: Forward) -> dict[str, float]:
-    """The least seconds that each way took for gradients, norms and sum, in turns against drifts of the machine."""
+    """The least seconds that each way took for gradients, norms and sum, in turns against drifts of the machine.
+
+    It is infinity where the memory did not suffice.
+    """
     gradients = {way: per_example_gradients(way, model, loss=loss, forward=forward) for way in ways}
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     best = dict.fromkeys(ways, math.inf)
@@ -92,10 +96,15 @@ def _measure(model: nn.Module, ways: Sequence[str], images: Tensor, loss: Loss, 
     def once(way: str) -> float:
         _wait(images.device)
         start = time.perf_counter()
-        found = gradients[way](images, labels).gradients
-        norms = torch.linalg.vector_norm(torch.stack([each.norms() for each in found]), dim=0)
-        for each in found:
-            each.weighted_sum(norms, None)
+        try:
+            found = gradients[way](images, labels).gradients
+            norms = torch.linalg.vector_norm(torch.stack([each.norms() for each in found]), dim=0)
+            for each in found:
+                each.weighted_sum(norms, None)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return math.inf
         _wait(images.device)
         return time.perf_counter() - start
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from runner.optim.flat_gradients import gradient_views
+from runner.optim.flat_gradients import FLAGS, gradient_views
 from runner.privacy.noise import NoiseSource
 from runner.privacy.per_example import Forward, Loss, per_example_gradients, trainable
 
@@ -16,8 +17,8 @@ from runner.privacy.per_example import Forward, Loss, per_example_gradients, tra
 class Summing(Protocol):
     """The part of a world that the rule needs."""
 
-    def sum_(self, tensor: Tensor) -> None:
-        """Replaces ``tensor`` by its sum over all processes."""
+    def sum_(self, tensor: Tensor, flags: Sequence[bool] = ()) -> list[bool]:
+        """Replaces ``tensor`` by its sum over all processes; see ``runner.training.world.World``."""
 
 
 class PrivateRule:
@@ -70,10 +71,16 @@ class PrivateRule:
         self._static_scale = static_scale
         self._parameters = list(trainable(model).values())
         first = self._parameters[0]
-        self._flat = torch.zeros(sum(map(torch.numel, self._parameters)), dtype=first.dtype, device=first.device)
+        size = sum(map(torch.numel, self._parameters))
+        self._shared = torch.zeros(size + FLAGS, dtype=first.dtype, device=first.device)
+        self._flat = self._shared[:size]
         self._views = gradient_views(self._flat, self._parameters)
         self.zeroed = torch.zeros((), dtype=torch.int64, device=first.device)
-        """Examples of this process, since the start, whose gradient was not finite: int64 scalar on the device."""
+        """Examples of this process, since the start, whose gradient was not finite: int64 scalar on the device.
+
+        A batch counts when it is released, so that an attempt that was given up leaves no trace.
+        """
+        self._zeroed_now = torch.zeros_like(self.zeroed)
 
     def begin(self, denominator: float) -> None:
         """Starts a logical batch; ``denominator`` must be the constant expected batch.
@@ -84,6 +91,7 @@ class PrivateRule:
         if not math.isclose(denominator, self._expected_batch, rel_tol=1e-9):
             raise ValueError(f"a private batch is divided by {self._expected_batch}, not by {denominator}")
         self._flat.zero_()
+        self._zeroed_now.zero_()
 
     def add(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Adds the clipped gradients of a micro-batch: labels [b], b >= 0, and images [b * copies, C, H, W].
@@ -103,19 +111,23 @@ class PrivateRule:
         dropped = ~finite if images.device.type != "cpu" or not bool(finite.all()) else None
         for gradient, view in zip(gradients, self._views, strict=True):
             view += gradient.weighted_sum(factors, dropped)
-        self.zeroed += (~finite).sum()
+        self._zeroed_now += (~finite).sum()
         return torch.where(finite, losses, 0.0).sum().float(), (hits & finite).sum()
+
+    def share(self, flags: Sequence[bool]) -> list[bool]:
+        """Adds up the clipped sums of all processes, before the noise; see ``GradientRule.share``."""
+        return self._world.sum_(self._shared, flags)
 
     def release(self, step: int) -> Tensor:
         """Puts the noised mean into every ``p.grad`` and returns its L2 norm (scalar on the device).
 
         The gradients are views of one buffer, which the next ``begin`` clears.
         """
-        self._world.sum_(self._flat)
         if self._noise_multiplier > 0.0:
             noise = self._noise.normal(step, self._flat.numel(), self._flat.device, self._flat.dtype)
             self._flat.add_(noise, alpha=self._noise_multiplier * self._max_grad_norm)
         self._flat.div_(self._expected_batch)
+        self.zeroed += self._zeroed_now
         for parameter, view in zip(self._parameters, self._views, strict=True):
             parameter.grad = view
         return torch.linalg.vector_norm(self._flat)

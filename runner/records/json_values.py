@@ -7,8 +7,10 @@ import json
 import math
 from collections.abc import Mapping
 from enum import Enum
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
+
+from runner.disk.files import write_text
 
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 _PRETTY = json.JSONEncoder(allow_nan=False, ensure_ascii=False, indent=2)
@@ -54,3 +56,8 @@ def encode(value: Any) -> str:
 def encode_pretty(value: Any) -> str:
     """Return ``value`` as strict JSON, indented for a reader, with a line end."""
     return _PRETTY.encode(plain(value)) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file ``path`` by ``value`` as strict JSON, atomically and durably."""
+    write_text(path, encode_pretty(value))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runner.config.errors import RunError
-from runner.records.files import write_bytes
+from runner.disk.files import write_bytes
 from runner.records.json_values import encode, plain
 
 METRICS_FILE = "metrics.jsonl"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runner.config.errors import RunError
-from runner.records.files import write_json
+from runner.records.json_values import write_json
 
 RUN_FILE = "run.json"
 
@@ -80,6 +80,8 @@ class RunRecord:
     """Updates that float16 skipped because the gradient overflowed."""
     zeroed_examples: int = 0
     """Times that DP left an example out because its gradient was not finite."""
+    out_of_memory: tuple[Mapping[str, Any], ...] = ()
+    """Times that memory ran out: ``step``, ``phase``, then ``batch_size`` and ``accumulation_steps`` from there on."""
     notes: tuple[str, ...] = ()
     """What the run did otherwise than asked, such as a fallback of the precision: the warnings that the user saw."""
     plan: Mapping[str, Any] = field(default_factory=dict)
@@ -133,6 +135,7 @@ def read_run(run_dir: Path) -> RunRecord:
             "memory": Memory(**found.pop("memory")),
             "privacy": PrivacySpent(**spent) if (spent := found.pop("privacy")) is not None else None,
             "notes": tuple(found.pop("notes")),
+            "out_of_memory": tuple(found.pop("out_of_memory")),
         }
         record = RunRecord(**nested, **found)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

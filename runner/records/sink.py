@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import logging
 import queue
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 from runner.config.errors import RequestError
 from runner.config.schema import TrackerConfig
+from runner.config.targets import locate
 from runner.records.metrics import Record
 
 log = logging.getLogger(__name__)
@@ -137,11 +137,7 @@ def build_sink(config: TrackerConfig, *, warn: Callable[[str], None] = log.warni
     """
     if config.target is None:
         return None
-    module_name, _, class_name = config.target.rpartition(".")
-    try:
-        sink_class = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RequestError("tracker._target_", config.target, "the import path of a tracker") from error
+    sink_class = locate("tracker", config.target, "a tracker")
     if importlib.util.find_spec(sink_class.requires) is None:
         raise RequestError(
             "tracker",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from runner.config.errors import RunError
-from runner.records.files import write_text
+from runner.disk.files import write_text
 from runner.records.progress import epsilon_text
 from runner.records.run_file import RunRecord, read_run
 

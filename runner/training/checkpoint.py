@@ -31,9 +31,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from runner.config.errors import RunError
-from runner.records.files import publish_directory
+from runner.disk.files import publish_directory
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 KEEP = 2
 """Checkpoints kept besides the best."""
 

@@ -6,34 +6,55 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from runner.config.errors import is_out_of_memory
 from runner.training.losses import cross_entropy
 
 if TYPE_CHECKING:
     from runner.data.feed import Feed
+    from runner.training.batch_sizes import BatchSizes
     from runner.training.precision import Precision
     from runner.training.world import World
 
 
 def evaluate(
-    model: torch.nn.Module, feed: Feed, examples: int, *, batch_size: int, precision: Precision, world: World
+    model: torch.nn.Module, feed: Feed, examples: int, *, sizes: BatchSizes, precision: Precision, world: World
 ) -> tuple[float, float]:
     """Mean cross-entropy (without label smoothing, in nats) and accuracy in [0, 1] over ``examples`` rows of ``feed``.
 
-    Each process takes every size-th row, so no row is padded or repeated.
+    Each process takes every size-th row, so no row is padded or repeated.  A batch for which there is no memory is
+    taken again in halves.
+
+    Raises:
+        RunError: there is no memory for one example.
     """
     losses = cross_entropy(0.0)
     wide = torch.float32 if world.device.type == "mps" else torch.float64
     totals = torch.zeros(2, dtype=wide, device=world.device)
     mine = torch.arange(world.rank, examples, world.size)
     was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        for rows in mine.split(batch_size):
+
+    def measure(rows: torch.Tensor) -> torch.Tensor | None:
+        try:
             images, labels = feed.batch(rows, None)
             with precision.forward():
                 logits = model(images)
-            totals[0] += losses(logits.to(precision.parameter_dtype), labels).sum()
-            totals[1] += (logits.argmax(1) == labels).sum()
+            loss = losses(logits.to(precision.parameter_dtype), labels).sum()
+            return torch.stack([loss.to(wide), (logits.argmax(1) == labels).sum().to(wide)])
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+
+    model.eval()
+    with torch.inference_mode(), sizes.alike("evaluation", world):
+        start = 0
+        while start < len(mine):
+            rows = mine[start : start + sizes["evaluation"]]
+            if (found := measure(rows)) is None:
+                sizes.halve("evaluation", len(rows))
+                continue
+            totals += found
+            start += len(rows)
     model.train(was_training)
     world.sum_(totals)
     loss, accuracy = (totals / examples).tolist()

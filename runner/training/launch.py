@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from torch.multiprocessing.spawn import start_processes as spawn
 from runner.config.errors import ExitCode, RequestError, RunError
 from runner.plan.device import detect_device
 from runner.training.signals import WATCHED
-from runner.training.world import AccelerateProcesses
+from runner.training.world import AccelerateProcesses, World
 
 if TYPE_CHECKING:
     from runner.job import Job, JobResult
@@ -33,7 +33,11 @@ _GRACE_SECONDS = 20.0
 """Time that the surviving processes get to end by themselves once one has died."""
 
 
-def start_processes(job: Job, device: Device, processes: int) -> JobResult:
+Run = Callable[["Job", World, "Device"], "JobResult"]
+"""What each process does: ``runner.job.run_rank``, which stands above this module."""
+
+
+def start_processes(job: Job, device: Device, processes: int, run: Run) -> JobResult:
     """Run ``job`` in ``processes`` new processes on this machine and wait for them.
 
     Raises:
@@ -46,7 +50,7 @@ def start_processes(job: Job, device: Device, processes: int) -> JobResult:
     with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder:
         rendezvous = f"file://{Path(folder) / 'rendezvous'}"
         ranks = spawn(
-            _rank_main, (job, processes, rendezvous, results), nprocs=processes, join=False, start_method="spawn"
+            _rank_main, (run, job, processes, rendezvous, results), nprocs=processes, join=False, start_method="spawn"
         )
         assert ranks is not None
         with _signals_forwarded(ranks.pids()):
@@ -61,17 +65,15 @@ def start_processes(job: Job, device: Device, processes: int) -> JobResult:
     return results.get()
 
 
-def _rank_main(rank: int, job: Job, processes: int, rendezvous: str, results: Any) -> None:
+def _rank_main(rank: int, run: Run, job: Job, processes: int, rendezvous: str, results: Any) -> None:
     # A terminal's Ctrl-C goes to the whole process group; the parent alone shall get it and pass it on once.
     os.setpgrp()
     sizes = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), **sizes}
-    from runner.job import run_rank
-
     try:
         device = detect_device(job.config.hardware)
         world = AccelerateProcesses(cpu=device.kind == "cpu", init_method=rendezvous)
-        result = run_rank(job, world, device)
+        result = run(job, world, device)
         world.close()
     except RequestError as error:
         results.put(error)
@@ -86,7 +88,7 @@ def _rank_main(rank: int, job: Job, processes: int, rendezvous: str, results: An
 
 @contextlib.contextmanager
 def _signals_forwarded(pids: list[int]) -> Iterator[None]:
-    """Pass SIGTERM and SIGINT on to the processes, which save and end, while this one waits for them."""
+    """Pass watched signals on to the processes, which save and end, while this one waits for them."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         for pid in pids:
@@ -137,14 +139,12 @@ def _on_cpu() -> bool:
     return not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
 
 
-def lead_followers(job: Job) -> JobResult:
+def lead_followers(job: Job, run: Run) -> JobResult:
     """As the first process of a launch from outside: hand ``job`` to the others and take part.
 
     Raises:
         RequestError: see ``runner.job.run_job``; or the trainer is one for a single process.
     """
-    from runner.job import run_rank
-
     device = detect_device(job.config.hardware)
     if (device.kind == "cpu") != _on_cpu():
         raise RequestError(
@@ -164,7 +164,7 @@ def lead_followers(job: Job) -> JobResult:
     world.broadcast(job)
     _Group.in_step = False
     try:
-        result = run_rank(job, world, device)
+        result = run(job, world, device)
     except RequestError:
         _Group.in_step = True  # every process meets the same refusal
         raise
@@ -183,19 +183,17 @@ def release_followers() -> None:
         _Group.world = None
 
 
-def follow() -> int:
+def follow(run: Run) -> int:
     """As any but the first process of a launch from outside: take part in each run that the first one hands out.
 
     Returns:
         The exit code: that of the last run.
     """
-    from runner.job import run_rank
-
     world = _Group.join()
     code = ExitCode.DONE
     while (job := world.broadcast(None)) is not None:
         try:
-            code = run_rank(job, world, detect_device(job.config.hardware)).exit_code
+            code = run(job, world, detect_device(job.config.hardware)).exit_code
         except RequestError:
             code = ExitCode.WRONG_REQUEST  # the first process meets the same and tells the user
     world.close()

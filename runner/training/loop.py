@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -22,57 +23,15 @@ from runner.training.evaluate import evaluate, share_buffers
 from runner.training.parts import Parts
 from runner.training.precision import NonFiniteGradient
 from runner.training.published import published, take_up, weights_to_save
-from runner.training.signals import StopRequest
+from runner.training.standing import Outcome, Standing
 from runner.training.step import StepTotals, TrainStep
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData, ImageSet
     from runner.records.recorder import Recorder
+    from runner.training.signals import StopRequest
 
-_STEPS_BETWEEN_VOTES = 10
-"""Processes agree on a requested stop at the same step; a vote costs a collective, so not at each one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a run ended and what it measured."""
-
-    status: Literal["completed", "interrupted"]
-    metrics: FinalMetrics
-    samples_per_second: float | None
-    peak_bytes: int
-    steps: int
-    epochs: float
-    skipped_steps: int
-    zeroed_examples: int
-    epsilon: float | None
-
-
-@dataclass(kw_only=True)
-class _Standing:
-    """What the loop has to remember across a kill, besides weights, optimizer and loss scale."""
-
-    best: float | None = None
-    """Best value of the monitored metric."""
-    best_step: int = 0
-    stale: int = 0
-    """Evaluations since the best."""
-    val_loss: float | None = None
-    val_accuracy: float | None = None
-    best_val_loss: float | None = None
-    best_val_accuracy: float | None = None
-    train_loss: float | None = None
-    """Mean loss over the last whole epoch."""
-    train_accuracy: float | None = None
-    epoch_loss: float = 0.0
-    """Sum of losses in the epoch under way."""
-    epoch_correct: float = 0.0
-    epoch_examples: int = 0
-    epsilon: float | None = None
-    """Privacy spent up to the last epoch's end."""
-    seconds: float = 0.0
-    """Training time, evaluation and saving left out."""
-    timed_examples: int = 0
+log = logging.getLogger(__name__)
 
 
 class Loop:
@@ -88,13 +47,14 @@ class Loop:
         self._data = data
         self._val = None if data.val is None else self._feed(data.val)
         self._step = TrainStep(parts)
-        self._standing = _Standing()
+        self._standing = Standing()
         self._spending = _spending(parts)
         self._first = 0
         self._zeroed_before = 0
         self._window = time.perf_counter()
         self._untimed = 0
         self._rate: float | None = None
+        self._told = 0
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on where ``checkpoint`` was made, to the same bits as without the interruption."""
@@ -103,13 +63,15 @@ class Loop:
         parts.optimizer.load_state_dict(state["optimizer"])
         parts.precision.load_state_dict(state["precision"])
         parts.schedule.load_state_dict(state["schedule"])
-        self._standing = _Standing(**state["standing"])
+        self._standing = Standing(**state["standing"])
         self._step.load_totals(state["totals"])
         self._zeroed_before = state["zeroed_examples"]
+        parts.sizes.load_state_dict(state["batch_sizes"])
+        self._told = len(parts.sizes.halvings)
         self._first = checkpoint.step
 
-    def fit(self) -> Outcome:
-        """Train, then test.
+    def fit(self, stop: StopRequest) -> Outcome:
+        """Train, then test; ``stop`` asks to save and end before that.
 
         Raises:
             RunError: the numbers went wrong; weights and records up to then are on disk.
@@ -121,9 +83,9 @@ class Loop:
         interrupted = False
         reset_peak_memory(self._world.device)
         self._restart_clock()
-        with StopRequest() as stop:
+        with stop.heeded():
             for step in range(self._first, self._first if self._out_of_patience() else steps):
-                self._train(step)
+                asked = self._train(step, stop)
                 done = step + 1
                 if step == self._first:
                     # The first step pays for lazy set-up once; the rate that is reported is the one that lasts.
@@ -134,21 +96,24 @@ class Loop:
                     self._record(step)
                 if epoch_ended and self._end_epoch(step):
                     break
-                if self._stop_asked(stop, step):
+                if asked or (self._world.size == 1 and stop.pending is not None):
                     interrupted = done < steps
                     break
             if interrupted:
                 self._save(done)
         return self._finish(done, interrupted=interrupted)
 
-    def _train(self, step: int) -> None:
+    def _train(self, step: int, stop: StopRequest) -> bool:
+        """Do update ``step``; whether the processes have agreed to stop after it."""
         if self._recorder.sitting is not None:
             # Before the step, so that one that fails half-way counts.
             self._recorder.sitting.steps = step + 1
         try:
-            self._step.run(step)
+            asked = self._step.run(step, stop=stop.pending is not None)
         except NonFiniteGradient as error:
             self._fail(error)
+        self._tell_halvings()
+        return asked
 
     def _read(self, step: int) -> StepTotals:
         """Read what the device has summed up; the only place where the loop waits for it."""
@@ -243,13 +208,10 @@ class Loop:
     def _measure(self, images: tuple[Feed, int]) -> tuple[float, float]:
         """Loss and accuracy over a split: its feed and its number of examples."""
         share_buffers(self._parts.model, self._world)
-        return evaluate(
-            self._parts.model,
-            *images,
-            batch_size=self._plan.performance.eval_batch_size,
-            precision=self._parts.precision,
-            world=self._world,
-        )
+        sizes, precision = self._parts.sizes, self._parts.precision
+        figures = evaluate(self._parts.model, *images, sizes=sizes, precision=precision, world=self._world)
+        self._tell_halvings()
+        return figures
 
     def _save(self, done: int) -> None:
         """Write a checkpoint after ``done`` updates."""
@@ -275,6 +237,7 @@ class Loop:
                 "schedule": parts.schedule.state_dict(),
                 "standing": asdict(self._standing),
                 "totals": totals,
+                "batch_sizes": parts.sizes.state_dict(),
                 "records": self._recorder.count,
                 "tracker_run_id": self._recorder.tracker_run_id,
                 "zeroed_examples": zeroed,
@@ -314,19 +277,24 @@ class Loop:
             skipped_steps=self._parts.precision.skipped,
             zeroed_examples=self._zeroed(),
             epsilon=None if self._spending is None else self._spending.reported_after(done),
+            halvings=tuple(self._parts.sizes.halvings),
         )
 
     def _load_best(self) -> None:
         weights = load_checkpoint(self._checkpoints / "best").weights if self._world.is_main else None
         self._parts.model.load_state_dict(self._world.broadcast(weights))
 
-    def _fail(self, error: NonFiniteGradient) -> None:
+    def _fail(self, error: NonFiniteGradient) -> NoReturn:
         raise RunError(explain_non_finite(self._parts, self._data, error.step)) from error
 
-    def _stop_asked(self, stop: StopRequest, step: int) -> bool:
-        if self._world.size == 1:
-            return stop.pending is not None
-        return (step + 1) % _STEPS_BETWEEN_VOTES == 0 and self._world.any(stop.pending is not None)
+    def _tell_halvings(self) -> None:
+        """Say where memory ran out since this was last asked."""
+        halvings = self._parts.sizes.halvings
+        for halving in halvings[self._told :]:
+            if self._world.is_main:
+                log.warning(halving.describe())
+                self._recorder.console.note(halving.describe())
+        self._told = len(halvings)
 
     def _progress(self, step: int, loss: float | None, accuracy: float | None) -> Progress:
         plan, standing = self._plan, self._standing

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from runner.optim.flat_gradients import gradient_views
+from runner.optim.flat_gradients import FLAGS, gradient_views
 
 if TYPE_CHECKING:
     from runner.training.precision import Precision
@@ -30,6 +30,17 @@ class GradientRule(Protocol):
 
         Returns:
             The sum of the b losses and the number of right answers: detached scalars on the device.
+        """
+        ...
+
+    def share(self, flags: Sequence[bool]) -> list[bool]:
+        """Add up the sums of all processes, which no ``release`` does; with one process there is nothing to do.
+
+        Args:
+            flags: ``runner.optim.flat_gradients.FLAGS`` questions of this process.
+
+        Returns:
+            For each whether a process has answered yes.
         """
         ...
 
@@ -92,10 +103,12 @@ class MeanRule:
         total.backward(self._weight if scale is None else self._weight * scale)
         return total.detach(), (logits.detach().argmax(1) == labels).sum()
 
+    def share(self, flags: Sequence[bool]) -> list[bool]:
+        """See ``GradientRule.share``."""
+        return list(flags) if self._shared is None else self._shared.sum_over(self._world, flags)
+
     def release(self, step: int) -> torch.Tensor | None:
-        """Add up the processes, undo the loss scale, then clip: the norm is that of the true gradient."""
-        if self._shared is not None:
-            self._shared.sum_over(self._world)
+        """Undo the loss scale, then clip: the norm is that of the true gradient."""
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         self._precision.unscale(gradients)
         if self._clip_norm is None:
@@ -111,14 +124,15 @@ class _SharedGradients:
     def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
         self._parameters = parameters
         first = parameters[0]
-        self._flat = torch.zeros(sum(p.numel() for p in parameters), dtype=first.dtype, device=first.device)
+        size = sum(p.numel() for p in parameters) + FLAGS
+        self._flat = torch.zeros(size, dtype=first.dtype, device=first.device)
         self._views = gradient_views(self._flat, parameters)
 
-    def sum_over(self, world: World) -> None:
+    def sum_over(self, world: World, flags: Sequence[bool]) -> list[bool]:
         for parameter, view in zip(self._parameters, self._views, strict=True):
             if parameter.grad is None:
                 view.zero_()
             else:
                 view.copy_(parameter.grad)
             parameter.grad = view
-        world.sum_(self._flat)
+        return world.sum_(self._flat, flags)

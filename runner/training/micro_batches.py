@@ -36,7 +36,7 @@ def micro_batches(parts: Parts, step: int, rows: Tensor, *, rank: int, size: int
     draws = augment.draw(data.augment, data.image_size, semantic.seed, step, len(rows) * copies)
     mine = rows[rank::size]
     my_draws = None if draws is None else draws.unflatten(0, (len(rows), copies))[rank::size]
-    micro = parts.plan.performance.batch_size
+    micro = parts.sizes["training"]
     for start in range(0, len(mine), micro):
         part = mine[start : start + micro]
         if copies == 1:

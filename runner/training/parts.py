@@ -12,6 +12,7 @@ from runner.models.build import build_model
 from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
 from runner.training.averaging import WeightAverage
+from runner.training.batch_sizes import BatchSizes
 from runner.training.losses import cross_entropy
 from runner.training.mean_rule import GradientRule, MeanRule
 from runner.training.precision import Precision, build_precision
@@ -36,6 +37,8 @@ class Parts:
     schedule: Schedule
     precision: Precision
     rule: GradientRule
+    sizes: BatchSizes
+    """Of what goes through the model at once."""
     stream: Stream
     feed: Feed
     """Training images."""
@@ -103,6 +106,7 @@ def build_parts(
         schedule=build_schedule(semantic.scheduler, steps=semantic.steps, steps_per_epoch=semantic.steps_per_epoch),
         precision=precision,
         rule=rule,
+        sizes=BatchSizes(performance),
         stream=stream,
         feed=feed,
         key=key,

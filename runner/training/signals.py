@@ -1,19 +1,33 @@
-"""SIGTERM and SIGINT ask the loop to finish its step, save and end with exit code 75; a second one ends at once."""
+"""Signals ask a run to finish its step, save and end with exit code 75; a second one ends it at once.
+
+Watched are SIGTERM (schedulers, containers), SIGINT (Ctrl-C) and SIGUSR1 (what ``sbatch --signal`` is mostly told to
+send before a time limit).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
-WATCHED = (signal.SIGTERM, signal.SIGINT)
+WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopRequest:
-    """While entered, turns the first SIGTERM or SIGINT into ``pending`` instead of an exception."""
+    """While entered, turns the first watched signal into ``pending``.
 
-    def __init__(self) -> None:
+    Before and after the loop there is no step to finish, so a run of one process ends there at once, by
+    ``KeyboardInterrupt``.  One of several goes on to its first step, at which all of them stop together: if one left
+    by itself, the others would wait for it.
+    """
+
+    def __init__(self, *, alone: bool) -> None:
+        """``alone``: this is the only process of the run."""
         self.pending: signal.Signals | None = None
+        self._alone = alone
+        self._is_heeded = False
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> StopRequest:
@@ -27,8 +41,19 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
+    @contextlib.contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Inside this context somebody looks at ``pending`` after every step, so that nothing has to be cut short."""
+        self._is_heeded = True
+        try:
+            yield
+        finally:
+            self._is_heeded = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.pending is not None:
             # The user insists: no more Python, nothing half-written can be made worse (writes are atomic).
             os._exit(128 + number)
         self.pending = signal.Signals(number)
+        if self._alone and not self._is_heeded:
+            raise KeyboardInterrupt(self.pending.name)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from runner.config.errors import is_out_of_memory
+from runner.training.buffers import BuffersBefore
 from runner.training.micro_batches import micro_batches
 from runner.training.streams import fold_in
 
@@ -40,6 +42,7 @@ class TrainStep:
         # Under DP the denominator is the constant q * N: the size of a Poisson batch is private.
         self._denominator = None if semantic.privacy is None else float(semantic.logical_batch)
         device = parts.world.device
+        self._buffers = BuffersBefore(parts.model)
         self._loss = torch.zeros((), dtype=parts.precision.parameter_dtype, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
         self.examples = 0
@@ -49,11 +52,14 @@ class TrainStep:
         self.norm: torch.Tensor | None = None
         """Gradient norm of the latest update, where the rule computed one; on the device."""
 
-    def run(self, step: int) -> None:
-        """Do update ``step`` (from 0).
+    def run(self, step: int, *, stop: bool = False) -> bool:
+        """Do update ``step`` (from 0); whether a process has asked to ``stop`` after it.
+
+        Where memory runs out in any process, all of them do the same logical batch again in smaller pieces.
 
         Raises:
             NonFiniteGradient: before the weights change; see ``Precision.step``.
+            RunError: there is no memory for one example.
         """
         parts, world = self._parts, self._parts.world
         # 1. The learning rate is a function of the step.
@@ -62,21 +68,46 @@ class TrainStep:
             group["lr"] = self.lr
         # 2. So is the logical batch, and this process's share of it.
         rows = parts.stream.rows(step)
-        _seed_layers(fold_in(self._seed, step, world.rank), world.device)
-        # 3. The denominator is fixed before any arithmetic.
-        parts.rule.begin(self._denominator or float(len(rows)))
-        # 4. Micro-batches only split the work.
-        for _, images, labels in micro_batches(parts, step, rows, rank=world.rank, size=world.size):
-            loss, correct = parts.rule.add(images, labels)
+        parts.sizes.step = step + 1
+        self._buffers.take()
+        while True:
+            measured = self._add_up(step, rows)
+            # 5. One gradient for all processes.
+            failed, stop = parts.rule.share((measured is None, stop))
+            if measured is not None and not failed:
+                break
+            self._buffers.put_back()
+            largest_share = -(-len(rows) // world.size)
+            parts.sizes.halve("training", min(parts.sizes["training"], largest_share))
+        for loss, correct in measured:
             self._loss.add_(loss)
             self._correct.add_(correct)
-        # 5. One gradient for all processes, 6. one update.
         self.norm = parts.rule.release(step)
+        # 6. One update.
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         parts.precision.step(parts.optimizer, gradients, step)
         if parts.average is not None:
             parts.average.update(step)
         self.examples += len(rows)
+        return stop
+
+    def _add_up(self, step: int, rows: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
+        """Sums of losses and right answers of this process's micro-batches; None when memory ran out."""
+        parts, world = self._parts, self._parts.world
+        _seed_layers(fold_in(self._seed, step, world.rank), world.device)
+        # 3. The denominator is fixed before any arithmetic.
+        parts.rule.begin(self._denominator or float(len(rows)))
+        # 4. Micro-batches only split the work.
+        try:
+            return [
+                parts.rule.add(images, labels)
+                for _, images, labels in micro_batches(parts, step, rows, rank=world.rank, size=world.size)
+            ]
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # The traceback holds on to what the attempt had allocated, so it must end before another one begins.
+            return None
 
     def read_totals(self) -> StepTotals:
         """Read and reset the sums; waits for the device."""

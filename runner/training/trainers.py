@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from runner.data.images import ImageData
     from runner.records.recorder import Recorder
     from runner.training.checkpoint import Checkpoint
-    from runner.training.loop import Outcome
     from runner.training.parts import Parts
+    from runner.training.signals import StopRequest
+    from runner.training.standing import Outcome
 
 
 class StandardTrainer:
@@ -40,11 +41,11 @@ class StandardTrainer:
 
         self._loop = Loop(parts, data, recorder, run_dir)
 
-    def fit(self, checkpoint: Checkpoint | None = None) -> Outcome:
-        """Train from the start, or from ``checkpoint``, to the end of the plan."""
+    def fit(self, checkpoint: Checkpoint | None, stop: StopRequest) -> Outcome:
+        """Train from the start, or from ``checkpoint``, to the end of the plan or until ``stop`` is pending."""
         if checkpoint is not None:
             self._loop.resume(checkpoint)
-        return self._loop.fit()
+        return self._loop.fit(stop)
 
 
 class MixedPrecisionTrainer(StandardTrainer):

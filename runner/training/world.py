@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -29,8 +30,15 @@ class World(Protocol):
         """Whether this process writes files and speaks to the user."""
         ...
 
-    def sum_(self, tensor: torch.Tensor) -> None:
-        """Replace ``tensor`` by its sum over the processes; each process holds the same bits afterwards."""
+    def sum_(self, tensor: torch.Tensor, flags: Sequence[bool] = ()) -> list[bool]:
+        """Replace ``tensor`` by its sum over the processes; each process holds the same bits afterwards.
+
+        The last ``len(flags)`` elements of ``tensor`` are room for the flags, so that they need no message of their
+        own.
+
+        Returns:
+            For each flag whether it is true in at least one process.
+        """
         ...
 
     def any(self, flag: bool) -> bool:
@@ -64,8 +72,9 @@ class SingleProcess:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def sum_(self, tensor: torch.Tensor) -> None:
+    def sum_(self, tensor: torch.Tensor, flags: Sequence[bool] = ()) -> list[bool]:
         """Nothing to add."""
+        return list(flags)
 
     def any(self, flag: bool) -> bool:
         """``flag`` itself."""
@@ -112,10 +121,22 @@ class AccelerateProcesses:
         self.size: int = self._state.num_processes
         self.device: torch.device = self._state.device
         self.is_main: bool = self._state.is_main_process
+        self._hosts: Any = None if self.device.type == "cpu" else torch.distributed.new_group(backend="gloo")
+        """The same processes, joined without their devices."""
 
-    def sum_(self, tensor: torch.Tensor) -> None:
+    def sum_(self, tensor: torch.Tensor, flags: Sequence[bool] = ()) -> list[bool]:
         """In-place all-reduce; Accelerate's own ``reduce`` would clone the gradients first."""
+        votes = tensor[len(tensor) - len(flags) :] if flags else None
+        if votes is not None and self._hosts is None:
+            votes.copy_(torch.tensor(flags))
         torch.distributed.all_reduce(tensor)
+        if votes is None:
+            return []
+        if self._hosts is not None:
+            # Read off the device they would hold up the program until the device has done all its work.
+            votes = torch.tensor(flags, dtype=torch.float32)
+            torch.distributed.all_reduce(votes, group=self._hosts)
+        return [count > 0 for count in votes.tolist()]
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is true in at least one process."""

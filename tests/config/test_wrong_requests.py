@@ -144,7 +144,7 @@ WRONG = [
     # import paths
     ("model._target_=os.system", "model._target_", "RECIPE_RUNNER_TARGETS"),
     ("optimizer._target_=torch.hub.load", "optimizer._target_", "torch.optim"),
-    ("trainer._target_=runner.training.trainers.NoTrainer", "trainer._target_", "an importable trainer class"),
+    ("trainer._target_=runner.training.trainers.NoTrainer", "trainer._target_", "the import path of a trainer class"),
     ("data._target_=null", "data._target_", "text"),
     ("+model.part={_target_: os.system}", "model.part._target_", "an import path under runner"),
     # flags

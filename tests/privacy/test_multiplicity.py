@@ -18,8 +18,8 @@ COPIES, EXAMPLES, CLIP = 3, 6, 2.0
 
 
 class OneProcess:
-    def sum_(self, tensor):
-        pass
+    def sum_(self, tensor, flags=()):
+        return list(flags)
 
 
 def loss(logits, labels):

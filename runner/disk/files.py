@@ -11,9 +11,6 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
-
-from runner.records.json_values import encode_pretty
 
 
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
@@ -45,11 +42,6 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace the file ``path`` by ``value`` as strict JSON (see ``json_values.plain``), atomically and durably."""
-    write_text(path, encode_pretty(value))
-
-
 def publish_directory(temporary: Path, final: Path) -> None:
     """Make the finished folder ``temporary`` appear under the name ``final``, whole or not at all.
 
@@ -62,7 +54,7 @@ def publish_directory(temporary: Path, final: Path) -> None:
     """
     for folder, _, names in os.walk(temporary):
         for name in names:
-            _sync(Path(folder) / name)
+            sync(Path(folder) / name)
         sync_directory(Path(folder))
     replaced = None
     if final.exists():
@@ -78,10 +70,11 @@ def publish_directory(temporary: Path, final: Path) -> None:
 def sync_directory(folder: Path) -> None:
     """Put the entries of ``folder`` (names made, renamed or removed in it) on the disk."""
     if os.name == "posix":  # Windows cannot open a folder, and makes renames durable by itself.
-        _sync(folder)
+        sync(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Put the contents of a file, or the entries of a folder, on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.records.files import publish_directory, write_bytes, write_json, write_text
+from runner.disk.files import publish_directory, write_bytes, write_text
+from runner.records.json_values import write_json
 
 
 def test_write_replaces_and_leaves_nothing_else(tmp_path):
@@ -32,7 +33,7 @@ def test_a_secret_is_readable_by_its_owner_alone_and_others_follow_the_umask(tmp
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from runner.records.files import write_bytes
+from runner.disk.files import write_bytes
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     write_bytes(Path(sys.argv[1]), b"x" * 5000)
@@ -53,7 +54,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 KILLED_WRITER = """
 import sys
 from pathlib import Path
-from runner.records.files import write_bytes
+from runner.disk.files import write_bytes
 print("go", flush=True)
 number = 0
 while True:

@@ -1,0 +1,1 @@
+"""Writing to a disk that may be full, cut off or shared."""

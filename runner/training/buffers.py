@@ -1,0 +1,38 @@
+"""A model's buffers as they were before a step: BatchNorm's statistics move in the forward pass, not in the update."""
+
+from __future__ import annotations
+
+import torch
+
+
+class BuffersBefore:
+    """Copies that follow the buffers of a model; one that nobody has written to since is not copied again."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._buffers = list(model.buffers())
+        self._copies = [buffer.clone() for buffer in self._buffers]
+        # The kernels of BatchNorm write to its statistics without raising their version.
+        statistics = {
+            id(buffer) for module in model.modules() if "running_mean" in module._buffers for buffer in module.buffers()
+        }
+        self._always = [id(buffer) in statistics for buffer in self._buffers]
+        self._versions = self._read_versions()
+
+    def take(self) -> None:
+        """Remember the buffers as they are."""
+        for copy, buffer in self._changed():
+            copy.copy_(buffer)
+        self._versions = self._read_versions()
+
+    def put_back(self) -> None:
+        """Make the buffers what they were when ``take`` was called last."""
+        for copy, buffer in self._changed():
+            buffer.copy_(copy)
+        self._versions = self._read_versions()
+
+    def _changed(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        rows = zip(self._copies, self._buffers, self._always, self._versions, strict=True)
+        return [(copy, buffer) for copy, buffer, always, version in rows if always or buffer._version != version]
+
+    def _read_versions(self) -> list[int]:
+        return [buffer._version for buffer in self._buffers]

@@ -1,0 +1,65 @@
+"""A watched signal ends a run with exit code 75 wherever it comes, and the same request goes on from there."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from runner.config.errors import ExitCode
+from runner.job import run_job
+from runner.training.checkpoint import load_checkpoint
+from tests.faults.final_state import differences, final_state
+
+RECIPE = ("tracker=none", "data.limit=48", "data.batch_size=8", "trainer.epochs=3", "hardware=cpu",
+          "hardware.threads=1")  # fmt: skip
+
+
+@pytest.fixture
+def run(configure, tmp_path):
+    """run("key=value", ..., call=3) trains the model of ``tests.faults.signalling``; its exit code and ``run.json``."""
+
+    def run(*overrides, folder="run", **signalling):
+        config = configure(*RECIPE, *overrides)
+        config.model.target, config.model.options = "tests.faults.signalling.build", signalling
+        run_dir = tmp_path / folder
+        run_dir.mkdir(exist_ok=True)
+        code = run_job(config, {}, run_dir, None).exit_code
+        return code, json.loads((run_dir / "run.json").read_text())
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_the_step_is_finished_and_saved(run, tmp_path, name):
+    before = signal.getsignal(signal.Signals[name])
+    code, record = run(sends=name, call=4)
+    assert (code, record["status"], record["steps"]) == (ExitCode.INTERRUPTED, "interrupted", 4)
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last").step == 4
+    assert signal.getsignal(signal.Signals[name]) == before
+
+
+def test_one_process_of_two_is_asked_and_both_stop_at_the_next_step(run):
+    code, record = run(
+        "trainer=accelerate", "hardware.processes=2", "data.batch_size=4", sends="SIGUSR1", call=4, rank=1
+    )
+    assert (code, record["status"]) == (ExitCode.INTERRUPTED, "interrupted")
+    assert record["steps"] in (4, 5)
+
+
+@pytest.mark.parametrize("place", ["runner.data.open.open_data", "runner.records.recorder.Recorder.start"])
+def test_before_the_first_step_nothing_is_lost_and_nothing_has_failed(run, tmp_path, monkeypatch, place):
+    run(folder="whole")
+
+    def interrupt(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["error"]) == ("interrupted", None)
+    code, record = run()
+    assert (code, record["status"]) == (ExitCode.DONE, "completed")
+    assert not differences(final_state(tmp_path / "run"), final_state(tmp_path / "whole"))
