@@ -97,10 +97,10 @@ class PrivateRule:
         """Adds the clipped gradients of a micro-batch: labels [b], b >= 0, and images [b * copies, C, H, W].
 
         Returns:
-            The sum of the losses (float32 scalar) and the number of hits (int64 scalar), on the device.
+            The sum of the losses (float32 scalar) and which answers count as right (bool [b]), on the device.
         """
         if len(labels) == 0:
-            return torch.zeros((), device=self._flat.device), torch.zeros_like(self.zeroed)
+            return torch.zeros((), device=self._flat.device), torch.zeros(0, dtype=torch.bool, device=self._flat.device)
         losses, hits, gradients = self._gradients(images, labels)
         norms = torch.linalg.vector_norm(torch.stack([gradient.norms() for gradient in gradients]), dim=0)
         finite = norms.isfinite()
@@ -112,7 +112,7 @@ class PrivateRule:
         for gradient, view in zip(gradients, self._views, strict=True):
             view += gradient.weighted_sum(factors, dropped)
         self._zeroed_now += (~finite).sum()
-        return torch.where(finite, losses, 0.0).sum().float(), (hits & finite).sum()
+        return torch.where(finite, losses, 0.0).sum().float(), hits & finite
 
     def share(self, flags: Sequence[bool]) -> list[bool]:
         """Adds up the clipped sums of all processes, before the noise; see ``GradientRule.share``."""

@@ -29,7 +29,7 @@ class GradientRule(Protocol):
             labels: int64 [b] on the device.
 
         Returns:
-            The sum of the b losses and the number of right answers: detached scalars on the device.
+            The sum of the b losses, a detached scalar, and which answers were right, bool [b]; both on the device.
         """
         ...
 
@@ -81,7 +81,7 @@ class MeanRule:
         self._shared = _SharedGradients(self._parameters) if world.size > 1 else None
         device = self._parameters[0].device
         self._weight = torch.ones((), dtype=self._parameters[0].dtype, device=device)
-        self._nothing = (torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
+        self._nothing = (torch.zeros((), device=device), torch.zeros(0, dtype=torch.bool, device=device))
 
     def begin(self, denominator: float) -> None:
         """Forget the last gradient; the new one will be divided by ``denominator``, the examples of all processes."""
@@ -101,7 +101,7 @@ class MeanRule:
         scale = self._precision.loss_scale
         # the gradient of the total is where weight and scale enter: the graph needs no products of its own
         total.backward(self._weight if scale is None else self._weight * scale)
-        return total.detach(), (logits.detach().argmax(1) == labels).sum()
+        return total.detach(), logits.detach().argmax(1) == labels
 
     def share(self, flags: Sequence[bool]) -> list[bool]:
         """See ``GradientRule.share``."""

@@ -34,11 +34,11 @@ def micro_batches(parts: Parts, step: int, rows: Tensor, *, rank: int, size: int
     copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
     data = semantic.data
     draws = augment.draw(data.augment, data.image_size, semantic.seed, step, len(rows) * copies)
-    mine = rows[rank::size]
+    mine = rows if size == 1 else rows[rank::size]
     my_draws = None if draws is None else draws.unflatten(0, (len(rows), copies))[rank::size]
     micro = parts.sizes["training"]
     for start in range(0, len(mine), micro):
-        part = mine[start : start + micro]
+        part = mine if len(mine) <= micro else mine[start : start + micro]
         if copies == 1:
             images, labels = parts.feed.batch(part, None if my_draws is None else my_draws[start : start + micro, 0])
         else:

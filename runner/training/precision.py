@@ -54,8 +54,8 @@ class Precision:
         torch._amp_foreach_non_finite_check_and_unscale_(list(gradients), self._found, self._one)
         self._checked = True
 
-    def step(self, optimizer: torch.optim.Optimizer, gradients: Sequence[torch.Tensor], step: int) -> None:
-        """Apply the optimizer, unless a gradient is not finite.
+    def step(self, optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor], step: int) -> None:
+        """Apply the optimizer to ``parameters``, unless a gradient is not finite.
 
         On an accelerator with a fused optimizer nothing is read back: from the first non-finite gradient on, the
         kernel itself leaves weights and state alone, until ``raise_if_stopped`` looks.
@@ -64,7 +64,7 @@ class Precision:
             NonFiniteGradient: at once where reading a flag costs nothing.
         """
         if not self._checked:
-            self.unscale(gradients)
+            self.unscale([p.grad for p in parameters if p.grad is not None])
         self._checked = False
         if _steps_lazily(optimizer, self.device):
             torch.maximum(self._stopped, self._found, out=self._stopped)
@@ -163,10 +163,10 @@ class ScaledFloat16(Float16):
         torch._amp_foreach_non_finite_check_and_unscale_(list(gradients), self._found, self._scale.reciprocal())
         self._checked = True
 
-    def step(self, optimizer: torch.optim.Optimizer, gradients: Sequence[torch.Tensor], step: int) -> None:
+    def step(self, optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor], step: int) -> None:
         """Apply the optimizer or skip, then adapt the scale."""
         if not self._checked:
-            self.unscale(gradients)
+            self.unscale([p.grad for p in parameters if p.grad is not None])
         self._checked = False
         if _steps_lazily(optimizer, self.device):
             optimizer.found_inf = self._found  # type: ignore[attr-defined]

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from runner.training.parts import Parts
 
 
+_UNCOUNTED = 64
+"""Micro-batches whose right answers may wait to be counted."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepTotals:
     """What happened since the totals were last read, over all processes."""
@@ -45,6 +49,7 @@ class TrainStep:
         self._buffers = BuffersBefore(parts.model)
         self._loss = torch.zeros((), dtype=parts.precision.parameter_dtype, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
+        self._hits: list[torch.Tensor] = []
         self.examples = 0
         """Examples since the totals were last read, over all processes."""
         self.lr = 0.0
@@ -79,20 +84,21 @@ class TrainStep:
             self._buffers.put_back()
             largest_share = -(-len(rows) // world.size)
             parts.sizes.halve("training", min(parts.sizes["training"], largest_share))
-        for loss, correct in measured:
+        for loss, hits in measured:
             self._loss.add_(loss)
-            self._correct.add_(correct)
+            self._hits.append(hits)
+        if len(self._hits) >= _UNCOUNTED:
+            self._count_hits()
         self.norm = parts.rule.release(step)
         # 6. One update.
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        parts.precision.step(parts.optimizer, gradients, step)
+        parts.precision.step(parts.optimizer, self._parameters, step)
         if parts.average is not None:
             parts.average.update(step)
         self.examples += len(rows)
         return stop
 
     def _add_up(self, step: int, rows: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
-        """Sums of losses and right answers of this process's micro-batches; None when memory ran out."""
+        """Losses and right answers of this process's micro-batches; None when memory ran out."""
         parts, world = self._parts, self._parts.world
         _seed_layers(fold_in(self._seed, step, world.rank), world.device)
         # 3. The denominator is fixed before any arithmetic.
@@ -111,6 +117,7 @@ class TrainStep:
 
     def read_totals(self) -> StepTotals:
         """Read and reset the sums; waits for the device."""
+        self._count_hits()
         sums = torch.stack([self._loss, self._correct.to(self._loss.dtype)])
         self._parts.world.sum_(sums)
         loss, correct = sums.tolist()
@@ -121,7 +128,14 @@ class TrainStep:
 
     def totals(self) -> dict[str, float]:
         """This process's sums as plain numbers, for a checkpoint in mid-window; waits for the device."""
+        self._count_hits()
         return {"loss": self._loss.item(), "correct": self._correct.item(), "examples": self.examples}
+
+    def _count_hits(self) -> None:
+        """Count the right answers of several micro-batches in one go: a count each would cost more than the others."""
+        if self._hits:
+            self._correct.add_(torch.cat(self._hits).sum())
+            self._hits.clear()
 
     def load_totals(self, saved: list[dict[str, float]]) -> None:
         """Take up the sums of every process; when their number has changed, the first one takes them all."""

@@ -46,6 +46,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     from runner.records.recorder import Recorder
     from runner.training.loop import Loop
     from runner.training.parts import build_parts
+    from runner.training.signals import StopRequest
     from runner.training.torch_settings import torch_settings
     from runner.training.world import SingleProcess, torch_device
 
@@ -57,4 +58,6 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     world = SingleProcess(torch_device(device.kind))
     with tempfile.TemporaryDirectory() as folder, torch_settings(plan):
         recorder = Recorder(Path(folder), [_Pause(turns)], make_console(True))
-        Loop(build_parts(plan, data, world), data, recorder, Path(folder)).fit()
+        loop = Loop(build_parts(plan, data, world), data, recorder, Path(folder))
+        with StopRequest() as stop:
+            loop.fit(stop)
