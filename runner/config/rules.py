@@ -69,6 +69,7 @@ SEED = Range(0, 2**32 - 1)
 
 RULES: dict[str, Range | Choices] = {
     "seed": SEED,
+    "seeds": AT_LEAST_1,
     "data.batch_size": AT_LEAST_1,
     "data.eval_batch_size": AT_LEAST_1,
     "data.image_size": AT_LEAST_1,

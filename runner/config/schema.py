@@ -273,6 +273,10 @@ class RunConfig:
     tracker: TrackerConfig
     seed: int
     """Seed of weights, order of examples and augmentation; 0 is a seed like any other."""
+    seeds: int
+    """Repeats of a run, or of each cell of a grid, with ``seed``, ``seed + 1``, ...: every cell on the same seeds."""
+    retry_failed: bool
+    """Run the failed cells of a sweep again when it is started again in its folder; otherwise they are listed."""
     deterministic: bool
     """Ask torch for deterministic kernels; slower on GPU, bitwise repeatable."""
     name: str | None

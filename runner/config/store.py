@@ -37,6 +37,8 @@ class Root:
     hardware: Any
     tracker: Any
     seed: int = 0
+    seeds: int = 1
+    retry_failed: bool = False
     deterministic: bool = False
     name: str | None = None
     resume: str | None = None
@@ -55,22 +57,34 @@ def sweep_files(caller: Path) -> dict[str, Path]:
     }
 
 
-def register(caller: Path) -> None:
+def register(caller: Path) -> dict[str, RequestError]:
     """Register root and sweeps with Hydra; again is allowed, and picks up what changed in ``caller``.
 
-    Raises ``RequestError`` when a sweep's file is not a YAML mapping.
+    Returns name -> refusal of every sweep whose file cannot be used; those are left out, for they concern nobody who
+    does not ask for them.
     """
     store = ConfigStore.instance()
     store.store(name="schema", node=root_node(), provider="runner", replace=True)
     store.repo.pop("sweep", None)
+    broken = {}
     for name, file in sweep_files(caller).items():
         try:
-            node = OmegaConf.load(file)
-        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-            raise RequestError("sweep", file, f"a readable YAML file ({error})") from error
-        if not isinstance(node, DictConfig):
-            raise RequestError("sweep", file, "a mapping of keys to values")
-        store.store(group="sweep", name=name, node=node, package="_global_", provider="runner", replace=True)
+            node = _read_sweep(file)
+        except RequestError as error:
+            broken[name] = error
+        else:
+            store.store(group="sweep", name=name, node=node, package="_global_", provider="runner", replace=True)
+    return broken
+
+
+def _read_sweep(file: Path) -> DictConfig:
+    try:
+        node = OmegaConf.load(file)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise RequestError("sweep", file, f"a readable YAML file ({error})") from error
+    if not isinstance(node, DictConfig):
+        raise RequestError("sweep", file, "a mapping of keys to values")
+    return node
 
 
 @cache

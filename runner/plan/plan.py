@@ -168,17 +168,8 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def recipe(self) -> dict[str, Any]:
-        """The semantic part as JSON has it: what a checkpoint keeps, to say later what differs.
-
-        Why a type was taken, where weights came from, and the loss scale of runs that have none change no number and
-        are left out.
-        """
-        recipe: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self.semantic), allow_nan=False))
-        counts = ("dtype", "tf32") if self.semantic.precision.dtype != "float16" else _FLOAT16_COUNTS
-        recipe["precision"] = {key: recipe["precision"][key] for key in counts}
-        # the file counts by its contents: the same weights may move, and others may take their place
-        del recipe["model"]["weights"]
-        return recipe
+        """The semantic part as JSON has it: what a checkpoint keeps, to say later what differs."""
+        return recipe_of(dataclasses.asdict(self.semantic))
 
     def as_dict(self) -> dict[str, Any]:
         """The plan for ``run.json``, with its identity."""
@@ -226,3 +217,17 @@ class Plan:
 
     def _last_step_of(self, epoch: int) -> int:
         return math.floor(epoch * self.semantic.steps_per_epoch + 0.5) - 1
+
+
+def recipe_of(semantic: dict[str, Any]) -> dict[str, Any]:
+    """What counts of the semantic part of a plan, as the plan or a ``run.json`` holds it, in the values of JSON.
+
+    Why a type was taken, where weights came from, and the loss scale of runs that have none change no number and are
+    left out.
+    """
+    recipe: dict[str, Any] = json.loads(json.dumps(semantic, allow_nan=False))
+    counts = ("dtype", "tf32") if recipe["precision"]["dtype"] != "float16" else _FLOAT16_COUNTS
+    recipe["precision"] = {key: recipe["precision"][key] for key in counts}
+    # the file counts by its contents: the same weights may move, and others may take their place
+    del recipe["model"]["weights"]
+    return recipe
