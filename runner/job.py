@@ -130,7 +130,7 @@ def _run_alone(job: Job, world: World, device: Device) -> JobResult:
         recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console, sitting)
         trainer = trainer_class(parts, data, recorder, job.run_dir)
         outcome = _fit_on_record(trainer, job, plan, recorder, checkpoint) if world.is_main else trainer.fit(checkpoint)
-    exit_code = ExitCode.DONE if outcome.status == "completed" else ExitCode.INTERRUPTED
+    exit_code = ExitCode.INTERRUPTED if outcome.status == "interrupted" else ExitCode.DONE
     return JobResult(exit_code=exit_code, objective=_objective(plan, outcome.metrics))
 
 
@@ -140,12 +140,12 @@ def _objective(plan: Plan, metrics: FinalMetrics) -> float | None:
 
 def _finished(run_dir: Path, plan: Plan) -> RunRecord | None:
     """The record of this very run when it was completed before; running it again would replace what it measured."""
-    from runner.records.run_file import RUN_FILE, read_run
+    from runner.records.run_file import FINISHED, RUN_FILE, read_run
 
     if not (run_dir / RUN_FILE).exists():
         return None
     record = read_run(run_dir)
-    return record if record.status == "completed" and record.plan.get("identity") == plan.identity else None
+    return record if record.status in FINISHED and record.plan.get("identity") == plan.identity else None
 
 
 @contextlib.contextmanager
@@ -214,7 +214,7 @@ def _fit_on_record(
     record = _ended(record, plan, outcome)
     if recorder.sitting is not None:
         recorder.sitting.end(outcome.status, outcome.epsilon)
-    exit_code = ExitCode.DONE if record.status == "completed" else ExitCode.INTERRUPTED
+    exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE
     try:
         write_run(job.run_dir, record)
     finally:
@@ -244,6 +244,7 @@ def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:
             steps=outcome.steps,
             accountant=privacy.accountant,
             adjacency=privacy.adjacency,
+            sampling=privacy.sampling,
         )
     return record.end(
         outcome.status,
