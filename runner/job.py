@@ -142,7 +142,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
         else:
             with _out_of_memory_told():
                 outcome = trainer.fit(checkpoint, stop)
-    exit_code = ExitCode.DONE if outcome.status == "completed" else ExitCode.INTERRUPTED
+    exit_code = ExitCode.INTERRUPTED if outcome.status == "interrupted" else ExitCode.DONE
     return JobResult(exit_code=exit_code, objective=objective_of(plan, outcome.metrics))
 
 
@@ -157,13 +157,13 @@ def find_finished(run_dir: Path, plan: Plan) -> RunRecord | None:
     Raises:
         RequestError: another recipe was completed there; names the first key that differs.
     """
-    from runner.records.run_file import RUN_FILE, read_run
+    from runner.records.run_file import FINISHED, RUN_FILE, read_run
     from runner.training.resume import other_recipe
 
     if not (run_dir / RUN_FILE).exists():
         return None
     record = read_run(run_dir)
-    if record.status != "completed":
+    if record.status not in FINISHED:
         return None
     if record.plan.get("identity") != plan.identity:
         raise other_recipe(run_dir, recipe_of(record.plan["semantic"]), plan.recipe())
@@ -287,7 +287,7 @@ def _fit_on_record(
     record = _ended(record, plan, outcome)
     if recorder.sitting is not None:
         recorder.sitting.end(outcome.status, outcome.epsilon)
-    exit_code = ExitCode.DONE if record.status == "completed" else ExitCode.INTERRUPTED
+    exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE
     try:
         write_run(job.run_dir, record)
     finally:
@@ -317,6 +317,7 @@ def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:
             steps=outcome.steps,
             accountant=privacy.accountant,
             adjacency=privacy.adjacency,
+            sampling=privacy.sampling,
         )
     return record.end(
         outcome.status,

@@ -99,8 +99,9 @@ class TrainerConfig:
     """Import path of the trainer class (``_target_`` in YAML)."""
     name: str = ""
     """Name of the preset: standard, mixed_precision, accelerate or dp."""
-    epochs: float = 30
-    """Passes over the training data; a fraction is allowed."""
+    epochs: float | None = 30
+    """Passes over the training data; a fraction is allowed.  Null, with ``steps`` null too: as long as
+    ``privacy.epsilon`` lasts at ``privacy.noise_multiplier``."""
     steps: int | None = None
     """Number of updates; when set it replaces ``epochs``."""
     accumulation_steps: int = 1
@@ -158,9 +159,10 @@ class PrivacyConfig:
     enabled: bool = False
     """Set by the option of the group: ``privacy=none`` or ``privacy=dp``."""
     epsilon: float | None = None
-    """Budget of the whole run; the noise is solved for it.  With ``noise_multiplier`` also null it is 3."""
+    """Budget of the whole run.  The noise is solved for it; with ``noise_multiplier`` and ``trainer.epochs=null``, the
+    length is.  With ``noise_multiplier`` also null it is 3."""
     noise_multiplier: float | None = None
-    """Standard deviation of the noise in units of ``max_grad_norm``; the epsilon is computed from it."""
+    """Standard deviation of the noise in units of ``max_grad_norm``; with a given length, epsilon follows from it."""
     delta: float | None = None
     """Failure probability; null takes the largest power of ten <= 1/(10 n), at most 1e-5."""
     max_grad_norm: float = 1.0

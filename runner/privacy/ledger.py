@@ -188,7 +188,7 @@ class Sitting:
     def end(self, status: str, epsilon: float | None = None) -> None:
         """Record that the run ended as ``status`` after ``steps`` updates, which cost ``epsilon``.
 
-        ``epsilon`` None is computed.
+        ``epsilon`` None is computed; of a run that is not private, as if its noise were secret.
 
         Raises:
             RunError: the ledger cannot be written or is broken.
@@ -196,7 +196,7 @@ class Sitting:
         from runner.privacy.accounting import epsilon as epsilon_of
 
         run = self.run
-        if epsilon is None:
+        if epsilon is None or not run.private:
             epsilon = epsilon_of(
                 run.accountant,
                 sample_rate=run.sample_rate,
@@ -205,6 +205,22 @@ class Sitting:
                 delta=run.delta,
             )
         self._append({"kind": "end", "status": status, "steps": self.steps, "epsilon": epsilon})
+
+    def spent_by_sweep(self) -> Composed | None:
+        """What the cells of this run's sweep have spent together so far; None without a sweep.
+
+        Raises:
+            RunError: the ledger cannot be read or is broken.
+        """
+        if self.run.sweep is None:
+            return None
+        try:
+            entries = read_entries(self._chain.read()[0])
+        except OSError as error:
+            raise RunError(f"the privacy ledger cannot be read: {error.strerror or error}") from error
+        except BrokenChain as broken:
+            raise RunError(f"the privacy ledger {self._chain.path.name} is broken: {broken}") from broken
+        return compose_entries(entry for entry in entries if entry.planned.sweep == self.run.sweep)
 
     def _append(self, content: dict[str, Any]) -> None:
         try:

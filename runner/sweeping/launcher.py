@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from runner.attempt import Attempt, record_failure
 from runner.config.errors import ExitCode, RequestError, RunError
 from runner.config.schema import RunConfig
+from runner.records.run_file import FINISHED
 from runner.sweeping.cell import OUTPUT_FILE, Cell, Place, run_cell, run_forked
 from runner.sweeping.earlier import finished_attempts, refuse_other_recipe
 from runner.sweeping.progress import read_record
@@ -97,7 +98,7 @@ class ForkServerLauncher(Launcher):
                 continue
             refuse_other_recipe(cell.folder, cell.config, self._sweep.request.varied)
             record = read_record(cell.folder)
-            if record is not None and record.status == "completed":
+            if record is not None and record.status in FINISHED:
                 completed.append(cell)
             elif record is not None and record.status == "failed" and not cell.config.retry_failed:
                 settled[cell.number] = Attempt(exit_code=ExitCode.FAILED, error=record.error)
