@@ -16,6 +16,7 @@ ALLOWED = {
     "privacy": {"config", "optim", "privacy"},
     "records": {"config", "plan", "records"},
     "training": {"config", "plan", "data", "models", "optim", "privacy", "records", "training"},
+    "inference": {"config", "plan", "data", "models", "privacy", "records", "training", "inference"},
     "audit": {"config", "plan", "data", "models", "optim", "privacy", "records", "training", "audit"},
 }
 FILES = sorted((ROOT / "runner").rglob("*.py"))

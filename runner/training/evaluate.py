@@ -29,15 +29,23 @@ def evaluate(
     model.eval()
     with torch.inference_mode():
         for rows in mine.split(batch_size):
-            images, labels = feed.batch(rows, None)
-            with precision.forward():
-                logits = model(images)
-            totals[0] += losses(logits.to(precision.parameter_dtype), labels).sum()
+            logits, labels = logits_of(model, feed, rows, precision)
+            totals[0] += losses(logits, labels).sum()
             totals[1] += (logits.argmax(1) == labels).sum()
     model.train(was_training)
     world.sum_(totals)
     loss, accuracy = (totals / examples).tolist()
     return loss, accuracy
+
+
+def logits_of(
+    model: torch.nn.Module, feed: Feed, rows: torch.Tensor, precision: Precision
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [b, K], in the parameters' type, and labels [b] of the examples at ``rows``; ``model`` is in eval mode."""
+    images, labels = feed.batch(rows, None)
+    with precision.forward():
+        logits = model(images)
+    return logits.to(precision.parameter_dtype), labels
 
 
 def share_buffers(model: torch.nn.Module, world: World) -> None:
