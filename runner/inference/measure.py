@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from runner.training.evaluate import logits_of
-from runner.training.losses import cross_entropy
 
 if TYPE_CHECKING:
     from runner.data.feed import Feed
@@ -79,19 +78,20 @@ def answer(
         world: The processes; each gets the whole result.
         progress: Told how many images all processes have done by now.
     """
-    losses = cross_entropy(0.0)
-    batches = torch.arange(examples).split(batch_size)[world.rank :: world.size]
+    batches = _spans(examples, batch_size, world)
     found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]] = []
     done = 0
     with torch.inference_mode():
-        for rows in batches:
-            logits, labels = logits_of(model, feed, rows, precision)
-            loss = losses(logits, labels).sum()
-            largest, predicted = logits.max(1)
-            # the largest probability of softmax, without the others
-            confidence = (largest - logits.logsumexp(1)).exp()
+        for start, stop in batches:
+            images, labels = feed.span(start, stop)
+            logits = logits_of(model, images, precision)
+            # cross-entropy in its two parts, because the first also tells the confidence
+            log_shares = logits.log_softmax(1)
+            loss = torch.nn.functional.nll_loss(log_shares, labels, reduction="none").sum()
+            predicted = logits.argmax(1)
+            confidence = log_shares.gather(1, predicted[:, None])[:, 0].exp()
             found.append((predicted, confidence, labels, loss))
-            done += len(rows) * world.size
+            done += (stop - start) * world.size
             progress(min(done, examples))
     columns = [[part.cpu() for part in column] for column in zip(*found, strict=True)] or [[], [], [], []]
     shares = world.gather([[part.double().numpy() for part in column] for column in columns])
@@ -113,16 +113,16 @@ def measure_speed(
 
     Latency is from a stored pixel to the probability on the host, with one image in a batch.
     """
-    batches = torch.arange(examples).split(batch_size)[world.rank :: world.size]
+    batches = _spans(examples, batch_size, world)
 
     def one_pass() -> float:
         world.barrier()
         start = time.perf_counter()
         with torch.inference_mode():
-            for rows in batches:
-                last = logits_of(model, feed, rows, precision)[0].max(1)
+            for span in batches:
+                last = logits_of(model, feed.span(*span)[0], precision).argmax(1)
             if batches:
-                last.values.cpu()  # waits for the device
+                last.cpu()  # waits for the device
         return max(world.gather(time.perf_counter() - start))
 
     one_pass()  # the first one pays for lazy set-up
@@ -160,14 +160,20 @@ class ProgressLine:
         print(f"{done:,} of {self._examples:,} images, {rate:,.0f}/s, {left:,.0f} s left", file=sys.stderr, flush=True)
 
 
+def _spans(examples: int, batch_size: int, world: World) -> list[tuple[int, int]]:
+    """First row and the row after the last of this process's batches: whole ones, dealt like cards."""
+    starts = range(0, examples, batch_size)[world.rank :: world.size]
+    return [(start, min(start + batch_size, examples)) for start in starts]
+
+
 def _latencies(model: torch.nn.Module, feed: Feed, examples: int, precision: Precision) -> list[float]:
     seconds: list[float] = []
     end = time.perf_counter() + LATENCY_SECONDS
     with torch.inference_mode():
         for number in range(WARM_UP + LATENCY_IMAGES):
-            row = torch.tensor([number % examples])
+            row = number % examples
             start = time.perf_counter()
-            logits_of(model, feed, row, precision)[0].softmax(1).cpu()
+            logits_of(model, feed.span(row, row + 1)[0], precision).softmax(1).cpu()
             seconds.append(time.perf_counter() - start)
             if time.perf_counter() > end and len(seconds) > WARM_UP:
                 break

@@ -29,7 +29,8 @@ def evaluate(
     model.eval()
     with torch.inference_mode():
         for rows in mine.split(batch_size):
-            logits, labels = logits_of(model, feed, rows, precision)
+            images, labels = feed.batch(rows, None)
+            logits = logits_of(model, images, precision)
             totals[0] += losses(logits, labels).sum()
             totals[1] += (logits.argmax(1) == labels).sum()
     model.train(was_training)
@@ -38,14 +39,11 @@ def evaluate(
     return loss, accuracy
 
 
-def logits_of(
-    model: torch.nn.Module, feed: Feed, rows: torch.Tensor, precision: Precision
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [b, K], in the parameters' type, and labels [b] of the examples at ``rows``; ``model`` is in eval mode."""
-    images, labels = feed.batch(rows, None)
+def logits_of(model: torch.nn.Module, images: torch.Tensor, precision: Precision) -> torch.Tensor:
+    """Logits [b, K] of ``images`` [b, C, H, W], in the parameters' type; ``model`` is in eval mode."""
     with precision.forward():
         logits = model(images)
-    return logits.to(precision.parameter_dtype), labels
+    return logits.to(precision.parameter_dtype)
 
 
 def share_buffers(model: torch.nn.Module, world: World) -> None:
