@@ -18,6 +18,17 @@ ALLOWED = {
     "records": {"config", "disk", "plan", "records"},
     "training": {"config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training"},
     "sweeping": {"config", "disk", "records", "attempt", "sweeping"},
+    "inference": {
+        "config",
+        "disk",
+        "plan",
+        "data",
+        "models",
+        "privacy",
+        "records",
+        "training",
+        "inference",
+    },
     "audit": {"config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "audit"},
 }
 FILES = sorted((ROOT / "runner").rglob("*.py"))

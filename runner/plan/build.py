@@ -106,6 +106,7 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
     return Plan(
         name=config.name or _derive_name(config, precision),
         trainer=config.trainer.name,
+        classes=data.classes,
         semantic=semantic,
         performance=performance,
         notes=tuple(notes),

@@ -153,6 +153,8 @@ class Plan:
 
     name: str
     trainer: str
+    classes: tuple[str, ...]
+    """Name of each class, for people: a label is an index into it."""
     semantic: SemanticPlan
     performance: PerformancePlan
     notes: tuple[str, ...]

@@ -5,7 +5,8 @@ split, limit or image size a run makes of them.  Kinds of lines:
 
 - ``start``: a run with its mechanism and the steps that it plans;
 - ``resume``: the same run goes on from a checkpoint;
-- ``evaluate``: its model was measured on private validation data, without noise, after ``step`` updates;
+- ``evaluate``: its model was measured on private validation data, without noise, after ``step`` updates; with ``by``,
+  it was measured once more after the run, which releases other figures;
 - ``end``: it ended after ``steps`` updates.
 
 A run counts with the steps that it did.  One that was killed, in whichever of its sittings, counts with all the
@@ -81,6 +82,13 @@ class Entry:
     """Whether a sitting before the last never ended."""
     evaluated: set[int] = field(default_factory=set)
     """Numbers of updates after which it was evaluated on private validation data."""
+    evaluated_later: int = 0
+    """Further evaluations on them after the run."""
+
+    @property
+    def uses(self) -> int:
+        """Uses of private validation data."""
+        return len(self.evaluated) + self.evaluated_later
 
     @property
     def known(self) -> bool:
@@ -163,6 +171,25 @@ class Ledger:
             raise _refusal(self._chain.path, str(broken)) from broken
         assert entry is not None
         return Sitting(self._chain, run, entry, step)
+
+    def evaluate_later(self, entry: str, *, step: int, by: str) -> None:
+        """Record that the model of the run ``entry`` is measured on private validation data by the program ``by``.
+
+        Raises:
+            RequestError: the ledger does not know the run, cannot be written or is broken.
+        """
+        if not self._chain.path.exists():
+            raise _refusal(self.folder, f"it has no ledger of the data {self.contents[:16]}")
+        try:
+            with self._chain.appending() as file:
+                if entry not in {one.id for one in read_entries(file.lines)}:
+                    raise _refusal(self._chain.path, f"it does not know the run {entry[:16]}")
+                line = {"kind": "evaluate", "entry": entry, "time": _now(), "step": step, "split": "val"}
+                file.append({**line, "noise": None, "by": by})
+        except OSError as error:
+            raise _refusal(self.folder, error.strerror or str(error)) from error
+        except BrokenChain as broken:
+            raise _refusal(self._chain.path, str(broken)) from broken
 
 
 class Sitting:
@@ -259,6 +286,8 @@ def _tell(entries: dict[str, Entry], line: dict[str, Any]) -> None:
     if kind == "resume":
         entry.killed |= entry.status == "running"
         entry.status = "running"
+    elif kind == "evaluate" and "by" in line:
+        entry.evaluated_later += 1
     elif kind == "evaluate":
         # One that a resumed run repeats is the same release.
         entry.evaluated.add(line["step"])
