@@ -223,6 +223,7 @@ class _Jobs:
         print(render_table(read_cells(self.sweep_dir), width=shutil.get_terminal_size((120, 24)).columns), end="")
         print(f"table: {self.sweep_dir / TABLE_FILE}")
         print(self.spent, end="")
+        _write_report(self.sweep_dir, check=code == ExitCode.DONE)
         failed = [
             (number, name, error)
             for number, (name, end, error) in enumerate(self.ended)
@@ -287,6 +288,20 @@ class _Jobs:
         else:
             _record_failure(run_dir, error)
         return code, None, error
+
+
+def _write_report(sweep_dir: Path, *, check: bool) -> None:
+    """End a sweep with its verdict; a report that fails is told, and leaves what the sweep found as it is."""
+    from runner.compare.finish import finish_sweep
+
+    try:
+        report = finish_sweep(sweep_dir, check=check)
+    except Exception as error:
+        log.exception("the report failed")
+        print(f"error: no report: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+    else:
+        print(f"verdict: {report.verdict}")
+        print(f"report: {report.path}")
 
 
 def _hydra_files(run_dir: Path | None) -> dict[Path, bytes]:

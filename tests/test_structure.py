@@ -16,6 +16,8 @@ ALLOWED = {
     "privacy": {"config", "optim", "privacy"},
     "records": {"config", "plan", "records"},
     "training": {"config", "plan", "data", "models", "optim", "privacy", "records", "training"},
+    "report": {"config", "records", "report"},
+    "compare": {"config", "plan", "data", "models", "optim", "privacy", "records", "training", "report", "compare"},
     "audit": {"config", "plan", "data", "models", "optim", "privacy", "records", "training", "audit"},
 }
 FILES = sorted((ROOT / "runner").rglob("*.py"))

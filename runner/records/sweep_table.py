@@ -71,7 +71,7 @@ def read_cells(sweep_dir: Path) -> SweepTable:
     """Return the table of the cells that lie under ``sweep_dir`` now, in the order of their numbers."""
     cells = [folder for folder in sweep_dir.iterdir() if _is_cell(folder)]
     cells.sort(key=lambda folder: [(len(digits), digits, other) for digits, other in _pieces(folder.name)])
-    overrides = {cell: _overrides(cell) for cell in cells}
+    overrides = {cell: read_overrides(cell) for cell in cells}
     keys = dict.fromkeys(key for cell in cells for key in overrides[cell])
     columns = ("cell", *keys, *_MEASURED)
     rows = []
@@ -133,7 +133,8 @@ def _pieces(name: str) -> list[tuple[str, str]]:
     return [(digits.lstrip("0"), other) for digits, other in re.findall(r"(\d*)(\D*)", name)]
 
 
-def _overrides(cell: Path) -> dict[str, str]:
+def read_overrides(cell: Path) -> dict[str, str]:
+    """Key -> value, as typed, of what a run's command line, or its sweep, set."""
     path = cell / _OVERRIDES_FILE
     if not path.exists():
         return {}
