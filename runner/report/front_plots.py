@@ -9,11 +9,11 @@ from runner.report.pareto import Front
 from runner.report.question import Question
 from runner.report.recipes import Recipe, epsilon
 from runner.report.statistics import mean_interval
-from runner.report.style import INK, MUTED, PAPER, Picture, canvas, colour, finish
+from runner.report.style import INK, MUTED, PAPER, Picture, canvas, colour, finish, label_logarithmic, name_series
 
 _LABELS = {"seconds": "seconds a run", "MiB": "peak memory (MiB)", "ε": "ε (log scale)"}
-_NAMED = 12
-"""Most recipes that are named beside their marks."""
+_NAMED, _SHORT = 12, 10
+"""Most recipes, and longest labels, that are named beside their marks; else a legend names them."""
 
 
 def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> Picture | None:
@@ -21,6 +21,8 @@ def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> P
     if len(front.standings) < 2:
         return None
     metric = question.metric
+    shown = [one.recipe for one in front.standings]
+    beside = len(shown) <= _NAMED and max(len(recipe.label) for recipe in shown) <= _SHORT
     with canvas(3.3, columns=len(front.costs), sharey=True) as (figure, all_axes):
         for number, (axes, cost) in enumerate(zip(all_axes, front.costs, strict=True)):
             for one in front.standings:
@@ -30,13 +32,17 @@ def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> P
                 filled = not one.dominated_by
                 axes.plot(one.costs[number], one.quality, "o", markersize=8 if filled else 6.5, color=ink,
                           markerfacecolor=ink if filled else PAPER, markeredgewidth=1.5)  # fmt: skip
-                if len(front.standings) <= _NAMED:
+                if beside:
                     axes.annotate(one.recipe.label, (one.costs[number], one.quality), xytext=(6, 5),
                                   textcoords="offset points", fontsize=8.5, color=INK if filled else MUTED)  # fmt: skip
             axes.set_xlabel(_LABELS[cost])
             axes.margins(x=0.22, y=0.16)
             if cost == "ε":
-                _epsilon_axis(axes, [one.costs[number] for one in front.standings if math.isfinite(one.costs[number])])
+                costs = {round(one.costs[number], 2) for one in front.standings if math.isfinite(one.costs[number])}
+                axes.set_xscale("log")
+                label_logarithmic(axes.xaxis, sorted(costs))
+        if not beside:
+            name_series(figure, [recipe.label for recipe in recipes])
         all_axes[0].set_ylabel(f"{metric.words} (%)" if metric.is_accuracy else f"{metric.words} (nats)")
         return finish(
             figure,
@@ -72,7 +78,8 @@ def draw_privacy(recipes: Sequence[Recipe], question: Question) -> Picture | Non
             axes.plot([spent] * len(values), values, "_", color=ink, markersize=8, alpha=0.6)
             points.append((spent, mean))
         axes.plot(*zip(*points, strict=True), "o-", color=colour(0), markersize=6, label="differentially private")
-        _epsilon_axis(axes, [spent for spent, _ in points])
+        axes.set_xscale("log")
+        label_logarithmic(axes.xaxis, sorted({round(spent, 2) for spent, _ in points}))
         axes.set_xlabel("ε of a run (log scale)")
         axes.set_ylabel(f"{metric.words} (%)" if metric.is_accuracy else f"{metric.words} (nats)")
         axes.legend(loc="best")
@@ -82,15 +89,3 @@ def draw_privacy(recipes: Sequence[Recipe], question: Question) -> Picture | Non
             f"What privacy costs in {metric.words}: means with {question.confidence:.0%} intervals over the runs, each"
             " run a dash.",
         )
-
-
-def _epsilon_axis(axes: object, values: Sequence[float]) -> None:
-    """A log axis that names the very values, because there are few of them and each was chosen."""
-    from matplotlib.axes import Axes
-    from matplotlib.ticker import NullLocator
-
-    assert isinstance(axes, Axes)
-    axes.set_xscale("log")
-    axes.xaxis.set_minor_locator(NullLocator())
-    if len(ticks := sorted({round(value, 2) for value in values})) <= 8:
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

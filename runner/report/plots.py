@@ -10,7 +10,7 @@ from runner.report.cells import Cell
 from runner.report.comparison import Comparison, Verdict
 from runner.report.question import Question
 from runner.report.recipes import Recipe, images_per_second, seconds
-from runner.report.style import GRID, INK, MUTED, PAPER, Picture, canvas, colour, finish
+from runner.report.style import GRID, INK, MUTED, PAPER, Picture, canvas, colour, finish, label_logarithmic, name_series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,8 @@ def draw_curves(recipes: Sequence[Recipe]) -> Picture | None:
             positive = [height for height in heights if height > 0]
             if value == "loss" and positive and max(positive) > 20 * min(positive):
                 axes.set_yscale("log")
-        _name_recipes(all_axes[0], recipes)
+                label_logarithmic(axes.yaxis)
+        name_series(figure, [recipe.label for recipe in recipes])
         return finish(
             figure,
             "curves",
@@ -138,20 +139,3 @@ def _draw_recipe(axes: Axes, recipe: Recipe, kind: str, value: str, ink: str) ->
         means = [sum(column) / len(column) for column in zip(*(values for _, values in whole), strict=True)]
         axes.plot(whole[0][0], means, color=ink)
     return [height for _, _, values in curves for height in values if not math.isnan(height)]
-
-
-def _name_recipes(axes: Axes, recipes: Sequence[Recipe]) -> None:
-    """A legend above the picture; what has no colour of its own is named together."""
-    from matplotlib.lines import Line2D
-
-    if len(recipes) < 2:
-        return
-    own = [position for position in range(len(recipes)) if colour(position) != MUTED]
-    lines = [Line2D([], [], color=colour(position)) for position in own]
-    labels = [recipes[position].label for position in own]
-    if len(own) < len(recipes):
-        lines.append(Line2D([], [], color=MUTED))
-        labels.append(f"{len(recipes) - len(own)} others")
-    figure = axes.figure
-    longest = max(len(label) for label in labels)
-    figure.legend(lines, labels, loc="outside upper left", ncols=max(1, min(len(labels), 96 // (longest + 7))))

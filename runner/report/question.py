@@ -1,4 +1,4 @@
-"""What is asked of a sweep: which metric of which recipes, against which one, and from which difference on it matters."""
+"""What is asked of a sweep: which metric of which recipes, against which one, and which difference matters."""
 
 from __future__ import annotations
 

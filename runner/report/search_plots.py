@@ -51,8 +51,8 @@ def draw_importances(search: Search) -> Picture | None:
         return finish(
             figure,
             "importances",
-            f"Importance of each parameter by fANOVA over {len(search.complete)} completed trials; a hint where they are"
-            " few.",
+            f"Importance of each parameter by fANOVA over {len(search.complete)} completed trials; a hint where"
+            " they are few.",
         )
 
 

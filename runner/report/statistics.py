@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 POWER = 0.80
 """Probability with which the number of runs that is recommended shows an equivalence that holds."""
@@ -162,4 +162,4 @@ def _deviation(sample: Floats, scale: Floats) -> Floats:
 
 
 def _t_quantile(probability: float, degrees: Floats) -> Floats:
-    return np.asarray(stats.t.ppf(probability, np.maximum(degrees, 1.0)))
+    return np.asarray(special.stdtrit(np.maximum(degrees, 1.0), probability))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 SERIES = ("#3a7ebf", "#d2691e", "#2f9265", "#9161c9", "#d0454f", "#1b93a6", "#998022", "#c9589b")
@@ -24,6 +25,7 @@ INK, MUTED, GRID, PAPER = "#1f2328", "#6b7480", "#d5dae0", "#fdfdfe"
 _IN_PAGE = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"}
 _WIDTH = 7.4
 _DPI = 144
+_MOST_TICKS = 8
 
 _RULES: Any = {
     "font.size": 9.5,
@@ -88,8 +90,33 @@ def finish(figure: Figure, name: str, caption: str) -> Picture:
     """Render ``figure``, inside ``canvas``, in both forms; the same figure gives the same bytes."""
     png, svg = io.BytesIO(), io.StringIO()
     figure.savefig(svg, format="svg", metadata={"Date": None})
+    figure.set_layout_engine("none")  # it is laid out now, and that takes as long as drawing
     figure.savefig(png, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
     return Picture(name=name, caption=caption, png=png.getvalue(), svg=_for_page(svg.getvalue(), name, caption))
+
+
+def label_logarithmic(axis: Axis, ticks: Sequence[float] | None = None) -> None:
+    """Label a logarithmic ``axis`` with plain numbers: at powers of ten, or at ``ticks`` where those are few."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if ticks is not None and len(ticks) <= _MOST_TICKS:
+        axis.set_ticks(sorted(ticks))
+
+
+def name_series(figure: Figure, labels: Sequence[str]) -> None:
+    """A legend above the picture, where there is more than one series; those without a colour are counted."""
+    from matplotlib.lines import Line2D
+
+    if len(labels) < 2:
+        return
+    lines = [Line2D([], [], color=colour(position)) for position in range(min(len(labels), len(SERIES) + 1))]
+    texts = list(labels[: len(SERIES)])
+    if len(labels) > len(SERIES):
+        texts.append(f"{len(labels) - len(SERIES)} others")
+    columns = 96 // (max(len(text) for text in texts) + 7)
+    figure.legend(lines, texts, loc="outside upper left", ncols=max(1, min(len(texts), columns)))
 
 
 def colour(position: int) -> str:
