@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -190,8 +191,11 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     sweep = Sweep(composer=composer, request=request, check=_check)
     settings = [] if request.seeds is None else [f"hydra.sweeper.seeds={list(request.seeds)}"]
     try:
-        code = _call_hydra([*argv, *settings], sweep, "hydra.sweep.dir")
-        return sweep.report(code)
+        called = _call_hydra([*argv, *settings], sweep, "hydra.sweep.dir")
+        code = sweep.report(called)
+        if sweep.sweep_dir is not None:
+            _write_report(sweep.sweep_dir, check=called == ExitCode.DONE)
+        return code
     finally:
         sweep.close()
 
@@ -212,6 +216,21 @@ def _check_cell(config: RunConfig, folder: Path, varied: frozenset[str]) -> None
     _check(config)
     if varied:
         refuse_other_recipe(folder, config, varied)
+
+
+def _write_report(sweep_dir: Path, *, check: bool) -> None:
+    """End a sweep with its verdict; a report that fails is told, and leaves what the sweep found as it is."""
+    from runner.compare.finish import finish_sweep
+
+    try:
+        report = finish_sweep(sweep_dir, check=check)
+    except Exception as error:
+        log = sweep_dir / "report_failure.log"
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        print(f"error: no report: {' '.join(str(error).split()) or type(error).__name__} (see {log})", file=sys.stderr)
+    else:
+        print(f"verdict: {report.verdict}")
+        print(f"report: {report.path}")
 
 
 def _hydra_files(run_dir: Path | None) -> dict[Path, bytes]:

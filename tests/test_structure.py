@@ -18,16 +18,10 @@ ALLOWED = {
     "records": {"config", "disk", "plan", "records"},
     "training": {"config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training"},
     "sweeping": {"config", "disk", "records", "attempt", "sweeping"},
-    "inference": {
-        "config",
-        "disk",
-        "plan",
-        "data",
-        "models",
-        "privacy",
-        "records",
-        "training",
-        "inference",
+    "inference": {"config", "disk", "plan", "data", "models", "privacy", "records", "training", "inference"},
+    "report": {"config", "disk", "records", "report"},
+    "compare": {
+        *("config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "report", "compare"),
     },
     "audit": {"config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "audit"},
 }

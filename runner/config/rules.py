@@ -122,6 +122,9 @@ RULES: dict[str, Range | Choices] = {
     "hardware.processes": Range(1, 1024),
     "hardware.threads": Range(1, 1024),
     "tracker.mode": Choices(("offline", "online")),
+    "comparison.metric": Choices(("test_accuracy", "val_accuracy", "test_loss", "val_loss", "train_loss")),
+    "comparison.margin": POSITIVE,
+    "comparison.confidence": INSIDE_0_1,
     "optimizer.lr": POSITIVE,
     "optimizer.weight_decay": AT_LEAST_0,
     "optimizer.momentum": SHARE_BELOW_1,
@@ -158,6 +161,8 @@ FREE = {
     "tracker.entity": "the tracker's own rules",
     "tracker.group": "the tracker's own rules",
     "tracker.tags": "any labels",
+    "comparison.by": "looked up in the cells of the sweep",
+    "comparison.reference": "looked up in the cells of the sweep",
     "optimizer.name": "any label",
     "scheduler.name": "any label",
 }

@@ -261,6 +261,25 @@ class SchedulerConfig:
 
 
 @dataclass
+class ComparisonConfig:
+    """The question that a sweep is asked, for its report and ``python -m runner.compare``.  It changes no run."""
+
+    metric: str | None = None
+    """What is compared: ``test_accuracy``, ``val_accuracy``, ``test_loss``, ``val_loss`` or ``train_loss``; null for
+    the test accuracy, or the validation accuracy where there is no test split."""
+    margin: float | None = None
+    """Largest difference that counts as none: percentage points of an accuracy, nats of a loss.  Null is 0.2 points;
+    a loss has no usual margin and needs one."""
+    confidence: float = 0.95
+    """Confidence of each interval; 1 - confidence is the level of the tests, over all comparisons together."""
+    by: list[str] = field(default_factory=list)
+    """Keys whose values make the recipes that are compared; empty for whatever varies besides seeds and folds."""
+    reference: str | None = None
+    """Value of ``by`` (with several keys, values joined by commas) that the others are compared with; null for the
+    first."""
+
+
+@dataclass
 class RunConfig:
     """One run: what ``load_config`` makes of a composed configuration."""
 
@@ -273,6 +292,7 @@ class RunConfig:
     privacy: PrivacyConfig
     hardware: HardwareConfig
     tracker: TrackerConfig
+    comparison: ComparisonConfig
     seed: int
     """Seed of weights, order of examples and augmentation; 0 is a seed like any other."""
     seeds: int

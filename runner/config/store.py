@@ -17,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.errors import RequestError
-from runner.config.groups import CLOSED, OPEN, yaml_key
+from runner.config.groups import CLOSED, OPEN, SECTIONS, yaml_key
 from runner.config.schema import RunConfig
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -36,6 +36,7 @@ class Root:
     privacy: Any
     hardware: Any
     tracker: Any
+    comparison: Any
     seed: int = 0
     seeds: int = 1
     retry_failed: bool = False
@@ -93,7 +94,8 @@ def root_node() -> DictConfig:
 
     Shared, hence not to be changed: what Hydra stores and what ``OmegaConf.merge`` returns are copies.
     """
-    groups: dict[str, Any] = {name: OmegaConf.structured(_node_type(kind)) for name, kind in CLOSED.items()}
+    closed = CLOSED | SECTIONS
+    groups: dict[str, Any] = {name: OmegaConf.structured(_node_type(kind)) for name, kind in closed.items()}
     for name, kind in OPEN.items():
         typed = OmegaConf.structured(_node_type(kind))
         # A plain mapping whose known children keep their typed nodes: later merges convert those, and add others.

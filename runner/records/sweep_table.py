@@ -97,7 +97,7 @@ class TableWriter:
         for cell in cells:
             versions = tuple(_version(cell / file) for file in (RUN_FILE, _OVERRIDES_FILE))
             if cell not in self._known or self._known[cell].versions != versions:
-                self._known[cell] = _Known(versions, _overrides(cell), _measured(cell))
+                self._known[cell] = _Known(versions, read_overrides(cell), _measured(cell))
         keys = dict.fromkeys(key for cell in cells for key in self._known[cell].overrides)
         columns = ("cell", *keys, *_MEASURED)
         empty = dict.fromkeys(columns, "")
@@ -214,7 +214,8 @@ def _pieces(name: str) -> list[tuple[str, str]]:
     return [(digits.lstrip("0"), other) for digits, other in re.findall(r"(\d*)(\D*)", name)]
 
 
-def _overrides(cell: Path) -> dict[str, str]:
+def read_overrides(cell: Path) -> dict[str, str]:
+    """Key -> value, as typed, of what a run's command line, or its sweep, set."""
     path = cell / _OVERRIDES_FILE
     if not path.exists():
         return {}
