@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.errors import RunError
-from runner.disk.files import write_json
+from runner.records.json_values import write_json
 
 CHECKS_FILE = "same_update.json"
 
