@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run test audit faults lint format lock clean
+.PHONY: help run test audit faults golden lint format lock clean
 
 help:  ## Explain each target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: $(READY)  ## Run the tests (TESTS=tests/data for a part)
 
 faults: $(READY)  ## Kill runs at random moments and compare what they end with (several minutes; KILLS=2 for few)
 	OMP_NUM_THREADS=1 $(PY) -m tests.faults.campaign --kills=$(or $(KILLS),20)
+
+golden: $(READY)  ## Renew tests/golden, for a change that is meant to change numbers
+	OMP_NUM_THREADS=1 $(PY) -m tests.golden.golden_losses
 
 lint: $(READY)  ## Check format, style and types
 	$(PY) -m ruff format --check .

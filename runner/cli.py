@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import math
 import os
 import re
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,10 @@ from typing import Any
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
+from runner.attempt import Attempt, attempt_run, record_failure
 from runner.config import rules, store
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, RunError, nearest
@@ -35,8 +36,6 @@ from runner.config.request import Request, read_request
 from runner.config.resume_request import expand_resume
 from runner.config.schema import RunConfig
 from runner.config.targets import locate
-
-log = logging.getLogger(__name__)
 
 LOG_FILE = "run.log"
 """Where ``conf/hydra/job_logging`` writes, in the run's folder."""
@@ -91,12 +90,12 @@ def _main(argv: list[str]) -> int:
     if args.help or args.cfg or args.info:
         composer.compose(lines)
         return _call_hydra([*flags, *lines], _no_job)
-    request = read_request(composer, lines, multirun=args.multirun, check=_check)
-    jobs = _Jobs(composer=composer, request=request, earlier=_hydra_files(request.run_dir))
-    # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file may set it too.
-    flags += ["--multirun"] if request.multirun and not args.multirun else []
-    folder = "hydra.sweep.dir" if request.multirun else "hydra.run.dir"
-    return jobs.report(_call_hydra([*flags, *lines], jobs.task(), folder))
+    request = read_request(composer, lines, multirun=args.multirun, check=_check_cell)
+    if not request.multirun:
+        return _run(composer, request, [*flags, *lines])
+    # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file or `seeds` may ask too.
+    flags += [] if args.multirun else ["--multirun"]
+    return _sweep(composer, request, [*flags, *lines])
 
 
 def _version(package: str) -> str:
@@ -158,131 +157,80 @@ def _check(config: RunConfig) -> None:
     locate("trainer", config.trainer.target, "a trainer class").check(config)
 
 
-@dataclass
-class _Jobs:
-    """The jobs of one request, in the order in which Hydra calls them, and how each ended."""
+def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
+    """One run, in this process."""
+    earlier = _hydra_files(request.run_dir)
+    ended: list[Attempt] = []
 
-    composer: Composer
-    request: Request
-    earlier: dict[Path, bytes]
-    """Hydra's files of the run that the folder holds already."""
-    sweep_dir: Path | None = None
-    ended: list[tuple[str, int, str | None]] = field(default_factory=list)
-    """Overrides, exit code and error of each."""
-    ledgers: set[Path] = field(default_factory=set)
-    """Folders of ledgers in which private cells are recorded."""
-    ordinary: int = 0
-    """Cells without privacy."""
-    over_budget: int = 0
-    """Cells that ``privacy.sweep_epsilon`` refused."""
-    spent: str = ""
-    """What the private cells spent, for people."""
-
-    def task(self) -> Callable[[DictConfig], float | None]:
-        """What Hydra calls with each composed configuration; it lets no ``Exception`` out."""
-
-        def job(composed: DictConfig) -> float | None:
-            whole: Any = HydraConfig.instance().cfg
-            own = whole.hydra
-            name = " ".join(OmegaConf.to_container(own.overrides.task, resolve=False))  # type: ignore[arg-type]
-            if self.request.multirun:
-                self.sweep_dir = Path(own.sweep.dir).absolute()
-                total = "" if self.request.cells is None else f"/{self.request.cells}"
-                print(f"[{own.job.num + 1}{total}] {name}", flush=True)
-            code, objective, error = self._run(composed, whole)
-            self.ended.append((name, code, error))
-            if self.sweep_dir is None:
-                return objective
-            from runner.records.sweep_table import write_table
-
-            write_table(self.sweep_dir)
-            if self.ledgers:
-                self._write_spending(self.sweep_dir)
-            if code == ExitCode.INTERRUPTED:
-                # An exception that is none passes Hydra's launcher, which would go on with the next cell.
-                raise SystemExit(ExitCode.INTERRUPTED)
-            # A search has to see that a cell gave no value; a grid ignores what it returns.
-            return math.nan if objective is None else objective
-
-        return job
-
-    def report(self, code: int) -> int:
-        """Say at the end what the user needs, and return the exit code; ``code`` is Hydra's own."""
-        if self.sweep_dir is None:
-            if code == ExitCode.DONE and self.ended:
-                _, code, error = self.ended[0]
-                if error is not None:
-                    print(f"error: {error}", file=sys.stderr)
-            return code
-        from runner.records.sweep_table import TABLE_FILE, read_cells, render_table
-
-        print(render_table(read_cells(self.sweep_dir), width=shutil.get_terminal_size((120, 24)).columns), end="")
-        print(f"table: {self.sweep_dir / TABLE_FILE}")
-        print(self.spent, end="")
-        failed = [
-            (number, name, error)
-            for number, (name, end, error) in enumerate(self.ended)
-            if end in (ExitCode.FAILED, ExitCode.WRONG_REQUEST)
-        ]
-        # Cells that were refused to keep a limit are not failures of anything that ran.
-        refused = self.over_budget == len(failed)
-        if failed:
-            cells = "; ".join(f"cell {number} ({name}): {error}" for number, name, error in failed)
-            how = "refused" if refused else "failed"
-            print(f"error: {len(failed)} of {len(self.ended)} cells {how}: {cells}", file=sys.stderr)
-        if code != ExitCode.DONE or not failed:
-            return code
-        return ExitCode.WRONG_REQUEST if refused else ExitCode.FAILED
-
-    def _write_spending(self, sweep_dir: Path) -> None:
-        """Renew what the sweep has spent, after every cell, so that a kill leaves the truth so far."""
-        from runner.sweep_spending import render_spending, write_spending
-
-        try:
-            found = write_spending(sweep_dir, self.ledgers, ordinary=self.ordinary)
-        except RunError as error:
-            # The next private cell meets it too and is refused; cells without privacy may go on.
-            self.spent = f"privacy of the sweep: unknown, because {error}\n"
-        else:
-            self.spent = render_spending(found, ordinary=self.ordinary)
-
-    def _count(self, config: RunConfig) -> None:
-        """Note whether a cell is private, and where that will be recorded."""
-        if not config.privacy.enabled:
-            self.ordinary += 1
-            return
-        from runner.privacy.ledger import ledger_folder
-
-        self.ledgers.add(ledger_folder(config.privacy.ledger_dir))
-
-    def _run(self, composed: DictConfig, whole: DictConfig) -> tuple[int, float | None, str | None]:
-        """Exit code, objective and error of one run."""
+    def job(composed: DictConfig) -> None:
+        whole: Any = HydraConfig.instance().cfg
         run_dir = Path(whole.hydra.runtime.output_dir)
-        try:
-            config = load_config(composed, self.composer.option_defaults(whole))
-            _check(config)
-            from runner.job import run_job
-
-            self._count(config)
-            plain: Any = OmegaConf.to_container(composed, resolve=True)
-            result = run_job(config, plain, run_dir, self.sweep_dir)
-            return result.exit_code, result.objective, None
-        except KeyboardInterrupt:
-            return ExitCode.INTERRUPTED, None, None
-        except RequestError as wrong:
-            code, error = ExitCode.WRONG_REQUEST, str(wrong)
-            self.over_budget += wrong.key == "privacy.sweep_epsilon"
-        except Exception as failure:
-            log.exception("the run failed")
-            kind = "" if isinstance(failure, RunError) else f"{type(failure).__name__}: "
-            code, error = ExitCode.FAILED, " ".join(f"{kind}{failure}".split())
-        if code == ExitCode.WRONG_REQUEST and self.sweep_dir is None:
+        plain: Any = OmegaConf.to_container(composed, resolve=True)
+        attempt = attempt_run(load_config(composed, composer.option_defaults(whole)), plain, run_dir, None)
+        ended.append(attempt)
+        if attempt.exit_code == ExitCode.WRONG_REQUEST:
             _forget(run_dir)
-            for path, content in self.earlier.items():
+            for path, content in earlier.items():
                 path.write_bytes(content)
-        else:
-            _record_failure(run_dir, error)
-        return code, None, error
+        elif attempt.error is not None:
+            record_failure(run_dir, attempt)
+
+    code = _call_hydra(argv, job)
+    if code != ExitCode.DONE or not ended:
+        return code
+    if ended[0].error is not None:
+        print(f"error: {ended[0].error}", file=sys.stderr)
+    return ended[0].exit_code
+
+
+def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
+    """Many runs, each in a process of its own."""
+    from runner.sweeping.sweep import Sweep
+
+    _register_plugins()
+    sweep = Sweep(composer=composer, request=request, check=_check)
+    settings = [] if request.seeds is None else [f"hydra.sweeper.seeds={list(request.seeds)}"]
+    try:
+        called = _call_hydra([*argv, *settings], sweep, "hydra.sweep.dir")
+        code = sweep.report(called)
+        if sweep.sweep_dir is not None:
+            _write_report(sweep.sweep_dir, check=called == ExitCode.DONE)
+        return code
+    finally:
+        sweep.close()
+
+
+def _register_plugins() -> None:
+    """Make Hydra know the sweeper and the launcher that ``conf/hydra`` names."""
+    from runner.sweeping.grid import GridSweeper
+    from runner.sweeping.launcher import ForkServerLauncher
+
+    for plugin in (GridSweeper, ForkServerLauncher):
+        Plugins.instance().register(plugin)
+
+
+def _check_cell(config: RunConfig, folder: Path, varied: frozenset[str]) -> None:
+    """The rules, and that the cell's folder, of a sweep that is started again, holds no other recipe."""
+    from runner.sweeping.earlier import refuse_other_recipe
+
+    _check(config)
+    if varied:
+        refuse_other_recipe(folder, config, varied)
+
+
+def _write_report(sweep_dir: Path, *, check: bool) -> None:
+    """End a sweep with its verdict; a report that fails is told, and leaves what the sweep found as it is."""
+    from runner.compare.finish import finish_sweep
+
+    try:
+        report = finish_sweep(sweep_dir, check=check)
+    except Exception as error:
+        log = sweep_dir / "report_failure.log"
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        print(f"error: no report: {' '.join(str(error).split()) or type(error).__name__} (see {log})", file=sys.stderr)
+    else:
+        print(f"verdict: {report.verdict}")
+        print(f"report: {report.path}")
 
 
 def _hydra_files(run_dir: Path | None) -> dict[Path, bytes]:
@@ -298,21 +246,11 @@ def _forget(run_dir: Path) -> None:
             run_dir.parent.rmdir()
 
 
-def _record_failure(run_dir: Path, error: str) -> None:
-    """Leave a ``run.json`` that says why, where the run failed before it wrote its own."""
-    from runner.records.run_file import RUN_FILE, RunRecord, write_run
-
-    if not (run_dir / RUN_FILE).exists():
-        # a full disk stops this as well, and what made the run fail is told anyway
-        with contextlib.suppress(RunError):
-            write_run(run_dir, RunRecord(name=run_dir.name, status="running").end("failed", error=error))
-
-
 def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: str = "hydra.run.dir") -> int:
     """Let Hydra act on ``argv``; returns its exit code, 0 when all jobs were called.
 
-    Raises ``RequestError`` when it cannot write the folder that the key ``folder`` names, and ``RunError`` for any
-    other failure of Hydra's own or of a plug-in; the jobs let none out.
+    Raises ``RequestError`` when it cannot write the folder that the key ``folder`` names, or a launcher refuses it,
+    and ``RunError`` for any other failure of Hydra's own or of a plug-in; the jobs let none out.
     """
     whitelist = [pattern for name in (*rules.trusted(), *_HYDRA_TARGETS) for pattern in (name, f"{name}.*")]
     run = hydra.main(config_path=str(store.shipped("conf")), config_name="config", execution_whitelist=whitelist)(task)
@@ -321,6 +259,8 @@ def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: 
             run()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE
+    except RequestError:
+        raise
     except OSError as error:
         got = error.filename or str(error)
         raise RequestError(folder, got, f"a folder that can be written ({error.strerror})") from error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runner.config.errors import ExitCode, RequestError, RunError, is_out_of_memory
 from runner.config.schema import RunConfig
 from runner.config.targets import locate
+from runner.plan.plan import recipe_of
 
 if TYPE_CHECKING:
     from runner.plan.device import Device
@@ -81,8 +82,7 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
     from runner.training.world import SingleProcess, torch_device
 
     device = detect_device(config.hardware)
-    processes = device.count if config.hardware.processes is None else config.hardware.processes
-    if processes > 1:
+    if (processes := _processes(config, device)) > 1:
         return start_processes(job, device, processes, run_rank)
     return run_rank(job, SingleProcess(torch_device(device.kind)), device)
 
@@ -122,10 +122,10 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
     plan = build_plan(config, data, device, processes=world.size)
     sink = build_sink(config.tracker, warn=console.note) if world.is_main else None
     trainer_class = locate("trainer", config.trainer.target, "a trainer class")
-    if (done := _finished(job.run_dir, plan)) is not None:
+    if (done := find_finished(job.run_dir, plan)) is not None:
         _warn(console, world.is_main, "this run was finished before; its folder is left as it is")
         console.finish(done, job.run_dir)
-        return JobResult(exit_code=ExitCode.DONE, objective=_objective(plan, done.metrics))
+        return JobResult(exit_code=ExitCode.DONE, objective=objective_of(plan, done.metrics))
     with torch_settings(plan):
         checkpoint = find_checkpoint(job.run_dir, plan, warn=functools.partial(_warn, console, world.is_main))
         with _out_of_memory_told():
@@ -142,22 +142,50 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
         else:
             with _out_of_memory_told():
                 outcome = trainer.fit(checkpoint, stop)
-    exit_code = ExitCode.DONE if outcome.status == "completed" else ExitCode.INTERRUPTED
-    return JobResult(exit_code=exit_code, objective=_objective(plan, outcome.metrics))
+    exit_code = ExitCode.INTERRUPTED if outcome.status == "interrupted" else ExitCode.DONE
+    return JobResult(exit_code=exit_code, objective=objective_of(plan, outcome.metrics))
 
 
-def _objective(plan: Plan, metrics: FinalMetrics) -> float | None:
+def objective_of(plan: Plan, metrics: FinalMetrics) -> float | None:
+    """Value of the monitored metric, for searches; None without a validation split."""
     return metrics.val_loss if plan.semantic.monitor == "val_loss" else metrics.val_accuracy
 
 
-def _finished(run_dir: Path, plan: Plan) -> RunRecord | None:
-    """The record of this very run when it was completed before; running it again would replace what it measured."""
-    from runner.records.run_file import RUN_FILE, read_run
+def find_finished(run_dir: Path, plan: Plan) -> RunRecord | None:
+    """The record of this very run when it was completed before; running it again would replace what it measured.
+
+    Raises:
+        RequestError: another recipe was completed there; names the first key that differs.
+    """
+    from runner.records.run_file import FINISHED, RUN_FILE, read_run
+    from runner.training.resume import other_recipe
 
     if not (run_dir / RUN_FILE).exists():
         return None
     record = read_run(run_dir)
-    return record if record.status == "completed" and record.plan.get("identity") == plan.identity else None
+    if record.status not in FINISHED:
+        return None
+    if record.plan.get("identity") != plan.identity:
+        raise other_recipe(run_dir, recipe_of(record.plan["semantic"]), plan.recipe())
+    return record
+
+
+def plan_run(config: RunConfig) -> Plan:
+    """The plan that ``run_job`` would make of ``config``; starts no process and writes nothing but the data's cache.
+
+    Raises:
+        RequestError: the request does not fit the data or the machine.
+    """
+    from runner.data.open import open_data
+    from runner.plan.build import build_plan
+    from runner.plan.device import detect_device
+
+    device = detect_device(config.hardware)
+    return build_plan(config, open_data(config.data), device, processes=_processes(config, device))
+
+
+def _processes(config: RunConfig, device: Device) -> int:
+    return device.count if config.hardware.processes is None else config.hardware.processes
 
 
 @contextlib.contextmanager
@@ -259,7 +287,7 @@ def _fit_on_record(
     record = _ended(record, plan, outcome)
     if recorder.sitting is not None:
         recorder.sitting.end(outcome.status, outcome.epsilon)
-    exit_code = ExitCode.DONE if record.status == "completed" else ExitCode.INTERRUPTED
+    exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE
     try:
         write_run(job.run_dir, record)
     finally:
@@ -289,6 +317,7 @@ def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:
             steps=outcome.steps,
             accountant=privacy.accountant,
             adjacency=privacy.adjacency,
+            sampling=privacy.sampling,
         )
     return record.end(
         outcome.status,

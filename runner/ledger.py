@@ -141,7 +141,7 @@ def _page(ledger: Ledger, entries: Sequence[Entry], width: int) -> str:
     public = sum(not entry.planned.private for entry in entries)
     if public:
         lines.append(f"{public} runs with privacy.unsafe_noise_seed are not private: no ε covers them")
-    uses = sum(len(entry.evaluated) for entry in entries)
+    uses = sum(entry.uses for entry in entries)
     if uses:
         lines.append(f"{uses} {UNCOVERED}")
     return "\n".join(lines) + "\n"
@@ -171,7 +171,7 @@ def _table(entries: Sequence[Entry], width: int) -> str:
             str(planned.steps),
             f"{planned.sample_rate:.4g}",
             f"{planned.noise_multiplier:.4g}",
-            str(len(entry.evaluated)),
+            str(entry.uses),
             f"{planned.delta:g}",
             epsilon_text(entry.epsilon) if planned.private else "not private",
         )

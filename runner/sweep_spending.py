@@ -112,5 +112,5 @@ def _cell(entry: Entry) -> dict[str, Any]:
         "sample_rate": planned.sample_rate,
         "noise_multiplier": planned.noise_multiplier,
         "accountant": planned.accountant,
-        "evaluations_without_noise": len(entry.evaluated),
+        "evaluations_without_noise": entry.uses,
     }

@@ -130,8 +130,21 @@ def test_cells_without_privacy_and_cells_that_are_not_private_are_named(command,
     code, out, _ = command(*mixed, "trainer=standard,dp")
     assert code == 0
     assert "1 cells ran without privacy: no ε covers them" in out
-    assert command(*TINY, "privacy.unsafe_noise_seed=1", "hydra.run.dir=single")[0] == 0
-    assert [entry.planned.private for entry in entries(tmp_path)] == [True, False]
+    assert [entry.planned.private for entry in entries(tmp_path)] == [True]
+
+
+def test_a_run_whose_noise_anyone_can_compute_is_not_private_wherever_its_epsilon_would_stand(command, tmp_path):
+    code, out, err = command(*TINY, "privacy.unsafe_noise_seed=1", "hydra.run.dir=single")
+    assert code == 0
+    assert "ε" not in "".join(line for line in (out + err).splitlines() if "does not cover" not in line)
+    assert (out + err).count("NOT private") >= 4, "plan, warning, progress and result"
+    run = json.loads((tmp_path / "single" / "run.json").read_text())
+    assert (run["privacy"]["epsilon"], run["privacy"]["sampling"]) == (None, "Poisson")
+    assert "NOT private" in " ".join(run["notes"])
+    metrics = [json.loads(line) for line in (tmp_path / "single" / "metrics.jsonl").read_text().splitlines()]
+    assert {record["epsilon"] for record in metrics if record["kind"] == "val"} == {None}
+    (entry,) = entries(tmp_path)
+    assert not entry.planned.private
 
 
 def test_public_validation_data_may_steer_and_are_not_noted(command, tmp_path):

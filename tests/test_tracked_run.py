@@ -23,6 +23,11 @@ def test_wandb_holds_every_record_the_config_and_the_summary(runner, tmp_path, r
     assert [from_row(row) for row in tracked.history] == records
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert {name: tracked.summary[name] for name in run["metrics"]} == run["metrics"]
+    spent = run["privacy"]
+    assert (tracked.summary.get("epsilon"), tracked.summary.get("delta")) == (
+        (None, None) if spent is None else (spent["epsilon"], spent["delta"])
+    )
+    assert "sweep_epsilon" not in tracked.summary
     assert tracked.config["trainer"]["log_every"] == 3
     assert tracked.exit_code == 0
 

@@ -61,7 +61,7 @@ class Composer:
 
         ``root`` is the file without ``.yaml`` from which everything starts (``--config-name``).
         """
-        store.register(caller)
+        self._broken_sweeps = store.register(caller)
         self.root = root
         self._extra = extra
         with initialize_config_dir(config_dir=str(store.shipped("conf")), job_name="runner"):
@@ -95,12 +95,14 @@ class Composer:
     def load(self, config: DictConfig, *, number: int | None = None) -> RunConfig:
         """The typed form of a composed configuration; ``number`` is that of the cell in a sweep.
 
+        Its folder is put where Hydra would, under ``hydra.runtime.output_dir``.
+
         Raises ``RequestError`` as ``load_config`` does, and for an output folder that cannot be named or made.
         """
         with open_dict(config.hydra):
             config.hydra.job.num = number or 0
             config.hydra.job.id = str(number or 0)
-            config.hydra.runtime.output_dir = _folder(config, "hydra.run.dir" if number is None else "hydra.sweep.dir")
+            config.hydra.runtime.output_dir = _output_folder(config, in_sweep=number is not None)
         before = HydraConfig.instance().cfg
         HydraConfig.instance().set_config(config)
         try:
@@ -197,6 +199,8 @@ class Composer:
         nullable = group in RECIPES or group.startswith("hydra/")
         if (value is None and nullable) or (isinstance(value, str) and value in options):
             return
+        if group == "sweep" and value in self._broken_sweeps:
+            raise self._broken_sweeps[str(value)]
         names = [*options, "null"] if nullable else options
         raise RequestError(group, value, f"one of {', '.join(names)}", nearest=nearest(str(value), options))
 
@@ -226,6 +230,12 @@ class Composer:
 
 
 _ABSENT = object()
+
+
+def _output_folder(config: DictConfig, *, in_sweep: bool) -> str:
+    if not in_sweep:
+        return _folder(config, "hydra.run.dir")
+    return str(Path(_folder(config, "hydra.sweep.dir"), str(OmegaConf.select(config, "hydra.sweep.subdir"))))
 
 
 def _folder(config: DictConfig, key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.config.schema import (
+    ComparisonConfig,
     DataConfig,
     HardwareConfig,
     ModelConfig,
@@ -30,6 +31,9 @@ CLOSED: dict[str, type] = {
     "tracker": TrackerConfig,
 }
 """Groups whose dataclass lists every key there is."""
+
+SECTIONS: dict[str, type] = {"comparison": ComparisonConfig}
+"""Closed parts of the root that come in one form, and so are no groups with options to choose from."""
 
 RECIPES = ("experiment", "sweep")
 """Groups whose options set keys of any other group; they hold no keys themselves and may be null."""

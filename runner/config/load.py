@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import RequestError
-from runner.config.groups import CLOSED, OPEN, field_name
+from runner.config.groups import CLOSED, OPEN, SECTIONS, field_name
 from runner.config.schema import AugmentConfig, RunConfig
 from runner.config.store import root_node
 
@@ -38,7 +38,8 @@ def load_config(config: DictConfig, defaults: Mapping[str, Mapping[str, Any]] | 
         raise _conversion_error(error) from error
     for key, value in values.items():
         _refuse_not_finite(key, value)
-    groups: dict[str, Any] = {name: kind(**_fields(values[name])) for name, kind in CLOSED.items()}
+    closed = CLOSED | SECTIONS
+    groups: dict[str, Any] = {name: kind(**_fields(values[name])) for name, kind in closed.items()}
     for name, kind in OPEN.items():
         known = {f.name for f in fields(kind)} - {"options"}
         given = _fields(values[name])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
@@ -17,26 +17,50 @@ from runner.config.compose import Composer, line_of
 from runner.config.errors import RequestError
 from runner.config.schema import RunConfig
 
+GRID = "runner.sweeping.grid.GridSweeper"
+"""Target of the sweeper whose cells are known, and checked, before the first starts."""
+
+LAUNCHERS = {
+    "runner.sweeping.launcher.ForkServerLauncher": "fork_server",
+    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher": "joblib",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher": "submitit_local",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher": "submitit_slurm",
+}
+"""Targets and options of the launchers that keep cells apart."""
+
+Check = Callable[[RunConfig, Path, frozenset[str]], None]
+"""What is asked of each run before anything starts: its configuration, its folder, the keys in which cells differ."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """A request that may start."""
 
     multirun: bool
-    """Whether it is a sweep: by ``--multirun``, or by ``hydra.mode: MULTIRUN`` or parameters in the sweep's file."""
-    cells: int | None
+    """Whether it is a sweep: by ``--multirun``, by ``seeds``, or by its file in sweeps/."""
+    cells: int | None = None
     """Number of runs where it is known before the first: 1, or the size of a grid; null for a search."""
     run_dir: Path | None = None
     """Folder of the one run; null for a sweep."""
+    fixed: frozenset[str] = frozenset()
+    """Overrides that every cell has, as Hydra names them."""
+    varied: frozenset[str] = frozenset()
+    """Keys in which the cells differ, or that are searched."""
+    seeds: tuple[int, ...] | None = None
+    """Seeds of the repeats; None where nothing is repeated."""
 
 
 def read_request(
-    composer: Composer, lines: Sequence[str], *, multirun: bool, check: Callable[[RunConfig], None]
+    composer: Composer,
+    lines: Sequence[str],
+    *,
+    multirun: bool,
+    check: Check,
 ) -> Request:
-    """Compose, convert and ``check`` the one run of ``lines``, or every cell of their grid.
+    """Compose, convert and check the one run of ``lines``, or every cell of their grid.
 
-    Of a search (any sweeper but Hydra's grid) the values are drawn later; what is fixed is checked value by value,
-    and the searched keys must exist.
+    Of a search (any sweeper but the grid) the values are drawn later; what is fixed is checked value by value, and the
+    searched keys must exist.
 
     Raises ``RequestError`` for the first run that cannot be; for a cell of a grid it names the cell.
     """
@@ -48,20 +72,25 @@ def read_request(
         raise RequestError("hydra.mode", "RUN with --multirun", "one of the two")
     # a question from sweeps/ that lists values means a grid, whether or not its file says so
     asked = config.hydra.runtime.choices.get("sweep") is not None and bool(config.hydra.sweeper.get("params"))
-    if not multirun and mode != RunMode.MULTIRUN and not asked:
+    if not multirun and mode != RunMode.MULTIRUN and not asked and config.seeds == 1:
         if swept:
             composer.compose(lines)
-        check(composer.load(config))
-        return Request(multirun=False, cells=1, run_dir=Path(config.hydra.runtime.output_dir))
-    return Request(multirun=True, cells=_check_sweep(composer, overrides, config, check))
+        run = composer.load(config)
+        folder = Path(config.hydra.runtime.output_dir)
+        check(run, folder, frozenset())
+        if run.retry_failed:
+            raise RequestError("retry_failed", "true for a single run", "false: the same command starts it again")
+        return Request(multirun=False, cells=1, run_dir=folder)
+    return _check_sweep(composer, overrides, config, check)
 
 
 def _check_sweep(
-    composer: Composer, overrides: list[Override], config: DictConfig, check: Callable[[RunConfig], None]
-) -> int | None:
-    launcher = config.hydra.launcher._target_
-    if launcher != _path(BasicLauncher):
-        raise RequestError("hydra/launcher", launcher, "basic: cells run one after another")
+    composer: Composer,
+    overrides: list[Override],
+    config: DictConfig,
+    check: Check,
+) -> Request:
+    _check_launcher(config)
     for override in overrides:
         if override.is_sweep_override() and override.is_hydra_override():
             raise RequestError(override.key_or_group, line_of(override), "one value: Hydra's own keys cannot be swept")
@@ -71,26 +100,83 @@ def _check_sweep(
     sweep = [*composer.parse([f"{key!s}={value}" for key, value in params.items()]), *task]
     for override in sweep:
         composer.require(override, config)
-    if config.hydra.sweeper._target_ != _path(BasicSweeper):
+    # what is typed replaces what the file says
+    last = {override.key_or_group: override for override in sweep}
+    varied = {key for key, override in last.items() if override.is_sweep_override()}
+    fixed = frozenset(
+        f"{override.get_key_element()}={override.get_value_element_as_str()}"
+        for key, override in last.items()
+        if key not in varied
+    )
+    seeds = _seeds(config, varied)
+    if config.hydra.sweeper._target_ == f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
+        raise RequestError("hydra/sweeper", "basic", "grid, the same with repeats, or nothing: it is the default")
+    if config.hydra.sweeper._target_ != GRID:
         rules.check_values(composer.load(config, number=0))
-        return None
+        return Request(multirun=True, fixed=fixed, varied=frozenset(varied))
     for override in sweep:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise RequestError(
                 override.key_or_group, line_of(override), "values to list, such as a,b or range(1,4), in a grid"
             )
-    fixed = [line_of(override) for override in overrides if override.is_hydra_override()]
-    (cells,) = BasicSweeper.split_arguments(sweep, None)
+    own = [line_of(override) for override in overrides if override.is_hydra_override()]
+    varied |= {"seed"} if seeds else set()
+    beside: Any = OmegaConf.to_container(config.hydra.sweeper.beside or OmegaConf.create([]))
+    for override in composer.parse([line for cell in beside for line in cell]):
+        composer.require(override, config)
+        varied.add(override.key_or_group)
+    cells = cells_of(sweep, beside=beside, seeds=seeds)
     for number, cell in enumerate(cells):
         try:
-            check(composer.load(composer.compose([*fixed, *cell]), number=number))
+            composed = composer.compose([*own, *cell])
+            run = composer.load(composed, number=number)
+            check(run, Path(composed.hydra.runtime.output_dir), frozenset(varied))
         except RequestError as error:
             name = " ".join(cell)
             raise RequestError(
                 error.key, error.got, error.expected, nearest=error.nearest, cell=f"cell {number}: {name}"
             ) from error
-    return len(cells)
+    return Request(multirun=True, cells=len(cells), fixed=fixed, varied=frozenset(varied), seeds=seeds)
 
 
-def _path(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__name__}"
+def _check_launcher(config: DictConfig) -> None:
+    launcher = config.hydra.launcher
+    if launcher._target_ not in LAUNCHERS:
+        names = ", ".join(LAUNCHERS.values())
+        raise RequestError("hydra/launcher", config.hydra.runtime.choices["hydra/launcher"], f"one of {names}")
+    if LAUNCHERS[launcher._target_] == "fork_server" and not (isinstance(launcher.n_jobs, int) and launcher.n_jobs > 0):
+        raise RequestError("hydra.launcher.n_jobs", launcher.n_jobs, "a whole number >= 1")
+
+
+def _seeds(config: DictConfig, varied: set[str]) -> tuple[int, ...] | None:
+    """The seeds of the repeats."""
+    rules.RULES["seeds"].check("seeds", config.seeds)
+    if config.seeds == 1:
+        return None
+    if "seed" in varied:
+        raise RequestError("seeds", f"{config.seeds} beside several values of seed", "one of the two")
+    if config.hydra.sweeper._target_ != GRID:
+        raise RequestError("seeds", f"{config.seeds} in a search", "1: repeat its best recipe in a run of its own")
+    return tuple(range(config.seed, config.seed + config.seeds))
+
+
+def cells_of(
+    overrides: Sequence[Override], *, beside: Sequence[Sequence[str]] = (), seeds: Sequence[int] | None = None
+) -> list[list[str]]:
+    """The overrides of each cell of a grid, in order.
+
+    First come all combinations of the values, then the cells that stand ``beside`` them, each with what is fixed for
+    all and overrides of its own; and all of it for the first of ``seeds``, then for the next.  So a sweep that was
+    stopped has compared everything on the seeds that it came to, and one that is started again with more seeds finds
+    its earlier cells under their numbers.
+    """
+    (cells,) = BasicSweeper.split_arguments(list(overrides), None)
+    swept = {override.get_key_element() for override in overrides if override.is_sweep_override()}
+    common = [line for line in cells[0] if line.partition("=")[0] not in swept]
+    for own in beside:
+        keys = {line.partition("=")[0] for line in own}
+        cells.append([*(line for line in common if line.partition("=")[0] not in keys), *own])
+    if seeds is None:
+        return cells
+    repeated = [[line for line in cell if not line.startswith("seed=")] for cell in cells]
+    return [[*cell, f"seed={seed}"] for seed in seeds for cell in repeated]

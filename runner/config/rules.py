@@ -69,6 +69,7 @@ SEED = Range(0, 2**32 - 1)
 
 RULES: dict[str, Range | Choices] = {
     "seed": SEED,
+    "seeds": AT_LEAST_1,
     "data.batch_size": AT_LEAST_1,
     "data.eval_batch_size": AT_LEAST_1,
     "data.image_size": AT_LEAST_1,
@@ -121,6 +122,9 @@ RULES: dict[str, Range | Choices] = {
     "hardware.processes": Range(1, 1024),
     "hardware.threads": Range(1, 1024),
     "tracker.mode": Choices(("offline", "online")),
+    "comparison.metric": Choices(("test_accuracy", "val_accuracy", "test_loss", "val_loss", "train_loss")),
+    "comparison.margin": POSITIVE,
+    "comparison.confidence": INSIDE_0_1,
     "optimizer.lr": POSITIVE,
     "optimizer.weight_decay": AT_LEAST_0,
     "optimizer.momentum": SHARE_BELOW_1,
@@ -157,6 +161,8 @@ FREE = {
     "tracker.entity": "the tracker's own rules",
     "tracker.group": "the tracker's own rules",
     "tracker.tags": "any labels",
+    "comparison.by": "looked up in the cells of the sweep",
+    "comparison.reference": "looked up in the cells of the sweep",
     "optimizer.name": "any label",
     "scheduler.name": "any label",
 }
@@ -276,7 +282,7 @@ def _one_crop(config: RunConfig) -> None:
 
 def _warmup_ends(config: RunConfig) -> None:
     trainer, scheduler = config.trainer, config.scheduler
-    if trainer.steps is None and scheduler.warmup_epochs > trainer.epochs:
+    if trainer.steps is None and trainer.epochs is not None and scheduler.warmup_epochs > trainer.epochs:
         raise RequestError(
             "scheduler.warmup_epochs", scheduler.warmup_epochs, f"at most trainer.epochs={trainer.epochs:g}"
         )
@@ -320,13 +326,22 @@ def _copies_differ(config: RunConfig) -> None:
         )
 
 
-def _one_privacy_budget(config: RunConfig) -> None:
-    privacy = config.privacy
-    if privacy.epsilon is not None and privacy.noise_multiplier is not None:
+def _two_of_epsilon_noise_and_length(config: RunConfig) -> None:
+    privacy, trainer = config.privacy, config.trainer
+    both = privacy.epsilon is not None and privacy.noise_multiplier is not None
+    given = [f"trainer.{key}={getattr(trainer, key):g}" for key in ("steps", "epochs") if getattr(trainer, key)]
+    if both and given:
         raise RequestError(
             "privacy.noise_multiplier",
-            f"{privacy.noise_multiplier} beside privacy.epsilon={privacy.epsilon}",
-            "one of the two, because either follows from the other",
+            f"{privacy.noise_multiplier:g} beside privacy.epsilon={privacy.epsilon:g} and {given[0]}",
+            "two of the three, because each follows from the others; trainer.epochs=null trains until epsilon is spent",
+        )
+    if not both and not given:
+        raise RequestError(
+            "trainer.epochs",
+            None,
+            "a number, or trainer.steps; under DP the length may follow from both privacy.epsilon and"
+            " privacy.noise_multiplier",
         )
 
 
@@ -380,7 +395,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _betas_are_two,
     _privacy_keys_need_privacy,
     _copies_differ,
-    _one_privacy_budget,
+    _two_of_epsilon_noise_and_length,
     _a_cell_fits_its_sweep,
     _processes_suit_the_device,
     _online_needs_a_tracker,

@@ -99,8 +99,9 @@ class TrainerConfig:
     """Import path of the trainer class (``_target_`` in YAML)."""
     name: str = ""
     """Name of the preset: standard, mixed_precision, accelerate or dp."""
-    epochs: float = 30
-    """Passes over the training data; a fraction is allowed."""
+    epochs: float | None = 30
+    """Passes over the training data; a fraction is allowed.  Null, with ``steps`` null too: as long as
+    ``privacy.epsilon`` lasts at ``privacy.noise_multiplier``."""
     steps: int | None = None
     """Number of updates; when set it replaces ``epochs``."""
     accumulation_steps: int = 1
@@ -158,9 +159,10 @@ class PrivacyConfig:
     enabled: bool = False
     """Set by the option of the group: ``privacy=none`` or ``privacy=dp``."""
     epsilon: float | None = None
-    """Budget of the whole run; the noise is solved for it.  With ``noise_multiplier`` also null it is 3."""
+    """Budget of the whole run.  The noise is solved for it; with ``noise_multiplier`` and ``trainer.epochs=null``, the
+    length is.  With ``noise_multiplier`` also null it is 3."""
     noise_multiplier: float | None = None
-    """Standard deviation of the noise in units of ``max_grad_norm``; the epsilon is computed from it."""
+    """Standard deviation of the noise in units of ``max_grad_norm``; with a given length, epsilon follows from it."""
     delta: float | None = None
     """Failure probability; null takes the largest power of ten <= 1/(10 n), at most 1e-5."""
     max_grad_norm: float = 1.0
@@ -259,6 +261,25 @@ class SchedulerConfig:
 
 
 @dataclass
+class ComparisonConfig:
+    """The question that a sweep is asked, for its report and ``python -m runner.compare``.  It changes no run."""
+
+    metric: str | None = None
+    """What is compared: ``test_accuracy``, ``val_accuracy``, ``test_loss``, ``val_loss`` or ``train_loss``; null for
+    the test accuracy, or the validation accuracy where there is no test split."""
+    margin: float | None = None
+    """Largest difference that counts as none: percentage points of an accuracy, nats of a loss.  Null is 0.2 points;
+    a loss has no usual margin and needs one."""
+    confidence: float = 0.95
+    """Confidence of each interval; 1 - confidence is the level of the tests, over all comparisons together."""
+    by: list[str] = field(default_factory=list)
+    """Keys whose values make the recipes that are compared; empty for whatever varies besides seeds and folds."""
+    reference: str | None = None
+    """Value of ``by`` (with several keys, values joined by commas) that the others are compared with; null for the
+    first."""
+
+
+@dataclass
 class RunConfig:
     """One run: what ``load_config`` makes of a composed configuration."""
 
@@ -271,8 +292,13 @@ class RunConfig:
     privacy: PrivacyConfig
     hardware: HardwareConfig
     tracker: TrackerConfig
+    comparison: ComparisonConfig
     seed: int
     """Seed of weights, order of examples and augmentation; 0 is a seed like any other."""
+    seeds: int
+    """Repeats of a run, or of each cell of a grid, with ``seed``, ``seed + 1``, ...: every cell on the same seeds."""
+    retry_failed: bool
+    """Run the failed cells of a sweep again when it is started again in its folder; otherwise they are listed."""
     deterministic: bool
     """Ask torch for deterministic kernels; slower on GPU, bitwise repeatable."""
     name: str | None

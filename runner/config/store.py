@@ -17,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.errors import RequestError
-from runner.config.groups import CLOSED, OPEN, yaml_key
+from runner.config.groups import CLOSED, OPEN, SECTIONS, yaml_key
 from runner.config.schema import RunConfig
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -36,7 +36,10 @@ class Root:
     privacy: Any
     hardware: Any
     tracker: Any
+    comparison: Any
     seed: int = 0
+    seeds: int = 1
+    retry_failed: bool = False
     deterministic: bool = False
     name: str | None = None
     resume: str | None = None
@@ -55,22 +58,34 @@ def sweep_files(caller: Path) -> dict[str, Path]:
     }
 
 
-def register(caller: Path) -> None:
+def register(caller: Path) -> dict[str, RequestError]:
     """Register root and sweeps with Hydra; again is allowed, and picks up what changed in ``caller``.
 
-    Raises ``RequestError`` when a sweep's file is not a YAML mapping.
+    Returns name -> refusal of every sweep whose file cannot be used; those are left out, for they concern nobody who
+    does not ask for them.
     """
     store = ConfigStore.instance()
     store.store(name="schema", node=root_node(), provider="runner", replace=True)
     store.repo.pop("sweep", None)
+    broken = {}
     for name, file in sweep_files(caller).items():
         try:
-            node = OmegaConf.load(file)
-        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-            raise RequestError("sweep", file, f"a readable YAML file ({error})") from error
-        if not isinstance(node, DictConfig):
-            raise RequestError("sweep", file, "a mapping of keys to values")
-        store.store(group="sweep", name=name, node=node, package="_global_", provider="runner", replace=True)
+            node = _read_sweep(file)
+        except RequestError as error:
+            broken[name] = error
+        else:
+            store.store(group="sweep", name=name, node=node, package="_global_", provider="runner", replace=True)
+    return broken
+
+
+def _read_sweep(file: Path) -> DictConfig:
+    try:
+        node = OmegaConf.load(file)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise RequestError("sweep", file, f"a readable YAML file ({error})") from error
+    if not isinstance(node, DictConfig):
+        raise RequestError("sweep", file, "a mapping of keys to values")
+    return node
 
 
 @cache
@@ -79,7 +94,8 @@ def root_node() -> DictConfig:
 
     Shared, hence not to be changed: what Hydra stores and what ``OmegaConf.merge`` returns are copies.
     """
-    groups: dict[str, Any] = {name: OmegaConf.structured(_node_type(kind)) for name, kind in CLOSED.items()}
+    closed = CLOSED | SECTIONS
+    groups: dict[str, Any] = {name: OmegaConf.structured(_node_type(kind)) for name, kind in closed.items()}
     for name, kind in OPEN.items():
         typed = OmegaConf.structured(_node_type(kind))
         # A plain mapping whose known children keep their typed nodes: later merges convert those, and add others.

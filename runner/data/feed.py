@@ -90,6 +90,13 @@ class Feed:
             pixels = self._centre(pixels)
         return self._normalise(pixels), labels
 
+    def span(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Examples ``start`` to ``stop`` - 1 as ``batch`` gives them without draws; no copy where they are ready."""
+        if self._ready is None:
+            return self.batch(torch.arange(start, stop), None)
+        ready = self._ready[start:stop]
+        return (ready.permute(0, 3, 1, 2) if self._channels_last else ready), self._labels[start:stop]
+
     def _gather(self, rows: Tensor) -> Tensor:
         """Pixels of the examples at ``rows``, uint8 ``[b, H, W, C]`` on the device."""
         if self._rows is None:

@@ -38,11 +38,12 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
             f"at most the {examples} training examples, because it is sampled from them with q = B / N",
         )
     steps_per_epoch = examples / logical_batch if private else float(-(-examples // logical_batch))
-    steps = config.trainer.steps or max(1, math.floor(config.trainer.epochs * steps_per_epoch + 0.5))
+    asked = _steps_asked(config, steps_per_epoch)
     precision = choose_precision(config.precision, device)
     if precision.dtype != precision.requested and not precision.requested.startswith("auto"):
         notes.append(f"precision.amp_dtype={precision.requested} falls back to {precision.dtype}: {precision.reason}")
-    privacy = _plan_privacy(config, data, logical_batch=logical_batch, steps=steps) if private else None
+    privacy, steps = _plan_privacy(config, data, logical_batch=logical_batch, steps=asked) if private else (None, asked)
+    assert steps is not None, "without privacy the rules ask for a length"
     if config.trainer.name == "mixed_precision" and precision.dtype in ("float32", "float64"):
         notes.append(f"trainer=mixed_precision runs in {precision.dtype}: the baseline cell of a precision grid")
     if privacy is not None and privacy.unsafe_noise_seed is not None:
@@ -105,6 +106,7 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
     return Plan(
         name=config.name or _derive_name(config, precision),
         trainer=config.trainer.name,
+        classes=data.classes,
         semantic=semantic,
         performance=performance,
         notes=tuple(notes),
@@ -137,9 +139,20 @@ def choose_precision(config: PrecisionConfig, device: Device) -> PrecisionPlan:
     return PrecisionPlan(requested=requested, dtype=dtype, reason=reason, **settings)
 
 
-def _plan_privacy(config: RunConfig, data: ImageData, *, logical_batch: int, steps: int) -> PrivacyPlan:
+def _steps_asked(config: RunConfig, steps_per_epoch: float) -> int | None:
+    """The number of updates; None for as many as the privacy budget allows."""
+    trainer = config.trainer
+    if trainer.steps is not None or trainer.epochs is None:
+        return trainer.steps
+    return max(1, math.floor(trainer.epochs * steps_per_epoch + 0.5))
+
+
+def _plan_privacy(
+    config: RunConfig, data: ImageData, *, logical_batch: int, steps: int | None
+) -> tuple[PrivacyPlan, int]:
+    """The mechanism and the number of updates, of which ``steps`` None is solved for."""
     from runner.privacy.accounting import default_delta, epsilon
-    from runner.privacy.calibration import solve_noise_multiplier
+    from runner.privacy.calibration import solve_length, solve_noise_multiplier
 
     asked, examples = config.privacy, len(data.train)
     delta = default_delta(examples) if asked.delta is None else asked.delta
@@ -150,18 +163,22 @@ def _plan_privacy(config: RunConfig, data: ImageData, *, logical_batch: int, ste
             f"less than 1/n = {1 / examples:.3g} for {examples} training examples, such as {default_delta(examples):g}",
         )
     rate = logical_batch / examples
-    budget = None
-    if asked.noise_multiplier is None:
-        budget = DEFAULT_EPSILON if asked.epsilon is None else asked.epsilon
+    budget, sigma, solved = asked.epsilon, asked.noise_multiplier, "epsilon"
+    if sigma is None:
+        assert steps is not None
+        budget, solved = DEFAULT_EPSILON if budget is None else budget, "noise_multiplier"
         sigma = solve_noise_multiplier(asked.accountant, epsilon=budget, delta=delta, sample_rate=rate, steps=steps)
-    else:
-        sigma = asked.noise_multiplier
+    elif steps is None:
+        assert budget is not None
+        solved = "steps"
+        steps = solve_length(asked.accountant, epsilon=budget, delta=delta, sample_rate=rate, noise_multiplier=sigma)
     spent = epsilon(asked.accountant, sample_rate=rate, noise_multiplier=sigma, steps=steps, delta=delta)
     if not math.isfinite(spent):
         raise RequestError("privacy.noise_multiplier", sigma, "enough noise for a finite epsilon")
-    return PrivacyPlan(
+    plan = PrivacyPlan(
         epsilon=spent,
         budget=budget,
+        solved=solved,
         delta=delta,
         noise_multiplier=sigma,
         max_grad_norm=asked.max_grad_norm,
@@ -173,6 +190,7 @@ def _plan_privacy(config: RunConfig, data: ImageData, *, logical_batch: int, ste
         unsafe_noise_seed=asked.unsafe_noise_seed,
         validation=asked.validation if data.val else "none",
     )
+    return plan, steps
 
 
 def _identify_weights(weights: str | None) -> str | None:

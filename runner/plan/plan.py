@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 
@@ -75,7 +75,9 @@ class PrivacyPlan:
     epsilon: float
     """Upper bound of epsilon after all steps."""
     budget: float | None
-    """Epsilon that may not be passed; None when the noise was given instead."""
+    """Epsilon that may not be passed; None when noise and length were given instead."""
+    solved: str
+    """Which of ``epsilon``, ``noise_multiplier`` and ``steps`` followed from the other two."""
     delta: float
     noise_multiplier: float
     max_grad_norm: float
@@ -151,6 +153,8 @@ class Plan:
 
     name: str
     trainer: str
+    classes: tuple[str, ...]
+    """Name of each class, for people: a label is an index into it."""
     semantic: SemanticPlan
     performance: PerformancePlan
     notes: tuple[str, ...]
@@ -168,17 +172,8 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def recipe(self) -> dict[str, Any]:
-        """The semantic part as JSON has it: what a checkpoint keeps, to say later what differs.
-
-        Why a type was taken, where weights came from, and the loss scale of runs that have none change no number and
-        are left out.
-        """
-        recipe: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self.semantic), allow_nan=False))
-        counts = ("dtype", "tf32") if self.semantic.precision.dtype != "float16" else _FLOAT16_COUNTS
-        recipe["precision"] = {key: recipe["precision"][key] for key in counts}
-        # the file counts by its contents: the same weights may move, and others may take their place
-        del recipe["model"]["weights"]
-        return recipe
+        """The semantic part as JSON has it: what a checkpoint keeps, to say later what differs."""
+        return recipe_of(dataclasses.asdict(self.semantic))
 
     def as_dict(self) -> dict[str, Any]:
         """The plan for ``run.json``, with its identity."""
@@ -198,14 +193,26 @@ class Plan:
             f"precision  {precision.dtype} on {performance.device_name}, {performance.threads} threads",
         ]
         if (privacy := semantic.privacy) is not None:
+            # two decimals, rounded up: a privacy figure may not flatter
+            spent = f"ε={math.ceil(100 * privacy.epsilon) / 100:.2f} at δ={privacy.delta:g} ({privacy.accountant})"
+            if privacy.unsafe_noise_seed is not None:
+                spent = "NOT private, because privacy.unsafe_noise_seed is set"
             lines.append(
-                f"privacy    ε={privacy.epsilon:.2f} at δ={privacy.delta:g} ({privacy.accountant}): noise multiplier"
+                f"privacy    {spent}: noise multiplier"
                 f" {privacy.noise_multiplier:.3f}, C={privacy.max_grad_norm:g}, q={privacy.sample_rate:.4f}"
             )
+            if privacy.unsafe_noise_seed is None:
+                lines.append(f"           {privacy.adjacency}, {privacy.sampling} sampling")
             if privacy.validation == "private":
                 lines.append("           ε does not cover figures on the validation data, nor a choice by them")
             lines.append(f"gradients  per example by {performance.grad_sample}: {performance.grad_sample_reason}")
         return lines
+
+    def ends_as(self, done: int) -> Literal["completed", "budget_exhausted"]:
+        """Status of a run that ended by itself after ``done`` updates; early stopping completes it."""
+        privacy = self.semantic.privacy
+        used_up = privacy is not None and privacy.solved == "steps" and done == self.semantic.steps
+        return "budget_exhausted" if used_up else "completed"
 
     def epoch_of(self, step: int) -> int:
         """Number, from 1, of the epoch that update ``step`` (from 0) belongs to.
@@ -226,3 +233,17 @@ class Plan:
 
     def _last_step_of(self, epoch: int) -> int:
         return math.floor(epoch * self.semantic.steps_per_epoch + 0.5) - 1
+
+
+def recipe_of(semantic: dict[str, Any]) -> dict[str, Any]:
+    """What counts of the semantic part of a plan, as the plan or a ``run.json`` holds it, in the values of JSON.
+
+    Why a type was taken, where weights came from, and the loss scale of runs that have none change no number and are
+    left out.
+    """
+    recipe: dict[str, Any] = json.loads(json.dumps(semantic, allow_nan=False))
+    counts = ("dtype", "tf32") if recipe["precision"]["dtype"] != "float16" else _FLOAT16_COUNTS
+    recipe["precision"] = {key: recipe["precision"][key] for key in counts}
+    # the file counts by its contents: the same weights may move, and others may take their place
+    del recipe["model"]["weights"]
+    return recipe

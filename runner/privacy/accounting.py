@@ -40,6 +40,8 @@ _SIZING_ORDERS = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 128, 256, 51
 # Privacy loss distributions: grid of the reported figure, and how much coarser the one for progress lines is.
 _LOSS_GRID = 2e-4
 _COARSER = 5.0
+_GRID_NOTCHES = 4
+"""In each factor of two."""
 # PRV: half-width of the error interval in epsilon, added in full to what is reported.
 _PRV_ERROR = 0.01
 _PRV_PROGRESS_ERROR = 0.05
@@ -139,9 +141,12 @@ def quick_rdp_steps(sample_rate: float, noise_multiplier: float, delta: float, b
     return max(1, bisect.bisect_right(range(most + 1), budget, key=lambda count: bound(count) if count else 0.0) - 1)
 
 
-def coarse_pld(sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> float:
-    """The ``pld`` bound on a five times coarser grid: a looser bound in a tenth of the time, for searches."""
-    return _pld(sample_rate, noise_multiplier, delta, steps, coarse=True)(steps)
+def coarse_pld(sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> Callable[[int], float]:
+    """The ``pld`` bound on the grid for ``steps`` updates, five times coarser: looser and ten times as fast.
+
+    For searches; of the number of updates.
+    """
+    return _pld(sample_rate, noise_multiplier, delta, steps, coarse=True)
 
 
 def pld_of_all(mechanisms: Sequence[Mechanism], delta: float) -> float:
@@ -207,9 +212,12 @@ def _loss_grid(size: float, steps: int) -> float:
     """Spacing of the grid of losses for ``steps`` updates that cost about ``size`` in epsilon."""
     # Connecting the dots errs by about steps * grid^2 / 4 (measured).  The grid widens with epsilon, which keeps
     # the number of points bounded, and narrows for very small epsilon, to the same relative accuracy.
-    return min(_LOSS_GRID, math.sqrt(4e-3 / steps), 1e-3 * size) * max(1.0, size / 20.0)
+    wanted = min(_LOSS_GRID, math.sqrt(4e-3 / steps), 1e-3 * size) * max(1.0, size / 20.0)
+    # In notches, so that nearly equal lengths share one distribution: half of what a figure costs is making it.
+    return 2.0 ** (math.floor(_GRID_NOTCHES * math.log2(wanted)) / _GRID_NOTCHES)
 
 
+@functools.lru_cache(maxsize=2)
 def _loss(sample_rate: float, noise_multiplier: float, grid: float) -> Any:
     """The privacy loss distribution of one update, rounded up."""
     _settle_absl()

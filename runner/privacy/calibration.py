@@ -37,7 +37,9 @@ def solve_noise_multiplier(accountant: str, *, epsilon: float, delta: float, sam
 
     start, _ = _noise_for(lambda noise: accounting.quick_rdp(sample_rate, noise, steps, delta), epsilon, 1.0, 0.05)
     if accountant != "rdp":
-        start, _ = _noise_for(lambda noise: accounting.coarse_pld(sample_rate, noise, steps, delta), epsilon, start)
+        start, _ = _noise_for(
+            lambda noise: accounting.coarse_pld(sample_rate, noise, steps, delta)(steps), epsilon, start
+        )
     noise, found = _noise_for(reported, epsilon, start)
     if found > epsilon:
         raise RequestError("privacy.epsilon", epsilon, f"at least {found:.4g}, which noise multiplier {noise:g} gives")
@@ -59,14 +61,33 @@ def solve_steps(accountant: str, *, epsilon: float, delta: float, sample_rate: f
             accountant, sample_rate=sample_rate, noise_multiplier=noise_multiplier, steps=steps, delta=delta
         )
 
-    if reported(1) > epsilon:
+    accounting.check_mechanism(accountant, sample_rate, noise_multiplier, 1, delta)
+    if noise_multiplier == 0.0:
         return 0
     start = accounting.quick_rdp_steps(sample_rate, noise_multiplier, delta, epsilon, MOST_STEPS)
     if accountant != "rdp":
-        start = _last_within(
-            lambda steps: accounting.coarse_pld(sample_rate, noise_multiplier, steps, delta), epsilon, start
+        start = _last_within(accounting.coarse_pld(sample_rate, noise_multiplier, start, delta), epsilon, start)
+    return _last_within(reported, epsilon, max(start, 1))
+
+
+def solve_length(accountant: str, *, epsilon: float, delta: float, sample_rate: float, noise_multiplier: float) -> int:
+    """``solve_steps`` for a run: at least one update, and an end.
+
+    Raises:
+        RequestError: not even one update fits, or more than ten million do; or a value outside its range.
+    """
+    mechanism = {"sample_rate": sample_rate, "noise_multiplier": noise_multiplier, "delta": delta}
+    steps = solve_steps(accountant, epsilon=epsilon, **mechanism)
+    if steps == 0:
+        one = accounting.epsilon(accountant, steps=1, **mechanism)
+        raise RequestError(
+            "privacy.epsilon",
+            epsilon,
+            f"at least {one:.4g}, which one update costs at noise multiplier {noise_multiplier:g}",
         )
-    return _last_within(reported, epsilon, start)
+    if steps == MOST_STEPS:
+        raise RequestError("trainer.epochs", None, f"a number: more than {MOST_STEPS:,} updates fit the budget")
+    return steps
 
 
 def _last_within(function: Callable[[int], float], epsilon: float, start: int) -> int:

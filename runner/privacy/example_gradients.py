@@ -95,11 +95,14 @@ class Convolutions:
     """Gradients of a two-dimensional convolution's weight, of which the norms are known."""
 
     inputs: Tensor
-    """[b, C_in, H, W], in any floating type."""
+    """[b * copies, C_in, H, W], in any floating type."""
     outputs: Tensor
-    """Gradients of the layer's output, [b, C_out, H', W']."""
+    """Gradients of the layer's output, [b * copies, C_out, H', W']."""
     layer: nn.Conv2d
     known_norms: Tensor
+    """[b]"""
+    copies: int
+    """Images of each example, side by side."""
 
     def norms(self) -> Tensor:
         """See ``ExampleGradients``."""
@@ -107,11 +110,14 @@ class Convolutions:
 
     def weighted_sum(self, weights: Tensor, dropped: Tensor | None) -> Tensor:
         """See ``ExampleGradients``."""
+        if self.copies > 1:
+            weights = weights.repeat_interleave(self.copies)
+            dropped = None if dropped is None else dropped.repeat_interleave(self.copies)
         return self._summed(without(self.inputs, dropped), without(self.outputs, dropped) * weights.view(-1, 1, 1, 1))
 
     def rows(self) -> Tensor:
         """See ``ExampleGradients``."""
-        pairs = zip(self.inputs.split(1), self.outputs.split(1), strict=True)
+        pairs = zip(self.inputs.split(self.copies), self.outputs.split(self.copies), strict=True)
         return torch.stack([self._summed(inputs, outputs) for inputs, outputs in pairs])
 
     def _summed(self, inputs: Tensor, outputs: Tensor) -> Tensor:
@@ -142,6 +148,11 @@ def product_norms(inputs: Tensor, outputs: Tensor) -> Tensor:
     x, g = inputs.double(), outputs.double()
     squares = (torch.bmm(x, x.transpose(1, 2)) * torch.bmm(g, g.transpose(1, 2))).sum(dim=(1, 2))
     return squares.clamp(min=0.0).sqrt().to(outputs.dtype)
+
+
+def over_copies(rows: Tensor, copies: int) -> Tensor:
+    """What belongs to each image, [b * copies, ...], summed over the images of each example: [b, ...]."""
+    return rows if copies == 1 else rows.unflatten(0, (-1, copies)).sum(1)
 
 
 def without(rows: Tensor, dropped: Tensor | None) -> Tensor:

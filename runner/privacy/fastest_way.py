@@ -56,8 +56,9 @@ def fastest_way(
     forward: Forward,
     channels_last: bool,
     measure: bool,
+    copies: int = 1,
 ) -> tuple[str, str]:
-    """One of ``ways`` and the reason, measured on a micro-batch of ``batch_size`` random images.
+    """One of ``ways`` and the reason, measured on a micro-batch of ``batch_size`` examples of ``copies`` random images.
 
     The model and the random state stay as they were.  With ``measure=False`` it is the first of ``ways``.
     """
@@ -66,16 +67,17 @@ def fastest_way(
     if not measure:
         return ways[0], "the first that works, because deterministic=true rules out measuring"
     numbers = batch_size * sum(parameter.numel() for parameter in trainable(model).values())
+    images = batch_size * copies
     if "ghost" in ways and numbers > _MOST_ROWS:
         return "ghost", f"others would hold {numbers:.1e} numbers at once"
-    seconds = _measure(model, ways, _images(model, batch_size, image_shape, channels_last), loss, forward)
+    seconds = _measure(model, ways, _images(model, images, image_shape, channels_last), loss, forward, copies)
     best = ways[0]
     for way in ways[1:]:
         if seconds[way] * _MARGIN < seconds[best]:
             best = way
     told = {way: f"{1e3 * found:.2f} ms" if math.isfinite(found) else "out of memory" for way, found in seconds.items()}
     figures = ", ".join(f"{way} {told[way]}" for way in ways)
-    return best, f"{figures} for {batch_size} random images"
+    return best, f"{figures} for {images} random images"
 
 
 def _images(model: nn.Module, size: int, shape: tuple[int, int, int], channels_last: bool) -> Tensor:
@@ -84,13 +86,15 @@ def _images(model: nn.Module, size: int, shape: tuple[int, int, int], channels_l
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
 
-def _measure(model: nn.Module, ways: Sequence[str], images: Tensor, loss: Loss, forward: Forward) -> dict[str, float]:
+def _measure(
+    model: nn.Module, ways: Sequence[str], images: Tensor, loss: Loss, forward: Forward, copies: int
+) -> dict[str, float]:
     """The least seconds that each way took for gradients, norms and sum, in turns against drifts of the machine.
 
     It is infinity where the memory did not suffice.
     """
-    gradients = {way: per_example_gradients(way, model, loss=loss, forward=forward) for way in ways}
-    labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    gradients = {way: per_example_gradients(way, model, loss=loss, forward=forward, copies=copies) for way in ways}
+    labels = torch.zeros(len(images) // copies, dtype=torch.int64, device=images.device)
     best = dict.fromkeys(ways, math.inf)
 
     def once(way: str) -> float:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from runner.config.errors import RequestError
-from runner.privacy.example_gradients import ExampleGradients, Rows
+from runner.privacy.example_gradients import ExampleGradients, Rows, over_copies
 from runner.privacy.layer_rules import rule_for
 from runner.privacy.per_example import Forward, Loss, PerExample, trainable
 from runner.privacy.sixteen_bits import at_least_float32, plain_attention, quiet_fallbacks
@@ -44,9 +44,12 @@ class GhostGradients:
 
     A layer without a rule is run again on single examples under ``torch.func.vmap``, as long as its parameters are its
     own and it makes one output tensor.
+
+    Several images of an example are to a layer what further positions of one image are: their gradients add up, and the
+    norm is that of the sum.
     """
 
-    def __init__(self, model: nn.Module, *, loss: Loss, forward: Forward, scale: float) -> None:
+    def __init__(self, model: nn.Module, *, loss: Loss, forward: Forward, scale: float, copies: int = 1) -> None:
         """See ``per_example_gradients``.
 
         Raises:
@@ -56,6 +59,7 @@ class GhostGradients:
         self._loss = loss
         self._forward = forward
         self._scale = scale
+        self._copies = copies
         self._names = {id(parameter): name for name, parameter in trainable(model).items()}
         self._layers = {
             name: module
@@ -77,7 +81,7 @@ class GhostGradients:
             with self._recorded(calls), self._forward():
                 logits = self._model(images)
             logits = at_least_float32(logits)
-            losses = self._loss(logits, labels)
+            losses = self._loss(logits, labels.repeat_interleave(self._copies)) / self._copies
             edges = [call.edge for call in calls]
             outputs = torch.autograd.grad(losses.sum() * self._scale, edges, allow_unused=True)
         found: dict[str, ExampleGradients] = {}
@@ -89,7 +93,9 @@ class GhostGradients:
         if missing:
             raise _refusal(f"no layer used {missing[0]}")
         in_order = [found[name] for name in self._names.values()]
-        return PerExample(losses.detach(), logits.detach().argmax(1) == labels, in_order)
+        by_example = (len(labels), self._copies)
+        hits = logits.detach().unflatten(0, by_example).mean(1).argmax(1) == labels
+        return PerExample(losses.detach().unflatten(0, by_example).sum(1), hits, in_order)
 
     @contextmanager
     def _recorded(self, calls: list[_Call]) -> Iterator[None]:
@@ -126,7 +132,7 @@ class GhostGradients:
                 handle.remove()
 
     def _of(self, call: _Call, output: Tensor | None, size: int) -> dict[str, ExampleGradients]:
-        """The gradients of one use of a layer, by the parameters' names in the model."""
+        """The gradients of one use of a layer for ``size`` examples, by the parameters' names in the model."""
         layer = self._layers[call.name]
         rule = self._rules[call.name]
         # a layer without a rule may use those of the layers inside it
@@ -139,17 +145,17 @@ class GhostGradients:
                 name: Rows(torch.zeros(size, *parameter.shape, dtype=parameter.dtype, device=parameter.device))
                 for name, parameter in own.items()
             }
-        elif len(output) != size:
-            raise _refusal(f"the output of {call.name} has {len(output)} rows for {size} examples")
+        elif len(output) != size * self._copies:
+            raise _refusal(f"the output of {call.name} has {len(output)} rows for {size * self._copies} images")
         elif rule is None:
             gradients = self._again(layer, call, output)
         else:
-            gradients = rule(layer, call.tensors()[0], at_least_float32(output))
+            gradients = rule(layer, call.tensors()[0], at_least_float32(output), self._copies)
         full_names = {name: self._names.get(id(parameter)) for name, parameter in own.items()}
         return {full: gradients[name] for name, full in full_names.items() if full is not None}
 
     def _again(self, layer: nn.Module, call: _Call, output: Tensor) -> dict[str, ExampleGradients]:
-        """Runs ``layer`` on every example by itself."""
+        """Runs ``layer`` on every image by itself."""
         parameters = {name: parameter.detach() for name, parameter in layer.named_parameters()}
 
         def one(inputs: tuple[Any, ...], gradient: Tensor) -> dict[str, Tensor]:
@@ -164,7 +170,7 @@ class GhostGradients:
         with self._forward(), plain_attention():
             # "error": a second draw of random numbers would give another layer's gradient
             rows = torch.func.vmap(one, in_dims=(split, 0), randomness="error")(call.inputs, output)
-        return {name: Rows(at_least_float32(row)) for name, row in rows.items()}
+        return {name: Rows(over_copies(at_least_float32(row), self._copies)) for name, row in rows.items()}
 
 
 def _refusal(reason: str) -> RequestError:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.config.errors import RequestError
-from runner.privacy.example_gradients import Rows
+from runner.privacy.example_gradients import Rows, over_copies
 from runner.privacy.out_of_place import out_of_place
 from runner.privacy.per_example import Forward, Loss, PerExample, trainable
 from runner.privacy.sixteen_bits import (
@@ -56,8 +56,7 @@ class HookGradients:
         gradient = parameter.grad_sample  # type: ignore[attr-defined]
         if not isinstance(gradient, Tensor):
             raise RequestError("privacy.grad_sample", "hooks", f"functional: hooks saw no gradient of {name}")
-        gradient = at_least_float32(gradient)
-        return gradient if self._copies == 1 else gradient.unflatten(0, (-1, self._copies)).sum(1)
+        return over_copies(at_least_float32(gradient), self._copies)
 
 
 @contextmanager

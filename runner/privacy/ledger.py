@@ -5,7 +5,8 @@ split, limit or image size a run makes of them.  Kinds of lines:
 
 - ``start``: a run with its mechanism and the steps that it plans;
 - ``resume``: the same run goes on from a checkpoint;
-- ``evaluate``: its model was measured on private validation data, without noise, after ``step`` updates;
+- ``evaluate``: its model was measured on private validation data, without noise, after ``step`` updates; with ``by``,
+  it was measured once more after the run, which releases other figures;
 - ``end``: it ended after ``steps`` updates.
 
 A run counts with the steps that it did.  One that was killed, in whichever of its sittings, counts with all the
@@ -81,6 +82,13 @@ class Entry:
     """Whether a sitting before the last never ended."""
     evaluated: set[int] = field(default_factory=set)
     """Numbers of updates after which it was evaluated on private validation data."""
+    evaluated_later: int = 0
+    """Further evaluations on them after the run."""
+
+    @property
+    def uses(self) -> int:
+        """Uses of private validation data."""
+        return len(self.evaluated) + self.evaluated_later
 
     @property
     def known(self) -> bool:
@@ -164,6 +172,25 @@ class Ledger:
         assert entry is not None
         return Sitting(self._chain, run, entry, step)
 
+    def evaluate_later(self, entry: str, *, step: int, by: str) -> None:
+        """Record that the model of the run ``entry`` is measured on private validation data by the program ``by``.
+
+        Raises:
+            RequestError: the ledger does not know the run, cannot be written or is broken.
+        """
+        if not self._chain.path.exists():
+            raise _refusal(self.folder, f"it has no ledger of the data {self.contents[:16]}")
+        try:
+            with self._chain.appending() as file:
+                if entry not in {one.id for one in read_entries(file.lines)}:
+                    raise _refusal(self._chain.path, f"it does not know the run {entry[:16]}")
+                line = {"kind": "evaluate", "entry": entry, "time": _now(), "step": step, "split": "val"}
+                file.append({**line, "noise": None, "by": by})
+        except OSError as error:
+            raise _refusal(self.folder, error.strerror or str(error)) from error
+        except BrokenChain as broken:
+            raise _refusal(self._chain.path, str(broken)) from broken
+
 
 class Sitting:
     """A run's line to the ledger while a process works on it."""
@@ -188,7 +215,7 @@ class Sitting:
     def end(self, status: str, epsilon: float | None = None) -> None:
         """Record that the run ended as ``status`` after ``steps`` updates, which cost ``epsilon``.
 
-        ``epsilon`` None is computed.
+        ``epsilon`` None is computed; of a run that is not private, as if its noise were secret.
 
         Raises:
             RunError: the ledger cannot be written or is broken.
@@ -196,7 +223,7 @@ class Sitting:
         from runner.privacy.accounting import epsilon as epsilon_of
 
         run = self.run
-        if epsilon is None:
+        if epsilon is None or not run.private:
             epsilon = epsilon_of(
                 run.accountant,
                 sample_rate=run.sample_rate,
@@ -205,6 +232,22 @@ class Sitting:
                 delta=run.delta,
             )
         self._append({"kind": "end", "status": status, "steps": self.steps, "epsilon": epsilon})
+
+    def spent_by_sweep(self) -> Composed | None:
+        """What the cells of this run's sweep have spent together so far; None without a sweep.
+
+        Raises:
+            RunError: the ledger cannot be read or is broken.
+        """
+        if self.run.sweep is None:
+            return None
+        try:
+            entries = read_entries(self._chain.read()[0])
+        except OSError as error:
+            raise RunError(f"the privacy ledger cannot be read: {error.strerror or error}") from error
+        except BrokenChain as broken:
+            raise RunError(f"the privacy ledger {self._chain.path.name} is broken: {broken}") from broken
+        return compose_entries(entry for entry in entries if entry.planned.sweep == self.run.sweep)
 
     def _append(self, content: dict[str, Any]) -> None:
         try:
@@ -243,6 +286,8 @@ def _tell(entries: dict[str, Entry], line: dict[str, Any]) -> None:
     if kind == "resume":
         entry.killed |= entry.status == "running"
         entry.status = "running"
+    elif kind == "evaluate" and "by" in line:
+        entry.evaluated_later += 1
     elif kind == "evaluate":
         # One that a resumed run repeats is the same release.
         entry.evaluated.add(line["step"])

@@ -75,13 +75,9 @@ def per_example_gradients(
     refuse_low_precision(model)
     # each builds on this module, and Opacus takes a second to import
     if grad_sample == "ghost":
-        if copies > 1:
-            raise RequestError(
-                "privacy.grad_sample", "ghost", "functional, hooks or auto with privacy.augmentation_multiplicity > 1"
-            )
         from runner.privacy.ghost_gradients import GhostGradients
 
-        return GhostGradients(model, loss=loss, forward=forward, scale=scale)
+        return GhostGradients(model, loss=loss, forward=forward, scale=scale, copies=copies)
     if grad_sample == "functional":
         from runner.privacy.functional_gradients import FunctionalGradients
 

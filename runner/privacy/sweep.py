@@ -41,7 +41,7 @@ class DataSpending:
     @property
     def uncovered(self) -> int:
         """Evaluations on private validation data."""
-        return sum(len(cell.evaluated) for cell in self.cells)
+        return sum(cell.uses for cell in self.cells)
 
 
 def spending_of(sweep: str, ledgers: Iterable[Ledger]) -> list[DataSpending]:

@@ -8,6 +8,7 @@ silent.  The reader may go away, as when a connection drops or a pipe is closed:
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -15,8 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from runner.records.progress import Progress, budget_text, duration, epoch_line, progress_figures, rate_text
-from runner.records.run_file import RunRecord
+from runner.records.progress import (
+    NOT_PRIVATE,
+    Progress,
+    budget_text,
+    duration,
+    epoch_line,
+    progress_figures,
+    rate_text,
+)
+from runner.records.run_file import FINISHED, PrivacySpent, RunRecord
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -170,7 +179,7 @@ def result_rows(run: RunRecord) -> list[tuple[str, str]]:
         ("val accuracy", None if metrics.val_accuracy is None else f"{metrics.val_accuracy:.2%}"),
         ("val loss", None if metrics.val_loss is None else f"{metrics.val_loss:.4f}"),
         ("train loss", None if metrics.train_loss is None else f"{metrics.train_loss:.4f}"),
-        ("privacy", None if spent is None else f"{budget_text(spent.epsilon, spent.delta)} ({spent.accountant})"),
+        ("privacy", None if spent is None else _privacy(spent)),
         ("throughput", None if speed is None else f"{rate_text(speed)} images/s"),
         ("peak memory", None if peak is None else f"{peak / 2**20:,.0f} MiB"),
         ("skipped steps", str(run.skipped_steps) if run.skipped_steps else None),
@@ -178,6 +187,12 @@ def result_rows(run: RunRecord) -> list[tuple[str, str]]:
         ("error", run.error),
     ]
     return [(name, value) for name, value in rows if value is not None]
+
+
+def _privacy(spent: PrivacySpent) -> str:
+    if spent.epsilon is None or not math.isfinite(spent.epsilon):
+        return f"{NOT_PRIVATE}: privacy.unsafe_noise_seed"
+    return f"{budget_text(spent.epsilon, spent.delta)} ({spent.accountant})"
 
 
 def _status(run: RunRecord) -> str:
@@ -191,7 +206,7 @@ def _print_result(run: RunRecord, run_dir: Path) -> None:
     from rich.text import Text
 
     terminal = Terminal(highlight=False)
-    color = {"completed": "green", "failed": "red"}.get(run.status, "yellow")
+    color = "green" if run.status in FINISHED else "red" if run.status == "failed" else "yellow"
     rows = result_rows(run)
     title = Text.assemble((run.name, "bold"), ": ", (_status(run), f"bold {color}"))
     table = Table(box=box.ROUNDED, show_header=False, title=title, title_justify="left", border_style="dim")

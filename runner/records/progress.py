@@ -72,13 +72,19 @@ def progress_figures(progress: Progress, width: int) -> str:
         _Figure(f"[{progress.precision}]" if progress.precision else "", spare=5),
         _speed(progress.samples_per_second, spare=6),
         _Figure(left and f"{left} left", spare=7, short=left),
-        _Figure("" if progress.epsilon is None else f"ε={epsilon_text(progress.epsilon)}", spare=1),
+        _Figure("" if progress.epsilon is None else _spent(progress.epsilon), spare=1),
     ]
     return " ".join(_fit(figures, width, 1))
 
 
+NOT_PRIVATE = "NOT private"
+"""In the place of an ε that is infinite."""
+
+
 def budget_text(epsilon: float, delta: float) -> str:
     """Say how much privacy is spent, such as ``ε=1.20, δ=1e-05``; never less than is spent: ε is rounded up."""
+    if math.isinf(epsilon):
+        return NOT_PRIVATE
     return f"ε={epsilon_text(epsilon)}, δ={delta:.3g}"
 
 
@@ -103,6 +109,10 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _spent(epsilon: float) -> str:
+    return NOT_PRIVATE if math.isinf(epsilon) else f"ε={epsilon_text(epsilon)}"
 
 
 def _maybe(form: str, value: float | None) -> str:

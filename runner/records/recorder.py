@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,5 +82,15 @@ class Recorder:
         self._metrics.close()
         if self._started:
             for sink in self._sinks:
-                sink.finish(plain(run.metrics), exit_code)
+                sink.finish({**plain(run.metrics), **self._privacy(run)}, exit_code)
         self.console.finish(run, self._run_dir)
+
+    def _privacy(self, run: RunRecord) -> dict[str, float]:
+        """What trackers are told of privacy: what the run spent, and its sweep so far, this run included."""
+        spent = run.privacy
+        if self.sitting is None or spent is None or spent.epsilon is None or not math.isfinite(spent.epsilon):
+            return {}
+        summary = {"epsilon": spent.epsilon, "delta": spent.delta}
+        if (sweep := self.sitting.spent_by_sweep()) is not None:
+            summary |= {"sweep_epsilon": sweep.epsilon, "sweep_delta": sweep.delta}
+        return summary

@@ -17,9 +17,14 @@ RUN_FILE = "run.json"
 
 Status = Literal["running", "completed", "failed", "interrupted", "budget_exhausted"]
 """``running`` stands in the file from the first moment: found after the process has gone, it means that it was killed.
-``interrupted`` can be resumed; ``budget_exhausted`` ended because another step would have spent too much privacy."""
+``interrupted`` can be resumed; ``budget_exhausted`` was to train as long as its privacy budget lasts, and did: another
+step would have passed it."""
 
 STATUSES: tuple[Status, ...] = ("running", "completed", "failed", "interrupted", "budget_exhausted")
+
+
+FINISHED: tuple[Status, ...] = ("completed", "budget_exhausted")
+"""How a run ends that has done all that it was to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +56,8 @@ class Memory:
 class PrivacySpent:
     """The guarantee that the run gives, and everything that an auditor needs to compute it again."""
 
-    epsilon: float
+    epsilon: float | None
+    """None or infinite: there is none, because ``privacy.unsafe_noise_seed`` lets anyone compute the noise."""
     delta: float
     noise_multiplier: float
     max_grad_norm: float
@@ -59,6 +65,7 @@ class PrivacySpent:
     steps: int
     accountant: str
     adjacency: str
+    sampling: str = "Poisson"
 
 
 @dataclass(frozen=True, kw_only=True)

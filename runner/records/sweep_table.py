@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
+import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ import yaml
 from runner.config.errors import RunError
 from runner.disk.files import write_text
 from runner.records.progress import epsilon_text
-from runner.records.run_file import RunRecord, read_run
+from runner.records.run_file import RUN_FILE, RunRecord, read_run
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,15 +28,29 @@ _OVERRIDES_FILE = Path(".hydra", "overrides.yaml")
 _METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 _MEASURED = ("status", *_METRICS, "seconds", "samples_per_second", "peak_bytes", "epsilon", "delta", "error")
 
-_Figure = tuple[str, str, Callable[[float], str]]
-"""What a terminal shows of a column: (name, column, form)."""
+_OF_THE_SWEEP = ("seeds", "retry_failed")
+"""Keys that say how a sweep is run and not what its cells are."""
 
-_FIGURES: tuple[_Figure, ...] = (
-    ("test acc", "test_accuracy", lambda value: f"{value:.2%}"),
-    ("val acc", "val_accuracy", lambda value: f"{value:.2%}"),
-    ("images/s", "samples_per_second", lambda value: f"{value:,.0f}"),
-    ("MiB", "peak_bytes", lambda value: f"{value / 2**20:,.0f}"),
-    ("ε", "epsilon", epsilon_text),
+
+@dataclass(frozen=True)
+class _Figure:
+    """What a terminal shows of a column."""
+
+    name: str
+    column: str
+    form: Callable[[float], str]
+    over_seeds: Callable[[Sequence[float]], float]
+    """One figure for the repeats of a cell."""
+    spread: bool = False
+    """Whether the standard deviation over the repeats stands beside it."""
+
+
+_FIGURES = (
+    _Figure("test acc", "test_accuracy", lambda value: f"{value:.2%}", statistics.fmean, spread=True),
+    _Figure("val acc", "val_accuracy", lambda value: f"{value:.2%}", statistics.fmean, spread=True),
+    _Figure("images/s", "samples_per_second", lambda value: f"{value:,.0f}", statistics.fmean),
+    _Figure("MiB", "peak_bytes", lambda value: f"{value / 2**20:,.0f}", max),
+    _Figure("ε", "epsilon", epsilon_text, max),
 )
 
 
@@ -53,50 +69,89 @@ class SweepTable:
 
 
 def write_table(sweep_dir: Path) -> SweepTable:
-    """Read every cell under ``sweep_dir`` and replace ``table.csv`` there, atomically.
-
-    A cell is a folder with a ``run.json`` or a ``.hydra`` folder.  One that has not started, or whose ``run.json``
-    cannot be read, has a row too: a table that hides its failures would mislead.
-    """
-    table = read_cells(sweep_dir)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, table.columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table.rows)
-    write_text(sweep_dir / TABLE_FILE, text.getvalue())
-    return table
+    """Read every cell under ``sweep_dir`` and replace ``table.csv`` there, atomically."""
+    return TableWriter(sweep_dir).write()
 
 
 def read_cells(sweep_dir: Path) -> SweepTable:
     """Return the table of the cells that lie under ``sweep_dir`` now, in the order of their numbers."""
-    cells = [folder for folder in sweep_dir.iterdir() if _is_cell(folder)]
-    cells.sort(key=lambda folder: [(len(digits), digits, other) for digits, other in _pieces(folder.name)])
-    overrides = {cell: _overrides(cell) for cell in cells}
-    keys = dict.fromkeys(key for cell in cells for key in overrides[cell])
-    columns = ("cell", *keys, *_MEASURED)
-    rows = []
-    for cell in cells:
-        row = dict.fromkeys(columns, "") | overrides[cell] | _measured(cell) | {"cell": cell.name}
-        rows.append(row)
-    return SweepTable(columns=columns, rows=tuple(rows))
+    return TableWriter(sweep_dir).read()
+
+
+class TableWriter:
+    """Writes ``table.csv`` again and again while a sweep goes on, and reads only the cells that have changed.
+
+    A cell is a folder with a ``run.json`` or a ``.hydra`` folder.  One that has not started, or whose ``run.json``
+    cannot be read, has a row too: a table that hides its failures would mislead.
+    """
+
+    def __init__(self, sweep_dir: Path) -> None:
+        """``sweep_dir`` is the folder of the sweep."""
+        self._sweep_dir = sweep_dir
+        self._known: dict[Path, _Known] = {}
+
+    def read(self) -> SweepTable:
+        """Return the table of the cells that lie there now, in the order of their numbers."""
+        cells = [folder for folder in self._sweep_dir.iterdir() if _is_cell(folder)]
+        cells.sort(key=lambda folder: [(len(digits), digits, other) for digits, other in _pieces(folder.name)])
+        for cell in cells:
+            versions = tuple(_version(cell / file) for file in (RUN_FILE, _OVERRIDES_FILE))
+            if cell not in self._known or self._known[cell].versions != versions:
+                self._known[cell] = _Known(versions, read_overrides(cell), _measured(cell))
+        keys = dict.fromkeys(key for cell in cells for key in self._known[cell].overrides)
+        columns = ("cell", *keys, *_MEASURED)
+        empty = dict.fromkeys(columns, "")
+        rows = [
+            empty | self._known[cell].overrides | self._known[cell].measured | {"cell": cell.name} for cell in cells
+        ]
+        return SweepTable(columns=columns, rows=tuple(rows))
+
+    def write(self) -> SweepTable:
+        """Replace ``table.csv``, atomically, and return what it holds."""
+        table = self.read()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, table.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table.rows)
+        write_text(self._sweep_dir / TABLE_FILE, text.getvalue())
+        return table
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was read of a cell, and the versions of the files that it was read from."""
+
+    versions: tuple[object, ...]
+    overrides: dict[str, str]
+    measured: dict[str, str]
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    """Changes whenever ``file`` is replaced or written to; None while it does not exist."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def render_table(table: SweepTable, width: int) -> str:
     """Return the table for a terminal of ``width`` columns: what differs between cells, results and their cost.
 
-    Where the columns are too few, costs are left out first: they are in ``table.csv``.
+    Cells that differ in nothing but their seed share a line: means, and for accuracies the standard deviation over the
+    seeds.  Where the columns are too few, costs are left out first: they are in ``table.csv``.
     """
     from rich.console import Console
     from rich.measure import Measurement
 
     page = io.StringIO()
     console = Console(file=page, width=width, highlight=False, color_system=None)
-    figures = [figure for figure in _FIGURES if any(row[figure[1]] for row in table.rows)]
+    figures = [figure for figure in _FIGURES if any(row[figure.column] for row in table.rows)]
     shown = _layout(table, figures)
     for spare in ("peak_bytes", "samples_per_second", "val_accuracy"):
         if Measurement.get(console, console.options.update(max_width=10 * width), shown).maximum <= width:
             break
-        figures = [figure for figure in figures if figure[1] != spare]
+        figures = [figure for figure in figures if figure.column != spare]
         shown = _layout(table, figures)
     console.print(shown)
     for row in table.rows:
@@ -111,21 +166,47 @@ def _layout(table: SweepTable, figures: Sequence[_Figure]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    groups = _repeats(table)
+    repeated = any(len(rows) > 1 for rows in groups)
     varied = [key for key in table.overridden if len({row[key] for row in table.rows}) > 1]
+    varied = [key for key in varied if not (repeated and key == "seed")]
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in ("cell", *(key.rpartition(".")[2] for key in varied), "status"):
+    for name in ("cells" if repeated else "cell", *(key.rpartition(".")[2] for key in varied), "status"):
         shown.add_column(name, overflow="fold")
-    for name, _, _ in figures:
-        shown.add_column(name, justify="right", no_wrap=True)
-    for row in table.rows:
-        names = (row["cell"], *(row[key] for key in varied), row["status"].replace("_", " "))
-        numbers = (form(float(row[key])) if row[key] else "" for _, key, form in figures)
-        shown.add_row(*map(Text, names), *numbers)
+    for figure in figures:
+        shown.add_column(figure.name, justify="right", no_wrap=True)
+    for rows in groups if repeated else [[row] for row in table.rows]:
+        cells = ", ".join(row["cell"] for row in rows)
+        names = (cells, *(rows[0][key] for key in varied), _statuses(rows))
+        shown.add_row(*map(Text, names), *(_told(figure, rows) for figure in figures))
     return shown
 
 
+def _repeats(table: SweepTable) -> list[list[dict[str, str]]]:
+    """The rows, those together that differ in nothing but their seed."""
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in table.rows:
+        groups.setdefault(tuple(row[key] for key in table.overridden if key != "seed"), []).append(row)
+    return list(groups.values())
+
+
+def _statuses(rows: Sequence[dict[str, str]]) -> str:
+    counts = Counter(row["status"].replace("_", " ") for row in rows)
+    if len(rows) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def _told(figure: _Figure, rows: Sequence[dict[str, str]]) -> str:
+    values = [float(row[figure.column]) for row in rows if row[figure.column]]
+    if not values:
+        return ""
+    told = figure.form(figure.over_seeds(values))
+    return f"{told} ± {figure.form(statistics.stdev(values))}" if figure.spread and len(values) > 1 else told
+
+
 def _is_cell(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / "run.json").exists() or (folder / ".hydra").is_dir())
+    return folder.is_dir() and ((folder / RUN_FILE).exists() or (folder / ".hydra").is_dir())
 
 
 def _pieces(name: str) -> list[tuple[str, str]]:
@@ -133,14 +214,15 @@ def _pieces(name: str) -> list[tuple[str, str]]:
     return [(digits.lstrip("0"), other) for digits, other in re.findall(r"(\d*)(\D*)", name)]
 
 
-def _overrides(cell: Path) -> dict[str, str]:
+def read_overrides(cell: Path) -> dict[str, str]:
+    """Key -> value, as typed, of what a run's command line, or its sweep, set."""
     path = cell / _OVERRIDES_FILE
     if not path.exists():
         return {}
     found = yaml.safe_load(path.read_text(encoding="utf-8")) or []
     pairs = (override.partition("=") for override in found)
     # `+key` and `++key` add a key; `~key` removes one, and keeps its mark, for it says something else.
-    return {key.lstrip("+"): value for key, _, value in pairs}
+    return {name: value for key, _, value in pairs if (name := key.lstrip("+")) not in _OF_THE_SWEEP}
 
 
 def _measured(cell: Path) -> dict[str, str]:

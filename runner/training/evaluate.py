@@ -36,9 +36,8 @@ def evaluate(
     def measure(rows: torch.Tensor) -> torch.Tensor | None:
         try:
             images, labels = feed.batch(rows, None)
-            with precision.forward():
-                logits = model(images)
-            loss = losses(logits.to(precision.parameter_dtype), labels).sum()
+            logits = logits_of(model, images, precision)
+            loss = losses(logits, labels).sum()
             return torch.stack([loss.to(wide), (logits.argmax(1) == labels).sum().to(wide)])
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -59,6 +58,13 @@ def evaluate(
     world.sum_(totals)
     loss, accuracy = (totals / examples).tolist()
     return loss, accuracy
+
+
+def logits_of(model: torch.nn.Module, images: torch.Tensor, precision: Precision) -> torch.Tensor:
+    """Logits [b, K] of ``images`` [b, C, H, W], in the parameters' type; ``model`` is in eval mode."""
+    with precision.forward():
+        logits = model(images)
+    return logits.to(precision.parameter_dtype)
 
 
 def share_buffers(model: torch.nn.Module, world: World) -> None:

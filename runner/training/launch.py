@@ -26,6 +26,7 @@ from runner.training.signals import WATCHED
 from runner.training.world import AccelerateProcesses, World
 
 if TYPE_CHECKING:
+    from runner.config.schema import HardwareConfig
     from runner.job import Job, JobResult
     from runner.plan.device import Device
 
@@ -44,13 +45,38 @@ def start_processes(job: Job, device: Device, processes: int, run: Run) -> JobRe
         RequestError: more processes than devices, or whatever the first process refused.
         RunError: a process failed or died; the others have been ended.
     """
+    hardware, failures = job.config.hardware, job.run_dir / "failures.log"
+    return share_work(run, job, hardware=hardware, device=device, processes=processes, failures=failures)
+
+
+def share_work(
+    work: Callable[[Any, World, Device], Any],
+    job: Any,
+    *,
+    hardware: HardwareConfig,
+    device: Device,
+    processes: int,
+    failures: Path,
+) -> Any:
+    """Call ``work(job, world, device)`` in ``processes`` new processes; the first one's result, which must be small.
+
+    ``work`` is a function of a module and ``job`` can be pickled.  Tracebacks go to the file ``failures``.
+
+    Raises:
+        RequestError: more processes than devices, or whatever the first process refused.
+        RunError: a process failed or died; the others have been ended.
+    """
     if device.kind != "cpu" and processes > device.count:
         raise RequestError("hardware.processes", processes, f"at most {device.count}, one per {device.kind} device")
     results = mp.get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder:
         rendezvous = f"file://{Path(folder) / 'rendezvous'}"
         ranks = spawn(
-            _rank_main, (run, job, processes, rendezvous, results), nprocs=processes, join=False, start_method="spawn"
+            _rank_main,
+            (work, job, hardware, processes, rendezvous, failures, results),
+            nprocs=processes,
+            join=False,
+            start_method="spawn",
         )
         assert ranks is not None
         with _signals_forwarded(ranks.pids()):
@@ -65,21 +91,30 @@ def start_processes(job: Job, device: Device, processes: int, run: Run) -> JobRe
     return results.get()
 
 
-def _rank_main(rank: int, run: Run, job: Job, processes: int, rendezvous: str, results: Any) -> None:
+def _rank_main(
+    rank: int,
+    work: Callable[[Any, World, Device], Any],
+    job: Any,
+    hardware: HardwareConfig,
+    processes: int,
+    rendezvous: str,
+    failures: Path,
+    results: Any,
+) -> None:
     # A terminal's Ctrl-C goes to the whole process group; the parent alone shall get it and pass it on once.
     os.setpgrp()
     sizes = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), **sizes}
     try:
-        device = detect_device(job.config.hardware)
+        device = detect_device(hardware)
         world = AccelerateProcesses(cpu=device.kind == "cpu", init_method=rendezvous)
-        result = run(job, world, device)
+        result = work(job, world, device)
         world.close()
     except RequestError as error:
         results.put(error)
         raise SystemExit(ExitCode.WRONG_REQUEST) from error
     except Exception as error:
-        _log_failure(job, rank)
+        _log_failure(failures, rank)
         results.put(RunError(" ".join(f"{error}".split()) or type(error).__name__))
         raise SystemExit(ExitCode.FAILED) from error
     if rank == 0:
@@ -107,11 +142,11 @@ def _raise(error: RequestError | RunError) -> None:
     raise error
 
 
-def _log_failure(job: Job, rank: int) -> None:
-    """Append the traceback of this process to the run's log, which only the first process's logging reaches."""
+def _log_failure(failures: Path, rank: int) -> None:
+    """Append the traceback of this process to a file: the log takes the first process's alone."""
     import traceback
 
-    with (job.run_dir / "failures.log").open("a", encoding="utf-8") as file:
+    with failures.open("a", encoding="utf-8") as file:
         file.write(f"process {rank}\n{traceback.format_exc()}\n")
 
 

@@ -262,7 +262,7 @@ class Loop:
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
         rate = standing.timed_examples / standing.seconds if standing.seconds and standing.timed_examples else None
         return Outcome(
-            status="interrupted" if interrupted else "completed",
+            status="interrupted" if interrupted else plan.ends_as(done),
             metrics=FinalMetrics(
                 train_loss=standing.train_loss,
                 val_loss=standing.best_val_loss if best_wins else standing.val_loss,
@@ -357,7 +357,8 @@ def _spending(parts: Parts) -> Any:
     return Spending(
         privacy.accountant,
         sample_rate=privacy.sample_rate,
-        noise_multiplier=privacy.noise_multiplier,
+        # noise that anyone can compute protects as none does
+        noise_multiplier=privacy.noise_multiplier if privacy.unsafe_noise_seed is None else 0.0,
         delta=privacy.delta,
         steps=parts.plan.semantic.steps,
     )

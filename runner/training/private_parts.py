@@ -42,9 +42,6 @@ def build_private_parts(
     loss = cross_entropy(semantic.label_smoothing)
     requested = plan.performance.grad_sample
     assert requested is not None
-    if requested == "auto" and privacy.augmentation_multiplicity > 1:
-        requested = "functional"
-        plan = plan.with_grad_sample(requested, "the way for several copies of an example")
     if requested != "auto" or grad_sample is not None:
         way = requested if grad_sample is None or requested != "auto" else grad_sample
         check_examples_independent(model, grad_sample=way, image_shape=image_shape, forward=precision.forward)
@@ -64,6 +61,7 @@ def build_private_parts(
                 forward=precision.forward,
                 channels_last=plan.performance.channels_last,
                 measure=not plan.performance.deterministic,
+                copies=privacy.augmentation_multiplicity,
             )
         way, reason = world.broadcast(choice)
         plan = plan.with_grad_sample(way, reason)

@@ -48,7 +48,7 @@ def find_checkpoint(run_dir: Path, plan: Plan, *, warn: Callable[[str], None]) -
             damaged.append(error)
             continue
         if checkpoint.identity != plan.identity:
-            raise _other_recipe(run_dir, checkpoint.recipe, plan.recipe())
+            raise other_recipe(run_dir, checkpoint.recipe, plan.recipe())
         if damaged:
             warn(f"{damaged[0]}; the run goes on from step {checkpoint.step}, the newest checkpoint that is whole")
         return checkpoint
@@ -80,7 +80,8 @@ def secret_of(checkpoint: Checkpoint | None) -> SecretKey | None:
     return SecretKey(checkpoint.state["secret_key"])
 
 
-def _other_recipe(run_dir: Path, saved: dict[str, Any], asked: dict[str, Any]) -> RequestError:
+def other_recipe(run_dir: Path, saved: dict[str, Any], asked: dict[str, Any]) -> RequestError:
+    """The refusal to put a run of the recipe ``asked`` where one of ``saved`` is; names the first key that differs."""
     path, before, now = next(_differences(saved, asked))
     return RequestError(
         _typed_key(path), now, f"{as_typed(before)}, as in the checkpoints of {run_dir}, or another hydra.run.dir"

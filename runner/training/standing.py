@@ -13,7 +13,7 @@ from runner.training.batch_sizes import Halving
 class Outcome:
     """How a run ended and what it measured."""
 
-    status: Literal["completed", "interrupted"]
+    status: Literal["completed", "interrupted", "budget_exhausted"]
     metrics: FinalMetrics
     samples_per_second: float | None
     peak_bytes: int

@@ -123,7 +123,14 @@ WRONG = [
     ("trainer=accelerate privacy.noise_multiplier=1", "privacy.noise_multiplier", "trainer=dp"),
     ("privacy.delta=1e-5", "privacy.delta", "trainer=dp"),
     ("privacy.max_grad_norm=2", "privacy.max_grad_norm", "trainer=dp"),
-    ("trainer=dp privacy.epsilon=3 privacy.noise_multiplier=1", "privacy.noise_multiplier", "one of the two"),
+    ("trainer=dp privacy.epsilon=3 privacy.noise_multiplier=1", "privacy.noise_multiplier", "two of the three"),
+    (
+        "trainer=dp privacy.epsilon=3 privacy.noise_multiplier=1 trainer.epochs=null trainer.steps=9",
+        "privacy.noise_multiplier",
+        "trainer.epochs=null trains until epsilon is spent",
+    ),
+    ("trainer.epochs=null", "trainer.epochs", "a number, or trainer.steps"),
+    ("trainer=dp trainer.epochs=null privacy.epsilon=3", "trainer.epochs", "both privacy.epsilon and"),
     ("trainer=dp privacy.epsilon=0", "privacy.epsilon", "a number in [0.001, 10000]"),
     ("trainer=dp privacy.delta=1", "privacy.delta", "a number in (0, 1)"),
     ("trainer=dp privacy.accountant=gdp", "privacy.accountant", "one of pld, prv, rdp"),
@@ -194,8 +201,8 @@ KNOWN = {
     ),
     "privacy.epsilon=3": "privacy.epsilon: got 3.0 without privacy, expected trainer=dp, which makes the run private",
     "trainer=dp privacy.epsilon=3 privacy.noise_multiplier=1": (
-        "privacy.noise_multiplier: got 1.0 beside privacy.epsilon=3.0, expected one of the two, because either follows"
-        " from the other"
+        "privacy.noise_multiplier: got 1 beside privacy.epsilon=3 and trainer.epochs=30, expected two of the three,"
+        " because each follows from the others; trainer.epochs=null trains until epsilon is spent"
     ),
     "--multirun data.batch_size=16,x": (
         "data.batch_size: got x, expected a whole number (in cell 1: data.batch_size=x)"

@@ -100,6 +100,16 @@ def test_both_ways_give_the_same_bits(monkeypatch):
     assert torch.equal(make(data).batch(rows, None)[0], ready)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_span_is_the_batch_of_its_rows(way, channels_last):
+    one = make(synthetic(), channels_last=channels_last)
+    for start, stop in ((0, 7), (3, 4), (5, 30)):
+        (x, y), (wanted, labels) = one.span(start, stop), one.batch(torch.arange(start, stop), None)
+        assert torch.equal(x, wanted)
+        assert torch.equal(y, labels)
+        assert x.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
 @pytest.mark.parametrize("name", AUGMENTS)
 def test_empty_batches(way, name):
     augment = AUGMENTS[name]

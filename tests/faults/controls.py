@@ -61,7 +61,7 @@ def standing():
     """Best value, patience, last figures and the sums of the epoch are forgotten."""
 
     def change(loop, step):
-        loop._standing = loop_module._Standing()
+        loop._standing = loop_module.Standing()
 
     _after_resume(change)
 

@@ -1,11 +1,14 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from runner.privacy.composition import Spent, compose
+from runner.privacy.ledger import Ledger, PlannedRun
 from runner.records.console import SilentConsole
 from runner.records.metrics import read_metrics, truncate_after
 from runner.records.recorder import Recorder
-from runner.records.run_file import FinalMetrics, RunRecord
+from runner.records.run_file import FinalMetrics, PrivacySpent, RunRecord
 from runner.records.sink import RunInfo
 
 
@@ -47,6 +50,32 @@ def test_the_file_and_the_trackers_get_the_same_records(tmp_path):
     for sink in sinks:
         assert sink.calls == [("start", 0), *(("log", record) for record in records), ("finish", nothing, 1)]
     assert recorder.tracker_run_id == "new"
+
+
+def test_trackers_are_told_what_the_run_and_its_sweep_have_spent(tmp_path):
+    ledger = Ledger(tmp_path / "ledger", "a" * 64)
+    planned = PlannedRun(
+        data="digits", examples=1000, identity="1" * 64, name="r", folder="r", sweep="s", private=True,
+        sample_rate=0.02, noise_multiplier=1.3, steps=1500, delta=1e-5, epsilon=3.03, accountant="pld",
+        adjacency="add or remove one training example", sampling="Poisson", validation="private",
+    )  # fmt: skip
+    spent = PrivacySpent(epsilon=3.03, delta=1e-5, noise_multiplier=1.3, max_grad_norm=1.0, sample_rate=0.02,
+                         steps=1500, accountant="pld", adjacency="add or remove one training example")  # fmt: skip
+    told = []
+    for number, run in enumerate((planned, planned, dataclasses.replace(planned, sweep=None))):
+        sink = ListSink()
+        sitting = ledger.begin(run)
+        sitting.steps = 1500
+        sitting.end("completed", 3.03)
+        (tmp_path / str(number)).mkdir()
+        recorder = Recorder(tmp_path / str(number), [sink], SilentConsole(), sitting)
+        recorder.start(RunInfo(run_dir=tmp_path, name="r", config={}), title="t", plan_lines=[])
+        recorder.close(RunRecord(name="r", status="completed", privacy=spent), 0)
+        told.append({key: value for key, value in sink.calls[-1][1].items() if value is not None})
+    together = [compose([Spent(sample_rate=0.02, noise_multiplier=1.3, steps=1500)] * n, delta=1e-5) for n in (1, 2)]
+    own = {"epsilon": 3.03, "delta": 1e-5}
+    assert told[:2] == [own | {"sweep_epsilon": so_far.epsilon, "sweep_delta": 1e-5} for so_far in together]
+    assert told[2] == own
 
 
 def test_a_resumed_run_tells_the_trackers_where_it_goes_on(tmp_path):

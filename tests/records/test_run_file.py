@@ -57,6 +57,7 @@ def test_the_contract_of_keys(tmp_path):
         "steps",
         "accountant",
         "adjacency",
+        "sampling",
     }
     assert {"status", "plan", "environment", "error", "name", "started", "finished", "seconds"} <= set(found)
     assert datetime.fromisoformat(found["started"]).utcoffset() == timedelta(0)

@@ -1,10 +1,11 @@
 import csv
+import dataclasses
 import re
 
 import pytest
 
 from runner.records.run_file import FinalMetrics, Memory, PrivacySpent, RunRecord, Throughput, write_run
-from runner.records.sweep_table import render_table, write_table
+from runner.records.sweep_table import TableWriter, render_table, write_table
 
 MEASURED = [
     "status",
@@ -58,7 +59,7 @@ def sweep(tmp_path):
         RunRecord(name="r", status="budget_exhausted", privacy=SPENT),
     )
     add_cell(tmp_path, "3", ["seed=0"])
-    add_cell(tmp_path, "4", [], RunRecord(name="r", status="running"))
+    add_cell(tmp_path, "4", ["precision=bf16"], RunRecord(name="r", status="running"))
     (tmp_path / "4" / "run.json").write_text('{"status": "runn')
     (tmp_path / "plots").mkdir()
     (tmp_path / "multirun.yaml").write_text("hydra: {}\n")
@@ -152,3 +153,32 @@ def test_what_is_the_same_in_all_cells_is_not_shown(tmp_path):
         "test",
         "acc",
     ]
+
+
+def test_repeats_share_a_line_with_mean_and_spread(tmp_path):
+    figures = [("0.1", 0, 0.90), ("0.2", 0, 0.80), ("0.1", 1, 0.94), ("0.2", 1, None)]
+    for number, (lr, seed, accuracy) in enumerate(figures):
+        metrics = FinalMetrics(test_accuracy=accuracy)
+        status = "completed" if accuracy else "failed"
+        spent = dataclasses.replace(SPENT, epsilon=1 + seed)
+        record = RunRecord(name="r", status=status, metrics=metrics, privacy=spent, error=None if accuracy else "why")
+        add_cell(tmp_path, str(number), [f"optimizer.lr={lr}", f"seed={seed}", "seeds=2", "retry_failed=true"], record)
+    table = write_table(tmp_path)
+    assert len(table.rows) == 4, "table.csv keeps a row a cell"
+    assert table.overridden == ("optimizer.lr", "seed")
+    lines = render_table(table, 100).splitlines()
+    assert lines[0].split() == ["cells", "lr", "status", "test", "acc", "ε"]
+    assert lines[2].split() == ["0,", "2", "0.1", "2", "completed", "92.00%", "±", "2.83%", "2.00"], "ε is the largest"
+    assert lines[3].split() == ["1,", "3", "0.2", "1", "completed,", "1", "failed", "80.00%", "2.00"]
+    assert lines[4] == "3: why"
+
+
+def test_only_what_has_changed_is_read_again(sweep):
+    writer = TableWriter(sweep)
+    assert writer.write() == write_table(sweep)
+    (sweep / "10" / ".hydra" / "overrides.yaml").write_text("- precision=fp64\n- seed=0\n")
+    write_run(sweep / "2", RunRecord(name="r", status="completed"))
+    add_cell(sweep, "11", ["precision=auto"], RunRecord(name="r", status="running"))
+    assert writer.write() == write_table(sweep)
+    rows = {row["cell"]: row for row in read(sweep)[0]}
+    assert (rows["10"]["precision"], rows["2"]["status"], rows["11"]["status"]) == ("fp64", "completed", "running")

@@ -1,0 +1,101 @@
+"""``python -m runner.export run=DIR format=onnx|torch_export``: the model of a run as one file, checked on real images.
+
+Exit codes: 0 done, 1 the model cannot be exported or the file gives other answers, 2 the request was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from runner.config.errors import ExitCode, RequestError, RunError, nearest
+from runner.inference.results_folder import refuse_existing
+
+FORMATS = ("onnx", "torch_export")
+KEYS = {
+    "run": "folder of the run",
+    "format": "onnx (runs in onnxruntime and many others) or torch_export (torch.export, runs in PyTorch)",
+    "checkpoint": "best (default), last, or a folder's name in checkpoints/",
+    "images": "folder of images to check the file with; the run's own data unless it is given",
+    "output": "folder of the results; DIR/export/FORMAT unless it is given",
+    "overwrite": "true replaces results that are there already",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Refuse in one line, where argparse would print its usage and leave the process."""
+        raise RequestError("command line", message, "run=DIR format=onnx|torch_export")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (null: that of the process) and return the exit code."""
+    try:
+        return _export(_read(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv).words))
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.WRONG_REQUEST
+    except RunError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return ExitCode.FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m runner.export",
+        description="Write the model of a finished run, with its preprocessing, as one file, and check it.",
+        epilog="keys:\n" + "\n".join(f"  {key:<10}  {text}" for key, text in KEYS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("words", nargs="*", metavar="key=value", help="see below; run=DIR and format=... are needed")
+    return parser
+
+
+def _read(words: Sequence[str]) -> dict[str, str]:
+    given = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in KEYS:
+            raise RequestError(key, value or "a bare word", f"one of {', '.join(KEYS)}", nearest=nearest(key, KEYS))
+        if not value:
+            raise RequestError(key, "nothing", "a value")
+        given[key] = value
+    for key in ("run", "format"):
+        if key not in given:
+            raise RequestError(key, "nothing", f"{key}={'DIR' if key == 'run' else '|'.join(FORMATS)}")
+    for key, choices in (("format", FORMATS), ("overwrite", ("true", "false"))):
+        if given.get(key, choices[0]) not in choices:
+            raise RequestError(key, given[key], " or ".join(choices), nearest=nearest(given[key], choices))
+    return given
+
+
+def _export(given: dict[str, str]) -> int:
+    run, form = Path(given["run"]).expanduser(), given["format"]
+    output = Path(given["output"]).expanduser() if "output" in given else run / "export" / form
+    images = Path(given["images"]).expanduser() if "images" in given else None
+    if images is not None and not images.is_dir():
+        raise RequestError("images", f"{images} (no such folder)", "a folder that holds images")
+    refuse_existing(output, overwrite=given.get("overwrite") == "true")
+    # Not before the request has been checked: this imports torch.
+    from runner.inference.exporting import CHECKED, SUFFIXES, TOLERANCE, export
+    from runner.inference.finished_run import open_run
+
+    found = open_run(run, given.get("checkpoint", "best"))
+    check = export(found, form, output, images=images)
+    path = output / SUFFIXES[form]
+    print(f"{found.plan.name}: {path.name}, {path.stat().st_size / 2**20:.2f} MiB")
+    few = f" (of {CHECKED:,} asked)" if check.images < CHECKED else ""
+    print(f"  checked on {check.images:,} real images{few}: the same classes, probabilities within")
+    print(f"  {check.largest_difference:.1e} of the model's (allowed {TOLERANCE:g})")
+    if found.privacy is not None:
+        print(f"  privacy: {found.privacy}")
+    print(f"Files: {output}")
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

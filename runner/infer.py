@@ -1,0 +1,96 @@
+"""``python -m runner.infer run=DIR [key=value ...]``, also called ``ml-inference``: a finished run put to use.
+
+Evaluates the run's model on the run's own test or validation split, or predicts the images in a folder.  Exit codes: 0
+done, 1 it failed, 2 the request was wrong; a wrong key or value is answered before torch is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from runner.config.errors import ExitCode, RequestError, RunError
+from runner.inference.request import InferenceRequest, keys, read_request
+from runner.inference.results_folder import refuse_existing
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Refuse in one line, where argparse would print its usage and leave the process."""
+        raise RequestError("command line", message, "run=DIR [key=value ...] [--compare]")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (null: that of the process) and return the exit code."""
+    try:
+        args = _parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)
+        request = read_request(args.words, checkpoint_path=args.checkpoint_path, compare=args.compare)
+        return _run(request, compare=args.compare)
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.WRONG_REQUEST
+    except RunError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return ExitCode.FAILED
+    except KeyboardInterrupt:
+        return ExitCode.FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(len(key) for key, _ in keys())
+    listed = "\n".join(f"  {key:<{width}}  {text}" for key, text in keys())
+    parser = _Parser(
+        prog="python -m runner.infer",
+        description="Evaluate the model of a finished run, or predict images with it.",
+        epilog=f"keys:\n{listed}\n\nexit codes: 0 done, 1 failed, 2 the request was wrong",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("words", nargs="*", metavar="key=value", help="see below; run=DIR is needed")
+    parser.add_argument("--checkpoint_path", metavar="DIR/checkpoints/best", help="the same as run=DIR checkpoint=best")
+    parser.add_argument("--compare", action="store_true", help="run every strategy and print the table")
+    return parser
+
+
+def _run(request: InferenceRequest, *, compare: bool) -> int:
+    folder = request.compare_folder if compare else request.folder
+    refuse_existing(folder, overwrite=request.overwrite)
+    # Not before the request has been checked: this imports torch.
+    from runner.inference.compare import compare_strategies
+    from runner.inference.evaluation import infer
+
+    with _speaking():
+        if compare:
+            print(compare_strategies(request))
+            print(f"Files: {folder}")
+            return ExitCode.DONE
+        results = infer(request)
+    for note in results.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(results)
+    print(f"Files: {folder}")
+    return ExitCode.DONE
+
+
+@contextlib.contextmanager
+def _speaking() -> Iterator[None]:
+    """Let the data tell on standard error how decoding goes on, and what it leaves out."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    speaker = logging.getLogger("runner")
+    level = speaker.level
+    speaker.addHandler(handler)
+    speaker.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        speaker.removeHandler(handler)
+        speaker.setLevel(level)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""One evaluation or prediction, from the request to its folder, in one process or several."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runner.config.errors import RequestError, RunError
+from runner.config.schema import HardwareConfig
+from runner.data.feed import Feed
+from runner.inference.finished_run import FinishedRun, open_run
+from runner.inference.images import Subject, open_folder, open_split
+from runner.inference.measure import Answers, ProgressLine, Speed, answer, measure_speed
+from runner.inference.results import Results, write_results
+from runner.inference.results_folder import refuse_existing, results_folder
+from runner.inference.scores import score
+from runner.inference.strategies import Prepared, prepare
+from runner.plan.device import Device, available_cores, detect_device
+from runner.privacy.ledger import Ledger, contents_of, ledger_folder
+from runner.records.environment import describe_environment, peak_memory_bytes, reset_peak_memory
+from runner.records.run_file import utc_now
+from runner.training.torch_settings import torch_settings
+from runner.training.world import SingleProcess, World, torch_device
+
+if TYPE_CHECKING:
+    from runner.inference.request import InferenceRequest
+    from runner.plan.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What every process of an inference needs to know; can be pickled."""
+
+    request: InferenceRequest
+    files: Path
+    """Existing folder in which the first process writes."""
+
+
+def infer(request: InferenceRequest) -> Results:
+    """Do what ``request`` asks and leave its folder, whole or not at all.
+
+    Raises:
+        RequestError: run, checkpoint, images, device or an extra is missing, or there are results already.
+        RunError: it failed on the way.
+    """
+    refuse_existing(request.folder, overwrite=request.overwrite)
+    with results_folder(request.folder) as files:
+        return infer_into(files, request)
+
+
+def infer_into(files: Path, request: InferenceRequest) -> Results:
+    """Do what ``request`` asks and leave the results in the existing folder ``files``.
+
+    Raises:
+        RequestError, RunError: see ``infer``.
+    """
+    hardware = HardwareConfig(device=request.device)
+    device = detect_device(hardware)
+    job = _Job(request=request, files=files)
+    if request.inference != "accelerate" or request.processes == 1:
+        return _work(job, SingleProcess(torch_device(device.kind)), device)
+    from runner.training.launch import share_work
+
+    failures = files / "failures.log"
+    return share_work(_work, job, hardware=hardware, device=device, processes=request.processes, failures=failures)
+
+
+def _work(job: _Job, world: World, device: Device) -> Results:
+    """This process's part; the first one writes the results."""
+    request = job.request
+    started = utc_now()
+    run = open_run(request.run, request.checkpoint)
+    with _first_process_first(world):
+        subject = open_split(run, request.split) if request.images is None else open_folder(run, request.images)
+    with torch_settings(_settings(run, request, world)):
+        prepared = prepare(run, request, device, world.device, job.files)
+        _tell_ledger(run, request, world)
+        answers, speed, peak = _measure(run, request, prepared, subject, world)
+    if not np.isfinite(answers.confidence).all():
+        count = int((~np.isfinite(answers.confidence)).sum())
+        raise RunError(f"the model's outputs are not finite in {prepared.dtype} for {count} images")
+    results = Results(
+        run=run.folder.absolute().name,
+        name=run.plan.name,
+        identity=run.plan.identity,
+        step=run.step,
+        inference=request.inference,
+        dtype=prepared.dtype,
+        processes=world.size,
+        details=prepared.details,
+        images=len(subject.images),
+        images_from=subject.name,
+        skipped=subject.skipped,
+        loss=answers.loss if subject.labelled else None,
+        scores=score(answers.labels, answers.predicted, answers.confidence, classes=run.plan.classes)
+        if subject.labelled
+        else None,
+        run_test_accuracy=run.test_accuracy,
+        speed=speed,
+        model_bytes=prepared.model_bytes,
+        peak_bytes=peak,
+        privacy=run.privacy,
+        notes=_notes(run, request, subject, prepared),
+        environment=describe_environment(),
+        started=started,
+        finished=utc_now(),
+    )
+    if world.is_main:
+        write_results(job.files, results, answers, subject)
+    return results.without_details()
+
+
+def _measure(
+    run: FinishedRun, request: InferenceRequest, prepared: Prepared, subject: Subject, world: World
+) -> tuple[Answers, Speed, int]:
+    feed = Feed(
+        subject.images,
+        subject.data,
+        device=world.device,
+        dtype=prepared.precision.parameter_dtype,
+        channels_last=run.plan.performance.channels_last,
+        augment=None,
+    )
+    examples = len(subject.images)
+    batch_size = request.batch_size or run.plan.performance.eval_batch_size
+    precision = prepared.precision
+    progress = ProgressLine(examples, silent=not world.is_main)
+    reset_peak_memory(world.device)
+    answers = answer(
+        prepared.model, feed, examples, batch_size=batch_size, precision=precision, world=world, progress=progress
+    )
+    peak = max(world.gather(peak_memory_bytes(world.device)))
+    speed = measure_speed(prepared.model, feed, examples, batch_size=batch_size, precision=precision, world=world)
+    return answers, speed, peak
+
+
+def _settings(run: FinishedRun, request: InferenceRequest, world: World) -> Plan:
+    """The run's plan with the threads of this inference; its switches of torch hold here too."""
+    performance = run.plan.performance
+    threads = request.threads or max(1, min(performance.threads, available_cores()) // world.size)
+    return dataclasses.replace(run.plan, performance=dataclasses.replace(performance, threads=threads))
+
+
+def _tell_ledger(run: FinishedRun, request: InferenceRequest, world: World) -> None:
+    """Record a use of private validation data, before its result is known to anybody."""
+    privacy = run.plan.semantic.privacy
+    if privacy is None or request.images is not None or request.split != "val" or privacy.validation != "private":
+        return
+    refusal = None
+    if world.is_main:
+        assert run.ledger_entry is not None
+        folder = ledger_folder(request.ledger_dir or run.config.privacy.ledger_dir)
+        ledger = Ledger(folder, contents_of(run.plan.semantic.data.origin))
+        try:
+            ledger.evaluate_later(run.ledger_entry, step=run.step, by="runner.infer")
+        except RequestError as error:
+            refusal = RequestError("ledger_dir", error.got, "the folder of the ledger in which the run is recorded")
+    if (refusal := world.broadcast(refusal)) is not None:
+        raise refusal
+
+
+def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepared: Prepared) -> tuple[str, ...]:
+    notes = list(prepared.notes)
+    if subject.skipped:
+        notes.append(f"{len(subject.skipped)} unreadable files were skipped, the first is {subject.skipped[0]}")
+    if run.privacy is not None and subject.labelled:
+        notes.append(
+            "ε covers the weights and whatever they predict; it does not cover figures measured on private images"
+        )
+    return tuple(notes)
+
+
+@contextlib.contextmanager
+def _first_process_first(world: World) -> Iterator[None]:
+    """Let the first process decode; the others then find the cache, or meet the same refusal."""
+    if not world.is_main:
+        world.barrier()
+    try:
+        yield
+    finally:
+        if world.is_main:
+            world.barrier()

@@ -1,0 +1,199 @@
+"""A model with its preprocessing as one file that runs without this project, checked before it appears.
+
+The file takes uint8 pixels [b, H, W, C], any b, and gives probabilities float32 [b, K].  It computes in float32:
+autocast and integer weights are not exported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from runner.config.errors import RequestError, RunError
+from runner.inference.images import open_folder, open_own_data
+from runner.inference.preprocessing import Normalise
+from runner.inference.results_folder import results_folder
+from runner.records.environment import describe_environment
+from runner.records.json_values import write_json
+from runner.records.run_file import utc_now
+
+if TYPE_CHECKING:
+    from runner.data.images import ImageSet
+    from runner.inference.finished_run import FinishedRun
+
+CHECKED = 1000
+"""Images on which the file is held against the model."""
+TOLERANCE = 1e-4
+"""Largest difference of a probability."""
+EXPORT_FILE = "export.json"
+SUFFIXES = {"onnx": "model.onnx", "torch_export": "model.pt2"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """The file against the model that it was made from."""
+
+    images: int
+    other_classes: int
+    """Images of which the two name different classes."""
+    largest_difference: float
+    """Of a probability."""
+    passed: bool
+
+
+class Exported(nn.Module):
+    """Pixels in, probabilities out."""
+
+    def __init__(self, normalise: nn.Module, model: nn.Module) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 [b, H, W, C] to float32 [b, K]."""
+        return self.model(self.normalise(pixels)).softmax(1)
+
+
+def export(run: FinishedRun, form: str, output: Path, *, images: Path | None) -> Check:
+    """Write the model of ``run`` into the folder ``output``, if it says there what it says here.
+
+    Args:
+        run: With its weights.
+        form: ``onnx`` or ``torch_export``.
+        output: Folder that appears, whole.
+        images: Folder whose images check the file; None takes the run's own data.
+
+    Raises:
+        RequestError: what the form needs is not installed, or there are no images.
+        RunError: the model cannot be exported, or the file gives other answers; then nothing is left.
+    """
+    make = {"onnx": _export_onnx, "torch_export": _export_torch}[form]
+    data = run.plan.semantic.data
+    whole = Exported(Normalise(data.mean, data.std, torch.float32), run.build_model(torch.float32)).eval()
+    pixels = _real_pixels(run, images)
+    with results_folder(output) as files:
+        path = files / SUFFIXES[form]
+        try:
+            with _quiet():
+                answer = make(whole, pixels[:2], path)
+        except RequestError:
+            raise
+        except Exception as error:
+            # The exporters answer a model that they cannot follow with any exception there is; the first line says why.
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise RunError(f"{run.plan.semantic.model.name} cannot be exported as {form}: {reason}") from error
+        check = _compare(whole, answer, pixels)
+        if not check.passed:
+            raise RunError(
+                f"the exported file gives other answers: {check.other_classes} other classes in {check.images} images,"
+                f" probabilities up to {check.largest_difference:.1e} apart (allowed {TOLERANCE:g})"
+            )
+        write_json(files / EXPORT_FILE, _record(run, form, path, check))
+    return check
+
+
+def _real_pixels(run: FinishedRun, folder: Path | None) -> Tensor:
+    """Up to 1,000 images, uint8 [n, H, W, C]: the test, validation and training splits in this order, or a folder's."""
+    if folder is not None:
+        sets: list[ImageSet | None] = [open_folder(run, folder).images]
+    else:
+        data = open_own_data(run)
+        sets = [data.test, data.val, data.train]
+    size = run.plan.semantic.data.image_size
+    found: list[Tensor] = []
+    for images in sets:
+        room = CHECKED - sum(map(len, found))
+        if images is not None and room:
+            margin = (images.images.shape[1] - size) // 2
+            pixels = images.images[images.rows[:room], margin : margin + size, margin : margin + size]
+            found.append(torch.from_numpy(pixels))
+    return torch.cat(found).contiguous()
+
+
+def _compare(model: nn.Module, answer: Callable[[Tensor], Tensor], pixels: Tensor) -> Check:
+    other, largest = 0, 0.0
+    with torch.inference_mode():
+        # batches of unequal sizes, one of a single image, because the file promises any
+        for part in pixels.split([1, *_sizes(len(pixels) - 1)]):
+            ours, theirs = model(part), answer(part)
+            other += int((ours.argmax(1) != theirs.argmax(1)).sum())
+            largest = max(largest, (ours - theirs).abs().max().item())
+    passed = other == 0 and largest <= TOLERANCE
+    return Check(images=len(pixels), other_classes=other, largest_difference=largest, passed=passed)
+
+
+def _sizes(count: int, size: int = 128) -> list[int]:
+    return [min(size, count - start) for start in range(0, count, size)]
+
+
+def _export_torch(model: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
+    program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, path)
+    return torch.export.load(path).module()
+
+
+def _export_onnx(model: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401, torch asks for it late and in many words
+    except ImportError as error:
+        raise RequestError("format", f"onnx without {error.name}", "pip install 'recipe-runner[export]'") from error
+    torch.onnx.export(
+        model,
+        (example,),
+        path,
+        input_names=["pixels"],
+        output_names=["probabilities"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda pixels: torch.from_numpy(session.run(None, {"pixels": pixels.numpy()})[0])
+
+
+def _record(run: FinishedRun, form: str, path: Path, check: Check) -> dict[str, Any]:
+    data = run.plan.semantic.data
+    return {
+        "format": form,
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "input": {
+            "name": "pixels",
+            "type": "uint8",
+            "shape": ["batch", data.image_size, data.image_size, data.channels],
+        },
+        "output": {"name": "probabilities", "type": "float32", "shape": ["batch", data.num_classes]},
+        "classes": run.plan.classes,
+        "run": run.folder.absolute().name,
+        "name": run.plan.name,
+        "identity": run.plan.identity,
+        "step": run.step,
+        "privacy": run.privacy,
+        "check": {**dataclasses.asdict(check), "tolerance": TOLERANCE},
+        "environment": describe_environment(),
+        "written": utc_now(),
+    }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' notes on their own workings; what goes wrong is an exception."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,166 @@
+"""A run's folder as inference reads it: configuration, plan and verified weights, all of one run."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from runner.config import rules
+from runner.config.errors import RequestError, RunError
+from runner.config.load import load_config
+from runner.config.schema import RunConfig
+from runner.models.build import build_model
+from runner.plan.plan import Plan
+from runner.plan.restore import restore_plan
+from runner.records.run_file import RUN_FILE, read_run
+from runner.training.checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG_FILE = ".hydra/config.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Privacy:
+    """The guarantee of a model trained with differential privacy, and so of whatever is predicted by it."""
+
+    epsilon: float | None
+    """None where the noise came from a known seed, which protects nobody."""
+    delta: float
+    adjacency: str
+    accountant: str
+
+    def __str__(self) -> str:
+        from runner.records.progress import budget_text
+
+        if self.epsilon is None:
+            return "NOT private: privacy.unsafe_noise_seed was set"
+        return f"{budget_text(self.epsilon, self.delta)} ({self.accountant})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A run that has a checkpoint."""
+
+    folder: Path
+    config: RunConfig
+    plan: Plan
+    test_accuracy: float | None
+    """What the run itself measured at its end; None where it has not."""
+    privacy: Privacy | None
+    checkpoint: Path
+    """The folder of the checkpoint, links resolved."""
+    step: int
+    """Updates after which the weights were saved."""
+    weights: dict[str, torch.Tensor]
+    ledger_entry: str | None
+    """The run's name in the privacy ledger; None for a run without privacy."""
+
+    @property
+    def weights_file(self) -> Path:
+        """The weights as the run saved them."""
+        return self.checkpoint / "model.safetensors"
+
+    def build_model(self, dtype: torch.dtype) -> torch.nn.Module:
+        """The network with the checkpoint's weights, on the CPU, in ``dtype`` and in evaluation mode.
+
+        Raises:
+            RequestError: the weights are not those of this network.
+        """
+        semantic = self.plan.semantic
+        model = build_model(
+            dataclasses.replace(self.config.model, weights=None),  # the checkpoint's take their place
+            channels=semantic.data.channels,
+            num_classes=semantic.data.num_classes,
+            image_size=semantic.data.image_size,
+            norm="group" if semantic.norm == "group" else "batch",
+        )
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError as error:
+            wrong = " ".join(str(error).split())[:200]
+            raise RequestError("checkpoint", f"{self.checkpoint} ({wrong})", "weights of the run's model") from error
+        return model.to(dtype).eval().requires_grad_(False)
+
+
+def open_run(folder: Path, checkpoint: str = "best") -> FinishedRun:
+    """Read the run in ``folder``; no code that lies there can run.
+
+    Args:
+        folder: What ``hydra.run.dir`` was.
+        checkpoint: ``best``, ``last``, or a folder's name in ``checkpoints/``.
+
+    Raises:
+        RequestError: ``folder`` holds no run with that checkpoint, or its parts do not belong together.
+    """
+    plan, record = _read_record(folder)
+    config = _read_config(folder)
+    if config.model != plan.semantic.model:
+        raise RequestError("run", f"{folder} ({CONFIG_FILE} and {RUN_FILE} name different models)", "files of one run")
+    path = folder / "checkpoints" / checkpoint
+    if not path.is_dir():
+        saved = sorted(found.name for found in (folder / "checkpoints").glob("*") if not found.name.startswith("."))
+        raise RequestError("checkpoint", checkpoint, f"one of {', '.join(saved)}" if saved else "a run that saved one")
+    try:
+        found = load_checkpoint(path)
+    except RunError as error:
+        raise RequestError("checkpoint", f"{error}", "a checkpoint as the run wrote it") from error
+    if found.identity != plan.identity:
+        raise RequestError("checkpoint", f"{path} (saved by another run)", f"a checkpoint of {plan.name}")
+    return FinishedRun(
+        folder=folder,
+        config=config,
+        plan=plan,
+        test_accuracy=record.metrics.test_accuracy,
+        privacy=_privacy(plan, None if record.privacy is None else record.privacy.epsilon),
+        checkpoint=found.path,
+        step=found.step,
+        weights=found.weights,
+        ledger_entry=found.state["ledger_entry"],
+    )
+
+
+def _read_record(folder: Path) -> tuple[Plan, Any]:
+    expected = f"the folder of a run, with its {RUN_FILE}"
+    if not (folder / RUN_FILE).is_file():
+        inner = sorted(path.parent for path in folder.glob(f"*/{RUN_FILE}")) if folder.is_dir() else []
+        got = f"{folder} (no {RUN_FILE})" if folder.is_dir() else f"{folder} (no such folder)"
+        raise RequestError("run", got, expected, nearest=str(inner[0]) if inner else None)
+    try:
+        record = read_run(folder)
+        return restore_plan(record.plan), record
+    except (RunError, OSError) as error:
+        raise RequestError("run", f"{folder} ({error})", expected) from error
+
+
+def _read_config(folder: Path) -> RunConfig:
+    try:
+        composed = OmegaConf.load(folder / CONFIG_FILE)
+        if not isinstance(composed, DictConfig):
+            raise ValueError("not a mapping")
+        config = load_config(composed)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RequestError("run", f"{folder} ({error})", f"the folder of a run, with its {CONFIG_FILE}") from error
+    # the folder may come from a stranger: nothing outside of the trusted packages is imported for it
+    rules.check_values(config)
+    return config
+
+
+def _privacy(plan: Plan, spent: float | None) -> Privacy | None:
+    """The guarantee of all steps; of a run that was killed, that of the steps which it planned."""
+    planned = plan.semantic.privacy
+    if planned is None:
+        return None
+    epsilon = planned.epsilon if spent is None else spent
+    return Privacy(
+        epsilon=epsilon if planned.unsafe_noise_seed is None else None,
+        delta=planned.delta,
+        adjacency=planned.adjacency,
+        accountant=planned.accountant,
+    )

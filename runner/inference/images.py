@@ -1,0 +1,171 @@
+"""The images that a model is put to: one of the run's own splits, or a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from runner.config.errors import RequestError, nearest
+from runner.data.cache import Cache
+from runner.data.contents import hash_contents, read_listed
+from runner.data.decode import BadImageError, read_image
+from runner.data.image_folder import SUFFIXES
+from runner.data.image_store import MARGIN, Layout, PixelFormat, read_store, write_store
+from runner.data.images import ImageData, ImageSet
+from runner.data.listing import list_files
+from runner.data.open import open_data
+
+if TYPE_CHECKING:
+    from runner.inference.finished_run import FinishedRun
+
+log = logging.getLogger(__name__)
+
+STORED_AS = "prediction 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Images to measure or predict."""
+
+    name: str
+    """``test``, ``val``, or the folder's."""
+    images: ImageSet
+    data: ImageData
+    """What a ``Feed`` needs to know besides: size, channels and the constants of the normalisation."""
+    labelled: bool
+    """Whether ``images.labels`` are the truth."""
+    skipped: tuple[str, ...]
+    """Files that could not be read."""
+
+    def file_name(self, position: int) -> str:
+        """The file of an image below the data's root; where images come from no files, the split and the position."""
+        names = self.images.names
+        return f"{self.name}/{position}" if names is None else names[position]
+
+
+def open_split(run: FinishedRun, split: str) -> Subject:
+    """The run's own ``test`` or ``val`` split, as it was.
+
+    Raises:
+        RequestError: the run has no such split, or its data have changed.
+    """
+    data = open_own_data(run)
+    images = {"test": data.test, "val": data.val}[split]
+    if images is None:
+        other = {"test": data.val, "val": data.test}[split]
+        there = "images=FOLDER" if other is None else f"{'val' if split == 'test' else 'test'} or images=FOLDER"
+        raise RequestError("split", f"{split}, which the run's data do not have", there)
+    return Subject(name=split, images=images, data=data, labelled=True, skipped=data.skipped)
+
+
+def open_own_data(run: FinishedRun) -> ImageData:
+    """The data that the run was trained on.
+
+    Raises:
+        RequestError: they cannot be found, or have changed since.
+    """
+    data = open_data(run.config.data)
+    if data.fingerprint != run.plan.semantic.data.fingerprint:
+        where = run.config.data.root or run.config.data.name
+        raise RequestError(
+            "run", f"{run.folder} (the data, {where}, have changed since)", "data as they were, or images="
+        )
+    return data
+
+
+def open_folder(run: FinishedRun, folder: Path) -> Subject:
+    """The images below ``folder``, decoded as the run decodes its own; unreadable ones are left out and named.
+
+    Where every image lies in a folder named like one of the model's classes, that is its label.
+
+    Raises:
+        RequestError: there is no readable image.
+    """
+    data = run.plan.semantic.data
+    try:
+        listing = list_files(folder, wanted=lambda name: name[name.rfind(".") :].lower() in SUFFIXES)
+    except OSError as error:
+        raise RequestError("images", f"{error.filename} ({error.strerror})", "a folder that can be read") from error
+    names = tuple(file.path for file in listing.files)
+    if not names:
+        raise RequestError(
+            "images", f"{folder} (no images)", f"a folder with files such as {', '.join(_SOME_SUFFIXES)}"
+        )
+    labels = _labels(names, run.plan.classes)
+    known = np.zeros(len(names), dtype=np.int64) if labels is None else labels
+    # As the run's own: photos for random crops are decoded a little larger, which changes the bits of large JPEGs.
+    margin = round(data.image_size * MARGIN) if data.augment.random_resized_crop else 0
+    shortest = max(data.image_size, margin)
+
+    def read(row: int) -> Image.Image:
+        try:
+            raw = read_listed(listing, names[row])
+        except OSError as error:
+            raise BadImageError(error.strerror or str(error)) from error
+        return read_image(raw, shortest=shortest)
+
+    cache = Cache(run.config.data.cache_dir)
+    contents = hash_contents(listing, cache, reader="prediction")
+    key = hashlib.sha256(repr((STORED_AS, contents, data.image_size, data.channels, shortest)).encode()).hexdigest()
+    layout = Layout(labels=known, classes=run.plan.classes, names=names, splits={"train": (0, len(names))})
+    form = PixelFormat(size=data.image_size, margin=None, channels=data.channels)
+    entry = cache.find(key) or cache.build(key, lambda into: write_store(into, layout, read, form, skip_bad=True))
+    decoded = read_store(entry, fingerprint=key, origin=contents, skip_bad=True)
+    if not len(decoded.train):
+        raise RequestError("images", f"{folder} (none of {len(names)} files can be read)", "readable images")
+    # Labels of this model: the cache knows the pixels of these paths, maybe from another one.
+    images = dataclasses.replace(decoded.train, labels=known[decoded.train.rows])
+    skipped = tuple(name for name, _ in listing.bad) + decoded.skipped
+    return Subject(
+        name=folder.absolute().name,
+        images=images,
+        data=_as_data(run, folder, images, skipped),
+        labelled=labels is not None,
+        skipped=skipped,
+    )
+
+
+_SOME_SUFFIXES = (".jpg", ".png", ".webp")
+
+
+def _labels(names: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
+    """Class of each file by its first folder; None unless every one is a class of the model."""
+    number = {name: i for i, name in enumerate(classes)}
+    folders = [name.partition("/")[0] if "/" in name else None for name in names]
+    strange = next((folder for folder in folders if folder not in number), None)
+    if any(folder in number for folder in folders) and not all(folder in number for folder in folders):
+        hint = None if strange is None else nearest(strange, classes)
+        log.warning(
+            "some images lie in class folders and some (%s) do not%s: predictions only, no metrics",
+            strange or next(name for name in names if "/" not in name),
+            f", did you mean {hint}?" if hint else "",
+        )
+    if not all(folder in number for folder in folders):
+        return None
+    return np.array([number[folder] for folder in folders if folder is not None], dtype=np.int64)
+
+
+def _as_data(run: FinishedRun, folder: Path, images: ImageSet, skipped: tuple[str, ...]) -> ImageData:
+    data = run.plan.semantic.data
+    return ImageData(
+        name=folder.name,
+        classes=run.plan.classes,
+        train=images,
+        val=None,
+        test=None,
+        mean=data.mean,
+        std=data.std,
+        channels=data.channels,
+        image_size=data.image_size,
+        fingerprint="",
+        origin="",
+        skipped=skipped,
+    )

@@ -1,0 +1,186 @@
+"""One pass over images: what the model says of each, and how long that takes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from runner.training.evaluate import logits_of
+
+if TYPE_CHECKING:
+    from runner.data.feed import Feed
+    from runner.training.precision import Precision
+    from runner.training.world import World
+
+ENOUGH_SECONDS = 1.0
+"""Passes are repeated until they took this long together, so that the speed on few images is not one of start-up."""
+MOST_PASSES = 20
+LATENCY_IMAGES = 200
+LATENCY_SECONDS = 10.0
+WARM_UP = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a model says of n images, in their order."""
+
+    predicted: NDArray[np.int64]
+    """The most probable class, [n]."""
+    confidence: NDArray[np.float64]
+    """Its probability, [n]."""
+    labels: NDArray[np.int64]
+    """[n]; the truth where there is one."""
+    loss: float
+    """Mean cross-entropy in nats, summed batch by batch as the run sums its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """How fast the images went through the model, with everything between decoded pixels and probabilities."""
+
+    images_per_second: float
+    """Median of the passes, over all processes."""
+    passes: int
+    latency_p50_ms: float
+    """Median time of one image by itself."""
+    latency_p95_ms: float
+    latency_images: int
+
+
+def answer(
+    model: torch.nn.Module,
+    feed: Feed,
+    examples: int,
+    *,
+    batch_size: int,
+    precision: Precision,
+    world: World,
+    progress: Callable[[int], None],
+) -> Answers:
+    """Run ``model``, in eval mode, over ``examples`` rows of ``feed``.
+
+    Whole batches are dealt to the processes, so that each batch is the one that a single process computes, down to its
+    bits, and none is padded: every image counts once.
+
+    Args:
+        model: Gives logits [b, K].
+        feed: Gives images and labels.
+        examples: How many rows.
+        batch_size: Images at a time.
+        precision: Context of the forward pass.
+        world: The processes; each gets the whole result.
+        progress: Told how many images all processes have done by now.
+    """
+    batches = _spans(examples, batch_size, world)
+    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    done = 0
+    with torch.inference_mode():
+        for start, stop in batches:
+            images, labels = feed.span(start, stop)
+            logits = logits_of(model, images, precision)
+            # cross-entropy in its two parts, because the first also tells the confidence
+            log_shares = logits.log_softmax(1)
+            loss = torch.nn.functional.nll_loss(log_shares, labels, reduction="none").sum()
+            predicted = logits.argmax(1)
+            confidence = log_shares.gather(1, predicted[:, None])[:, 0].exp()
+            found.append((predicted, confidence, labels, loss))
+            done += (stop - start) * world.size
+            progress(min(done, examples))
+    columns = [[part.cpu() for part in column] for column in zip(*found, strict=True)] or [[], [], [], []]
+    shares = world.gather([[part.double().numpy() for part in column] for column in columns])
+    dealt = [[share[column] for share in shares] for column in range(4)]
+    all_predicted, all_confidence, all_labels, loss_sums = (_in_order(column) for column in dealt)
+    return Answers(
+        predicted=np.concatenate(all_predicted).astype(np.int64),
+        confidence=np.concatenate(all_confidence),
+        labels=np.concatenate(all_labels).astype(np.int64),
+        # one by one, as evaluation in training adds them up
+        loss=float(sum(loss_sums)) / examples,
+    )
+
+
+def measure_speed(
+    model: torch.nn.Module, feed: Feed, examples: int, *, batch_size: int, precision: Precision, world: World
+) -> Speed:
+    """Time whole passes over the images, and single images one by one in the first process.
+
+    Latency is from a stored pixel to the probability on the host, with one image in a batch.
+    """
+    batches = _spans(examples, batch_size, world)
+
+    def one_pass() -> float:
+        world.barrier()
+        start = time.perf_counter()
+        with torch.inference_mode():
+            for span in batches:
+                last = logits_of(model, feed.span(*span)[0], precision).argmax(1)
+            if batches:
+                last.cpu()  # waits for the device
+        return max(world.gather(time.perf_counter() - start))
+
+    one_pass()  # the first one pays for lazy set-up
+    seconds: list[float] = []
+    while len(seconds) < MOST_PASSES and sum(seconds) < ENOUGH_SECONDS:
+        seconds.append(one_pass())
+    single = np.array(_latencies(model, feed, examples, precision) if world.is_main else [0.0])
+    world.barrier()
+    return Speed(
+        images_per_second=examples / float(np.median(seconds)),
+        passes=len(seconds),
+        latency_p50_ms=1e3 * float(np.percentile(single, 50)),
+        latency_p95_ms=1e3 * float(np.percentile(single, 95)),
+        latency_images=len(single),
+    )
+
+
+class ProgressLine:
+    """Says on standard error how far a long pass is, every few seconds."""
+
+    def __init__(self, examples: int, *, silent: bool, seconds: float = 5.0) -> None:
+        self._examples = examples
+        self._silent = silent
+        self._every = seconds
+        self._start = self._said = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        """Tell that ``done`` images are done."""
+        now = time.monotonic()
+        if self._silent or now - self._said < self._every:
+            return
+        self._said = now
+        rate = done / (now - self._start)
+        left = (self._examples - done) / rate
+        print(f"{done:,} of {self._examples:,} images, {rate:,.0f}/s, {left:,.0f} s left", file=sys.stderr, flush=True)
+
+
+def _spans(examples: int, batch_size: int, world: World) -> list[tuple[int, int]]:
+    """First row and the row after the last of this process's batches: whole ones, dealt like cards."""
+    starts = range(0, examples, batch_size)[world.rank :: world.size]
+    return [(start, min(start + batch_size, examples)) for start in starts]
+
+
+def _latencies(model: torch.nn.Module, feed: Feed, examples: int, precision: Precision) -> list[float]:
+    seconds: list[float] = []
+    end = time.perf_counter() + LATENCY_SECONDS
+    with torch.inference_mode():
+        for number in range(WARM_UP + LATENCY_IMAGES):
+            row = number % examples
+            start = time.perf_counter()
+            logits_of(model, feed.span(row, row + 1)[0], precision).softmax(1).cpu()
+            seconds.append(time.perf_counter() - start)
+            if time.perf_counter() > end and len(seconds) > WARM_UP:
+                break
+    return seconds[WARM_UP:]
+
+
+def _in_order(shares: list[list[NDArray[np.float64]]]) -> list[NDArray[np.float64]]:
+    """Batches dealt to processes like cards, in the order in which they lay."""
+    rounds = max(len(share) for share in shares)
+    return [share[number] for number in range(rounds) for share in shares if number < len(share)]

@@ -1,0 +1,184 @@
+"""What ``python -m runner.infer`` may be asked, and what is refused before torch is imported."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from runner.config.errors import RequestError, as_typed, nearest
+from runner.config.rules import AT_LEAST_1, Choices, Range
+
+STRATEGIES = ("standard", "mixed_precision", "accelerate", "quantized")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceRequest:
+    """One evaluation or prediction with the model of a finished run."""
+
+    run: Path
+    """Folder of the run."""
+    checkpoint: str = "best"
+    """``best``, ``last``, or the name of a folder in the run's ``checkpoints/``."""
+    inference: str = "standard"
+    """``standard`` (the run's own arithmetic), ``mixed_precision``, ``accelerate`` or ``quantized``."""
+    split: str = "test"
+    """Which of the run's own splits: ``test`` or ``val``."""
+    images: Path | None = None
+    """Folder of images to predict instead of a split; in folders named like the model's classes they are scored."""
+    dtype: str = "auto"
+    """``inference=mixed_precision``: ``bfloat16``, ``float16``, or ``auto`` for what suits the device."""
+    bits: int = 8
+    """``inference=quantized``: 8 or 4 bits a weight."""
+    processes: int = 2
+    """``inference=accelerate``: processes on this machine."""
+    batch_size: int | None = None
+    """Images at a time in each process; null takes the run's ``data.eval_batch_size``."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``mps``."""
+    threads: int | None = None
+    """CPU threads of each process; null takes the run's, shared among the processes."""
+    output: Path | None = None
+    """Folder of the results; null makes ``inference/NAME`` in the run's folder."""
+    overwrite: bool = False
+    """Replace results that are there already."""
+    ledger_dir: str | None = None
+    """Folder of the privacy ledger that knows the run; null takes the run's ``privacy.ledger_dir``."""
+
+    @property
+    def name(self) -> str:
+        """Name of the results' folder: how, and on what."""
+        how = {"mixed_precision": f"mixed_precision_{self.dtype}", "quantized": f"quantized_int{self.bits}"}
+        return f"{how.get(self.inference, self.inference)}_{self._what}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.run / "inference" / self.name if self.output is None else self.output
+
+    @property
+    def compare_folder(self) -> Path:
+        """Where the results of all strategies go."""
+        return self.run / "inference" / f"compare_{self._what}" if self.output is None else self.output
+
+    @property
+    def _what(self) -> str:
+        return self.split if self.images is None else self.images.absolute().name
+
+
+_RULES: dict[str, Choices | Range] = {
+    "inference": Choices(STRATEGIES),
+    "split": Choices(("test", "val")),
+    "dtype": Choices(("auto", "bfloat16", "float16")),
+    "bits": Choices((8, 4)),
+    "processes": Range(1, 1024),
+    "batch_size": AT_LEAST_1,
+    "device": Choices(("auto", "cpu", "cuda", "mps")),
+    "threads": Range(1, 1024),
+}
+_BELONGS = {"dtype": "mixed_precision", "bits": "quantized", "processes": "accelerate"}
+"""Keys that mean something with one strategy alone."""
+
+
+def read_request(
+    lines: Sequence[str], *, checkpoint_path: str | None = None, compare: bool = False
+) -> InferenceRequest:
+    """The request that the words ``key=value`` make.
+
+    Args:
+        lines: What was typed.
+        checkpoint_path: ``DIR/checkpoints/NAME``, another way to say ``run=DIR checkpoint=NAME``.
+        compare: Whether every strategy will be run, so that keys of each of them count.
+
+    Raises:
+        RequestError: a key that does not exist, a value that it cannot take, or keys that do not go together.
+    """
+    given = dict(_split(line) for line in lines)
+    if checkpoint_path is not None:
+        given = _from_checkpoint(Path(checkpoint_path), given) | given
+    hints = get_type_hints(InferenceRequest)
+    values: dict[str, Any] = {}
+    for key, text in given.items():
+        if key not in hints:
+            raise RequestError(key, text, f"one of {', '.join(hints)}", nearest=nearest(key, hints))
+        values[key] = _convert(key, text, hints[key])
+        if key in _RULES and values[key] is not None:
+            _RULES[key].check(key, values[key])
+    if "run" not in values:
+        raise RequestError("run", "nothing", "run=DIR, the folder of a finished run")
+    request = InferenceRequest(**values)
+    _check(request, set(given), compare=compare)
+    return request
+
+
+def keys() -> list[tuple[str, str]]:
+    """(key=default, what it means) of every key, for the help: the fields' own docstrings."""
+    (body,) = ast.parse(inspect.getsource(InferenceRequest)).body
+    assert isinstance(body, ast.ClassDef)
+    texts: dict[str, str] = {}
+    for field, text in itertools.pairwise(body.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            texts[ast.unparse(field.target)] = " ".join(str(ast.literal_eval(text.value)).replace("``", "").split())
+    defaults = {one.name: one.default for one in dataclasses.fields(InferenceRequest)}
+    return [
+        (f"{name}={'DIR' if defaults[name] is dataclasses.MISSING else as_typed(defaults[name])}", text)
+        for name, text in texts.items()
+    ]
+
+
+def _split(line: str) -> tuple[str, str]:
+    key, equals, text = line.partition("=")
+    if not equals:
+        raise RequestError(line, "a bare word", "key=value, such as run=outputs/DATE/TIME")
+    return key, text
+
+
+def _convert(key: str, text: str, kind: Any) -> Any:
+    if text == "null" and type(None) in getattr(kind, "__args__", ()):
+        return None
+    if not text:
+        raise RequestError(key, "nothing", "a value")
+    plain = next(k for k in getattr(kind, "__args__", (kind,)) if k is not type(None))
+    if plain is bool:
+        if text not in ("true", "false"):
+            raise RequestError(key, text, "true or false")
+        return text == "true"
+    if plain is int:
+        try:
+            return int(text)
+        except ValueError:
+            raise RequestError(key, text, "a whole number") from None
+    return Path(text).expanduser() if plain is Path else text
+
+
+def _from_checkpoint(path: Path, given: dict[str, str]) -> dict[str, str]:
+    for key in ("run", "checkpoint"):
+        if key in given:
+            raise RequestError(key, given[key], "nothing besides --checkpoint_path, which says both")
+    # as typed: best and last are links, and where they lead is not what was asked for
+    path = path.absolute()
+    if path.parent.name != "checkpoints":
+        raise RequestError("--checkpoint_path", path, "DIR/checkpoints/best, with DIR the folder of a run")
+    return {"run": str(path.parent.parent), "checkpoint": path.name}
+
+
+def _check(request: InferenceRequest, given: set[str], *, compare: bool) -> None:
+    if compare and "inference" in given:
+        raise RequestError("inference", request.inference, "nothing besides --compare, which runs every strategy")
+    for key, strategy in _BELONGS.items():
+        if key in given and (compare or request.inference != strategy):
+            got = f"{getattr(request, key)} with {'--compare' if compare else f'inference={request.inference}'}"
+            raise RequestError(key, got, f"inference={strategy}, or no {key}")
+    if request.images is not None and "split" in given:
+        raise RequestError("split", request.split, "nothing besides images, which stand in its place")
+    if Path(request.checkpoint).name != request.checkpoint:
+        raise RequestError("checkpoint", request.checkpoint, "best, last, or the name of a folder in checkpoints/")
+    if not request.run.is_dir():
+        raise RequestError("run", f"{request.run} (no such folder)", "the folder of a finished run")
+    if request.images is not None and not request.images.is_dir():
+        raise RequestError("images", f"{request.images} (no such folder)", "a folder that holds images")

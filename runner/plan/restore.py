@@ -1,0 +1,49 @@
+"""A plan read back from ``run.json``, for programs that go on from a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runner.config.errors import RunError
+from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
+from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan
+
+
+def restore_plan(stated: Mapping[str, Any]) -> Plan:
+    """The plan that ``Plan.as_dict`` gave ``stated``.
+
+    Raises:
+        RunError: it is not such a plan, or its semantic part is not the one that its identity was computed of.
+    """
+    try:
+        plan = _restore(stated)
+        identity = stated["identity"]
+    except (KeyError, TypeError) as error:
+        raise RunError(f"the plan is not one that this version writes ({error})") from error
+    if plan.identity != identity:
+        raise RunError("the plan has been changed since it was written")
+    return plan
+
+
+def _restore(stated: Mapping[str, Any]) -> Plan:
+    semantic = dict(stated["semantic"])
+    data = dict(semantic["data"])
+    data |= {"mean": tuple(data["mean"]), "std": tuple(data["std"]), "augment": AugmentConfig(**data["augment"])}
+    privacy = semantic["privacy"]
+    semantic |= {
+        "data": DataPlan(**data),
+        "model": ModelConfig(**semantic["model"]),
+        "optimizer": OptimizerConfig(**semantic["optimizer"]),
+        "scheduler": SchedulerConfig(**semantic["scheduler"]),
+        "precision": PrecisionPlan(**semantic["precision"]),
+        "privacy": None if privacy is None else PrivacyPlan(**privacy),
+    }
+    return Plan(
+        name=stated["name"],
+        trainer=stated["trainer"],
+        classes=tuple(stated["classes"]),
+        semantic=SemanticPlan(**semantic),
+        performance=PerformancePlan(**stated["performance"]),
+        notes=tuple(stated["notes"]),
+    )

@@ -1,0 +1,201 @@
+"""The cells of a sweep as their files tell them: what was asked of each, and what came of it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.config.errors import RequestError, RunError, as_typed
+from runner.records.metrics import METRICS_FILE, Record, read_metrics
+from runner.records.run_file import RUN_FILE, RunRecord, read_run
+from runner.records.sweep_table import read_cells, read_overrides
+
+REPEATS = ("seed", "data.split_seed", "data.fold", "privacy.unsafe_noise_seed")
+"""Keys that repeat a recipe rather than change it."""
+
+_PLACES = ("hydra.mode=", "hydra.run.dir=", "hydra.sweep.dir=")
+"""Overrides that say where a run went, not what it was."""
+
+_UNFINISHED = ("running", "interrupted", "not_started")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep."""
+
+    folder: Path
+    status: str
+    """That of ``run.json``, or ``not_started`` or ``unreadable``."""
+    overrides: Mapping[str, str]
+    """Key -> value as typed."""
+    record: RunRecord | None
+    """None where there is none that can be read."""
+    error: str | None
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.folder.name
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended as it should."""
+        return self.status in ("completed", "budget_exhausted")
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it may still end well: it runs, waits or was interrupted."""
+        return self.status in _UNFINISHED
+
+    def value(self, key: str) -> str | None:
+        """What ``key`` was in this cell, as it would be typed, whether or not it was; None where there is no such key.
+
+        A group's value is the name of the chosen option.
+        """
+        if key in self.overrides:
+            return self.overrides[key]
+        if key in self._choices:
+            return as_typed(self._choices[key])
+        value: Any = self.config
+        for name in key.split("."):
+            if not isinstance(value, Mapping) or name not in value:
+                return None
+            value = value[name]
+        return None if isinstance(value, Mapping) else as_typed(value)
+
+    def keys(self) -> set[str]:
+        """Every key that ``value`` knows."""
+        return {*self.overrides, *self._choices, *_leaves(self.config)}
+
+    def metric(self, name: str) -> float:
+        """A final metric; NaN where there is none, and for a run that did not end as it should."""
+        value = getattr(self.record.metrics, name) if self.record is not None and self.finished else None
+        return math.nan if value is None else value
+
+    def semantic(self, *path: str) -> Any:
+        """What the plan says in its semantic part at ``path``; None where there is no plan."""
+        value: Any = {} if self.record is None else self.record.plan.get("semantic", {})
+        for name in path:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
+    @property
+    def identity(self) -> str | None:
+        """Hash of everything that changes the numbers; cells that share it differ in performance settings only."""
+        return None if self.record is None else self.record.plan.get("identity")
+
+    @property
+    def examples_seen(self) -> int | None:
+        """Training examples that its updates were made of; under DP the expected number."""
+        batch = self.semantic("logical_batch")
+        if batch is None or self.record is None:
+            return None
+        # an epoch's last batch is shorter: epochs x examples counts each example once
+        return round(self.record.epochs * self.semantic("data", "examples"))
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """Its ``metrics.jsonl``; empty where there is none, or where something has damaged it."""
+        try:
+            return read_metrics(self.folder / METRICS_FILE)
+        except (FileNotFoundError, RunError):
+            return []
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """Its composed configuration, interpolations left as they are."""
+        return _read_yaml(self.folder / ".hydra" / "config.yaml")
+
+    @cached_property
+    def _choices(self) -> Mapping[str, Any]:
+        """Group -> chosen option, Hydra's own groups apart."""
+        found = _read_yaml(self.folder / ".hydra" / "hydra.yaml")
+        choices = found.get("hydra", {}).get("runtime", {}).get("choices", {})
+        return {group: option for group, option in choices.items() if not group.startswith("hydra/")}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All cells that lie in a folder; a single run is a sweep of one."""
+
+    folder: Path
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def varied(self) -> tuple[str, ...]:
+        """Keys that were typed and differ between cells, in the order in which they were typed."""
+        typed = dict.fromkeys(key for cell in self.cells for key in cell.overrides)
+        return tuple(key for key in typed if len({cell.value(key) for cell in self.cells}) > 1)
+
+    @property
+    def finished(self) -> tuple[Cell, ...]:
+        """The cells that ended as they should."""
+        return tuple(cell for cell in self.cells if cell.finished)
+
+    @cached_property
+    def hydra(self) -> Mapping[str, Any]:
+        """Hydra's own configuration of the whole sweep; empty where it left none."""
+        found = _read_yaml(self.folder / "multirun.yaml") or _read_yaml(self.folder / ".hydra" / "hydra.yaml")
+        hydra: Mapping[str, Any] = found.get("hydra", {})
+        return hydra
+
+    @property
+    def command(self) -> str | None:
+        """The command line that makes it again; None where Hydra left none."""
+        if not self.hydra:
+            return None
+        typed = self.hydra["overrides"]
+        lines = [*(line for line in typed["hydra"] if not line.startswith(_PLACES)), *typed["task"]]
+        flag = ["--multirun"] if (self.folder / "multirun.yaml").exists() else []
+        return shlex.join(["python", "-m", "runner", *flag, *lines])
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Read the sweep, or the single run, in ``folder``.
+
+    Raises:
+        RequestError: there is no such folder, or nothing of the runner's in it.
+        RunError: the record of a single run cannot be read; a cell of that kind is one of the sweep's cells.
+    """
+    if not folder.is_dir():
+        raise RequestError("DIR", folder, "the folder of a sweep, or of a run")
+    if (folder / RUN_FILE).exists():
+        record = read_run(folder)
+        return Sweep(folder, (Cell(folder, record.status, read_overrides(folder), record, record.error),))
+    table = read_cells(folder)
+    if not table.rows:
+        raise RequestError("DIR", folder, "the folder of a sweep, or of a run: there is no cell in it")
+    return Sweep(folder, tuple(_read_cell(folder, row, table.overridden) for row in table.rows))
+
+
+def _read_cell(sweep_dir: Path, row: Mapping[str, str], keys: Sequence[str]) -> Cell:
+    folder, status = sweep_dir / row["cell"], row["status"]
+    return Cell(
+        folder=folder,
+        status=status,
+        overrides={key: row[key] for key in keys if row[key]},
+        record=None if status in ("not_started", "unreadable") else read_run(folder),
+        error=row["error"] or None,
+    )
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    if not path.exists():
+        return {}
+    # the parser in C, where PyYAML has it, takes a tenth of the time, and a sweep may have hundreds of these
+    return yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        found |= _leaves(value, f"{name}.") if isinstance(value, Mapping) and value else {name}
+    return found

@@ -1,0 +1,339 @@
+"""What a report says, in the order in which a reader asks: the answer, its evidence, its price, how to repeat it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from runner.config.errors import RunError
+from runner.config.schema import ComparisonConfig
+from runner.records.progress import epsilon_text
+from runner.report.budgets import describe_budget, warnings
+from runner.report.cells import Sweep
+from runner.report.comparison import Comparison, Verdict, compare
+from runner.report.document import Bullets, Command, Figure, Grid, Heading, Paragraph, Part
+from runner.report.front_plots import draw_front, draw_privacy
+from runner.report.pareto import Front, find_front
+from runner.report.plots import draw_curves, draw_differences, draw_time
+from runner.report.question import Question, ask
+from runner.report.recipes import Grouping, epsilon, group, images_per_second, peak_mebibytes, seconds
+from runner.report.search import Search, read_search
+from runner.report.search_plots import describe_trial, draw_history, draw_importances
+from runner.report.statistics import MOST_RUNS, mean_interval
+from runner.report.style import Picture
+from runner.report.update_checks import describe_check, read_checks
+from runner.report.verdict import describe_comparison, headline
+
+PRIVACY_FILE = "privacy.json"
+_MOST_FAILURES = 20
+_WORDS = frozenset({"weighed", "verdict", "cell", "recipe", "against", "data"})
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was worked out from a sweep's files."""
+
+    sweep: Sweep
+    question: Question
+    grouping: Grouping
+    comparisons: tuple[Comparison, ...]
+    front: Front
+    search: Search | None
+
+    @property
+    def verdict(self) -> str:
+        """The answer in a sentence or two."""
+        if self.search is not None:
+            return _search_verdict(self.search)
+        return headline(self.sweep, self.grouping, self.comparisons, self.question)
+
+
+def find(sweep: Sweep, wanted: ComparisonConfig | None = None) -> Findings:
+    """Work out what ``sweep`` says about the question ``wanted`` (None: its own).
+
+    Raises:
+        RequestError: the question does not fit the sweep.
+        RunError: a file that belongs to it is damaged.
+    """
+    question = ask(sweep, wanted)
+    grouping = group(sweep, question)
+    search = read_search(sweep)
+    return Findings(
+        sweep=sweep,
+        question=question,
+        grouping=grouping,
+        # the trials of a search were chosen by what the earlier ones found: they are no sample of anything
+        comparisons=() if search is not None else compare(grouping, question),
+        front=find_front(grouping.recipes, question),
+        search=search,
+    )
+
+
+def write_down(findings: Findings) -> list[Part]:
+    """The parts of the report."""
+    sweep = findings.sweep
+    kind = "Search" if findings.search else "Run" if len(sweep.cells) == 1 else "Sweep"
+    return [
+        Heading(1, f"{kind} {sweep.folder.resolve().name}"),
+        Paragraph(findings.verdict, lead=True),
+        *_choice(findings.front, findings.question),
+        *_recipes(findings),
+        *_failures(findings.grouping, sweep),
+        *_comparison(findings),
+        *_figures("Learning curves", draw_curves(findings.grouping.recipes)),
+        *_searched(findings.search),
+        *_figures(
+            "What it costs",
+            draw_time(findings.grouping.recipes),
+            draw_front(findings.front, findings.grouping.recipes, findings.question),
+        ),
+        *_privacy(findings),
+        *_repeat(sweep),
+    ]
+
+
+def _choice(front: Front, question: Question) -> Iterator[Part]:
+    if len(front.standings) > 1 and len(front.best) <= 6:
+        weighed = f"{question.metric.words}, {', '.join(front.costs)}"
+        yield Paragraph(f"Not beaten in all of {weighed} by another recipe (means): {', '.join(front.best)}.")
+
+
+def _recipes(findings: Findings) -> Iterator[Part]:
+    metric, keys = findings.question.metric, findings.question.by
+    heads = [key.rpartition(".")[2] for key in keys]
+    private = "ε" in findings.front.costs
+    dominated = {one.recipe.label: one.dominated_by for one in findings.front.standings}
+    rows = []
+    for recipe in findings.grouping.recipes:
+        values = [metric.scale * value for value in recipe.by_block(metric.name).values()]
+        low, high = mean_interval(values, findings.question.confidence) if values else (math.nan, math.nan)
+        row = [
+            *(value or "-" for value in recipe.values),
+            f"{len(recipe.finished)} of {len(recipe.cells)}",
+            metric.text(sum(values) / len(values)) if values else "-",
+            "-" if math.isnan(low) else _interval(low, high, percent=metric.is_accuracy),
+            _number(recipe.mean(images_per_second)),
+            _number(recipe.mean(peak_mebibytes)),
+            _number(recipe.mean(seconds), digits=1),
+        ]
+        if private:
+            spent = recipe.measured(epsilon)
+            row.append(epsilon_text(max(spent)) if spent else "no privacy" if recipe.finished else "-")
+        row.append(_standing(dominated.get(recipe.label)))
+        rows.append(row)
+    head = [*heads, "ended well", metric.words, f"{findings.question.confidence:.0%} interval", "images/s", "MiB",
+            "seconds", *(["ε"] if private else []), "weighed"]  # fmt: skip
+    yield Heading(2, "Recipes")
+    yield Grid(head, rows, _WORDS | set(heads))
+    if any(len(recipe.cells) > 1 for recipe in findings.grouping.recipes):
+        crossed = ", ".join(f"`{key}`" for key in findings.grouping.crossed)
+        yield Paragraph(
+            f"Figures are means over the runs of a recipe, which differ in {crossed or 'nothing'}; intervals are t"
+            " intervals of the mean."
+        )
+
+
+def _failures(grouping: Grouping, sweep: Sweep) -> Iterator[Part]:
+    lost = [(cell, recipe) for recipe in grouping.recipes for cell in recipe.cells if not cell.finished]
+    if not lost:
+        return
+    yield Heading(2, "Cells without a result")
+    items = [
+        f"{cell.name} ({recipe.label}): {cell.status.replace('_', ' ')}{f', {cell.error}' if cell.error else ''}"
+        for cell, recipe in lost[:_MOST_FAILURES]
+    ]
+    if len(lost) > _MOST_FAILURES:
+        items.append(f"and {len(lost) - _MOST_FAILURES} more: see table.csv")
+    yield Bullets(items)
+
+
+def _comparison(findings: Findings) -> Iterator[Part]:
+    comparisons, question = findings.comparisons, findings.question
+    checks = read_checks(findings.sweep.folder)
+    if not comparisons and not checks:
+        return
+    yield Heading(2, "Comparison")
+    if comparisons:
+        yield Bullets([describe_comparison(one, question) for one in comparisons])
+        if (picture := draw_differences(comparisons, question)) is not None:
+            yield Figure(picture)
+        yield _tests(comparisons, question)
+        yield Paragraph(_method(comparisons, question))
+    if (budget := describe_budget(findings.grouping)) is not None:
+        yield Paragraph(budget)
+    if notes := warnings(findings.grouping):
+        yield Bullets(notes)
+    if checks:
+        yield Paragraph("Cells that differ in performance settings only, one update computed by each:")
+        yield Bullets([describe_check(check) for check in checks])
+
+
+def _tests(comparisons: Sequence[Comparison], question: Question) -> Grid:
+    unit = question.metric.unit
+    digits = 2 if question.metric.is_accuracy else 4
+    head = ["recipe", "runs", f"difference ({unit})", f"{question.confidence:.0%} interval", "p different",
+            "p equivalent", "seeds needed", "verdict"]  # fmt: skip
+    rows = [
+        [
+            one.recipe.label,
+            f"{one.runs[0]} pairs" if one.paired else f"{one.runs[0]} and {one.runs[1]}",
+            f"{one.mean:+.{digits}f}",
+            "-" if math.isnan(one.low) else f"{one.low:+.{digits}f} to {one.high:+.{digits}f}",
+            "-" if math.isnan(one.low) else f"{one.p_different:.2g}",
+            "-" if math.isnan(one.low) else f"{one.p_equivalent:.2g}",
+            _seeds(one),
+            one.verdict,
+        ]
+        for one in comparisons
+    ]
+    return Grid(head, rows, _WORDS)
+
+
+def _seeds(comparison: Comparison) -> str:
+    needed = comparison.seeds_needed
+    if comparison.verdict is not Verdict.UNDECIDED or math.isnan(needed):
+        return "-"
+    return f"over {MOST_RUNS:,}" if math.isinf(needed) else f"{needed:,.0f}"
+
+
+def _method(comparisons: Sequence[Comparison], question: Question) -> str:
+    margin = question.metric.difference(question.margin, sign=False)
+    kinds = {one.paired for one in comparisons}
+    test = {
+        frozenset({True}): "Paired t-tests: runs are paired by everything that they share, the seed above all",
+        frozenset({False}): "Welch's t-tests, because the recipes share no seeds",
+    }.get(frozenset(kinds), "Paired t-tests, and Welch's where the recipes share no seeds")
+    holm = (
+        f" P-values are adjusted by Holm's method for {len(comparisons)} comparisons; intervals are not."
+        if len(comparisons) > 1
+        else ""
+    )
+    different = any(one.verdict is Verdict.SLIGHT for one in comparisons)
+    both = (
+        " A difference can be shown and be shown to be smaller than the margin: then both stand." if different else ""
+    )
+    return (
+        f"{test}. Equivalence: two one-sided tests against a margin of {margin}, each at {question.level:.0%}, which is"
+        f" the {1 - 2 * question.level:.0%} interval inside the margin.{holm}{both}"
+    )
+
+
+def _figures(title: str, *pictures: Picture | None) -> Iterator[Part]:
+    drawn = [picture for picture in pictures if picture is not None]
+    if drawn:
+        yield Heading(2, title)
+        yield from map(Figure, drawn)
+
+
+def _searched(search: Search | None) -> Iterator[Part]:
+    if search is None:
+        return
+    yield Heading(2, "Search")
+    states: dict[str, int] = {}
+    for trial in search.trials:
+        states[trial.state] = states.get(trial.state, 0) + 1
+    yield Paragraph(f"{len(search.trials)} trials: {', '.join(f'{n} {state.lower()}' for state, n in states.items())}.")
+    if len(search.directions) > 1 and search.front:
+        yield Paragraph("Trials that no other beats in all objectives:")
+        yield Bullets([describe_trial(trial) for trial in search.front])
+    yield from (Figure(one) for one in (draw_history(search), draw_importances(search)) if one is not None)
+
+
+def _search_verdict(search: Search) -> str:
+    best = search.best()
+    if best is None:
+        return f"No trial of {len(search.trials)} has given a value yet."
+    if len(search.directions) > 1:
+        return f"{len(search.front)} of {len(search.complete)} completed trials are beaten by none in all objectives."
+    return f"Best of {len(search.complete)} completed trials: {describe_trial(best)}."
+
+
+def _privacy(findings: Findings) -> Iterator[Part]:
+    picture = draw_privacy(findings.grouping.recipes, findings.question)
+    path = findings.sweep.folder / PRIVACY_FILE
+    spent = []
+    if path.exists():
+        try:
+            found = json.loads(path.read_bytes())
+            spent = [_spending(data) for data in found.get("data", []) if data["publish_all"] is not None]
+            ordinary = found.get("cells_without_privacy", 0)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{PRIVACY_FILE}: not a record of what was spent ({error})") from error
+    if picture is None and not spent:
+        return
+    yield Heading(2, "Privacy")
+    if spent:
+        head = ["data", "private cells", "each cell, ε", "publishing all, ε", "publishing the best, ε", "δ"]
+        yield Grid(head, [row for row, _ in spent], _WORDS)
+        notes = [note for _, notes in spent for note in notes]
+        if ordinary:
+            notes.append(f"{ordinary} cells ran without privacy: no ε covers them.")
+        yield Bullets(list(dict.fromkeys(notes)))
+    if picture is not None:
+        yield Figure(picture)
+
+
+def _spending(data: dict) -> tuple[list[str], list[str]]:
+    """A row of figures, and what must be said of them."""
+    everything, best = data["publish_all"], data["publish_best"]
+    each = [cell["epsilon"] for cell in data["cells"] if cell["epsilon"] is not None]
+    low, high = epsilon_text(min(each)), epsilon_text(max(each))
+    row = [
+        str(data["data"]),
+        str(len(each)),
+        low if low == high else f"{low} to {high}",
+        epsilon_text(everything["epsilon"]),
+        epsilon_text(best["epsilon"]),
+        f"{everything['delta']:g}",
+    ]
+    notes = [f"All cells together: {everything['accountant']} composition. The best: {best['by']}."]
+    if data["note"]:
+        notes.append(f"{data['evaluations_without_noise']} {data['note']}.")
+    if data["cells_not_private"]:
+        notes.append(f"{data['cells_not_private']} cells with `privacy.unsafe_noise_seed` are not private at all.")
+    return row, notes
+
+
+def _repeat(sweep: Sweep) -> Iterator[Part]:
+    yield Heading(2, "Repeat it")
+    if (command := sweep.command) is not None:
+        yield Command(command)
+    environments = [
+        cell.record.environment for cell in sweep.cells if cell.record is not None and cell.record.environment
+    ]
+    if not environments:
+        return
+    one = environments[0]
+    gpus = ", ".join(one["gpus"]) or "no GPU"
+    versions = ", ".join(f"{name} {version}" for name, version in one["packages"].items())
+    items = [
+        f"{one['cpu']}, {one['cores']} cores, {one['threads']} threads a process,"
+        f" {one['ram_bytes'] / 2**30:.0f} GiB, {gpus}",
+        f"{one['platform']}, Python {one['python']}, recipe-runner {one['runner']}, {versions}",
+    ]
+    if one["git"]:
+        items.append(f"commit {one['git']['commit'][:12]}{' with changes' if one['git']['dirty'] else ''}")
+    if one["variables"]:
+        items.append(", ".join(f"{name}={value}" for name, value in one["variables"].items()))
+    starts = sorted(cell.record.started for cell in sweep.cells if cell.record is not None)
+    items.append(f"first run started {starts[0][:19].replace('T', ' ')} UTC")
+    yield Bullets(items)
+
+
+def _interval(low: float, high: float, *, percent: bool) -> str:
+    if not percent:
+        return f"{low:.4f} to {high:.4f}"
+    # a share lies between 0 and 1 whatever the t distribution says
+    return f"{max(low, 0.0):.2f} to {min(high, 100.0):.2f} %"
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _standing(dominated_by: Sequence[str] | None) -> str:
+    if dominated_by is None:
+        return "-"
+    return f"dominated by {dominated_by[0]}" if dominated_by else "on the front"

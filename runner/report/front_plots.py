@@ -1,0 +1,91 @@
+"""The pictures of a choice: accuracy against what it costs, privacy included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from runner.report.pareto import Front
+from runner.report.question import Question
+from runner.report.recipes import Recipe, epsilon
+from runner.report.statistics import mean_interval
+from runner.report.style import INK, MUTED, PAPER, Picture, canvas, colour, finish, label_logarithmic, name_series
+
+_LABELS = {"seconds": "seconds a run", "MiB": "peak memory (MiB)", "ε": "ε (log scale)"}
+_NAMED, _SHORT = 12, 10
+"""Most recipes, and longest labels, that are named beside their marks; else a legend names them."""
+
+
+def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> Picture | None:
+    """The metric against each cost, dominated recipes hollow; None with fewer than two recipes to weigh."""
+    if len(front.standings) < 2:
+        return None
+    metric = question.metric
+    shown = [one.recipe for one in front.standings]
+    beside = len(shown) <= _NAMED and max(len(recipe.label) for recipe in shown) <= _SHORT
+    with canvas(3.3, columns=len(front.costs), sharey=True) as (figure, all_axes):
+        for number, (axes, cost) in enumerate(zip(all_axes, front.costs, strict=True)):
+            for one in front.standings:
+                if math.isinf(one.costs[number]):
+                    continue
+                ink = colour(list(recipes).index(one.recipe))
+                filled = not one.dominated_by
+                axes.plot(one.costs[number], one.quality, "o", markersize=8 if filled else 6.5, color=ink,
+                          markerfacecolor=ink if filled else PAPER, markeredgewidth=1.5)  # fmt: skip
+                if beside:
+                    axes.annotate(one.recipe.label, (one.costs[number], one.quality), xytext=(6, 5),
+                                  textcoords="offset points", fontsize=8.5, color=INK if filled else MUTED)  # fmt: skip
+            axes.set_xlabel(_LABELS[cost])
+            axes.margins(x=0.22, y=0.16)
+            if cost == "ε":
+                costs = {round(one.costs[number], 2) for one in front.standings if math.isfinite(one.costs[number])}
+                axes.set_xscale("log")
+                label_logarithmic(axes.xaxis, sorted(costs))
+        if not beside:
+            name_series(figure, [recipe.label for recipe in recipes])
+        all_axes[0].set_ylabel(f"{metric.words} (%)" if metric.is_accuracy else f"{metric.words} (nats)")
+        return finish(
+            figure,
+            "front",
+            f"Means over the runs of a recipe. Filled: no other recipe is as good in {metric.words},"
+            f" {', '.join(front.costs)} and better in one. Hollow: dominated.",
+        )
+
+
+def draw_privacy(recipes: Sequence[Recipe], question: Question) -> Picture | None:
+    """The metric against epsilon, with what runs without privacy reach; None unless epsilon varies."""
+    private = [(recipe, spent) for recipe in recipes if (spent := recipe.mean(epsilon)) is not None]
+    if len({round(spent, 3) for _, spent in private}) < 2:
+        return None
+    metric = question.metric
+    with canvas(3.3) as (figure, (axes,)):
+        for recipe in recipes:
+            values = [metric.scale * value for value in recipe.measured(lambda cell: cell.metric(metric.name))]
+            if values and recipe.mean(epsilon) is None:
+                ink, mean = colour(list(recipes).index(recipe)), sum(values) / len(values)
+                low, high = mean_interval(values, question.confidence)
+                axes.axhline(mean, color=ink, linestyle=(0, (5, 2)), linewidth=1.4, label=f"{recipe.label}: no privacy")
+                if not math.isnan(low):
+                    axes.axhspan(low, high, color=ink, alpha=0.13, linewidth=0)
+        points = []
+        for recipe, spent in sorted(private, key=lambda pair: pair[1]):
+            values = [metric.scale * value for value in recipe.measured(lambda cell: cell.metric(metric.name))]
+            mean = sum(values) / len(values)
+            low, high = mean_interval(values, question.confidence)
+            ink = colour(0)
+            if not math.isnan(low):
+                axes.plot([spent, spent], [low, high], color=ink, linewidth=2.2)
+            axes.plot([spent] * len(values), values, "_", color=ink, markersize=8, alpha=0.6)
+            points.append((spent, mean))
+        axes.plot(*zip(*points, strict=True), "o-", color=colour(0), markersize=6, label="differentially private")
+        axes.set_xscale("log")
+        label_logarithmic(axes.xaxis, sorted({round(spent, 2) for spent, _ in points}))
+        axes.set_xlabel("ε of a run (log scale)")
+        axes.set_ylabel(f"{metric.words} (%)" if metric.is_accuracy else f"{metric.words} (nats)")
+        axes.legend(loc="best")
+        return finish(
+            figure,
+            "privacy",
+            f"What privacy costs in {metric.words}: means with {question.confidence:.0%} intervals over the runs, each"
+            " run a dash.",
+        )

@@ -1,0 +1,134 @@
+"""A search by its ``trials.csv``: what each trial tried and found, and which parameters mattered."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from runner.config.errors import RunError
+from runner.report.cells import Sweep
+
+TRIALS_FILE = "trials.csv"
+FEWEST = 8
+"""Completed trials below which importances would be noise."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row."""
+
+    number: int
+    state: str
+    """Optuna's word: COMPLETE, PRUNED, FAIL, RUNNING, WAITING."""
+    values: tuple[float, ...]
+    """One an objective; empty for a trial that gave none."""
+    params: dict[str, str]
+    """Parameter -> value as written."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """All trials of a search."""
+
+    trials: tuple[Trial, ...]
+    directions: tuple[str, ...]
+    """``minimize`` or ``maximize`` for each objective."""
+
+    @cached_property
+    def complete(self) -> tuple[Trial, ...]:
+        """The trials that gave a value."""
+        return tuple(trial for trial in self.trials if trial.state == "COMPLETE" and trial.values)
+
+    def best(self, objective: int = 0) -> Trial | None:
+        """The best trial by one objective; None when none gave a value."""
+        pick = max if self.directions[objective] == "maximize" else min
+        return pick(self.complete, key=lambda trial: trial.values[objective], default=None)
+
+    @cached_property
+    def front(self) -> tuple[Trial, ...]:
+        """The trials that no other beats in all objectives."""
+        signs = [-1.0 if direction == "maximize" else 1.0 for direction in self.directions]
+        points = [tuple(sign * value for sign, value in zip(signs, t.values, strict=True)) for t in self.complete]
+        return tuple(
+            trial
+            for trial, point in zip(self.complete, points, strict=True)
+            if not any(rival != point and all(a <= b for a, b in zip(rival, point, strict=True)) for rival in points)
+        )
+
+    def importances(self, objective: int = 0) -> dict[str, float]:
+        """Parameter -> share of the metric's variance that it explains (fANOVA, Hutter et al. 2014); largest first.
+
+        Empty below ``FEWEST`` completed trials, or when fewer than two parameters varied.
+        """
+        names = [name for name in self._varied if all(name in trial.params for trial in self.complete)]
+        if len(self.complete) < FEWEST or len(names) < 2:
+            return {}
+        import optuna
+        from optuna.study import StudyDirection
+
+        distributions = {name: _distribution([trial.params[name] for trial in self.complete]) for name in names}
+        study = optuna.create_study(direction=StudyDirection[self.directions[objective].upper()])
+        for trial in self.complete:
+            params = {name: _value(trial.params[name], distributions[name]) for name in names}
+            study.add_trial(
+                optuna.trial.create_trial(params=params, distributions=distributions, value=trial.values[objective])
+            )
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+    @property
+    def _varied(self) -> list[str]:
+        names = dict.fromkeys(name for trial in self.complete for name in trial.params)
+        return [name for name in names if len({trial.params.get(name) for trial in self.complete}) > 1]
+
+
+def read_search(sweep: Sweep) -> Search | None:
+    """The search whose folder this is; None when it is a grid.
+
+    Raises:
+        RunError: ``trials.csv`` is not a table of trials.
+    """
+    path = sweep.folder / TRIALS_FILE
+    if not path.exists():
+        return None
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        trials = tuple(_trial(row) for row in rows)
+    except (KeyError, ValueError) as error:
+        raise RunError(f"{TRIALS_FILE}: not a table of trials ({error})") from error
+    found = sweep.hydra.get("sweeper", {}).get("direction", "maximize")
+    directions = [str(one).lower() for one in (found if isinstance(found, list) else [found])]
+    objectives = max((len(trial.values) for trial in trials), default=1) or 1
+    return Search(trials, tuple(directions[:objectives] + ["maximize"] * (objectives - len(directions))))
+
+
+def _trial(row: dict[str, str]) -> Trial:
+    columns = [key for key in row if key == "value" or key.startswith("values_")]
+    texts = [row[key] for key in columns]
+    values = tuple(float(text) for text in texts) if all(texts) else ()
+    return Trial(
+        number=int(row["number"]),
+        state=row["state"],
+        values=() if any(math.isnan(value) for value in values) else values,
+        params={key.removeprefix("params_"): row[key] for key in row if key.startswith("params_") and row[key]},
+    )
+
+
+def _distribution(texts: Sequence[str]) -> Any:
+    """A range that holds the values, of logarithms where they span two decades; a choice where one is a word."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    try:
+        low, high = min(map(float, texts)), max(map(float, texts))
+    except ValueError:
+        return CategoricalDistribution(sorted(set(texts)))
+    return FloatDistribution(low, high, log=low > 0 and high >= 100 * low)
+
+
+def _value(text: str, distribution: Any) -> float | str:
+    return text if hasattr(distribution, "choices") else float(text)

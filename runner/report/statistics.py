@@ -1,0 +1,165 @@
+"""Differences of means: intervals, tests of difference and of equivalence, many comparisons, and runs needed.
+
+Everything works on whole arrays of comparisons at once, so that the simulation that checks the error rates
+(``tests/report/simulation.py``) goes through the very functions that the report goes through.
+
+Sources: Student 1908 (paired t); Welch 1947 (unpaired, unequal variances); Schuirmann 1987, J. Pharmacokinet. Biopharm.
+15, 657 (two one-sided tests); Holm 1979, Scand. J. Statist. 6, 65 (many comparisons).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+POWER = 0.80
+"""Probability with which the number of runs that is recommended shows an equivalence that holds."""
+MOST_RUNS = 10_000
+"""Beyond so many runs nobody asks for the exact number."""
+
+Floats = NDArray[np.float64]
+
+_ROUNDING = 1e-9
+"""Spread, relative to the values, that is the rounding of equal differences and no spread at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Differences of means, one an element; arrays of one shape."""
+
+    mean: Floats
+    """Recipe minus reference."""
+    error: Floats
+    """Standard error of ``mean``: 0 where every difference is the same, NaN where a spread cannot be known."""
+    degrees: Floats
+    """Degrees of freedom of ``error``."""
+    runs: Floats
+    """Runs a recipe that it was made from."""
+
+    @property
+    def spread(self) -> Floats:
+        """Standard deviation of the difference that one run of either recipe makes."""
+        return self.error * np.sqrt(self.runs)
+
+    def interval(self, confidence: float) -> tuple[Floats, Floats]:
+        """Ends of the two-sided t interval; NaN where there is no spread to make one from."""
+        half = np.where(self.error > 0, self.error * _t_quantile((1 + confidence) / 2, self.degrees), np.nan)
+        return self.mean - half, self.mean + half
+
+    def p_different(self) -> Floats:
+        """Two-sided p-value of "no difference"; 1 where nothing can be said.
+
+        Where all n differences are equal and not zero there is no t: the sign test takes its place, p = 2^(1-n).
+        """
+        signs = np.where((self.error == 0) & (self.mean != 0), 2.0 ** (1 - self.runs), 1.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tails = 2 * special.stdtr(np.maximum(self.degrees, 1), -np.abs(self.mean) / self.error)
+        return np.where(self.error > 0, tails, np.minimum(signs, 1.0))
+
+    def p_equivalent(self, margin: float) -> Floats:
+        """p-value of "differs by ``margin`` or more": the larger of two one-sided t-tests; 1 without a spread."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = (margin - np.abs(self.mean)) / self.error
+            tail = special.stdtr(np.maximum(self.degrees, 1), -t)
+        return np.where(self.error > 0, tail, 1.0)
+
+
+def paired(values: ArrayLike, reference: ArrayLike) -> Estimate:
+    """The difference of runs that share seed and everything else but the recipe; arrays [..., n], n >= 1."""
+    one, other = np.asarray(values, float), np.asarray(reference, float)
+    runs = one.shape[-1]
+    differences = one - other
+    scale = np.maximum(np.abs(one), np.abs(other)).max(axis=-1)
+    deviation = _deviation(differences, scale)
+    mean = np.where(np.abs(differences).max(axis=-1) <= _ROUNDING * scale, 0.0, differences.mean(axis=-1))
+    full = np.ones_like(mean)
+    return Estimate(mean=mean, error=deviation / math.sqrt(runs), degrees=(runs - 1) * full, runs=runs * full)
+
+
+def unpaired(values: ArrayLike, reference: ArrayLike) -> Estimate:
+    """The difference of runs that share no seed: Welch's; arrays [..., n] and [..., m], n and m >= 1."""
+    one, other = np.asarray(values, float), np.asarray(reference, float)
+    parts = [_deviation(sample, np.abs(sample).max(axis=-1)) ** 2 / sample.shape[-1] for sample in (one, other)]
+    variance = parts[0] + parts[1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = [part**2 / max(n - 1, 1) for part, n in zip(parts, (one.shape[-1], other.shape[-1]), strict=True)]
+        degrees = np.where(variance > 0, variance**2 / (terms[0] + terms[1]), 1.0)
+    # harmonic mean: the size of two equal samples whose difference has the same error
+    runs = 2 / (1 / one.shape[-1] + 1 / other.shape[-1])
+    mean = one.mean(axis=-1) - other.mean(axis=-1)
+    return Estimate(mean=mean, error=np.sqrt(variance), degrees=degrees, runs=runs * np.ones_like(mean))
+
+
+def mean_interval(values: ArrayLike, confidence: float) -> tuple[float, float]:
+    """Ends of the t interval of the mean of a sample [n]; NaN where there is no spread to make one from."""
+    sample = np.asarray(values, float)
+    deviation = float(_deviation(sample, np.abs(sample).max()))
+    if not deviation > 0:
+        return math.nan, math.nan
+    half = deviation / math.sqrt(len(sample)) * float(_t_quantile((1 + confidence) / 2, np.asarray(len(sample) - 1.0)))
+    return float(sample.mean()) - half, float(sample.mean()) + half
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Holm's adjustment of p-values [..., m] of m comparisons: compare each with the level of all of them together."""
+    p = np.asarray(p_values, float)
+    m = p.shape[-1]
+    order = np.argsort(p, axis=-1)
+    steps = np.take_along_axis(p, order, axis=-1) * np.arange(m, 0, -1)
+    adjusted = np.minimum(np.maximum.accumulate(steps, axis=-1), 1.0)
+    return np.take_along_axis(adjusted, np.argsort(order, axis=-1), axis=-1)
+
+
+def power_to_show_equivalence(runs: ArrayLike, ratio: ArrayLike, level: float) -> Floats:
+    """Probability that two one-sided paired tests at ``level`` show an equivalence when the true difference is zero.
+
+    Args:
+        runs: pairs, >= 2.
+        ratio: margin over the standard deviation of a pair's difference.
+        level: of each one-sided test.
+
+    The tests reject when |mean| < margin - t s / sqrt(n).  Mean and s are independent, so the probability is that of
+    the normal mean given s, averaged over s: Gauss-Legendre over the quantiles of its chi-square distribution.
+    """
+    n, margin = np.broadcast_arrays(np.asarray(runs, float)[..., None], np.asarray(ratio, float)[..., None])
+    nodes, weights = np.polynomial.legendre.leggauss(48)
+    s = np.sqrt(2 * special.gammaincinv((n - 1) / 2, (nodes + 1) / 2) / (n - 1))
+    room = margin * np.sqrt(n) - _t_quantile(1 - level, n - 1) * s
+    inside = np.maximum(2 * special.ndtr(room) - 1, 0.0)
+    return (inside * weights / 2).sum(axis=-1)
+
+
+def runs_needed(spread: ArrayLike, margin: float, level: float, power: float = POWER) -> Floats:
+    """Pairs with which an equivalence within ``margin`` is shown with probability ``power`` if there is no difference.
+
+    ``spread`` is the standard deviation of a pair's difference.  NaN for a spread that is not known; infinity beyond
+    ``MOST_RUNS``.
+    """
+    deviation = np.asarray(spread, float)
+    with np.errstate(divide="ignore"):
+        ratio = margin / deviation
+    low, high = np.full(ratio.shape, 1.0), np.full(ratio.shape, float(MOST_RUNS))
+    # power grows with the number of runs: bisection between too few (1) and enough
+    enough = power_to_show_equivalence(high, ratio, level) >= power
+    while (high - low).max(initial=0.0) > 1:
+        middle = np.floor((low + high) / 2)
+        reached = power_to_show_equivalence(np.maximum(middle, 2), ratio, level) >= power
+        apart = high - low > 1
+        high, low = np.where(apart & reached, middle, high), np.where(apart & ~reached, middle, low)
+    return np.where(np.isnan(deviation), np.nan, np.where(enough, high, np.inf))
+
+
+def _deviation(sample: Floats, scale: Floats) -> Floats:
+    """Standard deviation over the last axis: exactly 0 for equal numbers, NaN for a single one."""
+    if sample.shape[-1] < 2:
+        return np.full(sample.shape[:-1], np.nan)
+    deviation = sample.std(axis=-1, ddof=1)
+    return np.where(deviation <= _ROUNDING * scale, 0.0, deviation)
+
+
+def _t_quantile(probability: float, degrees: Floats) -> Floats:
+    return np.asarray(special.stdtrit(np.maximum(degrees, 1.0), probability))

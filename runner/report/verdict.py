@@ -1,0 +1,150 @@
+"""Verdicts in words: one sentence a comparison, and one for the sweep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from runner.report.cells import Sweep
+from runner.report.comparison import Comparison, Verdict
+from runner.report.question import Question
+from runner.report.recipes import Grouping, Recipe
+from runner.report.statistics import MOST_RUNS, POWER, mean_interval
+
+_NAMED = 4
+"""Recipes of one verdict that a sentence names; more are counted."""
+
+
+def describe_comparison(comparison: Comparison, question: Question) -> str:
+    """What is shown of one recipe against the reference, with its interval."""
+    metric, margin = question.metric, question.metric.difference(question.margin, sign=False)
+    left, right = comparison.recipe.label, comparison.reference.label
+    runs, other_runs = comparison.runs
+    counted = f"{runs} pairs" if comparison.paired else f"{runs} and {other_runs} runs, not paired"
+    counted = "1 pair" if comparison.paired and runs == 1 else counted
+    size = metric.difference(comparison.mean)
+    if not math.isnan(comparison.low):
+        ends = f"{metric.difference(comparison.low)} to {metric.difference(comparison.high)}"
+        size += f" ({question.confidence:.0%} interval {ends}; {counted})"
+    else:
+        size += f" ({counted})"
+    head = f"{left} against {right}: "
+    way = "higher" if comparison.mean > 0 else "lower"
+    match comparison.verdict:
+        case Verdict.EQUIVALENT:
+            return f"{head}equivalent within {margin}, {size}."
+        case Verdict.SLIGHT:
+            return f"{head}{way}, but by less than {margin}: a real difference that the margin calls too small, {size}."
+        case Verdict.DIFFERENT:
+            return f"{head}different, {left} is {way}, {size}."
+        case Verdict.IDENTICAL:
+            return f"{head}identical, the same {metric.words} in each of {counted}: no spread to infer anything from."
+        case Verdict.UNDECIDED:
+            return f"{head}not enough runs: {_how_many(comparison, question)}; so far {size}."
+
+
+def headline(sweep: Sweep, grouping: Grouping, comparisons: Sequence[Comparison], question: Question) -> str:
+    """The verdict on the whole sweep in a sentence or two, the cells that are missing included."""
+    metric = question.metric
+    measured = [recipe for recipe in grouping.recipes if recipe.by_block(metric.name)]
+    if not measured:
+        return f"{_unfinished(sweep)}Nothing can be compared yet: no run has ended with a {metric.words}."
+    if len(measured) == 1:
+        return f"{_unfinished(sweep)}{_alone(measured[0], question, named=len(grouping.recipes) > 1)}"
+    reference = grouping.recipes[0].label
+    if not comparisons:
+        return f"{_unfinished(sweep)}Nothing can be compared with {reference}, which has no {metric.words}."
+    if all(max(comparison.runs) < 2 for comparison in comparisons):
+        return f"{_unfinished(sweep)}{_one_run_each(measured, question)}"
+    clauses = []
+    for verdict in Verdict:
+        found = [one for one in comparisons if one.verdict is verdict]
+        if found:
+            clauses.append(_clause(verdict, found, question))
+    absent = [recipe.label for recipe in grouping.recipes if recipe not in measured]
+    if absent:
+        clauses.append(f"{_listed(absent)} {'have' if len(absent) > 1 else 'has'} no result")
+    return f"{_unfinished(sweep)}In {metric.words}, against {reference}: {'; '.join(clauses)}."
+
+
+def _clause(verdict: Verdict, found: Sequence[Comparison], question: Question) -> str:
+    names = _listed([one.recipe.label for one in found])
+    is_ = "are" if len(found) > 1 else "is"
+    margin = question.metric.difference(question.margin, sign=False)
+    match verdict:
+        case Verdict.EQUIVALENT:
+            return f"{names} {is_} equivalent within {margin}"
+        case Verdict.SLIGHT:
+            return f"{names} {is_} different, but by less than {margin}"
+        case Verdict.DIFFERENT:
+            if len(found) > _NAMED:
+                lower = sum(one.mean < 0 for one in found)
+                return f"{names} {is_} different ({lower} lower, {len(found) - lower} higher)"
+            sizes = (f"{one.recipe.label} by {question.metric.difference(one.mean)}" for one in found)
+            return f"different: {', '.join(sizes)}"
+        case Verdict.IDENTICAL:
+            return f"{names} {is_} identical in every pair"
+        case Verdict.UNDECIDED:
+            worst = max(found, key=lambda one: -1.0 if math.isnan(one.seeds_needed) else one.seeds_needed)
+            return f"{names}: not enough runs, {_how_many(worst, question)}"
+
+
+def _how_many(comparison: Comparison, question: Question) -> str:
+    """How many seeds would settle it."""
+    margin, needed = question.metric.difference(question.margin, sign=False), comparison.seeds_needed
+    if min(comparison.runs) < 2:
+        return "from one run a spread cannot be known, at least 2 seeds a cell are needed, better 5"
+    if math.isnan(needed):
+        return "every pair differs by the same amount, so there is no spread to plan with; more seeds are needed"
+    seeds = f"more than {MOST_RUNS:,}" if math.isinf(needed) else f"about {needed:,.0f}"
+    if needed <= min(comparison.runs):
+        return (
+            f"{seeds} seeds a cell would do if there were no difference (power {POWER:.0%}), so there may be one, or"
+            f" this sample is unlucky; more seeds are needed"
+        )
+    return f"{seeds} seeds a cell needed to show equivalence within {margin} (power {POWER:.0%})"
+
+
+def _alone(recipe: Recipe, question: Question, *, named: bool) -> str:
+    metric = question.metric
+    values = [metric.scale * value for value in recipe.by_block(metric.name).values()]
+    mean = metric.text(sum(values) / len(values))
+    what = f"Only {recipe.label} has a result" if named else "One recipe" if len(values) > 1 else "One run"
+    if len(values) == 1:
+        return f"{what}: {metric.words} {mean}."
+    low, high = mean_interval(values, question.confidence)
+    interval = (
+        "" if math.isnan(low) else f" ({question.confidence:.0%} interval {metric.text(low)} to {metric.text(high)})"
+    )
+    return f"{what}, {len(values)} runs: {metric.words} {mean} on average{interval}."
+
+
+def _one_run_each(recipes: Sequence[Recipe], question: Question) -> str:
+    metric = question.metric
+    means = {recipe.label: recipe.mean(lambda cell: cell.metric(metric.name)) or 0.0 for recipe in recipes}
+    low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    span = f"{metric.text(metric.scale * means[low])} ({low})"
+    if low != high:
+        span += f" to {metric.text(metric.scale * means[high])} ({high})"
+    return (
+        f"One run a recipe: {metric.words} {span}. From one run a spread cannot be known, so no difference is shown and"
+        " none is excluded; repeat with several seeds, such as seed=0,1,2,3,4."
+    )
+
+
+def _unfinished(sweep: Sweep) -> str:
+    """What is missing from a sweep that is not complete, as the beginning of its verdict."""
+    done, failed = len(sweep.finished), [cell for cell in sweep.cells if not cell.finished and not cell.unfinished]
+    waiting = len(sweep.cells) - done - len(failed)
+    parts = []
+    if failed:
+        parts.append(f"{len(failed)} of {len(sweep.cells)} cells failed")
+    if waiting:
+        parts.append(f"{waiting} of {len(sweep.cells)} cells {'has' if waiting == 1 else 'have'} not ended yet")
+    return f"{' and '.join(parts)}. " if parts else ""
+
+
+def _listed(labels: Sequence[str]) -> str:
+    if len(labels) > _NAMED:
+        return f"{len(labels)} recipes"
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"

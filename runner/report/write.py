@@ -1,0 +1,54 @@
+"""``report.md``, ``report.html`` and the pictures of a sweep, made from its files and from nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.config.errors import RunError
+from runner.config.schema import ComparisonConfig
+from runner.disk.files import write_bytes, write_text
+from runner.report.cells import read_sweep
+from runner.report.contents import find, write_down
+from runner.report.document import PICTURES, Figure, to_markdown
+from runner.report.page import to_html
+
+REPORT_FILE = "report.html"
+MARKDOWN_FILE = "report.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A report that was written."""
+
+    path: Path
+    """The page; ``report.md`` lies beside it."""
+    verdict: str
+    """The answer in a sentence or two."""
+
+
+def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None) -> Report:
+    """Write the report of the sweep, or of the single run, in ``sweep_dir``; an older one is replaced.
+
+    ``wanted`` asks another question than the sweep's own configuration does.  The same files give the same bytes.
+
+    Raises:
+        RequestError: no sweep is there, or the question does not fit it.
+        RunError: a file that belongs to the sweep is damaged, or the report cannot be written.
+    """
+    findings = find(read_sweep(sweep_dir), wanted)
+    parts = write_down(findings)
+    pictures = [part.picture for part in parts if isinstance(part, Figure)]
+    folder = sweep_dir / PICTURES
+    try:
+        folder.mkdir(exist_ok=True)
+        for picture in pictures:
+            write_bytes(folder / f"{picture.name}.png", picture.png)
+        for old in folder.glob("*.png"):
+            if old.stem not in {picture.name for picture in pictures}:
+                old.unlink()
+        write_text(sweep_dir / MARKDOWN_FILE, to_markdown(parts))
+        write_text(sweep_dir / REPORT_FILE, to_html(parts))
+    except OSError as error:
+        raise RunError(f"{error.filename or REPORT_FILE}: cannot be written ({error.strerror or error})") from error
+    return Report(path=sweep_dir / REPORT_FILE, verdict=findings.verdict)

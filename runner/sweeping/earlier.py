@@ -1,0 +1,105 @@
+"""What the folder of a cell holds from an earlier start of its sweep, and what may become of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from runner.attempt import Attempt
+from runner.config.errors import ExitCode, RequestError, as_typed
+from runner.config.groups import yaml_key
+from runner.config.load import load_config
+from runner.config.schema import RunConfig
+
+_CONFIG_FILE = Path(".hydra", "config.yaml")
+
+_COUNTED = (
+    "data",
+    "model",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "precision",
+    "privacy",
+    "seed",
+    "deterministic",
+)
+"""Groups and keys that make a cell what it is; where it runs and who is told may change."""
+
+_FREE = (
+    "data.root",
+    "data.cache_dir",
+    "data.eval_batch_size",
+    "trainer.save_every",
+    "privacy.ledger_dir",
+    "privacy.sweep_epsilon",
+)
+"""Keys among them that may change all the same: data count by their contents, which the plan of a run knows."""
+
+
+def refuse_other_recipe(folder: Path, config: RunConfig, varied: Collection[str]) -> None:
+    """Refuse a cell whose ``folder`` holds a cell of another recipe.
+
+    ``varied`` are the keys in which the cells of this sweep differ: those count whatever they are.
+
+    Raises:
+        RequestError: names the first key that differs.
+    """
+    earlier = _earlier_config(folder)
+    if earlier is None:
+        return
+    before, now = dict(_leaves(earlier)), dict(_leaves(config))
+    for key in {**now, **before}:
+        counts = key.split(".")[0] in _COUNTED and key not in _FREE
+        if (counts or key in varied) and before.get(key) != now.get(key):
+            raise RequestError(
+                key,
+                as_typed(now.get(key)),
+                f"{as_typed(before.get(key))}, as in {folder}, or another hydra.sweep.dir",
+            )
+
+
+def finished_attempts(cells: Sequence[tuple[RunConfig, Path]]) -> list[Attempt] | RequestError:
+    """How completed cells ended, if each folder still holds the very run of its configuration, by its plan's identity.
+
+    The first that does not (its data have changed, say) is refused: the answer is then that refusal.
+    """
+    from runner.job import find_finished, objective_of, plan_run
+
+    found = []
+    for config, folder in cells:
+        try:
+            plan = plan_run(config)
+            record = find_finished(folder, plan)
+        except RequestError as error:
+            return error
+        assert record is not None
+        found.append(Attempt(exit_code=ExitCode.DONE, objective=objective_of(plan, record.metrics)))
+    return found
+
+
+def _earlier_config(folder: Path) -> RunConfig | None:
+    try:
+        found = OmegaConf.load(folder / _CONFIG_FILE)
+        return load_config(found) if isinstance(found, DictConfig) else None
+    except (OSError, yaml.YAMLError, RequestError):
+        # not begun, cut off by a kill, or of an older version: then the run's own checkpoint has the say
+        return None
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key, as it is typed, and value of everything in a configuration."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            name = path if field.name == "options" else f"{path}.{yaml_key(field.name)}".lstrip(".")
+            yield from _leaves(getattr(value, field.name), name)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}")
+    else:
+        yield path, value

@@ -1,0 +1,226 @@
+"""Hydra's launcher for sweeps on this machine: a process a cell, ``n_jobs`` of them at a time.
+
+Hydra's own launcher runs every cell in the driver, where one that crashes ends them all, and where the next one finds
+its random state, its peak of memory and its tracker.  Here the driver composes and watches, and imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from runner.attempt import Attempt, record_failure
+from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.schema import RunConfig
+from runner.records.run_file import FINISHED
+from runner.sweeping.cell import OUTPUT_FILE, Cell, Place, run_cell, run_forked
+from runner.sweeping.earlier import finished_attempts, refuse_other_recipe
+from runner.sweeping.progress import read_record
+from runner.sweeping.sweep import Sweep
+from runner.training.signals import WATCHED
+
+_LOOK_SECONDS = 0.5
+"""Time between two looks at the cells under way."""
+
+_Job = tuple[int, tuple[str, ...]]
+"""Number and overrides of a cell."""
+
+
+class ForkServerLauncher(Launcher):
+    """Starts each cell in a process forked from one that has imported torch."""
+
+    def __init__(self, n_jobs: int) -> None:
+        """``n_jobs`` is the number of cells at a time, which share the machine's cores evenly."""
+        self._slots = n_jobs
+        self._stopping = False
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra hands to a launcher."""
+        assert isinstance(task_function, Sweep)
+        self._sweep, self._context, self._config = task_function, hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the cells and return how each ended, in their order.
+
+        Raises:
+            RequestError: a folder holds a cell of another recipe.
+            SystemExit: the sweep was interrupted; the cells under way have saved.
+        """
+        setup_globals()
+        self._configure_log()
+        jobs: list[_Job] = list(enumerate(map(tuple, job_overrides), start=initial_job_idx))
+        self._sweep.open(Path(str(self._config.hydra.sweep.dir)).absolute())
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            attempts = dict(self._run_in_step(jobs))
+        else:
+            attempts = self._take_up(jobs)
+            attempts |= self._run_apart([job for job in jobs if job[0] not in attempts])
+        return [_job_return(overrides, attempts[number]) for number, overrides in jobs]
+
+    def _configure_log(self) -> None:
+        hydra = self._config.hydra
+        configure_log(hydra.hydra_logging, hydra.verbose, execution_whitelist=self._context.execution_whitelist)
+
+    def _run_in_step(self, jobs: Sequence[_Job]) -> Iterator[tuple[int, Attempt]]:
+        """In this process, which torchrun started as the first of several: the others follow each cell."""
+        for job in jobs:
+            cell = self._compose(job)
+            self._sweep.begin(cell)
+            attempt = run_cell(cell)
+            self._configure_log()
+            self._sweep.end(cell, attempt)
+            if attempt.exit_code == ExitCode.INTERRUPTED:
+                raise SystemExit(ExitCode.INTERRUPTED)
+            yield cell.number, attempt
+
+    def _take_up(self, jobs: Sequence[_Job]) -> dict[int, Attempt]:
+        """What an earlier start of the sweep has settled: finished cells, and failed ones that nobody wants again."""
+        if not any(path.is_dir() for path in self._sweep.folder.iterdir()):
+            return {}
+        settled: dict[int, Attempt] = {}
+        completed: list[Cell] = []
+        for job in jobs:
+            cell = self._compose(job)
+            if not cell.folder.exists() or isinstance(cell.config, RequestError):
+                continue
+            refuse_other_recipe(cell.folder, cell.config, self._sweep.request.varied)
+            record = read_record(cell.folder)
+            if record is not None and record.status in FINISHED:
+                completed.append(cell)
+            elif record is not None and record.status == "failed" and not cell.config.retry_failed:
+                settled[cell.number] = Attempt(exit_code=ExitCode.FAILED, error=record.error)
+                self._sweep.skip(cell, settled[cell.number])
+        for cell, attempt in zip(completed, self._finished(completed), strict=True):
+            settled[cell.number] = attempt
+            self._sweep.skip(cell, attempt)
+        return settled
+
+    def _finished(self, cells: Sequence[Cell]) -> list[Attempt]:
+        """How cells ended that were completed earlier; one process looks at the data and the plans of all of them."""
+        if not cells:
+            return []
+        server = self._sweep.server
+        server.start(finished_attempts, [(cell.config, cell.folder) for cell in cells])
+        ended = server.wait()
+        assert ended is not None
+        if ended.exit_code != 0:
+            raise RunError(f"looking at the finished cells failed (exit code {ended.exit_code})")
+        if isinstance(ended.value, RequestError):
+            raise ended.value
+        found: list[Attempt] = ended.value
+        return found
+
+    def _run_apart(self, jobs: Sequence[_Job]) -> dict[int, Attempt]:
+        """A process a cell, as many at a time as there are slots."""
+        waiting, free = deque(jobs), deque(range(self._slots))
+        running: dict[int, tuple[Cell, int]] = {}
+        attempts: dict[int, Attempt] = {}
+        server = self._sweep.server
+        with self._signals_forwarded():
+            while True:
+                while waiting and free and not self._stopping:
+                    cell, slot = self._compose(waiting.popleft()), free.popleft()
+                    self._sweep.begin(cell)
+                    running[server.start(run_forked, (cell, _place(slot, self._slots)))] = cell, slot
+                if not running:
+                    break
+                ended = server.wait(_LOOK_SECONDS)
+                if ended is None:
+                    self._sweep.look()
+                    continue
+                cell, slot = running.pop(ended.pid)
+                free.append(slot)
+                attempt = ended.value if ended.exit_code == 0 else self._killed(cell, ended.exit_code)
+                attempts[cell.number] = attempt
+                self._sweep.end(cell, attempt)
+                if attempt.exit_code == ExitCode.INTERRUPTED:
+                    # Somebody stopped this cell alone: that ends the sweep, as it would without processes of their own.
+                    self._stop(signal.SIGTERM)
+        if self._stopping:
+            raise SystemExit(ExitCode.INTERRUPTED)
+        return attempts
+
+    def _compose(self, job: _Job) -> Cell:
+        number, overrides = job
+        composed = self._context.config_loader.load_sweep_config(self._config, list(overrides))
+        with open_dict(composed):
+            composed.hydra.job.id = str(number)
+            # What was composed may name the folder by the time of day.
+            composed.hydra.sweep.dir = str(self._sweep.folder)
+        config: RunConfig | RequestError
+        try:
+            config = self._sweep.load(composed, number)
+        except RequestError as error:
+            config = error
+        folder = Path(composed.hydra.runtime.output_dir)
+        keys = [str(key) for key in composed if key != "hydra"]
+        values: Any = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=False)
+        return Cell(
+            number=number,
+            name=self._sweep.name_of(overrides),
+            config=config,
+            composed=OmegaConf.create({**values, "hydra": composed.hydra}),
+            sweep_dir=self._sweep.folder,
+            folder=folder,
+            callbacks=self._context.callbacks,
+            whitelist=self._context.execution_whitelist,
+        )
+
+    def _killed(self, cell: Cell, exit_code: int) -> Attempt:
+        """How a cell ended whose process went without a word."""
+        if self._stopping:
+            return Attempt(exit_code=ExitCode.INTERRUPTED)
+        how = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else "ended too early"
+        attempt = Attempt(
+            exit_code=ExitCode.FAILED, error=f"the process of the cell {how}; see {cell.folder.name}/{OUTPUT_FILE}"
+        )
+        record_failure(cell.folder, attempt)
+        return attempt
+
+    @contextlib.contextmanager
+    def _signals_forwarded(self) -> Iterator[None]:
+        """Pass SIGTERM and SIGINT on to the cells, which save and end, and start no further one."""
+
+        def forward(number: int, frame: FrameType | None) -> None:
+            self._stop(number)
+
+        previous = {number: signal.signal(number, forward) for number in WATCHED}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int) -> None:
+        self._stopping = True
+        self._sweep.server.signal(number)
+
+
+def _place(slot: int, slots: int) -> Place:
+    """A fair share of the machine's cores for one of ``slots`` cells at a time."""
+    cores = None
+    if slots > 1 and hasattr(os, "sched_getaffinity"):
+        every = sorted(os.sched_getaffinity(0))
+        cores = frozenset(every[slot::slots] or [every[slot % len(every)]])
+    return Place(working_dir=Path.cwd(), path=tuple(sys.path), environment=dict(os.environ), cores=cores)
+
+
+def _job_return(overrides: Sequence[str], attempt: Attempt) -> JobReturn:
+    """What a sweeper reads.  Without the configuration: those of a long sweep would fill the driver's memory."""
+    returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+    # A search has to see that a cell gave no value; a grid ignores what it returns.
+    returned.return_value = math.nan if attempt.objective is None else attempt.objective
+    return returned

@@ -1,0 +1,187 @@
+"""The sweep as its driver sees it: how each cell ended, what they spent together, and what the user is told."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from runner.attempt import Attempt
+from runner.config.compose import Composer
+from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.request import Request
+from runner.config.schema import RunConfig
+from runner.records.sweep_table import TABLE_FILE, SweepTable, TableWriter, render_table
+from runner.sweeping.board import Board, make_board
+from runner.sweeping.cell import Cell
+from runner.sweeping.fork_server import ForkServer, shared_server
+
+_MODULES = (
+    "torch._dynamo",
+    "torch.func",
+    "dp_accounting.pld.privacy_loss_distribution",
+    "safetensors.torch",
+    "rich.live",
+    "runner.job",
+    "runner.data.open",
+    "runner.plan.build",
+    "runner.records.environment",
+    "runner.records.recorder",
+    "runner.sweeping.cell",
+    "runner.sweeping.earlier",
+    "runner.training.launch",
+    "runner.training.loop",
+    "runner.training.parts",
+    "runner.training.private_parts",
+    "runner.training.resume",
+    "runner.training.trainers",
+)
+"""What cells need and is slow to import."""
+
+
+@dataclass(kw_only=True)
+class Sweep:
+    """A multirun.  Hydra takes it for the function to call with each composed configuration."""
+
+    composer: Composer
+    request: Request
+    check: Callable[[RunConfig], None]
+    """The rules of a configuration."""
+    sweep_dir: Path | None = None
+    """Its folder; None before Hydra has named it."""
+    ended: list[tuple[int, str, Attempt]] = field(default_factory=list)
+    """Number, name and end of each cell of this start."""
+    ledgers: set[Path] = field(default_factory=set)
+    """Folders of ledgers in which private cells are recorded."""
+    ordinary: int = 0
+    """Cells without privacy."""
+    spent: str = ""
+    """What the private cells spent, for people."""
+    board: Board = field(init=False)
+    """What is shown while the sweep goes on."""
+    _table: TableWriter | None = None
+
+    def __post_init__(self) -> None:
+        """Show it from now on."""
+        self.board = make_board(self.request.cells)
+
+    def __call__(self, composed: DictConfig) -> float:
+        """Never in the driver: the launcher starts cells by itself."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def server(self) -> ForkServer:
+        """The process that cells are forked from."""
+        return shared_server(_MODULES)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the sweep, once Hydra has named it."""
+        assert self.sweep_dir is not None
+        return self.sweep_dir
+
+    def open(self, sweep_dir: Path) -> None:
+        """Begin, or go on with the next cells of a search."""
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+        self.sweep_dir = sweep_dir
+        if self._table is None:
+            self._table = TableWriter(sweep_dir)
+
+    def close(self) -> None:
+        """Leave the terminal as it was, and no cell under way."""
+        self.board.close()
+        if "server" in vars(self) and not self.server.closed:
+            self.server.abandon()
+
+    def name_of(self, overrides: Sequence[str]) -> str:
+        """What was typed for a cell and differs from its neighbours."""
+        return " ".join(line for line in overrides if line not in self.request.fixed) or " ".join(overrides)
+
+    def load(self, composed: DictConfig, number: int) -> RunConfig:
+        """The typed configuration of a cell.
+
+        Raises:
+            RequestError: a search has drawn what may not be.
+        """
+        config = self.composer.load(composed, number=number)
+        self.check(config)
+        return config
+
+    def begin(self, cell: Cell) -> None:
+        """Note that a cell starts."""
+        self._count(cell)
+        self.board.begin(cell)
+
+    def look(self) -> None:
+        """Show how far the cells have come."""
+        self.board.look()
+
+    def end(self, cell: Cell, attempt: Attempt) -> None:
+        """Take in how a cell ended, and renew what the sweep tells: a kill leaves the truth so far."""
+        self.ended.append((cell.number, cell.name, attempt))
+        self.renew()
+        self.board.end(cell, attempt)
+
+    def skip(self, cell: Cell, attempt: Attempt) -> None:
+        """Take in how a cell ended that an earlier start of the sweep had run."""
+        self._count(cell)
+        self.ended.append((cell.number, cell.name, attempt))
+        self.board.skip(cell, attempt)
+
+    def _count(self, cell: Cell) -> None:
+        """Note whether a cell is private, and where that will be recorded."""
+        if isinstance(cell.config, RequestError):
+            return
+        if not cell.config.privacy.enabled:
+            self.ordinary += 1
+            return
+        from runner.privacy.ledger import ledger_folder
+        from runner.sweep_spending import identify_sweep
+
+        identify_sweep(self.folder)  # before two cells at a time would each draw one
+        self.ledgers.add(ledger_folder(cell.config.privacy.ledger_dir))
+
+    def renew(self) -> SweepTable:
+        """Renew ``table.csv`` and ``privacy.json`` from the cells' files."""
+        assert self._table is not None
+        table = self._table.write()
+        if self.ledgers:
+            self._write_spending(self.folder)
+        return table
+
+    def report(self, code: int) -> int:
+        """Say at the end what the user needs, and return the exit code; ``code`` is Hydra's own."""
+        self.board.close()
+        if self.sweep_dir is None:
+            return code
+        self.ended.sort(key=lambda found: found[0])
+        width = shutil.get_terminal_size((120, 24)).columns
+        print(render_table(self.renew(), width=width), end="")
+        print(f"table: {self.sweep_dir / TABLE_FILE}")
+        print(self.spent, end="")
+        failed = [(number, name, attempt) for number, name, attempt in self.ended if attempt.error is not None]
+        # Cells that were refused to keep a limit are not failures of anything that ran.
+        refused = all(attempt.key == "privacy.sweep_epsilon" for _, _, attempt in failed)
+        if failed:
+            cells = "; ".join(f"cell {number} ({name}): {attempt.error}" for number, name, attempt in failed)
+            how = "refused" if refused else "failed"
+            print(f"error: {len(failed)} of {len(self.ended)} cells {how}: {cells}", file=sys.stderr)
+        if code != ExitCode.DONE or not failed:
+            return code
+        return ExitCode.WRONG_REQUEST if refused else ExitCode.FAILED
+
+    def _write_spending(self, sweep_dir: Path) -> None:
+        from runner.sweep_spending import render_spending, write_spending
+
+        try:
+            found = write_spending(sweep_dir, self.ledgers, ordinary=self.ordinary)
+        except RunError as error:
+            # The next private cell meets it too and is refused; cells without privacy may go on.
+            self.spent = f"privacy of the sweep: unknown, because {error}\n"
+        else:
+            self.spent = render_spending(found, ordinary=self.ordinary)

@@ -1,0 +1,172 @@
+"""Evaluation and prediction with real runs: the run's own figures again, every file once, nothing replaced."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runner import infer
+from runner.config.errors import RequestError
+from runner.privacy.ledger import find_ledgers
+
+
+def predictions(folder):
+    with (folder / "predictions.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_standard_inference_measures_what_the_run_measured(digits_run, ask):
+    run = json.loads((digits_run / "run.json").read_text())["metrics"]
+    found, folder = ask(digits_run)
+    assert found["metrics"]["accuracy"] == run["test_accuracy"] == found["run_test_accuracy"]
+    assert found["metrics"]["loss"] == run["test_loss"]
+    val, _ = ask(digits_run, "split=val")
+    assert (val["metrics"]["accuracy"], val["metrics"]["loss"]) == (run["val_accuracy"], run["val_loss"])
+    rows = predictions(folder)
+    assert [row["file"] for row in rows] == [f"test/{position}" for position in range(359)]
+    right = sum(row["class"] == row["label"] for row in rows)
+    assert right / 359 == run["test_accuracy"]
+    assert sum(map(sum, found["metrics"]["confusion"])) == 359
+    assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert found["speed"]["images_per_second"] > 0
+    assert found["privacy"] is None
+
+
+def test_several_processes_give_exactly_what_one_gives(digits_run, ask):
+    """359 images in batches of 60: six batches, the last one short, dealt to two processes."""
+    one, alone = ask(digits_run, "batch_size=60", "threads=1")
+    two, shared = ask(digits_run, "batch_size=60", "threads=1", "inference=accelerate")
+    assert two["processes"] == 2
+    assert two["metrics"] == one["metrics"]
+    assert (shared / "predictions.csv").read_text() == (alone / "predictions.csv").read_text()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_sixteen_bits_change_next_to_nothing(digits_run, ask, dtype):
+    whole, _ = ask(digits_run)
+    half, _ = ask(digits_run, "inference=mixed_precision", f"dtype={dtype}")
+    assert half["dtype"] == dtype
+    assert abs(half["metrics"]["accuracy"] - whole["metrics"]["accuracy"]) <= 1 / 359
+    assert 0 < abs(half["metrics"]["loss"] - whole["metrics"]["loss"]) < 0.01
+
+
+def test_files_in_class_folders_score_as_the_split_that_they_hold(digits_run, digit_files, ask):
+    split, _ = ask(digits_run)
+    files, folder = ask(digits_run, f"images={digit_files}")
+    same = ("accuracy", "classes", "confusion")
+    assert [files["metrics"][key] for key in same] == [split["metrics"][key] for key in same]
+    listed = sorted(str(path.relative_to(digit_files)) for path in digit_files.rglob("*.png"))
+    assert sorted(row["file"] for row in predictions(folder)) == listed
+
+
+def test_a_folder_without_classes_is_predicted_and_bad_files_are_counted(
+    digits_run, digit_files, tmp_path, ask, caplog
+):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted(digit_files.rglob("*.png"))[:5]):
+        shutil.copy(path, flat / f"{number}.png")
+    (flat / "broken.png").write_bytes(b"\x89PNG, but no more")
+    (flat / "notes.txt").write_text("no image")
+    # another size, colour, transparency: brought to what the model knows
+    Image.fromarray(np.full((20, 30, 4), 99, dtype=np.uint8)).save(flat / "large.png")
+    found, folder = ask(digits_run, f"images={flat}")
+    assert found["metrics"] is None
+    assert found["skipped"] == ["broken.png"]
+    assert "1 unreadable files were skipped" in found["notes"][0]
+    rows = predictions(folder)
+    assert [row["file"] for row in rows] == [*(f"{number}.png" for number in range(5)), "large.png"]
+    assert list(rows[0]) == ["file", "class", "probability"]
+    assert not (folder / "confusion.png").exists()
+    again, _ = ask(digits_run, f"images={flat}")
+    assert again["skipped"] == ["broken.png"], "also when the decoded images come from the cache"
+    # one class folder among others: predictions only, and the user is told
+    (flat / "3").mkdir()
+    shutil.copy(flat / "0.png", flat / "3")
+    (flat / "thre").mkdir()
+    shutil.copy(flat / "0.png", flat / "thre")
+    assert ask(digits_run, f"images={flat}")[0]["metrics"] is None
+    assert "predictions only, no metrics" in caplog.text
+
+
+def test_a_folder_of_nothing_to_read(digits_run, tmp_path, ask):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(RequestError, match="no images"):
+        ask(digits_run, f"images={empty}")
+    (empty / "a.png").write_bytes(b"nothing")
+    with pytest.raises(RequestError, match="none of 1 files can be read"):
+        ask(digits_run, f"images={empty}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "empty"]
+
+
+def test_results_are_not_replaced_unless_asked(digits_run, tmp_path, capsys):
+    words = [f"run={digits_run}", f"output={tmp_path / 'out'}"]
+    assert infer.main(words) == 0
+    assert "accuracy" in capsys.readouterr().out
+    before = (tmp_path / "out" / "inference.json").read_text()
+    assert infer.main(words) == 2
+    assert "(there already), expected output=FOLDER, or overwrite=true" in capsys.readouterr().err
+    assert (tmp_path / "out" / "inference.json").read_text() == before
+    assert infer.main([*words, "overwrite=true"]) == 0
+    assert (tmp_path / "out" / "inference.json").read_text() != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"], "no temporary folder is left"
+
+
+def test_data_that_have_changed_are_not_evaluated(finished, tmp_path, ask):
+    from tests.data.image_files import class_folders
+
+    root = class_folders(tmp_path / "photos", per_class=12, size=(8, 8))
+    run = finished(
+        "data=image_folder", f"data.root={root}", f"data.cache_dir={tmp_path}/cache", "data.image_size=8",
+        "model=linear", "trainer.steps=1", "data.batch_size=8",
+    )  # fmt: skip
+    found, _ = ask(run)
+    assert found["metrics"]["accuracy"] == found["run_test_accuracy"]
+    (root / "cat" / "000.png").unlink()
+    with pytest.raises(RequestError, match="have changed since"):
+        ask(run)
+
+
+class TestPrivacy:
+    def test_reports_and_predictions_carry_the_guarantee(self, private_run, ask):
+        spent = json.loads((private_run / "run.json").read_text())["privacy"]
+        found, folder = ask(private_run)
+        assert (found["privacy"]["epsilon"], found["privacy"]["delta"]) == (spent["epsilon"], spent["delta"])
+        assert "does not cover figures" in found["notes"][0]
+        row = predictions(folder)[0]
+        assert (float(row["epsilon"]), float(row["delta"])) == (spent["epsilon"], spent["delta"])
+
+    def test_private_validation_data_are_used_on_the_record(self, private_run, ask, tmp_path):
+        (ledger,) = find_ledgers(_ledger_of(private_run))
+        (before,) = ledger.entries()
+        ask(private_run)
+        assert ledger.entries()[0].uses == before.uses, "the test split is not in the ledger"
+        ask(private_run, "split=val")
+        (after,) = ledger.entries()
+        assert after.uses == before.uses + 1
+        assert (after.steps, after.status) == (before.steps, "completed")
+        ledger.verify()
+        with pytest.raises(RequestError, match=r"ledger_dir: got .*it has no ledger of the data"):
+            ask(private_run, "split=val", f"ledger_dir={tmp_path / 'elsewhere'}")
+        assert ledger.entries()[0].uses == after.uses
+
+    def test_a_known_seed_is_called_not_private(self, finished, tmp_path, ask):
+        run = finished(
+            "trainer=dp", "model=linear", "trainer.steps=1", "privacy.noise_multiplier=1",
+            "privacy.unsafe_noise_seed=1", "privacy.grad_sample=functional", f"privacy.ledger_dir={tmp_path}/ledger",
+        )  # fmt: skip
+        found, folder = ask(run)
+        assert found["privacy"]["epsilon"] is None
+        assert predictions(folder)[0]["epsilon"] == "inf"
+
+
+def _ledger_of(run):
+    from pathlib import Path
+
+    from runner.inference.finished_run import open_run
+
+    return Path(open_run(run).config.privacy.ledger_dir)

@@ -1,0 +1,105 @@
+"""Exported files answer as the model does, and a file that does not is never left."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from runner import export as command
+from runner.inference.exporting import CHECKED, _compare
+from runner.inference.finished_run import open_run
+from runner.inference.images import open_split
+
+
+@pytest.fixture(scope="module")
+def pixels(digits_run):
+    images = open_split(open_run(digits_run), "test").images
+    return images.images[images.rows]
+
+
+def export(run, form, output):
+    return command.main([f"run={run}", f"format={form}", f"output={output}"])
+
+
+def test_onnx(digits_run, tmp_path, capsys, pixels):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    assert export(digits_run, "onnx", tmp_path / "out") == 0
+    assert "checked on 1,000 real images: the same classes" in capsys.readouterr().out
+    _check_record(tmp_path / "out")
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
+    for count in (1, 7):
+        (probabilities,) = session.run(None, {"pixels": pixels[:count]})
+        np.testing.assert_allclose(probabilities, _wanted(digits_run, pixels[:count]), atol=1e-5)
+    assert export(digits_run, "onnx", tmp_path / "out") == 2
+    assert "(there already)" in capsys.readouterr().err
+
+
+def test_torch_export(digits_run, tmp_path, pixels):
+    assert export(digits_run, "torch_export", tmp_path / "out") == 0
+    _check_record(tmp_path / "out")
+    program = torch.export.load(tmp_path / "out" / "model.pt2").module()
+    for count in (1, 7):
+        found = program(torch.from_numpy(pixels[:count]))
+        np.testing.assert_allclose(found.detach(), _wanted(digits_run, pixels[:count]), atol=1e-5)
+
+
+def test_a_private_models_file_says_so(private_run, tmp_path, capsys):
+    assert export(private_run, "torch_export", tmp_path / "out") == 0
+    assert "privacy: ε=" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["privacy"]["epsilon"] > 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda p: p + 2e-4 * torch.eye(p.shape[1])[0],  # a probability too far off
+        lambda p: p.roll(1, 1),  # other classes
+        lambda p: p * float("nan"),
+    ],
+)
+def test_other_answers_do_not_pass(digits_run, pixels, wrong):
+    from runner.inference.exporting import Exported
+    from runner.inference.preprocessing import Normalise
+
+    run = open_run(digits_run)
+    data = run.plan.semantic.data
+    model = Exported(Normalise(data.mean, data.std, torch.float32), run.build_model(torch.float32))
+    images = torch.from_numpy(pixels)
+    assert _compare(model, model, images).passed
+    assert not _compare(model, lambda part: wrong(model(part)), images).passed
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["format=onnx"], "run: got nothing, expected run=DIR"),
+        (["run=x"], "format: got nothing, expected format=onnx|torch_export"),
+        (["run=x", "format=onxx"], "did you mean onnx?"),
+        (["run=x", "form=onnx"], "did you mean format?"),
+        (["run=nowhere", "format=onnx"], "run: got nowhere (no such folder)"),
+        (["run=x", "format=onnx", "images=nowhere"], "images: got nowhere (no such folder)"),
+        (["run=x", "format="], "format: got nothing, expected a value"),
+    ],
+)
+def test_a_wrong_request_ends_in_one_line(capsys, words, says):
+    assert command.main(words) == 2
+    message = capsys.readouterr().err
+    assert says in message
+    assert message.count("\n") == 1
+
+
+def _check_record(folder):
+    record = json.loads((folder / "export.json").read_text())
+    assert record["check"]["images"] == CHECKED
+    assert record["check"]["other_classes"] == 0
+    assert record["check"]["largest_difference"] <= 1e-4
+    assert record["classes"] == list("0123456789")
+    assert record["input"]["shape"] == ["batch", 8, 8, 1]
+
+
+def _wanted(run, pixels):
+    from runner import load_run
+
+    return load_run(run, device="cpu")(pixels).probabilities

@@ -1,0 +1,86 @@
+"""Folders of sweeps with figures of one's choice, written as the runner writes them."""
+
+import json
+
+import yaml
+
+from runner.records.run_file import FinalMetrics, Memory, PrivacySpent, RunRecord, Throughput, write_run
+
+ENVIRONMENT = {
+    "python": "3.11.7",
+    "platform": "Linux 6.1 x86_64",
+    "cpu": "A <fast> CPU",
+    "cores": 2,
+    "threads": 2,
+    "ram_bytes": 8 * 2**30,
+    "gpus": [],
+    "packages": {"torch": "2.15.0"},
+    "runner": "0.1.0",
+    "git": {"commit": "0123456789abcdef", "dirty": True},
+    "variables": {"OMP_NUM_THREADS": "2"},
+}
+
+
+def write_sweep(folder, cells, *, comparison=None, typed=("precision=fp32,fp16", "seed=0,1")):
+    """Write a sweep of ``cells``: (overrides, accuracy or a status that is not completed, and figures by name)."""
+    for number, (overrides, outcome, *figures) in enumerate(cells):
+        write_cell(folder / str(number), overrides, outcome, comparison=comparison, **(figures[0] if figures else {}))
+    hydra = {"overrides": {"hydra": ["hydra.mode=MULTIRUN", "hydra.sweep.dir=x"], "task": list(typed)}, "sweeper": {}}
+    (folder / "multirun.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
+    return folder
+
+
+def write_cell(
+    cell,
+    overrides,
+    outcome,
+    *,
+    comparison=None,
+    seconds=10.0,
+    rate=1000.0,
+    mib=500,
+    epsilon=None,
+    steps=100,
+    examples=640,
+    error=None,
+    identity="a",
+    fingerprint="d",
+    curve=(2.0, 1.0, 0.5),
+    config=None,
+):
+    (cell / ".hydra").mkdir(parents=True)
+    (cell / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides.split()))
+    composed = {"seed": 0, "optimizer": {"lr": 0.1, "name": "sgd"}, "comparison": comparison or {}, **(config or {})}
+    (cell / ".hydra" / "config.yaml").write_text(yaml.safe_dump(composed))
+    choices = {"precision": "fp32", "trainer": "standard", "hydra/launcher": "basic"}
+    (cell / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": choices}}}))
+    if outcome == "not_started":
+        return
+    done = not isinstance(outcome, str)
+    spent = None
+    if epsilon is not None:
+        spent = PrivacySpent(epsilon=epsilon, delta=1e-5, noise_multiplier=1.0, max_grad_norm=1.0, sample_rate=0.1,
+                             steps=steps, accountant="pld", adjacency="add or remove one")  # fmt: skip
+    semantic = {"logical_batch": 64, "seed": 0, "data": {"fingerprint": fingerprint, "examples": examples}}
+    record = RunRecord(
+        name="r",
+        status="completed" if done else outcome,
+        metrics=FinalMetrics(test_accuracy=outcome, test_loss=1 - outcome) if done else FinalMetrics(),
+        throughput=Throughput(samples_per_second=rate),
+        memory=Memory(peak_bytes=mib * 2**20),
+        privacy=spent,
+        steps=steps,
+        epochs=10.0,
+        seconds=seconds,
+        error=error,
+        plan={"identity": identity, "trainer": "standard", "semantic": semantic, "performance": {}},
+        environment=ENVIRONMENT,
+        started="2026-11-23T06:00:00.000+00:00",
+    )
+    write_run(cell, record)
+    lines = []
+    for epoch, loss in enumerate(curve, start=1):
+        at = {"step": 10 * epoch, "epoch": float(epoch)}
+        lines.append({**at, "kind": "train", "loss": loss, "seconds": 0.7 * seconds * epoch / len(curve)})
+        lines.append({**at, "kind": "val", "loss": loss, "accuracy": 1 - loss / 4})
+    (cell / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

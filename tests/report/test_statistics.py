@@ -1,0 +1,117 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from runner.report.statistics import (
+    holm,
+    mean_interval,
+    paired,
+    power_to_show_equivalence,
+    runs_needed,
+    unpaired,
+)
+from tests.report.simulation import MARGIN, SETTINGS, power_of_the_advice, rates
+
+ONE = [97.1, 98.2, 96.9, 97.7, 98.0]
+OTHER = [97.3, 97.9, 97.4, 98.1, 98.6]
+LONGER = [96.9, 98.4, 97.7, 97.2, 98.8, 97.5, 98.1]
+
+
+def test_the_paired_test_is_students():
+    found, expected = paired(ONE, OTHER), stats.ttest_rel(ONE, OTHER)
+    assert float(found.p_different()) == pytest.approx(expected.pvalue, rel=1e-12)
+    assert [float(end) for end in found.interval(0.95)] == pytest.approx(list(expected.confidence_interval(0.95)))
+
+
+def test_the_unpaired_test_is_welchs():
+    found, expected = unpaired(ONE, LONGER), stats.ttest_ind(ONE, LONGER, equal_var=False)
+    assert float(found.p_different()) == pytest.approx(expected.pvalue, rel=1e-12)
+    assert float(found.degrees) == pytest.approx(expected.df)
+    assert [float(end) for end in found.interval(0.9)] == pytest.approx(list(expected.confidence_interval(0.9)))
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.5, 2.0])
+def test_equivalence_is_two_one_sided_tests(margin):
+    differences = np.subtract(ONE, OTHER)
+    above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
+    assert float(paired(ONE, OTHER).p_equivalent(margin)) == pytest.approx(max(above, below), rel=1e-12)
+
+
+def test_the_interval_of_a_mean():
+    expected = stats.t.interval(0.95, len(ONE) - 1, np.mean(ONE), stats.sem(ONE))
+    assert mean_interval(ONE, 0.95) == pytest.approx(expected)
+    assert all(math.isnan(end) for end in mean_interval([97.0], 0.95))
+    assert all(math.isnan(end) for end in mean_interval([97.0, 97.0], 0.95))
+
+
+def test_one_pair_has_no_spread():
+    found = paired([97.0], [95.0])
+    assert (float(found.p_different()), float(found.p_equivalent(5.0))) == (1.0, 1.0)
+    assert math.isnan(float(found.spread))
+    assert all(math.isnan(float(end)) for end in found.interval(0.95))
+    assert math.isnan(float(runs_needed(found.spread, 0.2, 0.05)))
+
+
+def test_equal_pairs_show_nothing():
+    found = paired([97.1, 98.2, 96.9], [97.1, 98.2, 96.9])
+    assert (float(found.mean), float(found.error)) == (0.0, 0.0)
+    assert (float(found.p_different()), float(found.p_equivalent(0.2))) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(("runs", "p"), [(2, 0.5), (5, 0.0625), (6, 0.03125)])
+def test_one_and_the_same_difference_is_judged_by_its_sign(runs, p):
+    """All differences are one image of 359; as floats they are not quite equal, and t would be 1e13."""
+    right = np.arange(330, 330 + 3 * runs, 3)
+    values, reference = 100 * (right + 1) / 359, 100 * right / 359
+    assert 0 < np.std(values - reference) < 1e-12, "the rounding that this test is about"
+    found = paired(values, reference)
+    assert float(found.p_different()) == p
+    assert float(found.p_equivalent(5.0)) == 1.0
+
+
+def test_holm():
+    """The p-values of an example worked by hand: 0.01 * 4, 0.02 * 3, then no smaller than before."""
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([[0.5, 0.001], [0.2, 0.9]]) == pytest.approx(np.array([[0.5, 0.002], [0.4, 0.9]]))
+    assert holm([0.7]) == pytest.approx([0.7])
+
+
+@pytest.mark.parametrize(("spread", "margin", "runs"), [(0.15, 0.1, 40), (0.15, 0.2, 12), (0.2, 0.5, 5)])
+def test_runs_needed_for_known_spreads(spread, margin, runs):
+    """With the normal distribution in place of t: (spread sqrt(2) / margin)^2 (1.645 + 1.282)^2 = 39, 10 and 3."""
+    deviation = spread * math.sqrt(2)
+    assert float(runs_needed(deviation, margin, 0.05)) == runs
+    assert power_to_show_equivalence(runs, margin / deviation, 0.05) >= 0.8
+    assert power_to_show_equivalence(runs - 1, margin / deviation, 0.05) < 0.8
+
+
+def test_runs_needed_at_the_ends():
+    assert float(runs_needed(1e-9, 0.2, 0.05)) == 2
+    assert math.isinf(float(runs_needed(100.0, 0.2, 0.05)))
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_error_rates(setting):
+    """A thousand sweeps, and five times as many for a bound that chance does not pass (three standard errors)."""
+    _, _, covered = rates(setting, 1000)
+    assert 0.93 <= covered <= 0.97
+    different, equivalent, _ = rates(setting, 5000)
+    assert different <= 0.05 + 0.0093
+    assert equivalent <= 0.05 + 0.0093
+
+
+def test_without_holm_the_rates_would_have_been_too_high(monkeypatch):
+    monkeypatch.setattr("runner.report.comparison.holm", lambda p: p)
+    different, equivalent, _ = rates(SETTINGS[-2], 2000)
+    assert different > 0.1
+    assert equivalent > 0.08
+
+
+@pytest.mark.parametrize("comparisons", [1, 4])
+def test_the_advised_number_of_seeds_is_enough(comparisons):
+    seeds, shown = power_of_the_advice(0.15, comparisons, 3000)
+    assert shown >= 0.78
+    assert power_to_show_equivalence(seeds // 2, MARGIN / (0.15 * math.sqrt(2)), 0.05 / comparisons) < 0.6
