@@ -10,8 +10,8 @@ from typing import Any
 
 from runner.bench.section import Section
 from runner.bench.settings import Settings
+from runner.disk.files import write_text
 from runner.records.environment import describe_environment
-from runner.records.files import write_text
 
 _OURS, _OTHERS, _INK = "#1f6feb", "#9aa4b2", "#24292f"
 

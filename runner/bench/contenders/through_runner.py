@@ -59,5 +59,5 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     with tempfile.TemporaryDirectory() as folder, torch_settings(plan):
         recorder = Recorder(Path(folder), [_Pause(turns)], make_console(True))
         loop = Loop(build_parts(plan, data, world), data, recorder, Path(folder))
-        with StopRequest() as stop:
+        with StopRequest(alone=True) as stop:
             loop.fit(stop)
