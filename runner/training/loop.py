@@ -17,12 +17,13 @@ from runner.data.feed import Feed
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.progress import Progress
 from runner.records.run_file import FinalMetrics
-from runner.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from runner.training.checkpoint import Checkpoint, load_checkpoint
 from runner.training.diagnosis import explain_non_finite
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.parts import Parts
 from runner.training.precision import NonFiniteGradient
 from runner.training.published import published, take_up, weights_to_save
+from runner.training.saving import Saving, Snapshot
 from runner.training.standing import Outcome, Standing
 from runner.training.step import StepTotals, TrainStep
 
@@ -44,6 +45,7 @@ class Loop:
         self._world = parts.world
         self._recorder = recorder
         self._checkpoints = run_dir / "checkpoints"
+        self._saving = Saving(self._checkpoints, parts.plan, parts.world)
         self._data = data
         self._val = None if data.val is None else self._feed(data.val)
         self._step = TrainStep(parts)
@@ -174,8 +176,10 @@ class Loop:
         if self._val is not None and (last or epoch % plan.semantic.eval_every == 0):
             improved = self._evaluate(step, self._val)
         stopping = self._out_of_patience()
-        if last or stopping or improved or epoch % plan.performance.save_every == 0:
+        if last or stopping or self._saving.is_due(epoch, improved=improved):
             self._save(done)
+        elif improved:
+            self._save(done, now=False)
         self._recorder.console.epoch(self._progress(step, standing.train_loss, standing.train_accuracy))
         self._restart_clock()
         return stopping
@@ -213,22 +217,18 @@ class Loop:
         self._tell_halvings()
         return figures
 
-    def _save(self, done: int) -> None:
-        """Write a checkpoint after ``done`` updates."""
+    def _save(self, done: int, *, now: bool = True) -> None:
+        """Write a checkpoint after ``done`` updates, or hold it back as the best so far."""
         parts, plan = self._parts, self._plan
         totals = self._world.gather(self._step.totals())
         zeroed = self._zeroed()
         if not self._world.is_main:
             return
-        self._recorder.sync()
         weights, raw_weights = weights_to_save(parts)
-        save_checkpoint(
-            self._checkpoints,
+        snapshot = Snapshot(
             step=done,
             # Without a choice by validation, the last weights are the best that can be had.
             best=done if plan.semantic.test_checkpoint == "last" else self._standing.best_step,
-            identity=plan.identity,
-            recipe=plan.recipe(),
             weights=weights,
             state={
                 "raw_weights": raw_weights,
@@ -246,6 +246,11 @@ class Loop:
                 "ledger_entry": None if self._recorder.sitting is None else self._recorder.sitting.entry,
             },
         )
+        if now:
+            self._recorder.sync()
+            self._saving.save(snapshot)
+        else:
+            self._saving.hold(snapshot)
 
     def _finish(self, done: int, *, interrupted: bool) -> Outcome:
         plan, standing = self._plan, self._standing

@@ -5,7 +5,7 @@ from torch import nn
 COMMON = (
     "tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=44", "data.val_fraction=0.2",
     "data.batch_size=8", "data.augment.crop_padding=1", "trainer.label_smoothing=0.1", "trainer.log_every=4",
-    "trainer.epochs=6", "optimizer.lr=0.05",
+    "trainer.epochs=6", "optimizer.lr=0.05", "trainer.save_every=1",
 )  # fmt: skip
 DROPOUT = (
     "model=small_cnn",
