@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,11 @@ LAUNCHERS = {
 }
 """Targets and options of the launchers that keep cells apart."""
 
-Check = Callable[[RunConfig, Path, frozenset[str]], None]
-"""What is asked of each run before anything starts: its configuration, its folder, the keys in which cells differ."""
+Check = Callable[[RunConfig], None]
+"""The rules of a configuration."""
+
+CheckFolder = Callable[[Path, RunConfig, frozenset[str]], None]
+"""What is asked of the folder of a cell, by its configuration and the keys in which the cells differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,8 @@ class Request:
     """Number of runs where it is known before the first: 1, or the size of a grid; null for a search."""
     run_dir: Path | None = None
     """Folder of the one run; null for a sweep."""
+    sweep_dir: Path | None = None
+    """Folder of the sweep; null for one run."""
     fixed: frozenset[str] = frozenset()
     """Overrides that every cell has, as Hydra names them."""
     varied: frozenset[str] = frozenset()
@@ -56,6 +62,7 @@ def read_request(
     *,
     multirun: bool,
     check: Check,
+    check_folder: CheckFolder = lambda folder, config, varied: None,
 ) -> Request:
     """Compose, convert and check the one run of ``lines``, or every cell of their grid.
 
@@ -77,11 +84,11 @@ def read_request(
             composer.compose(lines)
         run = composer.load(config)
         folder = Path(config.hydra.runtime.output_dir)
-        check(run, folder, frozenset())
+        check(run)
         if run.retry_failed:
             raise RequestError("retry_failed", "true for a single run", "false: the same command starts it again")
         return Request(multirun=False, cells=1, run_dir=folder)
-    return _check_sweep(composer, overrides, config, check)
+    return _check_sweep(composer, overrides, config, check, check_folder)
 
 
 def _check_sweep(
@@ -89,6 +96,7 @@ def _check_sweep(
     overrides: list[Override],
     config: DictConfig,
     check: Check,
+    check_folder: CheckFolder,
 ) -> Request:
     _check_launcher(config)
     for override in overrides:
@@ -109,11 +117,13 @@ def _check_sweep(
         if key not in varied
     )
     seeds = _seeds(config, varied)
+    # A name by the time of day is composed again for each cell: this is the one that counts.
+    request = Request(multirun=True, sweep_dir=composer.sweep_dir(config))
     if config.hydra.sweeper._target_ == f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
         raise RequestError("hydra/sweeper", "basic", "grid, the same with repeats, or nothing: it is the default")
     if config.hydra.sweeper._target_ != GRID:
         rules.check_values(composer.load(config, number=0))
-        return Request(multirun=True, fixed=fixed, varied=frozenset(varied))
+        return dataclasses.replace(request, fixed=fixed, varied=frozenset(varied))
     for override in sweep:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise RequestError(
@@ -130,13 +140,14 @@ def _check_sweep(
         try:
             composed = composer.compose([*own, *cell])
             run = composer.load(composed, number=number)
-            check(run, Path(composed.hydra.runtime.output_dir), frozenset(varied))
+            check(run)
+            check_folder(Path(composed.hydra.runtime.output_dir), run, frozenset(varied))
         except RequestError as error:
             name = " ".join(cell)
             raise RequestError(
                 error.key, error.got, error.expected, nearest=error.nearest, cell=f"cell {number}: {name}"
             ) from error
-    return Request(multirun=True, cells=len(cells), fixed=fixed, varied=frozenset(varied), seeds=seeds)
+    return dataclasses.replace(request, cells=len(cells), fixed=fixed, varied=frozenset(varied), seeds=seeds)
 
 
 def _check_launcher(config: DictConfig) -> None:
