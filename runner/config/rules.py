@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+from runner.config.comparison_rules import a_comparison_can_be_made
 from runner.config.errors import RequestError, as_typed, nearest
 from runner.config.groups import CLOSED, OPEN, TARGET
 from runner.config.schema import PrivacyConfig, RunConfig
@@ -399,5 +400,6 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _a_cell_fits_its_sweep,
     _processes_suit_the_device,
     _online_needs_a_tracker,
+    a_comparison_can_be_made,
 )
 """Rules across keys and groups; each names the key to change and the cure."""

@@ -51,7 +51,7 @@ def draw_importances(search: Search) -> Picture | None:
         return finish(
             figure,
             "importances",
-            f"What sets the best of {len(search.complete)} completed trials apart (PED-ANOVA); a hint where they are few.",
+            f"What sets the best of {len(search.complete)} completed trials apart (PED-ANOVA): a hint if they are few.",
         )
 
 
