@@ -21,7 +21,6 @@ TINY = (
     "hardware=cpu",
     "hardware.threads=1",
     "tracker=none",
-    "seed=0,1",
 )
 
 
@@ -38,7 +37,7 @@ def sweep(tmp_path):
 
 
 def test_a_split_that_changes_nothing(sweep, capsys):
-    folder = sweep("model=mlp", "data.batch_size=16,8", "trainer.accumulation_steps=1,2")
+    folder = sweep("model=mlp", "data.batch_size=16,8", "trainer.accumulation_steps=1,2", "seed=0,1")
     (check,) = read_checks(folder)  # one for both seeds
     assert check.equal
     assert check.difference < 1e-13
@@ -53,9 +52,7 @@ def test_a_split_that_changes_nothing(sweep, capsys):
 
 
 def test_layers_that_mix_a_micro_batch_are_named(sweep):
-    folder = sweep(
-        "model=mobilenet_v3_small,resnet18", "data.batch_size=16,8", "trainer.accumulation_steps=1,2", "seed=0"
-    )
+    folder = sweep("model=mobilenet_v3_small,resnet18", "data.batch_size=16,8", "trainer.accumulation_steps=1,2")
     both, alone = read_checks(folder)
     assert not both.equal
     assert both.causes == ("BatchNorm", "dropout")
@@ -68,28 +65,27 @@ def test_layers_that_mix_a_micro_batch_are_named(sweep):
 
 def test_private_cells(sweep):
     """Ghost norms against torch.func, on the same Poisson batch and without noise."""
-    folder = sweep("trainer=dp", "model=mlp", "data.batch_size=16", "privacy.grad_sample=ghost,functional", "seed=0",
-                   "privacy.noise_multiplier=1.0")  # fmt: skip
+    folder = sweep("trainer=dp", "model=mlp", "data.batch_size=16", "privacy.grad_sample=ghost,functional",                    "privacy.noise_multiplier=1.0")  # fmt: skip
     (check,) = read_checks(folder)
     assert check.equal
     assert check.settings == ("grad_sample: ghost, functional",)
 
 
 def test_processes(sweep):
-    folder = sweep("trainer=accelerate", "model=mlp", "hardware.processes=1,2", "data.batch_size=16,8", "seed=0")
+    folder = sweep("trainer=accelerate", "model=mlp", "hardware.processes=1,2", "data.batch_size=16,8")
     (check,) = read_checks(folder)
     assert check.equal
     assert check.settings == ("processes: 1, 2", "batch_size: 16, 8")
 
 
 def test_recipes_that_differ_claim_nothing(sweep):
-    folder = sweep("model=mlp", "precision=fp32,bf16", "seed=0")
+    folder = sweep("model=mlp", "precision=fp32,bf16")
     assert not pairs_to_check(read_sweep(folder))
     assert not (folder / "same_update.json").exists()
 
 
 def test_what_cannot_be_checked_says_why(sweep):
-    folder = sweep("model=mlp", "hardware.channels_last=true,false", "seed=0")
+    folder = sweep("model=mlp", "hardware.channels_last=true,false")
     assert read_checks(folder)[0].equal
     (folder / "same_update.json").unlink()
     record = json.loads((folder / "1" / "run.json").read_text())
@@ -108,7 +104,7 @@ def test_a_wrong_rule_would_have_been_seen(sweep, monkeypatch):
     """The control: what most loops do, dividing by the number of micro-batches, is no rounding."""
     from runner.training.mean_rule import MeanRule
 
-    folder = sweep("model=mlp", "data.batch_size=16,8", "trainer.accumulation_steps=1,2", "seed=0")
+    folder = sweep("model=mlp", "data.batch_size=16,8", "trainer.accumulation_steps=1,2")
     (folder / "same_update.json").unlink()
     add = MeanRule.add
 
