@@ -113,7 +113,7 @@ def _recipes(findings: Findings) -> Iterator[Part]:
             *(value or "-" for value in recipe.values),
             f"{len(recipe.finished)} of {len(recipe.cells)}",
             metric.text(sum(values) / len(values)) if values else "-",
-            "-" if math.isnan(low) else _interval(low, high, percent=metric.is_accuracy),
+            "-" if math.isnan(low) else metric.interval(low, high),
             _number(recipe.mean(images_per_second)),
             _number(recipe.mean(peak_mebibytes)),
             _number(recipe.mean(seconds), digits=1),
@@ -320,13 +320,6 @@ def _repeat(sweep: Sweep) -> Iterator[Part]:
     starts = sorted(cell.record.started for cell in sweep.cells if cell.record is not None)
     items.append(f"first run started {starts[0][:19].replace('T', ' ')} UTC")
     yield Bullets(items)
-
-
-def _interval(low: float, high: float, *, percent: bool) -> str:
-    if not percent:
-        return f"{low:.4f} to {high:.4f}"
-    # a share lies between 0 and 1 whatever the t distribution says
-    return f"{max(low, 0.0):.2f} to {min(high, 100.0):.2f} %"
 
 
 def _number(value: float | None, digits: int = 0) -> str:

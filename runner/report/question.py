@@ -46,6 +46,12 @@ class Metric:
         """A value, given as shown, with its unit."""
         return f"{value:.2f} %" if self.is_accuracy else f"{value:.4f}"
 
+    def interval(self, low: float, high: float) -> str:
+        """An interval of values, given as shown; a share lies between 0 and 1 whatever the t distribution says."""
+        if not self.is_accuracy:
+            return f"{low:.4f} to {high:.4f}"
+        return f"{max(low, 0.0):.2f} to {min(high, 100.0):.2f} %"
+
     def difference(self, value: float, *, sign: bool = True) -> str:
         """A difference, given as shown, with its unit."""
         digits = 2 if self.is_accuracy else 4

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -60,7 +61,7 @@ class Search:
         )
 
     def importances(self, objective: int = 0) -> dict[str, float]:
-        """Parameter -> share of the metric's variance that it explains (fANOVA, Hutter et al. 2014); largest first.
+        """Parameter -> its share in what sets the best trials apart (PED-ANOVA, Watanabe et al. 2023); largest first.
 
         Empty below ``FEWEST`` completed trials, or when fewer than two parameters varied.
         """
@@ -68,16 +69,15 @@ class Search:
         if len(self.complete) < FEWEST or len(names) < 2:
             return {}
         import optuna
-        from optuna.study import StudyDirection
 
         distributions = {name: _distribution([trial.params[name] for trial in self.complete]) for name in names}
-        study = optuna.create_study(direction=StudyDirection[self.directions[objective].upper()])
+        with _quiet_optuna():
+            study = optuna.create_study(direction=optuna.study.StudyDirection[self.directions[objective].upper()])
         for trial in self.complete:
             params = {name: _value(trial.params[name], distributions[name]) for name in names}
-            study.add_trial(
-                optuna.trial.create_trial(params=params, distributions=distributions, value=trial.values[objective])
-            )
-        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+            value = trial.values[objective]
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
     @property
@@ -105,6 +105,19 @@ def read_search(sweep: Sweep) -> Search | None:
     directions = [str(one).lower() for one in (found if isinstance(found, list) else [found])]
     objectives = max((len(trial.values) for trial in trials), default=1) or 1
     return Search(trials, tuple(directions[:objectives] + ["maximize"] * (objectives - len(directions))))
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Keep Optuna from announcing a study that lives for a moment."""
+    from optuna import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _trial(row: dict[str, str]) -> Trial:

@@ -113,9 +113,7 @@ def _alone(recipe: Recipe, question: Question, *, named: bool) -> str:
     if len(values) == 1:
         return f"{what}: {metric.words} {mean}."
     low, high = mean_interval(values, question.confidence)
-    interval = (
-        "" if math.isnan(low) else f" ({question.confidence:.0%} interval {metric.text(low)} to {metric.text(high)})"
-    )
+    interval = "" if math.isnan(low) else f" ({question.confidence:.0%} interval {metric.interval(low, high)})"
     return f"{what}, {len(values)} runs: {metric.words} {mean} on average{interval}."
 
 
