@@ -204,11 +204,12 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
 
 
 def _register_plugins() -> None:
-    """Make Hydra know the sweeper and the launcher that ``conf/hydra`` names."""
+    """Make Hydra know the sweepers and the launcher that ``conf/hydra`` names."""
+    from runner.search.sweeper import SearchSweeper
     from runner.sweeping.grid import GridSweeper
     from runner.sweeping.launcher import ForkServerLauncher
 
-    for plugin in (GridSweeper, ForkServerLauncher):
+    for plugin in (GridSweeper, SearchSweeper, ForkServerLauncher):
         Plugins.instance().register(plugin)
 
 
@@ -253,7 +254,7 @@ def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: 
             run()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE
-    except RequestError:
+    except (RequestError, RunError):
         raise
     except OSError as error:
         got = error.filename or str(error)

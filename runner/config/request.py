@@ -17,6 +17,7 @@ from runner.config import rules
 from runner.config.compose import Composer, line_of
 from runner.config.errors import RequestError
 from runner.config.schema import RunConfig
+from runner.config.search import SWEEPER, check_search, ends_of, load_search
 
 GRID = "runner.sweeping.grid.GridSweeper"
 """Target of the sweeper whose cells are known, and checked, before the first starts."""
@@ -122,7 +123,8 @@ def _check_sweep(
     if config.hydra.sweeper._target_ == f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
         raise RequestError("hydra/sweeper", "basic", "grid, the same with repeats, or nothing: it is the default")
     if config.hydra.sweeper._target_ != GRID:
-        rules.check_values(composer.load(config, number=0))
+        own = [line_of(override) for override in overrides if not override.is_sweep_override()]
+        _check_search(composer, last, own, config)
         return dataclasses.replace(request, fixed=fixed, varied=frozenset(varied))
     for override in sweep:
         if override.is_sweep_override() and not override.is_discrete_sweep():
@@ -148,6 +150,27 @@ def _check_sweep(
                 error.key, error.got, error.expected, nearest=error.nearest, cell=f"cell {number}: {name}"
             ) from error
     return dataclasses.replace(request, cells=len(cells), fixed=fixed, varied=frozenset(varied), seeds=seeds)
+
+
+def _check_search(composer: Composer, last: dict[str, Override], own: list[str], config: DictConfig) -> None:
+    """Check what is fixed, each searched key at the ends of its range, and the keys of the search itself."""
+    run = composer.load(config, number=0)
+    rules.check_values(run)
+    swept = [override for override in last.values() if override.is_sweep_override()]
+    if config.hydra.sweeper._target_ == SWEEPER:
+        if "hydra.sweep.subdir" in {line.partition("=")[0] for line in own}:
+            raise RequestError(
+                "hydra.sweep.subdir", config.hydra.sweep.subdir, "nothing: a trial's folder has its number"
+            )
+        check_search(load_search(config.hydra.sweeper), run, list(last))
+    for override in swept:
+        for end in ends_of(override):
+            try:
+                rules.check_values(composer.load(composer.compose([*own, end]), number=0))
+            except RequestError as error:
+                raise RequestError(
+                    error.key, error.got, error.expected, nearest=error.nearest, cell=f"the values searched: {end}"
+                ) from error
 
 
 def _check_launcher(config: DictConfig) -> None:

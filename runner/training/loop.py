@@ -24,7 +24,7 @@ from runner.training.parts import Parts
 from runner.training.precision import NonFiniteGradient
 from runner.training.published import published, take_up, weights_to_save
 from runner.training.saving import Saving, Snapshot
-from runner.training.standing import Outcome, Standing
+from runner.training.standing import Outcome, Standing, Status
 from runner.training.step import StepTotals, TrainStep
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Loop:
         self._step = TrainStep(parts)
         self._standing = Standing()
         self._spending = _spending(parts)
+        self._pruned = False
         self._first = 0
         self._zeroed_before = 0
         self._window = time.perf_counter()
@@ -103,7 +104,7 @@ class Loop:
                     break
             if interrupted:
                 self._save(done)
-        return self._finish(done, interrupted=interrupted)
+        return self._finish(done, "interrupted" if interrupted else "pruned" if self._pruned else plan.ends_as(done))
 
     def _train(self, step: int, stop: StopRequest) -> bool:
         """Do update ``step``; whether the processes have agreed to stop after it."""
@@ -175,7 +176,9 @@ class Loop:
         improved = False
         if self._val is not None and (last or epoch % plan.semantic.eval_every == 0):
             improved = self._evaluate(step, self._val)
-        stopping = self._out_of_patience()
+            hopeless = self._judge(epoch)
+            self._pruned = hopeless and not last and not self._out_of_patience()
+        stopping = self._pruned or self._out_of_patience()
         if last or stopping or self._saving.is_due(epoch, improved=improved):
             self._save(done)
         elif improved:
@@ -183,6 +186,16 @@ class Loop:
         self._recorder.console.epoch(self._progress(step, standing.train_loss, standing.train_accuracy))
         self._restart_clock()
         return stopping
+
+    def _judge(self, epoch: int) -> bool:
+        """Report the evaluation after ``epoch`` to the search, if there is one; whether it would end the run."""
+        judge, standing = self._recorder.judge, self._standing
+        hopeless = False
+        if judge is not None:
+            assert standing.val_loss is not None
+            assert standing.val_accuracy is not None
+            hopeless = judge.is_hopeless(epoch, val_loss=standing.val_loss, val_accuracy=standing.val_accuracy)
+        return self._world.any(hopeless)
 
     def _out_of_patience(self) -> bool:
         patience = self._plan.semantic.patience
@@ -252,12 +265,12 @@ class Loop:
         else:
             self._saving.hold(snapshot)
 
-    def _finish(self, done: int, *, interrupted: bool) -> Outcome:
+    def _finish(self, done: int, status: Status) -> Outcome:
         plan, standing = self._plan, self._standing
         epochs = done / plan.semantic.steps_per_epoch
         best_wins = plan.semantic.test_checkpoint == "best" and standing.best is not None
         test_loss = test_accuracy = None
-        if not interrupted and self._data.test is not None:
+        if status not in ("interrupted", "pruned") and self._data.test is not None:
             best_is_gone = best_wins and standing.best_step != done
             if best_is_gone:
                 self._load_best()
@@ -267,7 +280,7 @@ class Loop:
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
         rate = standing.timed_examples / standing.seconds if standing.seconds and standing.timed_examples else None
         return Outcome(
-            status="interrupted" if interrupted else plan.ends_as(done),
+            status=status,
             metrics=FinalMetrics(
                 train_loss=standing.train_loss,
                 val_loss=standing.best_val_loss if best_wins else standing.val_loss,
