@@ -120,8 +120,6 @@ def _check_sweep(
     seeds = _seeds(config, varied)
     # A name by the time of day is composed again for each cell: this is the one that counts.
     request = Request(multirun=True, sweep_dir=composer.sweep_dir(config))
-    if config.hydra.sweeper._target_ == f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
-        raise RequestError("hydra/sweeper", "basic", "grid, the same with repeats, or nothing: it is the default")
     if config.hydra.sweeper._target_ != GRID:
         own = [line_of(override) for override in overrides if not override.is_sweep_override()]
         _check_search(composer, last, own, config)

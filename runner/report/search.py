@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import yaml
+
 from runner.config.errors import RunError
 from runner.report.cells import Sweep
 
 TRIALS_FILE = "trials.csv"
+RESULTS_FILE = "optimization_results.yaml"
 FEWEST = 8
 """Completed trials below which importances would be noise."""
 
@@ -90,7 +93,7 @@ def read_search(sweep: Sweep) -> Search | None:
     """The search whose folder this is; None when it is a grid.
 
     Raises:
-        RunError: ``trials.csv`` is not a table of trials.
+        RunError: ``trials.csv``, or ``optimization_results.yaml`` beside it, is not what a search leaves.
     """
     path = sweep.folder / TRIALS_FILE
     if not path.exists():
@@ -99,12 +102,10 @@ def read_search(sweep: Sweep) -> Search | None:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         trials = tuple(_trial(row) for row in rows)
-    except (KeyError, ValueError) as error:
-        raise RunError(f"{TRIALS_FILE}: not a table of trials ({error})") from error
-    found = sweep.hydra.get("sweeper", {}).get("direction", "maximize")
-    directions = [str(one).lower() for one in (found if isinstance(found, list) else [found])]
-    objectives = max((len(trial.values) for trial in trials), default=1) or 1
-    return Search(trials, tuple(directions[:objectives] + ["maximize"] * (objectives - len(directions))))
+        results = yaml.safe_load((sweep.folder / RESULTS_FILE).read_bytes())
+        return Search(trials, tuple(results["directions"]))
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise RunError(f"{TRIALS_FILE} and {RESULTS_FILE}: not of a search ({error})") from error
 
 
 @contextmanager

@@ -25,3 +25,6 @@ MODULES = (
     "runner.training.torch_settings",
     "runner.training.trainers",
 )
+
+SEARCHED = ("runner.search.sampling", "runner.search.storage", "runner.search.study")
+"""What trials of a search need besides."""

@@ -23,7 +23,7 @@ from runner.sweeping.cell import Cell
 from runner.sweeping.earlier import earlier_config
 from runner.sweeping.elsewhere import run_elsewhere
 from runner.sweeping.fork_server import ForkServer, shared_server
-from runner.sweeping.preload import MODULES
+from runner.sweeping.preload import MODULES, SEARCHED
 
 
 def _function() -> Callable[[DictConfig], float]:
@@ -64,7 +64,7 @@ class Sweep:
     @functools.cached_property
     def server(self) -> ForkServer:
         """The process that cells are forked from."""
-        return shared_server(MODULES)
+        return shared_server(MODULES if self.request.cells is not None else (*MODULES, *SEARCHED))
 
     @property
     def folder(self) -> Path:
@@ -84,7 +84,8 @@ class Sweep:
 
     def name_of(self, overrides: Sequence[str]) -> str:
         """What was typed for a cell and differs from its neighbours."""
-        return " ".join(line for line in overrides if line not in self.request.fixed) or " ".join(overrides)
+        typed = [line for line in overrides if not line.startswith("hydra.")]
+        return " ".join(line for line in typed if line not in self.request.fixed) or " ".join(typed)
 
     def load(self, composed: DictConfig, number: int) -> RunConfig:
         """The typed configuration of a cell.
@@ -148,6 +149,8 @@ class Sweep:
         print(render_table(table, width=width), end="")
         print(f"table: {self.folder / TABLE_FILE}")
         print(self.spent, end="")
+        if self.request.cells is None:
+            return code  # a search has told which trials failed: that is an answer like any other
         failed = [(number, name, attempt) for number, name, attempt in self.ended if attempt.error is not None]
         # Cells that were refused to keep a limit are not failures of anything that ran.
         refused = all(attempt.key == "privacy.sweep_epsilon" for _, _, attempt in failed)
