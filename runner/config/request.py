@@ -79,7 +79,8 @@ def read_request(
     if multirun and mode == RunMode.RUN:
         raise RequestError("hydra.mode", "RUN with --multirun", "one of the two")
     # a question from sweeps/ that lists values means a grid, whether or not its file says so
-    asked = config.hydra.runtime.choices.get("sweep") is not None and bool(config.hydra.sweeper.get("params"))
+    question = config.hydra.runtime.choices.get("sweep") is not None and bool(config.hydra.sweeper.get("params"))
+    asked = question and mode != RunMode.RUN  # a cell of one that goes on by itself
     if not multirun and mode != RunMode.MULTIRUN and not asked and config.seeds == 1:
         if swept:
             composer.compose(lines)

@@ -50,6 +50,11 @@ class Cell:
         return self.status in ("completed", "budget_exhausted")
 
     @property
+    def failed(self) -> bool:
+        """Whether it did not end as it should; a pruned trial did."""
+        return not self.finished and not self.unfinished and self.status != "pruned"
+
+    @property
     def unfinished(self) -> bool:
         """Whether it may still end well: it runs, waits or was interrupted."""
         return self.status in _UNFINISHED

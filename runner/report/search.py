@@ -32,6 +32,8 @@ class Trial:
     """One an objective; empty for a trial that gave none."""
     params: dict[str, str]
     """Parameter -> value as written."""
+    allowed: bool
+    """Whether it kept the constraints of the search."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,18 @@ class Search:
         return tuple(trial for trial in self.trials if trial.state == "COMPLETE" and trial.values)
 
     def best(self, objective: int = 0) -> Trial | None:
-        """The best trial by one objective; None when none gave a value."""
+        """The best trial by one objective that keeps the constraints; None when none did."""
         pick = max if self.directions[objective] == "maximize" else min
-        return pick(self.complete, key=lambda trial: trial.values[objective], default=None)
+        return pick(self._allowed, key=lambda trial: trial.values[objective], default=None)
 
     @cached_property
     def front(self) -> tuple[Trial, ...]:
-        """The trials that no other beats in all objectives."""
+        """The trials that keep the constraints and that no other such beats in all objectives."""
         signs = [-1.0 if direction == "maximize" else 1.0 for direction in self.directions]
-        points = [tuple(sign * value for sign, value in zip(signs, t.values, strict=True)) for t in self.complete]
+        points = [tuple(sign * value for sign, value in zip(signs, t.values, strict=True)) for t in self._allowed]
         return tuple(
             trial
-            for trial, point in zip(self.complete, points, strict=True)
+            for trial, point in zip(self._allowed, points, strict=True)
             if not any(rival != point and all(a <= b for a, b in zip(rival, point, strict=True)) for rival in points)
         )
 
@@ -82,6 +84,10 @@ class Search:
             study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+    @property
+    def _allowed(self) -> list[Trial]:
+        return [trial for trial in self.complete if trial.allowed]
 
     @property
     def _varied(self) -> list[str]:
@@ -130,6 +136,7 @@ def _trial(row: dict[str, str]) -> Trial:
         state=row["state"],
         values=() if any(math.isnan(value) for value in values) else values,
         params={key.removeprefix("params_"): row[key] for key in row if key.startswith("params_") and row[key]},
+        allowed=not any(float(row[key] or 0) > 0 for key in row if key.startswith("system_attrs_constraints:")),
     )
 
 

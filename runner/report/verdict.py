@@ -132,11 +132,10 @@ def _one_run_each(recipes: Sequence[Recipe], question: Question) -> str:
 
 def _unfinished(sweep: Sweep) -> str:
     """What is missing from a sweep that is not complete, as the beginning of its verdict."""
-    done, failed = len(sweep.finished), [cell for cell in sweep.cells if not cell.finished and not cell.unfinished]
-    waiting = len(sweep.cells) - done - len(failed)
+    failed, waiting = sum(cell.failed for cell in sweep.cells), sum(cell.unfinished for cell in sweep.cells)
     parts = []
     if failed:
-        parts.append(f"{len(failed)} of {len(sweep.cells)} cells failed")
+        parts.append(f"{failed} of {len(sweep.cells)} cells failed")
     if waiting:
         parts.append(f"{waiting} of {len(sweep.cells)} cells {'has' if waiting == 1 else 'have'} not ended yet")
     return f"{' and '.join(parts)}. " if parts else ""

@@ -116,6 +116,12 @@ def test_what_optuna_refuses_is_refused_before_torch_is_imported(tmp_path):
         assert words in line
 
 
+def test_a_trial_that_goes_on_by_itself_is_no_search(composer):
+    """As ``resume=FOLDER`` asks for one: with what was typed for it, and the mode of a single run."""
+    lines = ["sweep=optuna_lr", "optimizer.lr=0.1", "hydra.run.dir=folder", "hydra.mode=RUN"]
+    assert not read_request(composer, lines, multirun=False, check=lambda *_: None).multirun
+
+
 def test_limits_are_kept_relative_to_their_bound():
     most, least = parse_limits(["peak_bytes <= 2e9", "val_accuracy>=0.5"])
     assert (most.excess(3e9), most.excess(2e9), most.excess(1e9)) == (0.5, 0.0, -0.5)

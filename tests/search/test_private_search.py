@@ -8,8 +8,16 @@ from runner.config.errors import RequestError
 from runner.search.worker import study_name
 from tests.search.searches import search, study_in
 
-PRIVATE = ("trainer=dp", "privacy.epsilon=3", "data.num_train=64", "trainer.steps=4", "optimizer.lr=0.05,0.1,0.2,0.3",
-           "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=1")  # fmt: skip
+PRIVATE = (
+    "trainer=dp",
+    "privacy.epsilon=3",
+    "privacy.accountant=rdp",
+    "data.num_train=64",
+    "trainer.steps=4",
+    "optimizer.lr=0.05,0.1,0.2,0.3",
+    "hydra/sweeper/sampler=random",
+    "hydra.sweeper.sampler.seed=1",
+)
 
 
 def test_a_private_search_ends_before_its_limit_and_goes_on_when_that_is_raised(composer, tmp_path):

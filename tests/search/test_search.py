@@ -94,6 +94,17 @@ def test_a_search_goes_on_to_its_number_of_trials_in_total_as_if_it_had_never_st
     assert len({trial.params["optimizer.lr"] for trial in whole}) == 4
 
 
+@pytest.mark.parametrize("storage", ["memory", "sqlite:///{}/search.db"], ids=["memory", "sqlite"])
+def test_each_storage(composer, tmp_path, storage):
+    """The default, a journal, is what the other tests have; PostgreSQL has a test of its own."""
+    keys = (f"hydra.sweeper.storage={storage.format(tmp_path)}", "hydra/sweeper/pruner=median", "trainer.epochs=1")
+    assert search(composer, tmp_path, LR, *keys, "hydra.sweeper.n_trials=2") == ["0", "1"]
+    assert [run_of(tmp_path, number)["status"] for number in (0, 1)] == ["completed"] * 2
+    kept = sorted(path.name for path in tmp_path.iterdir() if path.name not in ("0", "1"))
+    files = ["optimization_results.yaml", "trials.csv"]
+    assert kept == (files if storage == "memory" else [".search.db.turn", *files[:1], "search.db", *files[1:]])
+
+
 @pytest.mark.parametrize(
     ("sampler", "options", "trials"),
     [
