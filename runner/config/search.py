@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import RequestError, nearest
-from runner.config.rules import AT_LEAST_1, POSITIVE, SHARE, Choices, Range, trusted
+from runner.config.ranges import AT_LEAST_1, POSITIVE, SHARE, Choices, Range
+from runner.config.rules import trusted
 from runner.config.schema import RunConfig
 
 SWEEPER = "runner.search.sweeper.SearchSweeper"

@@ -51,9 +51,8 @@ class Worker:
         self._limits = parse_limits(self._search.constraints)
         self._sampler = build_sampler(self._search.sampler, self._space)
         self._pruner = build_pruner(self._search.pruner)
-        self._total = self._search.n_trials
         if isinstance(self._sampler, GridSampler):
-            self._total = min(self._total, grid_size(self._space))
+            self._search.n_trials = min(self._search.n_trials, grid_size(self._space))
         self._hook = _find_hook(self._search.custom_search_space)
 
     def work(self) -> None:
@@ -85,7 +84,7 @@ class Worker:
 
     def _work_on(self, study: optuna.Study, claims: Claims) -> None:
         while True:
-            taken = claims.take(self._search.n_jobs, self._space, total=self._total, prepare=self._prepare)
+            taken = claims.take(self._search.n_jobs, self._space, total=self._search.n_trials, prepare=self._prepare)
             if taken:
                 self._run_all(study, claims, taken)
                 write_results(study, self._search, self._sweep_dir)
