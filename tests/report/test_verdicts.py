@@ -143,7 +143,7 @@ def test_cells_that_did_not_end_well(tmp_path):
     ]
     findings = find(read_sweep(write_sweep(tmp_path, cells)))
     assert findings.verdict.startswith(
-        "1 of 5 cells failed and 2 of 5 cells have not ended yet. Only bf16 has a result"
+        "1 of 5 cells failed and 2 of the 5 cells begun have not ended. Only bf16 has a result"
     )
     assert findings.comparisons == ()
     # asked for by name, a reference that failed stays the reference
@@ -208,3 +208,13 @@ def test_the_sweep_asks_its_own_question(tmp_path):
     write_sweep(tmp_path / "wrong", cells, comparison={"margin": -1.0})
     with pytest.raises(RequestError, match=r"comparison\.margin: got -1\.0, expected a number > 0"):
         find(read_sweep(tmp_path / "wrong"))
+
+
+def test_keys_that_follow_from_others_make_no_recipes(tmp_path):
+    """As beside a grid of budgets: the non-private reference is typed with several keys, of which one would do."""
+    cells = [(f"trainer=dp privacy.epsilon={budget} seed={seed}", 0.9) for budget in (1, 3) for seed in range(2)]
+    cells += [(f"privacy.epsilon=null trainer=standard seed={seed}", 0.98) for seed in range(2)]
+    findings = find(read_sweep(write_sweep(tmp_path, cells)), ComparisonConfig(reference="null"))
+    assert findings.question.by == ("privacy.epsilon",)
+    assert [recipe.label for recipe in findings.grouping.recipes] == ["null", "1", "3"]
+    assert findings.grouping.confounded == ("trainer",)
