@@ -117,7 +117,7 @@ def test_another_key_is_crossed_and_counts_as_pairs(tmp_path):
     assert [recipe.label for recipe in everything.grouping.recipes][:2] == ["precision=fp32, lr=0.01",
                                                                            "precision=fp32, lr=0.02"]  # fmt: skip
     alone = find(sweep, ComparisonConfig(by=["optimizer.lr"], reference="0.02"))
-    assert alone.comparisons[0].reference.label == "0.02"
+    assert alone.comparisons[0].reference.label == "lr=0.02"
     assert alone.comparisons[0].mean == pytest.approx(-1.0)
 
 
@@ -216,5 +216,5 @@ def test_keys_that_follow_from_others_make_no_recipes(tmp_path):
     cells += [(f"privacy.epsilon=null trainer=standard seed={seed}", 0.98) for seed in range(2)]
     findings = find(read_sweep(write_sweep(tmp_path, cells)), ComparisonConfig(reference="null"))
     assert findings.question.by == ("privacy.epsilon",)
-    assert [recipe.label for recipe in findings.grouping.recipes] == ["null", "1", "3"]
+    assert [recipe.label for recipe in findings.grouping.recipes] == ["epsilon=null", "epsilon=1", "epsilon=3"]
     assert findings.grouping.confounded == ("trainer",)
