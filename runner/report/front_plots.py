@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from runner.report.pareto import Front
+from runner.report.pareto import CLOSE, Front
 from runner.report.question import Question
 from runner.report.recipes import Recipe, epsilon
 from runner.report.statistics import mean_interval
@@ -47,8 +47,8 @@ def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> P
         return finish(
             figure,
             "front",
-            f"Means over the runs of a recipe. Filled: no other recipe is as good in {metric.words},"
-            f" {', '.join(front.costs)} and better in one. Hollow: dominated.",
+            f"Means over the runs of a recipe. Filled: no other recipe is as good in {metric.words} and in"
+            f" {', '.join(front.costs)} (within {CLOSE:.0%}) and better in one. Hollow: dominated.",
         )
 
 

@@ -198,6 +198,15 @@ def test_the_front(tmp_path):
     assert front.costs == ("seconds", "MiB", "ε")
 
 
+def test_costs_that_are_nearly_equal_put_nothing_on_the_front(tmp_path):
+    cells = [
+        ("precision=fp32 seed=0", 0.98, {"seconds": 10.0, "mib": 500}),
+        ("precision=bf16 seed=0", 0.97, {"seconds": 10.0, "mib": 499}),
+        ("precision=fp16 seed=0", 0.97, {"seconds": 10.0, "mib": 400}),
+    ]
+    assert find(read_sweep(write_sweep(tmp_path, cells))).front.best == ("fp32", "fp16")
+
+
 def test_the_sweep_asks_its_own_question(tmp_path):
     comparison = {"metric": "test_loss", "margin": 0.05, "by": ["precision"], "reference": "bf16", "confidence": 0.9}
     cells = [(f"precision={name} seed={seed}", 0.9) for name in ("fp32", "bf16") for seed in range(2)]
