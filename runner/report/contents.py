@@ -96,8 +96,8 @@ def write_down(findings: Findings) -> list[Part]:
 
 def _choice(front: Front, question: Question) -> Iterator[Part]:
     if len(front.standings) > 1 and len(front.best) <= 6:
-        weighed = f"{question.metric.words}, {', '.join(front.costs)}"
-        yield Paragraph(f"Not beaten in all of {weighed} by another recipe (means): {', '.join(front.best)}.")
+        weighed = f"{question.metric.words}, {', '.join(front.costs[:-1])} and {front.costs[-1]}"
+        yield Paragraph(f"Weighing the means of {weighed}, no recipe dominates {' or '.join(front.best)}.")
 
 
 def _recipes(findings: Findings) -> Iterator[Part]:
@@ -123,7 +123,7 @@ def _recipes(findings: Findings) -> Iterator[Part]:
             row.append(epsilon_text(max(spent)) if spent else "no privacy" if recipe.finished else "-")
         row.append(_standing(dominated.get(recipe.label)))
         rows.append(row)
-    head = [*heads, "ended well", metric.words, f"{findings.question.confidence:.0%} interval", "images/s", "MiB",
+    head = [*heads, "runs", metric.words, f"{findings.question.confidence:.0%} interval", "images/s", "MiB",
             "seconds", *(["ε"] if private else []), "weighed"]  # fmt: skip
     yield Heading(2, "Recipes")
     yield Grid(head, rows, _WORDS | set(heads))

@@ -137,7 +137,7 @@ def _unfinished(sweep: Sweep) -> str:
     if failed:
         parts.append(f"{failed} of {len(sweep.cells)} cells failed")
     if waiting:
-        parts.append(f"{waiting} of {len(sweep.cells)} cells {'has' if waiting == 1 else 'have'} not ended yet")
+        parts.append(f"{waiting} of the {len(sweep.cells)} cells begun {'has' if waiting == 1 else 'have'} not ended")
     return f"{' and '.join(parts)}. " if parts else ""
 
 

@@ -110,6 +110,13 @@ def test_recipes_that_differ_claim_nothing(planned):
     assert not pairs_to_check(read_sweep(folder))
 
 
+def test_the_question_is_no_part_of_a_recipe(planned):
+    folder = planned((), "comparison.margin=1", "comparison.by=[seed] comparison.reference=0")
+    first, second = read_sweep(folder).cells
+    assert first.identity == second.identity
+    assert not pairs_to_check(read_sweep(folder))
+
+
 def test_what_cannot_be_checked_says_why(planned):
     folder = planned((), *SPLITS)
     for cell in ("0", "1"):

@@ -126,7 +126,9 @@ def test_a_report_imports_no_torch(grid):
         [sys.executable, "-W", "error", "-c", code, str(grid)], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("verdict: 1 of 6 cells failed and 1 of 6 cells has not ended yet. In test accuracy,")
+    assert done.stdout.startswith(
+        "verdict: 1 of 6 cells failed and 1 of the 6 cells begun has not ended. In test accuracy,"
+    )
     assert done.stdout.endswith(f"report: {grid / 'report.html'}\n")
 
 

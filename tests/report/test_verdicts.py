@@ -117,7 +117,7 @@ def test_another_key_is_crossed_and_counts_as_pairs(tmp_path):
     assert [recipe.label for recipe in everything.grouping.recipes][:2] == ["precision=fp32, lr=0.01",
                                                                            "precision=fp32, lr=0.02"]  # fmt: skip
     alone = find(sweep, ComparisonConfig(by=["optimizer.lr"], reference="0.02"))
-    assert alone.comparisons[0].reference.label == "0.02"
+    assert alone.comparisons[0].reference.label == "lr=0.02"
     assert alone.comparisons[0].mean == pytest.approx(-1.0)
 
 
@@ -143,7 +143,7 @@ def test_cells_that_did_not_end_well(tmp_path):
     ]
     findings = find(read_sweep(write_sweep(tmp_path, cells)))
     assert findings.verdict.startswith(
-        "1 of 5 cells failed and 2 of 5 cells have not ended yet. Only bf16 has a result"
+        "1 of 5 cells failed and 2 of the 5 cells begun have not ended. Only bf16 has a result"
     )
     assert findings.comparisons == ()
     # asked for by name, a reference that failed stays the reference
@@ -198,6 +198,15 @@ def test_the_front(tmp_path):
     assert front.costs == ("seconds", "MiB", "ε")
 
 
+def test_costs_that_are_nearly_equal_put_nothing_on_the_front(tmp_path):
+    cells = [
+        ("precision=fp32 seed=0", 0.98, {"seconds": 10.0, "mib": 500}),
+        ("precision=bf16 seed=0", 0.97, {"seconds": 10.0, "mib": 499}),
+        ("precision=fp16 seed=0", 0.97, {"seconds": 10.0, "mib": 400}),
+    ]
+    assert find(read_sweep(write_sweep(tmp_path, cells))).front.best == ("fp32", "fp16")
+
+
 def test_the_sweep_asks_its_own_question(tmp_path):
     comparison = {"metric": "test_loss", "margin": 0.05, "by": ["precision"], "reference": "bf16", "confidence": 0.9}
     cells = [(f"precision={name} seed={seed}", 0.9) for name in ("fp32", "bf16") for seed in range(2)]
@@ -208,3 +217,13 @@ def test_the_sweep_asks_its_own_question(tmp_path):
     write_sweep(tmp_path / "wrong", cells, comparison={"margin": -1.0})
     with pytest.raises(RequestError, match=r"comparison\.margin: got -1\.0, expected a number > 0"):
         find(read_sweep(tmp_path / "wrong"))
+
+
+def test_keys_that_follow_from_others_make_no_recipes(tmp_path):
+    """As beside a grid of budgets: the non-private reference is typed with several keys, of which one would do."""
+    cells = [(f"trainer=dp privacy.epsilon={budget} seed={seed}", 0.9) for budget in (1, 3) for seed in range(2)]
+    cells += [(f"privacy.epsilon=null trainer=standard seed={seed}", 0.98) for seed in range(2)]
+    findings = find(read_sweep(write_sweep(tmp_path, cells)), ComparisonConfig(reference="null"))
+    assert findings.question.by == ("privacy.epsilon",)
+    assert [recipe.label for recipe in findings.grouping.recipes] == ["epsilon=null", "epsilon=1", "epsilon=3"]
+    assert findings.grouping.confounded == ("trainer",)
