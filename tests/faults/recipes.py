@@ -16,7 +16,9 @@ DROPOUT = (
 FLOAT16 = ("precision=fp16", "precision.init_scale=1.0e+10", "precision.growth_interval=5")
 # A gain that is hardly ever reached: nearly every evaluation lowers the learning rate.
 DROPPING = ("scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=1", "scheduler.factor=0.8")
-PRIVATE = ("trainer=dp", "privacy.unsafe_noise_seed=5", "model=mlp", "model.hidden=[16]")
+# One way to the gradients: a run killed before its first checkpoint would measure the ways anew, and each rounds
+# differently.
+PRIVATE = ("trainer=dp", "privacy.unsafe_noise_seed=5", "privacy.grad_sample=ghost", "model=mlp", "model.hidden=[16]")
 
 RECIPES = {
     "standard": ("trainer=standard", *DROPPING, *DROPOUT),
