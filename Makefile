@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run test audit faults golden lint format lock clean
+.PHONY: help run test audit faults searches golden lint format lock clean
 
 help:  ## Explain each target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,7 @@ audit: $(READY)  ## Attack the private trainer with canaries (OVERRIDES="privacy
 	$(PY) -m runner.audit $(OVERRIDES)
 
 test: $(READY)  ## Run the tests (TESTS=tests/data for a part)
+	@$(PY) -m tests.search.postgres
 	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=2 --dist=worksteal $(TESTS)
 
 faults: $(READY)  ## Kill runs at random moments and compare what they end with (several minutes; KILLS=2 for few)
@@ -25,6 +26,9 @@ faults: $(READY)  ## Kill runs at random moments and compare what they end with 
 
 golden: $(READY)  ## Renew tests/golden, for a change that is meant to change numbers
 	OMP_NUM_THREADS=1 $(PY) -m tests.golden.golden_losses
+
+searches: $(READY)  ## Kill workers of searches, and measure what pruning saves (several minutes)
+	OMP_NUM_THREADS=1 $(PY) -m tests.search.campaign
 
 lint: $(READY)  ## Check format, style and types
 	$(PY) -m ruff format --check .

@@ -24,6 +24,7 @@ from typing import Any
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
@@ -36,11 +37,10 @@ from runner.config.request import Request, read_request
 from runner.config.resume_request import expand_resume
 from runner.config.schema import RunConfig
 from runner.config.targets import locate
+from runner.sweeping.earlier import refuse_other_recipe
 
 LOG_FILE = "run.log"
 """Where ``conf/hydra/job_logging`` writes, in the run's folder."""
-
-_HYDRA_TARGETS = ("hydra", "hydra_plugins", "logging")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +90,7 @@ def _main(argv: list[str]) -> int:
     if args.help or args.cfg or args.info:
         composer.compose(lines)
         return _call_hydra([*flags, *lines], _no_job)
-    request = read_request(composer, lines, multirun=args.multirun, check=_check_cell)
+    request = read_request(composer, lines, multirun=args.multirun, check=_check, check_folder=refuse_other_recipe)
     if not request.multirun:
         return _run(composer, request, [*flags, *lines])
     # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file or `seeds` may ask too.
@@ -189,33 +189,28 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
 
     _register_plugins()
     sweep = Sweep(composer=composer, request=request, check=_check)
-    settings = [] if request.seeds is None else [f"hydra.sweeper.seeds={list(request.seeds)}"]
+    # What has been settled here is settled for Hydra too, which composes everything again.
+    settled = [f"hydra.sweep.dir={QuotedString(str(request.sweep_dir), Quote.double).with_quotes()}"]
+    if request.seeds is not None:
+        settled.append(f"hydra.sweeper.seeds={list(request.seeds)}")
     try:
-        called = _call_hydra([*argv, *settings], sweep, "hydra.sweep.dir")
+        called = _call_hydra([*argv, *settled], sweep, "hydra.sweep.dir")
         code = sweep.report(called)
-        if sweep.sweep_dir is not None:
-            _write_report(sweep.sweep_dir, check=called == ExitCode.DONE)
+        if sweep.folder.exists():
+            _write_report(sweep.folder, check=called == ExitCode.DONE)
         return code
     finally:
         sweep.close()
 
 
 def _register_plugins() -> None:
-    """Make Hydra know the sweeper and the launcher that ``conf/hydra`` names."""
+    """Make Hydra know the sweepers and the launcher that ``conf/hydra`` names."""
+    from runner.search.sweeper import SearchSweeper
     from runner.sweeping.grid import GridSweeper
     from runner.sweeping.launcher import ForkServerLauncher
 
-    for plugin in (GridSweeper, ForkServerLauncher):
+    for plugin in (GridSweeper, SearchSweeper, ForkServerLauncher):
         Plugins.instance().register(plugin)
-
-
-def _check_cell(config: RunConfig, folder: Path, varied: frozenset[str]) -> None:
-    """The rules, and that the cell's folder, of a sweep that is started again, holds no other recipe."""
-    from runner.sweeping.earlier import refuse_other_recipe
-
-    _check(config)
-    if varied:
-        refuse_other_recipe(folder, config, varied)
 
 
 def _write_report(sweep_dir: Path, *, check: bool) -> None:
@@ -252,14 +247,14 @@ def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: 
     Raises ``RequestError`` when it cannot write the folder that the key ``folder`` names, or a launcher refuses it,
     and ``RunError`` for any other failure of Hydra's own or of a plug-in; the jobs let none out.
     """
-    whitelist = [pattern for name in (*rules.trusted(), *_HYDRA_TARGETS) for pattern in (name, f"{name}.*")]
-    run = hydra.main(config_path=str(store.shipped("conf")), config_name="config", execution_whitelist=whitelist)(task)
+    conf = str(store.shipped("conf"))
+    run = hydra.main(config_path=conf, config_name="config", execution_whitelist=store.whitelist())(task)
     try:
         with _command_line(argv):
             run()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE
-    except RequestError:
+    except (RequestError, RunError):
         raise
     except OSError as error:
         got = error.filename or str(error)

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from runner.plan.device import Device
     from runner.plan.plan import Plan
     from runner.records.console import Console
+    from runner.records.judge import Judge
     from runner.records.recorder import Recorder
     from runner.records.run_file import FinalMetrics, RunRecord
+    from runner.search.judge import TrialLink
     from runner.training.checkpoint import Checkpoint
     from runner.training.signals import StopRequest
     from runner.training.standing import Outcome
@@ -44,6 +46,8 @@ class Job:
     """Name of the sweep that the run belongs to."""
     sweep: str | None = None
     """Identity of that sweep in the privacy ledger; None for a run without privacy."""
+    trial: TrialLink | None = None
+    """Which trial of a search the run is, where its evaluations are of use there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +73,15 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
         )
     from runner.training.launch import launched_from_outside, lead_followers, start_processes
 
-    group = sweep = None
+    group = sweep = trial = None
     if sweep_dir is not None:
+        from runner.search.judge import find_link
         from runner.sweep_spending import identify_sweep
 
+        trial = find_link(config)
         group = sweep_dir.name
         sweep = identify_sweep(sweep_dir) if config.privacy.enabled else None
-    job = Job(config=config, composed=composed, run_dir=run_dir, group=group, sweep=sweep)
+    job = Job(config=config, composed=composed, run_dir=run_dir, group=group, sweep=sweep, trial=trial)
     if launched_from_outside():
         return lead_followers(job, run_rank)
     from runner.plan.device import detect_device
@@ -135,7 +141,8 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
         sitting = sit_down(config.privacy, plan, world, run_dir=job.run_dir, sweep=job.sweep, checkpoint=checkpoint)
         if world.is_main:
             forget_after(job.run_dir, checkpoint)
-        recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console, sitting)
+        judge = _judge(job.trial) if world.is_main else None
+        recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console, sitting, judge)
         trainer = trainer_class(parts, data, recorder, job.run_dir)
         if world.is_main:
             outcome = _fit_on_record(trainer, job, plan, recorder, checkpoint, stop)
@@ -144,6 +151,14 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
                 outcome = trainer.fit(checkpoint, stop)
     exit_code = ExitCode.INTERRUPTED if outcome.status == "interrupted" else ExitCode.DONE
     return JobResult(exit_code=exit_code, objective=objective_of(plan, outcome.metrics))
+
+
+def _judge(trial: TrialLink | None) -> Judge | None:
+    if trial is None:
+        return None
+    from runner.search.judge import SearchJudge
+
+    return SearchJudge(trial)
 
 
 def objective_of(plan: Plan, metrics: FinalMetrics) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Iterable
@@ -18,8 +19,10 @@ from runner.records.progress import epsilon_text
 SPENDING_FILE = "privacy.json"
 
 
-def identify_sweep(sweep_dir: Path) -> str:
-    """The identity of the sweep in ``sweep_dir``, drawn at its first private cell.
+def identify_sweep(sweep_dir: Path, known: str | None = None) -> str:
+    """The identity of the sweep in ``sweep_dir``, drawn at its first private cell; two that start at once agree on it.
+
+    ``known`` is the identity where it was drawn elsewhere: the workers of one search may have a folder each.
 
     A sweep that is started again in the same folder is the same sweep: what it spent before counts.
 
@@ -28,7 +31,11 @@ def identify_sweep(sweep_dir: Path) -> str:
     """
     path = sweep_dir / SPENDING_FILE
     if not path.exists():
-        write_json(path, {"sweep": secrets.token_hex(16)})
+        drawn = path.with_name(f".{SPENDING_FILE}.{secrets.token_hex(4)}.tmp")
+        write_json(drawn, {"sweep": known or secrets.token_hex(16)})
+        with contextlib.suppress(FileExistsError):  # a link, unlike a rename, replaces nothing
+            path.hardlink_to(drawn)
+        drawn.unlink()
     try:
         return str(json.loads(path.read_bytes())["sweep"])
     except (ValueError, TypeError, KeyError) as error:

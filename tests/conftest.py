@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-# pytest notes the phase of the test; torch sets the folder of its compiler when its first optimizer is made
-_SET_BY_LIBRARIES = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}
+# pytest notes the phase of the test; torch sets the folder of its compiler when its first optimizer is made;
+# scikit-learn, which Optuna's importances import, sets switches of OpenMP when it is imported
+_SET_BY_LIBRARIES = {
+    "PYTEST_CURRENT_TEST",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "KMP_DUPLICATE_LIB_OK",
+    "KMP_INIT_AT_FORK",
+}
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -1,6 +1,7 @@
 """The grids that the README names, from the command line to the table."""
 
 import csv
+import json
 
 import pytest
 
@@ -31,6 +32,10 @@ def test_grid(runner, tmp_path, grid, columns, cells):
     assert columns <= rows[0].keys()
     assert {row["status"] for row in rows} == {"completed"}
     assert all(0 <= float(row["test_accuracy"]) <= 1 for row in rows)
+    # 16 x 2 and 32 x 1 are the same batch, and the mean over it is the same in each of the three other trainers
+    checks = {"data.batch_size=16,32": 1, "trainer=standard,mixed_precision,accelerate,dp": 2}.get(grid[0], 0)
+    found = tmp_path / "grid" / "same_update.json"
+    assert (len(json.loads(found.read_text())) if found.exists() else 0) == checks
     if grid[0] == "trainer=dp":
         epsilons = [float(row["epsilon"]) for row in rows]
         assert epsilons[0] > epsilons[1] > 0, "more noise must cost less"
@@ -50,3 +55,21 @@ def test_a_question_in_sweeps_needs_no_flag(runner, tmp_path):
     assert done.returncode == 0, done.stderr
     with (tmp_path / "grid" / "table.csv").open() as file:
         assert [row["precision"] for row in csv.DictReader(file)] == ["fp32", "fp16", "bf16"]
+    *_, verdict, report = done.stdout.splitlines()
+    assert verdict.startswith("verdict: One run a recipe: test accuracy ")
+    assert report == f"report: {tmp_path / 'grid' / 'report.html'}"
+
+
+def test_a_report_that_fails_is_told_and_harms_nothing(tmp_path, capsys):
+    from runner.cli import _write_report
+
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "run.json").write_text("{}")
+    (tmp_path / "privacy.json").write_text("no JSON")
+    _write_report(tmp_path, check=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: no report: privacy.json: not a record of what was spent (")
+    assert err.endswith(f"(see {tmp_path / 'report_failure.log'})\n")
+    assert err.count("\n") == 1
+    assert "Traceback" in (tmp_path / "report_failure.log").read_text()

@@ -17,6 +17,7 @@ ALLOWED = {
     "privacy": {"config", "disk", "optim", "privacy"},
     "records": {"config", "disk", "plan", "records"},
     "training": {"config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training"},
+    "search": {"config", "disk", "records", "search"},
     "sweeping": {"config", "disk", "records", "attempt", "sweeping"},
     "inference": {"config", "disk", "plan", "data", "models", "privacy", "records", "training", "inference"},
     "report": {"config", "disk", "records", "report"},
@@ -67,7 +68,13 @@ def test_imports_point_down_the_flow(path):
 
 # the plan asks the accountant to solve for the noise; what a sweep asks of the layers below is loaded when there is
 # something to ask
-LATE = {("plan", "privacy"), ("sweeping", "job"), ("sweeping", "privacy"), ("sweeping", "sweep_spending")}
+LATE = {
+    ("plan", "privacy"),
+    ("sweeping", "job"),
+    ("sweeping", "privacy"),
+    ("sweeping", "sweep_spending"),
+    ("search", "sweep_spending"),
+}
 
 
 @pytest.mark.parametrize("folder", ["config", "plan"])

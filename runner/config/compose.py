@@ -110,6 +110,10 @@ class Composer:
         finally:
             HydraConfig.instance().cfg = before
 
+    def sweep_dir(self, config: DictConfig) -> Path:
+        """Folder of the sweep that ``config`` is composed for; ``RequestError`` when it cannot be named or made."""
+        return Path(_folder(config, "hydra.sweep.dir"))
+
     def require(self, override: Override, config: DictConfig) -> None:
         """Raise ``RequestError`` when the key of ``override`` is neither a group nor in ``config``."""
         key, groups = override.key_or_group, self.groups()

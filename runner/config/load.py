@@ -26,10 +26,13 @@ def load_config(config: DictConfig, defaults: Mapping[str, Mapping[str, Any]] | 
     Raises ``RequestError`` for a missing value, an interpolation that leads nowhere, a value of the wrong type, an
     unknown key and a number that is not finite.
     """
-    plain = OmegaConf.to_container(
+    plain: Any = OmegaConf.to_container(
         OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), resolve=False
     )
     _refuse_missing("", plain)
+    for name, kind in SECTIONS.items():
+        if not isinstance(plain.get(name, {}), dict):
+            raise RequestError(name, plain[name], f"a mapping of its keys: {', '.join(f.name for f in fields(kind))}")
     try:
         typed = OmegaConf.merge(root_node(), plain)
         assert isinstance(typed, DictConfig)

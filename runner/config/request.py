@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from runner.config import rules
 from runner.config.compose import Composer, line_of
 from runner.config.errors import RequestError
 from runner.config.schema import RunConfig
+from runner.config.search import SWEEPER, check_search, ends_of, load_search
 
 GRID = "runner.sweeping.grid.GridSweeper"
 """Target of the sweeper whose cells are known, and checked, before the first starts."""
@@ -28,8 +30,11 @@ LAUNCHERS = {
 }
 """Targets and options of the launchers that keep cells apart."""
 
-Check = Callable[[RunConfig, Path, frozenset[str]], None]
-"""What is asked of each run before anything starts: its configuration, its folder, the keys in which cells differ."""
+Check = Callable[[RunConfig], None]
+"""The rules of a configuration."""
+
+CheckFolder = Callable[[Path, RunConfig, frozenset[str]], None]
+"""What is asked of the folder of a cell, by its configuration and the keys in which the cells differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,8 @@ class Request:
     """Number of runs where it is known before the first: 1, or the size of a grid; null for a search."""
     run_dir: Path | None = None
     """Folder of the one run; null for a sweep."""
+    sweep_dir: Path | None = None
+    """Folder of the sweep; null for one run."""
     fixed: frozenset[str] = frozenset()
     """Overrides that every cell has, as Hydra names them."""
     varied: frozenset[str] = frozenset()
@@ -56,6 +63,7 @@ def read_request(
     *,
     multirun: bool,
     check: Check,
+    check_folder: CheckFolder = lambda folder, config, varied: None,
 ) -> Request:
     """Compose, convert and check the one run of ``lines``, or every cell of their grid.
 
@@ -71,17 +79,18 @@ def read_request(
     if multirun and mode == RunMode.RUN:
         raise RequestError("hydra.mode", "RUN with --multirun", "one of the two")
     # a question from sweeps/ that lists values means a grid, whether or not its file says so
-    asked = config.hydra.runtime.choices.get("sweep") is not None and bool(config.hydra.sweeper.get("params"))
+    question = config.hydra.runtime.choices.get("sweep") is not None and bool(config.hydra.sweeper.get("params"))
+    asked = question and mode != RunMode.RUN  # a cell of one that goes on by itself
     if not multirun and mode != RunMode.MULTIRUN and not asked and config.seeds == 1:
         if swept:
             composer.compose(lines)
         run = composer.load(config)
         folder = Path(config.hydra.runtime.output_dir)
-        check(run, folder, frozenset())
+        check(run)
         if run.retry_failed:
             raise RequestError("retry_failed", "true for a single run", "false: the same command starts it again")
         return Request(multirun=False, cells=1, run_dir=folder)
-    return _check_sweep(composer, overrides, config, check)
+    return _check_sweep(composer, overrides, config, check, check_folder)
 
 
 def _check_sweep(
@@ -89,6 +98,7 @@ def _check_sweep(
     overrides: list[Override],
     config: DictConfig,
     check: Check,
+    check_folder: CheckFolder,
 ) -> Request:
     _check_launcher(config)
     for override in overrides:
@@ -109,11 +119,12 @@ def _check_sweep(
         if key not in varied
     )
     seeds = _seeds(config, varied)
-    if config.hydra.sweeper._target_ == f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
-        raise RequestError("hydra/sweeper", "basic", "grid, the same with repeats, or nothing: it is the default")
+    # A name by the time of day is composed again for each cell: this is the one that counts.
+    request = Request(multirun=True, sweep_dir=composer.sweep_dir(config))
     if config.hydra.sweeper._target_ != GRID:
-        rules.check_values(composer.load(config, number=0))
-        return Request(multirun=True, fixed=fixed, varied=frozenset(varied))
+        own = [line_of(override) for override in overrides if not override.is_sweep_override()]
+        _check_search(composer, last, own, config)
+        return dataclasses.replace(request, fixed=fixed, varied=frozenset(varied))
     for override in sweep:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise RequestError(
@@ -130,13 +141,35 @@ def _check_sweep(
         try:
             composed = composer.compose([*own, *cell])
             run = composer.load(composed, number=number)
-            check(run, Path(composed.hydra.runtime.output_dir), frozenset(varied))
+            check(run)
+            check_folder(Path(composed.hydra.runtime.output_dir), run, frozenset(varied))
         except RequestError as error:
             name = " ".join(cell)
             raise RequestError(
                 error.key, error.got, error.expected, nearest=error.nearest, cell=f"cell {number}: {name}"
             ) from error
-    return Request(multirun=True, cells=len(cells), fixed=fixed, varied=frozenset(varied), seeds=seeds)
+    return dataclasses.replace(request, cells=len(cells), fixed=fixed, varied=frozenset(varied), seeds=seeds)
+
+
+def _check_search(composer: Composer, last: dict[str, Override], own: list[str], config: DictConfig) -> None:
+    """Check what is fixed, each searched key at the ends of its range, and the keys of the search itself."""
+    run = composer.load(config, number=0)
+    rules.check_values(run)
+    swept = [override for override in last.values() if override.is_sweep_override()]
+    if config.hydra.sweeper._target_ == SWEEPER:
+        if "hydra.sweep.subdir" in {line.partition("=")[0] for line in own}:
+            raise RequestError(
+                "hydra.sweep.subdir", config.hydra.sweep.subdir, "nothing: a trial's folder has its number"
+            )
+        check_search(load_search(config.hydra.sweeper), run, list(last))
+    for override in swept:
+        for end in ends_of(override):
+            try:
+                rules.check_values(composer.load(composer.compose([*own, end]), number=0))
+            except RequestError as error:
+                raise RequestError(
+                    error.key, error.got, error.expected, nearest=error.nearest, cell=f"the values searched: {end}"
+                ) from error
 
 
 def _check_launcher(config: DictConfig) -> None:

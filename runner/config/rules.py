@@ -6,14 +6,26 @@ data or the device is said by the plan.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
-from runner.config.errors import RequestError, as_typed, nearest
+from runner.config.comparison_rules import a_comparison_can_be_made
+from runner.config.errors import RequestError, as_typed
 from runner.config.groups import CLOSED, OPEN, TARGET
+from runner.config.ranges import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    INSIDE_0_1,
+    POSITIVE,
+    SEED,
+    SHARE,
+    SHARE_ABOVE_0,
+    SHARE_BELOW_1,
+    Choices,
+    Range,
+)
 from runner.config.schema import PrivacyConfig, RunConfig
 
 TRUSTED_VARIABLE = "RECIPE_RUNNER_TARGETS"
@@ -22,50 +34,6 @@ environment and from nowhere else, so that a configuration from somebody else ca
 
 _TRUSTED = ("runner", "torch.optim", "torch.nn", "torchvision", "timm")
 
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers between ``low`` and ``high``; an open end does not belong to it.  Of a list, every item."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-
-    def check(self, key: str, value: Any) -> None:
-        """Raises ``RequestError`` when ``value``, or one of its items, lies outside."""
-        for item in value if isinstance(value, list) else [value]:
-            inside = isinstance(item, int | float) and self.low <= item <= self.high
-            if not inside or (item == self.low and self.open_low) or (item == self.high and self.open_high):
-                raise RequestError(key, value, str(self))
-
-    def __str__(self) -> str:
-        if self.high == math.inf:
-            return f"a number {'>' if self.open_low else '>='} {self.low:g}"
-        return f"a number in {'(['[not self.open_low]}{self.low:g}, {self.high:g}{')]'[not self.open_high]}"
-
-
-@dataclass(frozen=True)
-class Choices:
-    """One of a few words or numbers."""
-
-    names: tuple[Any, ...]
-
-    def check(self, key: str, value: Any) -> None:
-        """Raises ``RequestError``, with the name most alike, when ``value`` is none of them."""
-        if value not in self.names:
-            names = [str(name) for name in self.names]
-            raise RequestError(key, value, f"one of {', '.join(names)}", nearest=nearest(str(value), names))
-
-
-POSITIVE = Range(0, open_low=True)
-AT_LEAST_0 = Range(0)
-AT_LEAST_1 = Range(1)
-SHARE = Range(0, 1)
-SHARE_BELOW_1 = Range(0, 1, open_high=True)
-INSIDE_0_1 = Range(0, 1, open_low=True, open_high=True)
-SHARE_ABOVE_0 = Range(0, 1, open_low=True)
-SEED = Range(0, 2**32 - 1)
 
 RULES: dict[str, Range | Choices] = {
     "seed": SEED,
@@ -399,5 +367,6 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _a_cell_fits_its_sweep,
     _processes_suit_the_device,
     _online_needs_a_tracker,
+    a_comparison_can_be_made,
 )
 """Rules across keys and groups; each names the key to change and the cure."""

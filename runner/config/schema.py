@@ -115,8 +115,9 @@ class TrainerConfig:
     """Share of the target mass spread evenly over all classes (Szegedy et al. 2016)."""
     eval_every: int = 1
     """Epochs between evaluations on the validation split."""
-    save_every: int = 1
-    """Epochs between checkpoints; the last state is always saved."""
+    save_every: int | None = None
+    """Epochs between checkpoints, besides one at each improvement; null saves at ends of epochs as often as costs at
+    most a fiftieth of the time.  The last state is always saved."""
     log_every: int = 50
     """Steps between training records; an epoch's end always makes one."""
     patience: int | None = None

@@ -16,9 +16,12 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from runner.config import rules
 from runner.config.errors import RequestError
 from runner.config.groups import CLOSED, OPEN, SECTIONS, yaml_key
 from runner.config.schema import RunConfig
+
+_HYDRA_TARGETS = ("hydra", "hydra_plugins", "logging")
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -49,6 +52,11 @@ def shipped(folder: str) -> Path:
     """``conf`` or ``sweeps`` as shipped: inside the installed package, or beside it in a checkout."""
     installed = PACKAGE / folder
     return installed if installed.is_dir() else PACKAGE.parent / folder
+
+
+def whitelist() -> list[str]:
+    """What Hydra may instantiate from a configuration: the runner's and the user's trusted packages, and its own."""
+    return [pattern for name in (*rules.trusted(), *_HYDRA_TARGETS) for pattern in (name, f"{name}.*")]
 
 
 def sweep_files(caller: Path) -> dict[str, Path]:

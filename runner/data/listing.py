@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+LARGEST_BYTES = 2**30
+"""A file beyond this is no image: files are read whole, several at a time."""
 
 
 class ListedFile(NamedTuple):
@@ -52,7 +56,7 @@ def list_files(root: Path, *, below: tuple[str, ...] = ("",), wanted: Callable[[
     bad: list[tuple[str, str]] = []
     ignored: list[str] = []
 
-    def visit(path: str, is_link: bool, is_folder: bool, stat: os.stat_result) -> None:
+    def visit(path: str, is_link: bool, is_folder: bool, found: os.stat_result) -> None:
         name = path.rpartition("/")[2]
         if is_folder:
             walk(path)
@@ -61,16 +65,19 @@ def list_files(root: Path, *, below: tuple[str, ...] = ("",), wanted: Callable[[
         elif is_link and (reason := _refuse_link(root, path)):
             bad.append((path, reason))
         else:
-            stat = os.stat(root / path) if is_link else stat  # noqa: PTH116
-            files.append(ListedFile(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+            found = os.stat(root / path) if is_link else found  # noqa: PTH116
+            if reason := _refuse_file(found):
+                bad.append((path, reason))
+                return
+            files.append(ListedFile(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
 
     def walk(folder: str) -> None:
         with os.scandir(root / folder) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
                     path = f"{folder}/{entry.name}" if folder else entry.name
-                    stat = entry.stat(follow_symlinks=False)
-                    visit(path, entry.is_symlink(), entry.is_dir(follow_symlinks=False), stat)
+                    found = entry.stat(follow_symlinks=False)
+                    visit(path, entry.is_symlink(), entry.is_dir(follow_symlinks=False), found)
 
     for path in below:
         start = root / path
@@ -79,6 +86,13 @@ def list_files(root: Path, *, below: tuple[str, ...] = ("",), wanted: Callable[[
         else:
             visit(path, start.is_symlink(), False, start.lstat())
     return Listing(root=root, files=tuple(sorted(files)), bad=tuple(sorted(bad)), ignored=tuple(sorted(ignored)))
+
+
+def _refuse_file(found: os.stat_result) -> str | None:
+    """Why a file must not be opened: reading a pipe waits for ever, and a device or a sparse file may never end."""
+    if not stat.S_ISREG(found.st_mode):
+        return "it is not an ordinary file"
+    return f"it is larger than {LARGEST_BYTES >> 20} MiB" if found.st_size > LARGEST_BYTES else None
 
 
 def _refuse_link(root: Path, path: str) -> str | None:

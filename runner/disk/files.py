@@ -38,8 +38,11 @@ def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the file ``path`` by ``text`` in UTF-8, atomically and durably."""
-    write_bytes(path, text.encode())
+    """Replace the file ``path`` by ``text`` in UTF-8, atomically and durably.
+
+    A file name that is not UTF-8 comes as lone surrogates, which are written as their escapes: those of JSON.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def publish_directory(temporary: Path, final: Path) -> None:

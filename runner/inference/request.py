@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from runner.config.errors import RequestError, as_typed, nearest
-from runner.config.rules import AT_LEAST_1, Choices, Range
+from runner.config.ranges import AT_LEAST_1, Choices, Range
 
 STRATEGIES = ("standard", "mixed_precision", "accelerate", "quantized")
 

@@ -144,7 +144,7 @@ class PerformancePlan:
     secure_noise: bool | None
     deterministic: bool
     log_every: int
-    save_every: int
+    save_every: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.records.console import Console
 from runner.records.json_values import plain
+from runner.records.judge import Judge
 from runner.records.metrics import METRICS_FILE, Kind, MetricsWriter
 from runner.records.run_file import RunRecord
 from runner.records.sink import RunInfo, Sink
@@ -22,17 +23,24 @@ class Recorder:
     """Writes records to ``metrics.jsonl`` and copies each one to the trackers; holds the console of the run."""
 
     def __init__(
-        self, run_dir: Path | None, sinks: Sequence[Sink], console: Console, sitting: Sitting | None = None
+        self,
+        run_dir: Path | None,
+        sinks: Sequence[Sink],
+        console: Console,
+        sitting: Sitting | None = None,
+        judge: Judge | None = None,
     ) -> None:
-        """Open ``metrics.jsonl`` in ``run_dir`` to append; ``sitting`` is a private run's line to the ledger.
+        """Open ``metrics.jsonl`` in ``run_dir`` to append.
 
-        ``run_dir`` is None on every rank but the first: the loop is the same there, and nothing is written.
+        ``sitting`` is a private run's line to the ledger, ``judge`` a trial's line to its search.  ``run_dir`` is None
+        on every rank but the first: the loop is the same there, and nothing is written.
 
         Raises:
             RunError: when an existing file is damaged.
         """
         self.console = console
         self.sitting = sitting
+        self.judge = judge
         self._run_dir = run_dir
         self._sinks = tuple(sinks)
         self._metrics = None if run_dir is None else MetricsWriter(run_dir / METRICS_FILE)

@@ -15,12 +15,13 @@ from runner.records.json_values import write_json
 
 RUN_FILE = "run.json"
 
-Status = Literal["running", "completed", "failed", "interrupted", "budget_exhausted"]
+Status = Literal["running", "completed", "pruned", "failed", "interrupted", "budget_exhausted"]
 """``running`` stands in the file from the first moment: found after the process has gone, it means that it was killed.
+``pruned`` is a trial that its search ended early, for others were better by then; by itself it can be gone on with.
 ``interrupted`` can be resumed; ``budget_exhausted`` was to train as long as its privacy budget lasts, and did: another
 step would have passed it."""
 
-STATUSES: tuple[Status, ...] = ("running", "completed", "failed", "interrupted", "budget_exhausted")
+STATUSES: tuple[Status, ...] = ("running", "completed", "pruned", "failed", "interrupted", "budget_exhausted")
 
 
 FINISHED: tuple[Status, ...] = ("completed", "budget_exhausted")

@@ -66,7 +66,7 @@ def _all(recipes: Sequence[Recipe], of: Callable[[Cell], int | None]) -> list[in
 
 
 def _span(values: Sequence[int]) -> str:
-    return f"{values[0]:,}" if len(values) == 1 else f"{min(values):,} to {max(values):,}"
+    return f"{values[0]:,}" if min(values) == max(values) else f"{min(values):,} to {max(values):,}"
 
 
 def _steps(cell: Cell) -> int | None:

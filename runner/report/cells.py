@@ -20,8 +20,8 @@ from runner.records.sweep_table import read_cells, read_overrides
 REPEATS = ("seed", "data.split_seed", "data.fold", "privacy.unsafe_noise_seed")
 """Keys that repeat a recipe rather than change it."""
 
-_PLACES = ("hydra.mode=", "hydra.run.dir=", "hydra.sweep.dir=")
-"""Overrides that say where a run went, not what it was."""
+_NOT_REPEATED = ("hydra.mode=", "hydra.run.dir=", "hydra.sweep.dir=", "hydra.sweeper.seeds=")
+"""Overrides that say where a run went, not what it was, or that the command line itself makes of others."""
 
 _UNFINISHED = ("running", "interrupted", "not_started")
 
@@ -48,6 +48,11 @@ class Cell:
     def finished(self) -> bool:
         """Whether it ended as it should."""
         return self.status in ("completed", "budget_exhausted")
+
+    @property
+    def failed(self) -> bool:
+        """Whether it did not end as it should; a pruned trial did."""
+        return not self.finished and not self.unfinished and self.status != "pruned"
 
     @property
     def unfinished(self) -> bool:
@@ -152,7 +157,7 @@ class Sweep:
         if not self.hydra:
             return None
         typed = self.hydra["overrides"]
-        lines = [*(line for line in typed["hydra"] if not line.startswith(_PLACES)), *typed["task"]]
+        lines = [*(line for line in typed["hydra"] if not line.startswith(_NOT_REPEATED)), *typed["task"]]
         flag = ["--multirun"] if (self.folder / "multirun.yaml").exists() else []
         return shlex.join(["python", "-m", "runner", *flag, *lines])
 

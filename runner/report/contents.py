@@ -96,8 +96,8 @@ def write_down(findings: Findings) -> list[Part]:
 
 def _choice(front: Front, question: Question) -> Iterator[Part]:
     if len(front.standings) > 1 and len(front.best) <= 6:
-        weighed = f"{question.metric.words}, {', '.join(front.costs)}"
-        yield Paragraph(f"Not beaten in all of {weighed} by another recipe (means): {', '.join(front.best)}.")
+        weighed = f"{question.metric.words}, {', '.join(front.costs[:-1])} and {front.costs[-1]}"
+        yield Paragraph(f"Weighing the means of {weighed}, no recipe dominates {' or '.join(front.best)}.")
 
 
 def _recipes(findings: Findings) -> Iterator[Part]:
@@ -113,7 +113,7 @@ def _recipes(findings: Findings) -> Iterator[Part]:
             *(value or "-" for value in recipe.values),
             f"{len(recipe.finished)} of {len(recipe.cells)}",
             metric.text(sum(values) / len(values)) if values else "-",
-            "-" if math.isnan(low) else _interval(low, high, percent=metric.is_accuracy),
+            "-" if math.isnan(low) else metric.interval(low, high),
             _number(recipe.mean(images_per_second)),
             _number(recipe.mean(peak_mebibytes)),
             _number(recipe.mean(seconds), digits=1),
@@ -123,7 +123,7 @@ def _recipes(findings: Findings) -> Iterator[Part]:
             row.append(epsilon_text(max(spent)) if spent else "no privacy" if recipe.finished else "-")
         row.append(_standing(dominated.get(recipe.label)))
         rows.append(row)
-    head = [*heads, "ended well", metric.words, f"{findings.question.confidence:.0%} interval", "images/s", "MiB",
+    head = [*heads, "runs", metric.words, f"{findings.question.confidence:.0%} interval", "images/s", "MiB",
             "seconds", *(["ε"] if private else []), "weighed"]  # fmt: skip
     yield Heading(2, "Recipes")
     yield Grid(head, rows, _WORDS | set(heads))
@@ -320,13 +320,6 @@ def _repeat(sweep: Sweep) -> Iterator[Part]:
     starts = sorted(cell.record.started for cell in sweep.cells if cell.record is not None)
     items.append(f"first run started {starts[0][:19].replace('T', ' ')} UTC")
     yield Bullets(items)
-
-
-def _interval(low: float, high: float, *, percent: bool) -> str:
-    if not percent:
-        return f"{low:.4f} to {high:.4f}"
-    # a share lies between 0 and 1 whatever the t distribution says
-    return f"{max(low, 0.0):.2f} to {min(high, 100.0):.2f} %"
 
 
 def _number(value: float | None, digits: int = 0) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from runner.report.pareto import Front
+from runner.report.pareto import CLOSE, Front
 from runner.report.question import Question
 from runner.report.recipes import Recipe, epsilon
 from runner.report.statistics import mean_interval
 from runner.report.style import INK, MUTED, PAPER, Picture, canvas, colour, finish, label_logarithmic, name_series
 
 _LABELS = {"seconds": "seconds a run", "MiB": "peak memory (MiB)", "ε": "ε (log scale)"}
-_NAMED, _SHORT = 12, 10
+_NAMED, _SHORT = 12, 12
 """Most recipes, and longest labels, that are named beside their marks; else a legend names them."""
 
 
@@ -47,8 +47,8 @@ def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> P
         return finish(
             figure,
             "front",
-            f"Means over the runs of a recipe. Filled: no other recipe is as good in {metric.words},"
-            f" {', '.join(front.costs)} and better in one. Hollow: dominated.",
+            f"Means over the runs of a recipe. Filled: no other recipe is as good in {metric.words} and in"
+            f" {', '.join(front.costs)} (within {CLOSE:.0%}) and better in one. Hollow: dominated.",
         )
 
 
@@ -63,7 +63,7 @@ def draw_privacy(recipes: Sequence[Recipe], question: Question) -> Picture | Non
             values = [metric.scale * value for value in recipe.measured(lambda cell: cell.metric(metric.name))]
             if values and recipe.mean(epsilon) is None:
                 ink, mean = colour(list(recipes).index(recipe)), sum(values) / len(values)
-                low, high = mean_interval(values, question.confidence)
+                low, high = _inside(mean_interval(values, question.confidence), question)
                 axes.axhline(mean, color=ink, linestyle=(0, (5, 2)), linewidth=1.4, label=f"{recipe.label}: no privacy")
                 if not math.isnan(low):
                     axes.axhspan(low, high, color=ink, alpha=0.13, linewidth=0)
@@ -71,7 +71,7 @@ def draw_privacy(recipes: Sequence[Recipe], question: Question) -> Picture | Non
         for recipe, spent in sorted(private, key=lambda pair: pair[1]):
             values = [metric.scale * value for value in recipe.measured(lambda cell: cell.metric(metric.name))]
             mean = sum(values) / len(values)
-            low, high = mean_interval(values, question.confidence)
+            low, high = _inside(mean_interval(values, question.confidence), question)
             ink = colour(0)
             if not math.isnan(low):
                 axes.plot([spent, spent], [low, high], color=ink, linewidth=2.2)
@@ -89,3 +89,9 @@ def draw_privacy(recipes: Sequence[Recipe], question: Question) -> Picture | Non
             f"What privacy costs in {metric.words}: means with {question.confidence:.0%} intervals over the runs, each"
             " run a dash.",
         )
+
+
+def _inside(interval: tuple[float, float], question: Question) -> tuple[float, float]:
+    """An interval without what no share can be."""
+    low, high = interval
+    return (max(low, 0.0), min(high, 100.0)) if question.metric.is_accuracy and not math.isnan(low) else interval

@@ -16,7 +16,7 @@ _STYLE = """
 }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
-body { margin: 0 auto; padding: 2.2rem 1.2rem 4rem; max-width: 54rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 2.2rem 1.2rem 4rem; max-width: 58rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.55rem; line-height: 1.25; margin: 0 0 .3rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.12rem; margin: 2.4rem 0 .6rem; padding-top: .9rem; border-top: 1px solid var(--grid); }
@@ -26,7 +26,7 @@ p.lead { font-size: 1.14rem; margin: 1.1rem 0; padding: .75rem 1rem; background:
 ul { margin: .5rem 0; padding-left: 1.2rem; } li { margin: .25rem 0; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; margin: .9rem 0; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .34rem .9rem .34rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--grid);
+th, td { padding: .34rem .8rem .34rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--grid);
   vertical-align: top; }
 th { font-weight: 600; color: var(--muted); border-bottom-width: 2px; }
 th.words, td.words { text-align: left; white-space: normal; min-width: 6rem; }

@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from runner.report.question import Question
 from runner.report.recipes import Recipe, epsilon, peak_mebibytes, seconds
 
+_Point = tuple[float, tuple[float, ...]]
+"""What is better the smaller it is: the metric, turned over where it is an accuracy, and the costs."""
+
+CLOSE = 0.02
+"""Share by which costs may differ and still count as equal: less is the noise of a machine, not a reason to choose."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
@@ -20,7 +26,7 @@ class Standing:
     costs: tuple[float, ...]
     """In the order of ``Front.costs``; less is better, infinite for the epsilon of a run without privacy."""
     dominated_by: tuple[str, ...]
-    """Labels of the recipes that are nowhere worse and somewhere better."""
+    """Labels of the recipes that are nowhere worse and somewhere better, costs within ``CLOSE`` being equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,7 @@ class Front:
 def find_front(recipes: Sequence[Recipe], question: Question) -> Front:
     """Weigh the metric of ``question`` against time, memory and, where a run is private, epsilon.
 
-    Means are compared as they are: a difference that is within the noise counts like any other.
+    The metric's means are compared as they are: a difference that is within their noise counts like any other.
     """
     private = any(recipe.mean(epsilon) is not None for recipe in recipes)
     costs = {"seconds": seconds, "MiB": peak_mebibytes} | ({"ε": epsilon} if private else {})
@@ -51,7 +57,7 @@ def find_front(recipes: Sequence[Recipe], question: Question) -> Front:
             means = [recipe.mean(figure) for figure in costs.values()]
             found.append((recipe, quality, tuple(math.inf if mean is None else mean for mean in means)))
     sign = -1.0 if question.metric.is_accuracy else 1.0
-    points = [(sign * quality, *means) for _, quality, means in found]
+    points = [(sign * quality, means) for _, quality, means in found]
     return Front(
         costs=tuple(costs),
         standings=tuple(
@@ -68,5 +74,9 @@ def find_front(recipes: Sequence[Recipe], question: Question) -> Front:
     )
 
 
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+def _dominates(one: _Point, other: _Point) -> bool:
+    (loss, costs), (other_loss, other_costs) = one, other
+    pairs = list(zip(costs, other_costs, strict=True))
+    if loss > other_loss or any(cost > (1 + CLOSE) * rival for cost, rival in pairs):
+        return False
+    return loss < other_loss or any(rival > (1 + CLOSE) * cost for cost, rival in pairs)

@@ -132,7 +132,7 @@ def _draw_recipe(axes: Axes, recipe: Recipe, kind: str, value: str, ink: str) ->
     curves = [curve for curve in curves if curve[1]]
     for cell, epochs, values in curves:
         axes.plot(epochs, values, color=ink, linewidth=0.9, alpha=0.45 if len(curves) > 1 else 1.0)
-        if not cell.finished and not cell.unfinished:
+        if cell.failed:
             axes.plot(epochs[-1], values[-1], "x", color=ink, markersize=7, markeredgewidth=1.8)
     whole = [(epochs, values) for cell, epochs, values in curves if cell.finished]
     if len(whole) > 1 and all(epochs == whole[0][0] for epochs, _ in whole):

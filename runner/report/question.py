@@ -46,6 +46,12 @@ class Metric:
         """A value, given as shown, with its unit."""
         return f"{value:.2f} %" if self.is_accuracy else f"{value:.4f}"
 
+    def interval(self, low: float, high: float) -> str:
+        """An interval of values, given as shown; a share lies between 0 and 1 whatever the t distribution says."""
+        if not self.is_accuracy:
+            return f"{low:.4f} to {high:.4f}"
+        return f"{max(low, 0.0):.2f} to {min(high, 100.0):.2f} %"
+
     def difference(self, value: float, *, sign: bool = True) -> str:
         """A difference, given as shown, with its unit."""
         digits = 2 if self.is_accuracy else 4
@@ -82,7 +88,7 @@ def ask(sweep: Sweep, wanted: ComparisonConfig | None = None) -> Question:
     metric = Metric(_metric(sweep, wanted.metric))
     if wanted.margin is None and not metric.is_accuracy:
         raise RequestError("comparison.margin", None, f"a number of nats that matters, for {metric.name}")
-    by = tuple(wanted.by) or tuple(key for key in sweep.varied if key not in REPEATS)
+    by = tuple(wanted.by) or _telling(sweep)
     for key in by:
         _check_key(sweep, key)
     return Question(
@@ -115,6 +121,20 @@ def checked(wanted: ComparisonConfig) -> ComparisonConfig:
         if key in RULES and value is not None:
             RULES[key].check(key, value)
     return wanted
+
+
+def _telling(sweep: Sweep) -> tuple[str, ...]:
+    """As few keys as tell the recipes of ``sweep`` apart; of keys that change together, the first one typed."""
+
+    def recipes(keys: Sequence[str]) -> int:
+        return len({tuple(cell.value(key) for key in keys) for cell in sweep.cells})
+
+    found = [key for key in sweep.varied if key not in REPEATS]
+    for key in reversed(found):
+        fewer = [other for other in found if other != key]
+        if recipes(fewer) == recipes(found):
+            found = fewer
+    return tuple(found)
 
 
 def _metric(sweep: Sweep, wanted: str | None) -> str:

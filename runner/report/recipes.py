@@ -119,9 +119,15 @@ def _label(by: Sequence[str], values: Sequence[str | None]) -> str:
     if not by:
         return "this recipe"
     shown = ["-" if value is None else value for value in values]
-    if len(by) == 1:
+    # a word such as bf16 names a recipe by itself; a number needs its key
+    if len(by) == 1 and not _is_bare(shown[0]):
         return shown[0]
     return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in zip(by, shown, strict=True))
+
+
+def _is_bare(value: str) -> bool:
+    """Whether ``value`` is a number, a switch or null, which could be that of any key."""
+    return value in ("null", "true", "false", "-") or value.lstrip("+-.")[:1].isdigit()
 
 
 def _named(recipes: Sequence[Recipe], reference: str) -> Recipe:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+import yaml
 
 from runner.config.errors import RunError
 from runner.report.cells import Sweep
 
 TRIALS_FILE = "trials.csv"
+RESULTS_FILE = "optimization_results.yaml"
 FEWEST = 8
 """Completed trials below which importances would be noise."""
 
@@ -28,6 +32,8 @@ class Trial:
     """One an objective; empty for a trial that gave none."""
     params: dict[str, str]
     """Parameter -> value as written."""
+    allowed: bool
+    """Whether it kept the constraints of the search."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +50,23 @@ class Search:
         return tuple(trial for trial in self.trials if trial.state == "COMPLETE" and trial.values)
 
     def best(self, objective: int = 0) -> Trial | None:
-        """The best trial by one objective; None when none gave a value."""
+        """The best trial by one objective that keeps the constraints; None when none did."""
         pick = max if self.directions[objective] == "maximize" else min
-        return pick(self.complete, key=lambda trial: trial.values[objective], default=None)
+        return pick(self._allowed, key=lambda trial: trial.values[objective], default=None)
 
     @cached_property
     def front(self) -> tuple[Trial, ...]:
-        """The trials that no other beats in all objectives."""
+        """The trials that keep the constraints and that no other such beats in all objectives."""
         signs = [-1.0 if direction == "maximize" else 1.0 for direction in self.directions]
-        points = [tuple(sign * value for sign, value in zip(signs, t.values, strict=True)) for t in self.complete]
+        points = [tuple(sign * value for sign, value in zip(signs, t.values, strict=True)) for t in self._allowed]
         return tuple(
             trial
-            for trial, point in zip(self.complete, points, strict=True)
+            for trial, point in zip(self._allowed, points, strict=True)
             if not any(rival != point and all(a <= b for a, b in zip(rival, point, strict=True)) for rival in points)
         )
 
     def importances(self, objective: int = 0) -> dict[str, float]:
-        """Parameter -> share of the metric's variance that it explains (fANOVA, Hutter et al. 2014); largest first.
+        """Parameter -> its share in what sets the best trials apart (PED-ANOVA, Watanabe et al. 2023); largest first.
 
         Empty below ``FEWEST`` completed trials, or when fewer than two parameters varied.
         """
@@ -68,17 +74,20 @@ class Search:
         if len(self.complete) < FEWEST or len(names) < 2:
             return {}
         import optuna
-        from optuna.study import StudyDirection
 
         distributions = {name: _distribution([trial.params[name] for trial in self.complete]) for name in names}
-        study = optuna.create_study(direction=StudyDirection[self.directions[objective].upper()])
+        with _quiet_optuna():
+            study = optuna.create_study(direction=optuna.study.StudyDirection[self.directions[objective].upper()])
         for trial in self.complete:
             params = {name: _value(trial.params[name], distributions[name]) for name in names}
-            study.add_trial(
-                optuna.trial.create_trial(params=params, distributions=distributions, value=trial.values[objective])
-            )
-        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+            value = trial.values[objective]
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+    @property
+    def _allowed(self) -> list[Trial]:
+        return [trial for trial in self.complete if trial.allowed]
 
     @property
     def _varied(self) -> list[str]:
@@ -90,7 +99,7 @@ def read_search(sweep: Sweep) -> Search | None:
     """The search whose folder this is; None when it is a grid.
 
     Raises:
-        RunError: ``trials.csv`` is not a table of trials.
+        RunError: ``trials.csv``, or ``optimization_results.yaml`` beside it, is not what a search leaves.
     """
     path = sweep.folder / TRIALS_FILE
     if not path.exists():
@@ -99,12 +108,23 @@ def read_search(sweep: Sweep) -> Search | None:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         trials = tuple(_trial(row) for row in rows)
-    except (KeyError, ValueError) as error:
-        raise RunError(f"{TRIALS_FILE}: not a table of trials ({error})") from error
-    found = sweep.hydra.get("sweeper", {}).get("direction", "maximize")
-    directions = [str(one).lower() for one in (found if isinstance(found, list) else [found])]
-    objectives = max((len(trial.values) for trial in trials), default=1) or 1
-    return Search(trials, tuple(directions[:objectives] + ["maximize"] * (objectives - len(directions))))
+        results = yaml.safe_load((sweep.folder / RESULTS_FILE).read_bytes())
+        return Search(trials, tuple(results["directions"]))
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise RunError(f"{TRIALS_FILE} and {RESULTS_FILE}: not of a search ({error})") from error
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Keep Optuna from announcing a study that lives for a moment."""
+    from optuna import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _trial(row: dict[str, str]) -> Trial:
@@ -116,6 +136,7 @@ def _trial(row: dict[str, str]) -> Trial:
         state=row["state"],
         values=() if any(math.isnan(value) for value in values) else values,
         params={key.removeprefix("params_"): row[key] for key in row if key.startswith("params_") and row[key]},
+        allowed=not any(float(row[key] or 0) > 0 for key in row if key.startswith("system_attrs_constraints:")),
     )
 
 

@@ -47,12 +47,11 @@ def draw_importances(search: Search) -> Picture | None:
         axes.set_ylim(len(found) - 0.5, -0.5)
         axes.set_xlim(0, 1.1)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("share of the variance of the objective")
+        axes.set_xlabel("share of importance")
         return finish(
             figure,
             "importances",
-            f"Importance of each parameter by fANOVA over {len(search.complete)} completed trials; a hint where"
-            " they are few.",
+            f"What sets the best of {len(search.complete)} completed trials apart (PED-ANOVA): a hint if they are few.",
         )
 
 

@@ -113,9 +113,7 @@ def _alone(recipe: Recipe, question: Question, *, named: bool) -> str:
     if len(values) == 1:
         return f"{what}: {metric.words} {mean}."
     low, high = mean_interval(values, question.confidence)
-    interval = (
-        "" if math.isnan(low) else f" ({question.confidence:.0%} interval {metric.text(low)} to {metric.text(high)})"
-    )
+    interval = "" if math.isnan(low) else f" ({question.confidence:.0%} interval {metric.interval(low, high)})"
     return f"{what}, {len(values)} runs: {metric.words} {mean} on average{interval}."
 
 
@@ -134,13 +132,12 @@ def _one_run_each(recipes: Sequence[Recipe], question: Question) -> str:
 
 def _unfinished(sweep: Sweep) -> str:
     """What is missing from a sweep that is not complete, as the beginning of its verdict."""
-    done, failed = len(sweep.finished), [cell for cell in sweep.cells if not cell.finished and not cell.unfinished]
-    waiting = len(sweep.cells) - done - len(failed)
+    failed, waiting = sum(cell.failed for cell in sweep.cells), sum(cell.unfinished for cell in sweep.cells)
     parts = []
     if failed:
-        parts.append(f"{len(failed)} of {len(sweep.cells)} cells failed")
+        parts.append(f"{failed} of {len(sweep.cells)} cells failed")
     if waiting:
-        parts.append(f"{waiting} of {len(sweep.cells)} cells {'has' if waiting == 1 else 'have'} not ended yet")
+        parts.append(f"{waiting} of the {len(sweep.cells)} cells begun {'has' if waiting == 1 else 'have'} not ended")
     return f"{' and '.join(parts)}. " if parts else ""
 
 

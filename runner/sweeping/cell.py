@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from runner.attempt import Attempt, attempt_run, record_failure
-from runner.config.errors import RequestError
+from runner.config import store
+from runner.config.errors import ExitCode, RequestError
 from runner.config.schema import RunConfig
+from runner.sweeping.fork_server import Ended
 
 OUTPUT_FILE = "output.log"
 """What a cell writes to standard output and standard error, in its folder."""
@@ -35,13 +38,25 @@ class Cell:
     """The typed configuration, or why there is none."""
     composed: DictConfig
     """The same as Hydra composed it, with Hydra's own part, and of no type that cannot be pickled."""
-    sweep_dir: Path
-    folder: Path
-    """Of this cell."""
     callbacks: Callbacks
     """Hydra's, as the user configured them."""
-    whitelist: Any
-    """What Hydra may instantiate."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the cell writes."""
+        return Path(self.composed.hydra.runtime.output_dir)
+
+    @property
+    def sweep_dir(self) -> Path:
+        """Where the sweep writes."""
+        return Path(self.composed.hydra.sweep.dir)
+
+
+def plain_types(composed: DictConfig) -> DictConfig:
+    """``composed`` without the types that the typed root is made of, which cannot be pickled; Hydra's own stay."""
+    keys = [str(key) for key in composed if key != "hydra"]
+    values: Any = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=False)
+    return OmegaConf.create({**values, "hydra": composed.hydra})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +69,11 @@ class Place:
     environment: Mapping[str, str]
     cores: frozenset[int] | None
     """CPU cores that it may use; None for all."""
+
+    @classmethod
+    def here(cls, cores: frozenset[int] | None = None) -> Place:
+        """The place of this process."""
+        return cls(working_dir=Path.cwd(), path=tuple(sys.path), environment=dict(os.environ), cores=cores)
 
 
 def run_forked(argument: tuple[Cell, Place]) -> Attempt:
@@ -81,12 +101,16 @@ def run_cell(cell: Cell) -> Attempt:
 
     def job(composed: DictConfig) -> None:
         plain: Any = OmegaConf.to_container(composed, resolve=True)
-        found.append(run_recorded(cell.config, plain, Path(HydraConfig.get().runtime.output_dir), cell.sweep_dir))
+        run_dir = Path(HydraConfig.get().runtime.output_dir)
+        attempt = attempt_run(cell.config, plain, run_dir, cell.sweep_dir)
+        if attempt.error is not None:
+            record_failure(run_dir, attempt)
+        found.append(attempt)
 
     context = HydraContext(
         config_loader=None,  # type: ignore[arg-type]  # the cell is composed; nothing asks for it here
         callbacks=cell.callbacks,
-        execution_whitelist=cell.whitelist,
+        execution_whitelist=store.whitelist(),
     )
     ended = run_job(
         task_function=job,
@@ -99,9 +123,8 @@ def run_cell(cell: Cell) -> Attempt:
     return found[0]
 
 
-def run_recorded(config: RunConfig | RequestError, plain: dict[str, Any], run_dir: Path, sweep_dir: Path) -> Attempt:
-    """Run a cell in its existing folder; a failure is in its ``run.json``."""
-    attempt = attempt_run(config, plain, run_dir, sweep_dir)
-    if attempt.error is not None:
-        record_failure(run_dir, attempt)
-    return attempt
+def killed(cell: Cell, ended: Ended) -> Attempt:
+    """How a cell ended whose process went without a word."""
+    how = f"was ended by {signal.Signals(-ended.exit_code).name}" if ended.exit_code < 0 else "ended too early"
+    error = f"the process of the cell {how}; see {cell.folder.name}/{OUTPUT_FILE}"
+    return Attempt(exit_code=ExitCode.FAILED, error=error)

@@ -50,7 +50,7 @@ def refuse_other_recipe(folder: Path, config: RunConfig, varied: Collection[str]
     Raises:
         RequestError: names the first key that differs.
     """
-    earlier = _earlier_config(folder)
+    earlier = earlier_config(folder)
     if earlier is None:
         return
     before, now = dict(_leaves(earlier)), dict(_leaves(config))
@@ -62,6 +62,16 @@ def refuse_other_recipe(folder: Path, config: RunConfig, varied: Collection[str]
                 as_typed(now.get(key)),
                 f"{as_typed(before.get(key))}, as in {folder}, or another hydra.sweep.dir",
             )
+
+
+def earlier_config(folder: Path) -> RunConfig | None:
+    """The configuration of the cell in ``folder``; None where there is none that can be read."""
+    try:
+        found = OmegaConf.load(folder / _CONFIG_FILE)
+        return load_config(found) if isinstance(found, DictConfig) else None
+    except (OSError, yaml.YAMLError, RequestError):
+        # not begun, cut off by a kill, or of an older version: then the run's own checkpoint has the say
+        return None
 
 
 def finished_attempts(cells: Sequence[tuple[RunConfig, Path]]) -> list[Attempt] | RequestError:
@@ -81,15 +91,6 @@ def finished_attempts(cells: Sequence[tuple[RunConfig, Path]]) -> list[Attempt] 
         assert record is not None
         found.append(Attempt(exit_code=ExitCode.DONE, objective=objective_of(plan, record.metrics)))
     return found
-
-
-def _earlier_config(folder: Path) -> RunConfig | None:
-    try:
-        found = OmegaConf.load(folder / _CONFIG_FILE)
-        return load_config(found) if isinstance(found, DictConfig) else None
-    except (OSError, yaml.YAMLError, RequestError):
-        # not begun, cut off by a kill, or of an older version: then the run's own checkpoint has the say
-        return None
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

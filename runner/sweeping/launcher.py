@@ -10,24 +10,22 @@ import contextlib
 import math
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from runner.attempt import Attempt, record_failure
 from runner.config.errors import ExitCode, RequestError, RunError
 from runner.config.schema import RunConfig
 from runner.records.run_file import FINISHED
-from runner.sweeping.cell import OUTPUT_FILE, Cell, Place, run_cell, run_forked
+from runner.sweeping.cell import Cell, Place, killed, plain_types, run_cell, run_forked
 from runner.sweeping.earlier import finished_attempts, refuse_other_recipe
+from runner.sweeping.fork_server import Ended
 from runner.sweeping.progress import read_record
 from runner.sweeping.sweep import Sweep
 from runner.training.signals import WATCHED
@@ -62,7 +60,7 @@ class ForkServerLauncher(Launcher):
         setup_globals()
         self._configure_log()
         jobs: list[_Job] = list(enumerate(map(tuple, job_overrides), start=initial_job_idx))
-        self._sweep.open(Path(str(self._config.hydra.sweep.dir)).absolute())
+        self._sweep.folder.mkdir(parents=True, exist_ok=True)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             attempts = dict(self._run_in_step(jobs))
         else:
@@ -134,7 +132,7 @@ class ForkServerLauncher(Launcher):
                 while waiting and free and not self._stopping:
                     cell, slot = self._compose(waiting.popleft()), free.popleft()
                     self._sweep.begin(cell)
-                    running[server.start(run_forked, (cell, _place(slot, self._slots)))] = cell, slot
+                    running[server.start(run_forked, (cell, Place.here(_share(slot, self._slots))))] = cell, slot
                 if not running:
                     break
                 ended = server.wait(_LOOK_SECONDS)
@@ -143,7 +141,7 @@ class ForkServerLauncher(Launcher):
                     continue
                 cell, slot = running.pop(ended.pid)
                 free.append(slot)
-                attempt = ended.value if ended.exit_code == 0 else self._killed(cell, ended.exit_code)
+                attempt = ended.value if ended.exit_code == 0 else self._killed(cell, ended)
                 attempts[cell.number] = attempt
                 self._sweep.end(cell, attempt)
                 if attempt.exit_code == ExitCode.INTERRUPTED:
@@ -158,35 +156,24 @@ class ForkServerLauncher(Launcher):
         composed = self._context.config_loader.load_sweep_config(self._config, list(overrides))
         with open_dict(composed):
             composed.hydra.job.id = str(number)
-            # What was composed may name the folder by the time of day.
-            composed.hydra.sweep.dir = str(self._sweep.folder)
         config: RunConfig | RequestError
         try:
             config = self._sweep.load(composed, number)
         except RequestError as error:
             config = error
-        folder = Path(composed.hydra.runtime.output_dir)
-        keys = [str(key) for key in composed if key != "hydra"]
-        values: Any = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=False)
         return Cell(
             number=number,
             name=self._sweep.name_of(overrides),
             config=config,
-            composed=OmegaConf.create({**values, "hydra": composed.hydra}),
-            sweep_dir=self._sweep.folder,
-            folder=folder,
+            composed=plain_types(composed),
             callbacks=self._context.callbacks,
-            whitelist=self._context.execution_whitelist,
         )
 
-    def _killed(self, cell: Cell, exit_code: int) -> Attempt:
+    def _killed(self, cell: Cell, ended: Ended) -> Attempt:
         """How a cell ended whose process went without a word."""
         if self._stopping:
             return Attempt(exit_code=ExitCode.INTERRUPTED)
-        how = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else "ended too early"
-        attempt = Attempt(
-            exit_code=ExitCode.FAILED, error=f"the process of the cell {how}; see {cell.folder.name}/{OUTPUT_FILE}"
-        )
+        attempt = killed(cell, ended)
         record_failure(cell.folder, attempt)
         return attempt
 
@@ -209,13 +196,12 @@ class ForkServerLauncher(Launcher):
         self._sweep.server.signal(number)
 
 
-def _place(slot: int, slots: int) -> Place:
-    """A fair share of the machine's cores for one of ``slots`` cells at a time."""
-    cores = None
-    if slots > 1 and hasattr(os, "sched_getaffinity"):
-        every = sorted(os.sched_getaffinity(0))
-        cores = frozenset(every[slot::slots] or [every[slot % len(every)]])
-    return Place(working_dir=Path.cwd(), path=tuple(sys.path), environment=dict(os.environ), cores=cores)
+def _share(slot: int, slots: int) -> frozenset[int] | None:
+    """The part of the machine's cores that belongs to one of ``slots`` cells at a time; None for all of them."""
+    if slots == 1 or not hasattr(os, "sched_getaffinity"):
+        return None
+    every = sorted(os.sched_getaffinity(0))
+    return frozenset(every[slot::slots] or [every[slot % len(every)]])
 
 
 def _job_return(overrides: Sequence[str], attempt: Attempt) -> JobReturn:

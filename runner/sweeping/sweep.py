@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -19,29 +20,14 @@ from runner.config.schema import RunConfig
 from runner.records.sweep_table import TABLE_FILE, SweepTable, TableWriter, render_table
 from runner.sweeping.board import Board, make_board
 from runner.sweeping.cell import Cell
+from runner.sweeping.earlier import earlier_config
+from runner.sweeping.elsewhere import run_elsewhere
 from runner.sweeping.fork_server import ForkServer, shared_server
+from runner.sweeping.preload import MODULES, SEARCHED
 
-_MODULES = (
-    "torch._dynamo",
-    "torch.func",
-    "dp_accounting.pld.privacy_loss_distribution",
-    "safetensors.torch",
-    "rich.live",
-    "runner.job",
-    "runner.data.open",
-    "runner.plan.build",
-    "runner.records.environment",
-    "runner.records.recorder",
-    "runner.sweeping.cell",
-    "runner.sweeping.earlier",
-    "runner.training.launch",
-    "runner.training.loop",
-    "runner.training.parts",
-    "runner.training.private_parts",
-    "runner.training.resume",
-    "runner.training.trainers",
-)
-"""What cells need and is slow to import."""
+
+def _function() -> Callable[[DictConfig], float]:
+    return run_elsewhere
 
 
 @dataclass(kw_only=True)
@@ -52,8 +38,6 @@ class Sweep:
     request: Request
     check: Callable[[RunConfig], None]
     """The rules of a configuration."""
-    sweep_dir: Path | None = None
-    """Its folder; None before Hydra has named it."""
     ended: list[tuple[int, str, Attempt]] = field(default_factory=list)
     """Number, name and end of each cell of this start."""
     ledgers: set[Path] = field(default_factory=set)
@@ -64,33 +48,33 @@ class Sweep:
     """What the private cells spent, for people."""
     board: Board = field(init=False)
     """What is shown while the sweep goes on."""
-    _table: TableWriter | None = None
 
     def __post_init__(self) -> None:
         """Show it from now on."""
         self.board = make_board(self.request.cells)
 
     def __call__(self, composed: DictConfig) -> float:
-        """Never in the driver: the launcher starts cells by itself."""
-        raise NotImplementedError
+        """What launchers other than the own one call for each cell."""
+        return run_elsewhere(composed)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What goes to another process is the function alone."""
+        return _function, ()
 
     @functools.cached_property
     def server(self) -> ForkServer:
         """The process that cells are forked from."""
-        return shared_server(_MODULES)
+        return shared_server(MODULES if self.request.cells is not None else (*MODULES, *SEARCHED))
 
     @property
     def folder(self) -> Path:
-        """Folder of the sweep, once Hydra has named it."""
-        assert self.sweep_dir is not None
-        return self.sweep_dir
+        """Where the sweep writes."""
+        assert self.request.sweep_dir is not None
+        return self.request.sweep_dir
 
-    def open(self, sweep_dir: Path) -> None:
-        """Begin, or go on with the next cells of a search."""
-        sweep_dir.mkdir(parents=True, exist_ok=True)
-        self.sweep_dir = sweep_dir
-        if self._table is None:
-            self._table = TableWriter(sweep_dir)
+    @functools.cached_property
+    def _table(self) -> TableWriter:
+        return TableWriter(self.folder)
 
     def close(self) -> None:
         """Leave the terminal as it was, and no cell under way."""
@@ -100,7 +84,8 @@ class Sweep:
 
     def name_of(self, overrides: Sequence[str]) -> str:
         """What was typed for a cell and differs from its neighbours."""
-        return " ".join(line for line in overrides if line not in self.request.fixed) or " ".join(overrides)
+        typed = [line for line in overrides if not line.startswith("hydra.")]
+        return " ".join(line for line in typed if line not in self.request.fixed) or " ".join(typed)
 
     def load(self, composed: DictConfig, number: int) -> RunConfig:
         """The typed configuration of a cell.
@@ -114,7 +99,7 @@ class Sweep:
 
     def begin(self, cell: Cell) -> None:
         """Note that a cell starts."""
-        self._count(cell)
+        self._count(cell.config)
         self.board.begin(cell)
 
     def look(self) -> None:
@@ -129,26 +114,23 @@ class Sweep:
 
     def skip(self, cell: Cell, attempt: Attempt) -> None:
         """Take in how a cell ended that an earlier start of the sweep had run."""
-        self._count(cell)
+        self._count(cell.config)
         self.ended.append((cell.number, cell.name, attempt))
         self.board.skip(cell, attempt)
 
-    def _count(self, cell: Cell) -> None:
+    def _count(self, config: RunConfig | RequestError) -> None:
         """Note whether a cell is private, and where that will be recorded."""
-        if isinstance(cell.config, RequestError):
+        if isinstance(config, RequestError):
             return
-        if not cell.config.privacy.enabled:
+        if not config.privacy.enabled:
             self.ordinary += 1
             return
         from runner.privacy.ledger import ledger_folder
-        from runner.sweep_spending import identify_sweep
 
-        identify_sweep(self.folder)  # before two cells at a time would each draw one
-        self.ledgers.add(ledger_folder(cell.config.privacy.ledger_dir))
+        self.ledgers.add(ledger_folder(config.privacy.ledger_dir))
 
     def renew(self) -> SweepTable:
         """Renew ``table.csv`` and ``privacy.json`` from the cells' files."""
-        assert self._table is not None
         table = self._table.write()
         if self.ledgers:
             self._write_spending(self.folder)
@@ -157,13 +139,18 @@ class Sweep:
     def report(self, code: int) -> int:
         """Say at the end what the user needs, and return the exit code; ``code`` is Hydra's own."""
         self.board.close()
-        if self.sweep_dir is None:
+        if not self.folder.exists():
             return code
+        table = self.renew()
+        if not self.ended:
+            table = self._take_in(table)
         self.ended.sort(key=lambda found: found[0])
         width = shutil.get_terminal_size((120, 24)).columns
-        print(render_table(self.renew(), width=width), end="")
-        print(f"table: {self.sweep_dir / TABLE_FILE}")
+        print(render_table(table, width=width), end="")
+        print(f"table: {self.folder / TABLE_FILE}")
         print(self.spent, end="")
+        if self.request.cells is None:
+            return code  # a search has told which trials failed: that is an answer like any other
         failed = [(number, name, attempt) for number, name, attempt in self.ended if attempt.error is not None]
         # Cells that were refused to keep a limit are not failures of anything that ran.
         refused = all(attempt.key == "privacy.sweep_epsilon" for _, _, attempt in failed)
@@ -171,6 +158,8 @@ class Sweep:
             cells = "; ".join(f"cell {number} ({name}): {attempt.error}" for number, name, attempt in failed)
             how = "refused" if refused else "failed"
             print(f"error: {len(failed)} of {len(self.ended)} cells {how}: {cells}", file=sys.stderr)
+        if code == ExitCode.DONE and any(attempt.exit_code == ExitCode.INTERRUPTED for _, _, attempt in self.ended):
+            return ExitCode.INTERRUPTED
         if code != ExitCode.DONE or not failed:
             return code
         return ExitCode.WRONG_REQUEST if refused else ExitCode.FAILED
@@ -185,3 +174,15 @@ class Sweep:
             self.spent = f"privacy of the sweep: unknown, because {error}\n"
         else:
             self.spent = render_spending(found, ordinary=self.ordinary)
+
+    def _take_in(self, table: SweepTable) -> SweepTable:
+        """Learn from the cells' files how they ended where another launcher ran them."""
+        codes = {"completed": ExitCode.DONE, "failed": ExitCode.FAILED}
+        for number, row in enumerate(table.rows):
+            config = earlier_config(self.folder / row["cell"])
+            if config is not None:
+                self._count(config)
+            name = self.name_of([f"{key}={row[key]}" for key in table.overridden if row[key]])
+            code = codes.get(row["status"], ExitCode.INTERRUPTED)
+            self.ended.append((number, name, Attempt(exit_code=code, error=row["error"] or None)))
+        return self.renew()

@@ -17,13 +17,14 @@ from runner.data.feed import Feed
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.progress import Progress
 from runner.records.run_file import FinalMetrics
-from runner.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from runner.training.checkpoint import Checkpoint, load_checkpoint
 from runner.training.diagnosis import explain_non_finite
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.parts import Parts
 from runner.training.precision import NonFiniteGradient
 from runner.training.published import published, take_up, weights_to_save
-from runner.training.standing import Outcome, Standing
+from runner.training.saving import Saving, Snapshot
+from runner.training.standing import Outcome, Standing, Status
 from runner.training.step import StepTotals, TrainStep
 
 if TYPE_CHECKING:
@@ -44,11 +45,13 @@ class Loop:
         self._world = parts.world
         self._recorder = recorder
         self._checkpoints = run_dir / "checkpoints"
+        self._saving = Saving(self._checkpoints, parts.plan, parts.world)
         self._data = data
         self._val = None if data.val is None else self._feed(data.val)
         self._step = TrainStep(parts)
         self._standing = Standing()
         self._spending = _spending(parts)
+        self._pruned = False
         self._first = 0
         self._zeroed_before = 0
         self._window = time.perf_counter()
@@ -101,7 +104,7 @@ class Loop:
                     break
             if interrupted:
                 self._save(done)
-        return self._finish(done, interrupted=interrupted)
+        return self._finish(done, "interrupted" if interrupted else "pruned" if self._pruned else plan.ends_as(done))
 
     def _train(self, step: int, stop: StopRequest) -> bool:
         """Do update ``step``; whether the processes have agreed to stop after it."""
@@ -173,12 +176,26 @@ class Loop:
         improved = False
         if self._val is not None and (last or epoch % plan.semantic.eval_every == 0):
             improved = self._evaluate(step, self._val)
-        stopping = self._out_of_patience()
-        if last or stopping or improved or epoch % plan.performance.save_every == 0:
+            hopeless = self._judge(epoch)
+            self._pruned = hopeless and not last and not self._out_of_patience()
+        stopping = self._pruned or self._out_of_patience()
+        if last or stopping or self._saving.is_due(epoch, improved=improved):
             self._save(done)
+        elif improved:
+            self._save(done, now=False)
         self._recorder.console.epoch(self._progress(step, standing.train_loss, standing.train_accuracy))
         self._restart_clock()
         return stopping
+
+    def _judge(self, epoch: int) -> bool:
+        """Report the evaluation after ``epoch`` to the search, if there is one; whether it would end the run."""
+        judge, standing = self._recorder.judge, self._standing
+        hopeless = False
+        if judge is not None:
+            assert standing.val_loss is not None
+            assert standing.val_accuracy is not None
+            hopeless = judge.is_hopeless(epoch, val_loss=standing.val_loss, val_accuracy=standing.val_accuracy)
+        return self._world.any(hopeless)
 
     def _out_of_patience(self) -> bool:
         patience = self._plan.semantic.patience
@@ -213,22 +230,18 @@ class Loop:
         self._tell_halvings()
         return figures
 
-    def _save(self, done: int) -> None:
-        """Write a checkpoint after ``done`` updates."""
+    def _save(self, done: int, *, now: bool = True) -> None:
+        """Write a checkpoint after ``done`` updates, or hold it back as the best so far."""
         parts, plan = self._parts, self._plan
         totals = self._world.gather(self._step.totals())
         zeroed = self._zeroed()
         if not self._world.is_main:
             return
-        self._recorder.sync()
         weights, raw_weights = weights_to_save(parts)
-        save_checkpoint(
-            self._checkpoints,
+        snapshot = Snapshot(
             step=done,
             # Without a choice by validation, the last weights are the best that can be had.
             best=done if plan.semantic.test_checkpoint == "last" else self._standing.best_step,
-            identity=plan.identity,
-            recipe=plan.recipe(),
             weights=weights,
             state={
                 "raw_weights": raw_weights,
@@ -246,13 +259,18 @@ class Loop:
                 "ledger_entry": None if self._recorder.sitting is None else self._recorder.sitting.entry,
             },
         )
+        if now:
+            self._recorder.sync()
+            self._saving.save(snapshot)
+        else:
+            self._saving.hold(snapshot)
 
-    def _finish(self, done: int, *, interrupted: bool) -> Outcome:
+    def _finish(self, done: int, status: Status) -> Outcome:
         plan, standing = self._plan, self._standing
         epochs = done / plan.semantic.steps_per_epoch
         best_wins = plan.semantic.test_checkpoint == "best" and standing.best is not None
         test_loss = test_accuracy = None
-        if not interrupted and self._data.test is not None:
+        if status not in ("interrupted", "pruned") and self._data.test is not None:
             best_is_gone = best_wins and standing.best_step != done
             if best_is_gone:
                 self._load_best()
@@ -262,7 +280,7 @@ class Loop:
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
         rate = standing.timed_examples / standing.seconds if standing.seconds and standing.timed_examples else None
         return Outcome(
-            status="interrupted" if interrupted else plan.ends_as(done),
+            status=status,
             metrics=FinalMetrics(
                 train_loss=standing.train_loss,
                 val_loss=standing.best_val_loss if best_wins else standing.val_loss,

@@ -8,12 +8,15 @@ from typing import Literal
 from runner.records.run_file import FinalMetrics
 from runner.training.batch_sizes import Halving
 
+Status = Literal["completed", "interrupted", "pruned", "budget_exhausted"]
+"""How a run that did not fail ends."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a run ended and what it measured."""
 
-    status: Literal["completed", "interrupted", "budget_exhausted"]
+    status: Status
     metrics: FinalMetrics
     samples_per_second: float | None
     peak_bytes: int

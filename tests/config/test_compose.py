@@ -107,7 +107,7 @@ def test_shipped_sweeps_are_found_once_when_the_caller_stands_in_the_checkout():
 @pytest.mark.parametrize("name", sorted(sweep_files(CONF.parent)))
 def test_every_shipped_sweep_is_a_request_that_may_start(composer, name):
     checked = []
-    request = read_request(composer, [f"sweep={name}"], multirun=False, check=lambda config, *_: checked.append(config))
+    request = read_request(composer, [f"sweep={name}"], multirun=False, check=checked.append)
     assert request.multirun
     if request.cells is not None:
         assert len(checked) == request.cells > 1
@@ -117,12 +117,7 @@ def test_every_shipped_sweep_is_a_request_that_may_start(composer, name):
 
 def test_a_grid_is_checked_cell_by_cell(composer):
     checked = []
-    request = read_request(
-        composer,
-        ["seed=0,1", "precision=fp32,bf16"],
-        multirun=True,
-        check=lambda config, *_: checked.append(config),
-    )
+    request = read_request(composer, ["seed=0,1", "precision=fp32,bf16"], multirun=True, check=checked.append)
     assert (request.multirun, request.cells) == (True, 4)
     cells = [(config.seed, config.precision.amp_dtype) for config in checked]
     assert cells == [(0, "float32"), (0, "bfloat16"), (1, "float32"), (1, "bfloat16")]

@@ -143,6 +143,17 @@ WRONG = [
     ("trainer=accelerate hardware=cpu hardware.processes=null", "hardware.processes", "a number"),
     ("hardware=multi_gpu", "hardware.processes", "trainer=accelerate"),
     ("tracker=none tracker.mode=online", "tracker.mode", "tracker=wandb"),
+    # the question of a sweep
+    ("comparison=precision", "comparison", "a mapping of its keys: metric, margin"),
+    ("comparison.metrik=test_loss", "comparison.metrik", "did you mean comparison.metric?"),
+    ("comparison.metric=accuracy", "comparison.metric", "one of test_accuracy, val_accuracy"),
+    ("comparison.metric=test_loss", "comparison.margin", "a number of nats that matters, for test_loss"),
+    ("comparison.margin=0", "comparison.margin", "a number > 0"),
+    ("comparison.confidence=95", "comparison.confidence", "a number in (0, 1)"),
+    ("comparison.by=precision", "comparison.by", "a list of words"),
+    ("comparison.by=[precison]", "comparison.by", "did you mean precision?"),
+    ("comparison.by=[lr]", "comparison.by", "did you mean optimizer.lr?"),
+    ("comparison.by=[optimizer.momentum,data.augment.flp]", "comparison.by", "did you mean data.augment.flip?"),
     (
         "data.augment.random_resized_crop=true data.augment.crop_padding=4",
         "data.augment.crop_padding",

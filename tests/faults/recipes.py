@@ -5,7 +5,7 @@ from torch import nn
 COMMON = (
     "tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=44", "data.val_fraction=0.2",
     "data.batch_size=8", "data.augment.crop_padding=1", "trainer.label_smoothing=0.1", "trainer.log_every=4",
-    "trainer.epochs=6", "optimizer.lr=0.05",
+    "trainer.epochs=6", "optimizer.lr=0.05", "trainer.save_every=1",
 )  # fmt: skip
 DROPOUT = (
     "model=small_cnn",
@@ -16,7 +16,9 @@ DROPOUT = (
 FLOAT16 = ("precision=fp16", "precision.init_scale=1.0e+10", "precision.growth_interval=5")
 # A gain that is hardly ever reached: nearly every evaluation lowers the learning rate.
 DROPPING = ("scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=1", "scheduler.factor=0.8")
-PRIVATE = ("trainer=dp", "privacy.unsafe_noise_seed=5", "model=mlp", "model.hidden=[16]")
+# One way to the gradients: a run killed before its first checkpoint would measure the ways anew, and each rounds
+# differently.
+PRIVATE = ("trainer=dp", "privacy.unsafe_noise_seed=5", "privacy.grad_sample=ghost", "model=mlp", "model.hidden=[16]")
 
 RECIPES = {
     "standard": ("trainer=standard", *DROPPING, *DROPOUT),

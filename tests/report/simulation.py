@@ -64,7 +64,7 @@ def judge(setting, values):
 
 
 def rates(setting, repeats, seed=SEED):
-    """Shares of sweeps with a false "different" (equal recipes) and a false "equivalent" (at the margin), coverage."""
+    """Shares of sweeps with a false "different" (equal recipes) and a false "equivalent" (at the margin); coverage."""
     rng = np.random.default_rng(seed)
     estimates, different, _ = judge(setting, draw(rng, setting, 0.0, repeats))
     low, high = estimates[0].interval(CONFIDENCE)

@@ -53,7 +53,9 @@ def write_cell(
     composed = {"seed": 0, "optimizer": {"lr": 0.1, "name": "sgd"}, "comparison": comparison or {}, **(config or {})}
     (cell / ".hydra" / "config.yaml").write_text(yaml.safe_dump(composed))
     choices = {"precision": "fp32", "trainer": "standard", "hydra/launcher": "basic"}
-    (cell / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": choices}}}))
+    typed = {"hydra": ["hydra.run.dir=x"], "task": overrides.split()}
+    hydra = {"overrides": typed, "runtime": {"choices": choices}}
+    (cell / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
     if outcome == "not_started":
         return
     done = not isinstance(outcome, str)

@@ -14,7 +14,8 @@ from runner.plan.device import detect_device
 from runner.training.resume import find_checkpoint
 from tests.faults.final_state import differences, final_state
 
-RECIPE = ("data.limit=60", "data.batch_size=16", "model=linear", "trainer.epochs=4", "hardware.threads=1")
+RECIPE = ("data.limit=60", "data.batch_size=16", "model=linear", "trainer.epochs=4", "hardware.threads=1",
+          "trainer.save_every=1")  # fmt: skip
 
 
 def flip(path, draw):

@@ -16,7 +16,7 @@ from tests.faults.hungry import ERRORS
 RECIPE = (
     "tracker=none", "data.limit=203", "precision=fp64", "data.batch_size=24", "trainer.accumulation_steps=2",
     "trainer.epochs=2", "trainer.clip_norm=0.5", "trainer.log_every=1", "optimizer.lr=0.1", "hardware.threads=1",
-    "trainer.ema_decay=0.8", "hardware=cpu",
+    "trainer.ema_decay=0.8", "hardware=cpu", "trainer.save_every=1",
 )  # fmt: skip
 PRIVATE = ("trainer=dp", "privacy.unsafe_noise_seed=5", "trainer.clip_norm=null", "privacy.grad_sample=ghost")
 TWO = ("hardware.processes=2", "data.batch_size=12")

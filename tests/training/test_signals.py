@@ -12,7 +12,7 @@ from runner.training.checkpoint import load_checkpoint
 from tests.faults.final_state import differences, final_state
 
 RECIPE = ("tracker=none", "data.limit=48", "data.batch_size=8", "trainer.epochs=3", "hardware=cpu",
-          "hardware.threads=1")  # fmt: skip
+          "hardware.threads=1", "trainer.save_every=1")  # fmt: skip
 
 
 @pytest.fixture

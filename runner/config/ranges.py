@@ -1,0 +1,54 @@
+"""What a single value may be: a number in a range, or one of a few words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from runner.config.errors import RequestError, nearest
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between ``low`` and ``high``; an open end does not belong to it.  Of a list, every item."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def check(self, key: str, value: Any) -> None:
+        """Raises ``RequestError`` when ``value``, or one of its items, lies outside."""
+        for item in value if isinstance(value, list) else [value]:
+            inside = isinstance(item, int | float) and self.low <= item <= self.high
+            if not inside or (item == self.low and self.open_low) or (item == self.high and self.open_high):
+                raise RequestError(key, value, str(self))
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"a number {'>' if self.open_low else '>='} {self.low:g}"
+        return f"a number in {'(['[not self.open_low]}{self.low:g}, {self.high:g}{')]'[not self.open_high]}"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of a few words or numbers."""
+
+    names: tuple[Any, ...]
+
+    def check(self, key: str, value: Any) -> None:
+        """Raises ``RequestError``, with the name most alike, when ``value`` is none of them."""
+        if value not in self.names:
+            names = [str(name) for name in self.names]
+            raise RequestError(key, value, f"one of {', '.join(names)}", nearest=nearest(str(value), names))
+
+
+POSITIVE = Range(0, open_low=True)
+AT_LEAST_0 = Range(0)
+AT_LEAST_1 = Range(1)
+SHARE = Range(0, 1)
+SHARE_BELOW_1 = Range(0, 1, open_high=True)
+INSIDE_0_1 = Range(0, 1, open_low=True, open_high=True)
+SHARE_ABOVE_0 = Range(0, 1, open_low=True)
+SEED = Range(0, 2**32 - 1)

@@ -1,0 +1,13 @@
+"""Who may end a run before its end: a search, to which each evaluation is reported."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Judge(Protocol):
+    """What the loop asks after each evaluation on the validation split."""
+
+    def is_hopeless(self, epoch: int, *, val_loss: float, val_accuracy: float) -> bool:
+        """Take in what was measured after ``epoch``; whether the run is not worth going on with."""
+        ...

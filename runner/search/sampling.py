@@ -1,0 +1,148 @@
+"""Samplers and pruners, built from their options, and the search space from its overrides."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler, GridSampler, QMCSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from runner.config.errors import RequestError
+
+_ALLOWED = ("optuna.samplers.*", "optuna.pruners.*", "hydra_plugins.hydra_optuna_sweeper.*")
+
+Space = dict[str, BaseDistribution]
+
+
+def read_space(arguments: Sequence[str]) -> tuple[Space, list[str]]:
+    """The keys to search and how, and the overrides that all trials share; of a key given twice the last counts.
+
+    Raises:
+        RequestError: values that nothing can be drawn from.
+    """
+    space: Space = {}
+    fixed: dict[str, str] = {}
+    for argument in arguments:
+        key = argument.partition("=")[0]
+        try:
+            found, _, _ = create_params_from_overrides([argument])
+        except (ValueError, AssertionError) as error:
+            raise RequestError(key, argument, f"values to search ({error})") from error
+        space.pop(key, None)
+        fixed.pop(key, None)
+        if found:
+            space |= found
+        else:
+            fixed[key] = argument
+    if not space:
+        raise RequestError(
+            "hydra.sweeper.params", "no key to search", "one such as 'optimizer.lr=tag(log,interval(0.01,1))'"
+        )
+    return space, list(fixed.values())
+
+
+def grid_size(space: Space) -> int:
+    """Number of combinations of a space that can be listed.
+
+    Raises:
+        RequestError: a key has no values to list.
+    """
+    return math.prod(len(values) for values in _listed(space).values())
+
+
+def build_pruner(options: Mapping[str, Any]) -> BasePruner:
+    """The pruner with its ``options``.
+
+    Raises:
+        RequestError: it refuses them.
+    """
+    return _build("pruner", options)
+
+
+def build_sampler(options: Mapping[str, Any], space: Space) -> BaseSampler:
+    """The sampler with its ``options``; with a seed, what it draws for a trial depends on the trials before it alone.
+
+    Raises:
+        RequestError: it refuses the options or the space.
+    """
+    sampler = _build("sampler", options)
+    if isinstance(sampler, functools.partial):
+        return _Grid(_listed(space), seed=options.get("seed"))
+    if options.get("seed") is None or isinstance(sampler, QMCSampler):
+        return sampler  # quasi-random sequences are numbered in the study itself
+    return _SeededByTrial(options)
+
+
+def _build(part: str, options: Mapping[str, Any]) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # whoever chooses such an option knows that it is young
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return instantiate(dict(options), _execution_whitelist_=_ALLOWED)
+    except (HydraException, ValueError, TypeError, ImportError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise RequestError(
+            f"hydra/sweeper/{part}", options.get("_target_"), f"options that it takes ({reason})"
+        ) from error
+
+
+def _listed(space: Space) -> dict[str, Sequence[Any]]:
+    listed = {}
+    for key, distribution in space.items():
+        try:
+            listed[key] = OptunaSweeperImpl._to_grid_sampler_choices(distribution)
+        except ValueError as error:
+            raise RequestError(key, "an interval", "values to list with hydra/sweeper/sampler=grid") from error
+    return listed
+
+
+class _Grid(GridSampler):
+    """Optuna's grid, whose end is a matter of counting here: it would stop a loop that is not Optuna's."""
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Nothing to do."""
+
+
+class _SeededByTrial(BaseSampler):
+    """A sampler made anew for each trial, from a seed and the trial's number.
+
+    So a search that was interrupted goes on as it would have gone on, and workers that were given the same seed do not
+    draw the same values.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = dict(options)
+        self._sampler: BaseSampler = _build("sampler", options)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        words = numpy.random.SeedSequence([self._options["seed"], trial.number]).generate_state(1)
+        self._sampler = _build("sampler", self._options | {"seed": int(words[0])})
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._sampler.after_trial(study, trial, state, values)

@@ -1,0 +1,38 @@
+"""What Hydra finds as ``hydra/sweeper=optuna``: a few lines that hand over to the search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class SearchSweeper(Sweeper):
+    """The sweeper of hydra-optuna-sweeper with pruners, studies that go on, several workers, and constraints."""
+
+    def __init__(self, **keys: Any) -> None:
+        """``keys`` are those of ``SearchConfig``, which the search reads from the whole configuration."""
+        self._sweep: tuple[DictConfig, HydraContext, Launcher] | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra once, with the configuration of the sweep."""
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        self._sweep = config, hydra_context, launcher
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Called by Hydra with the overrides that are not its own; returns when the study has its trials.
+
+        Raises:
+            RequestError: the search cannot be, or the next trial would pass ``privacy.sweep_epsilon``.
+            RunError: it ended without an answer.
+        """
+        from runner.search.worker import Worker
+
+        assert self._sweep is not None
+        Worker(*self._sweep, arguments).work()

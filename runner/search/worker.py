@@ -1,0 +1,172 @@
+"""One worker of a search: claims a trial, has it run and tells the study what came of it, until there are enough."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from optuna.samplers import GridSampler
+from optuna.trial import TrialState
+
+from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.search import KEY, load_search, parse_limits
+from runner.search.claims import FOLDER, Claims
+from runner.search.outcome import Outcome, read_outcome, settled, tell
+from runner.search.results import best_of, describe, write_results
+from runner.search.sampling import build_pruner, build_sampler, grid_size, read_space
+from runner.search.storage import MEMORY, forgotten, open_storage, place_of
+from runner.search.study import Recipe, open_study
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+"""While other workers' trials may have to be taken over."""
+
+
+class Worker:
+    """What ``hydra/sweeper=optuna`` does in one process."""
+
+    def __init__(self, config: DictConfig, context: HydraContext, launcher: Launcher, arguments: list[str]) -> None:
+        """``config`` is the sweep's, with the search under ``hydra.sweeper``; ``arguments`` are its task overrides.
+
+        Raises:
+            RequestError: there is nothing to search, or no way to draw from it.
+        """
+        self._launcher = launcher
+        self._search = load_search(config.hydra.sweeper)
+        self._sweep_dir = Path(config.hydra.sweep.dir).absolute()
+        listed = [f"{key}={value}" for key, value in (self._search.params or {}).items()]
+        self._space, self._fixed = read_space([*listed, *arguments])
+        self._run = context.config_loader.load_sweep_config(config, self._fixed)
+        self._limits = parse_limits(self._search.constraints)
+        self._sampler = build_sampler(self._search.sampler, self._space)
+        self._pruner = build_pruner(self._search.pruner)
+        if isinstance(self._sampler, GridSampler):
+            self._search.n_trials = min(self._search.n_trials, grid_size(self._space))
+        self._hook = _find_hook(self._search.custom_search_space)
+
+    def work(self) -> None:
+        """Run trials until the study has all of them, then write and say what was found.
+
+        Raises:
+            RequestError: the storage or the study is not right, or the next trial would pass ``privacy.sweep_epsilon``.
+            RunError: no trial has given a value, or more failed at once than ``max_failure_rate`` allows.
+        """
+        self._sweep_dir.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            if self._search.storage == MEMORY:
+                stack.enter_context(forgotten(self._sweep_dir))
+            storage = open_storage(place_of(self._search.storage, self._sweep_dir))
+            name = study_name(self._search.study_name, self._run)
+            recipe = Recipe.of(self._search, self._run, self._space)
+            study = open_study(storage, name, self._search, recipe, self._sampler, self._pruner)
+            if self._run.privacy.enabled:
+                _share_ledger_identity(study, self._sweep_dir)
+            try:
+                with Claims(study, storage, self._search.stale_after) as claims:
+                    self._work_on(study, claims)
+            finally:
+                write_results(study, self._search, self._sweep_dir)
+                shown = storage.place if self._search.storage != MEMORY else f"{MEMORY}, which ends now"
+                print("\n".join(describe(study, self._search, shown)), flush=True)
+            if not best_of(study) and not study.get_trials(states=(TrialState.RUNNING,)):
+                raise RunError(describe(study, self._search, shown)[-2])
+
+    def _work_on(self, study: optuna.Study, claims: Claims) -> None:
+        while True:
+            taken = claims.take(self._search.n_jobs, self._space, total=self._search.n_trials, prepare=self._prepare)
+            if taken:
+                self._run_all(study, claims, taken)
+                write_results(study, self._search, self._sweep_dir)
+            elif claims.undecided():
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+            else:
+                return
+
+    def _prepare(self, trial: optuna.Trial) -> None:
+        """Give the trial its folder: the one that it has, where its run has ended or can go on in this sweep."""
+        if self._hook is not None:
+            self._hook(self._run, trial)
+        folder = trial.user_attrs.get(FOLDER)
+        if folder is None or (Path(folder).parent != self._sweep_dir and self._settled(trial) is None):
+            trial.set_user_attr(FOLDER, str(self._sweep_dir / str(trial.number)))
+
+    def _run_all(self, study: optuna.Study, claims: Claims, taken: list[optuna.Trial]) -> None:
+        outcomes = {trial.number: outcome for trial in taken if (outcome := self._settled(trial)) is not None}
+        due = [trial for trial in taken if trial.number not in outcomes]
+        error = None
+        if due:
+            try:
+                self._launcher.launch([self._overrides(trial) for trial in due], initial_job_idx=due[0].number)
+            except (HydraException, OmegaConfBaseException) as failure:
+                error = " ".join(str(failure).split())  # values that do not go together, found on composing them
+        for trial in due:
+            folder = Path(trial.user_attrs[FOLDER])
+            outcomes[trial.number] = read_outcome(folder, self._search.objectives, self._limits, error)
+        for number, outcome in outcomes.items():
+            if outcome.state.is_finished():
+                tell(study, claims.done(number), outcome)
+            elif outcome.state == TrialState.WAITING:
+                # it has not begun, and may when there is more to spend
+                shutil.rmtree(Path(claims.mine[number].user_attrs[FOLDER]))
+        self._stop_where_due(list(outcomes.values()))
+
+    def _settled(self, trial: optuna.Trial) -> Outcome | None:
+        return settled(Path(trial.user_attrs[FOLDER]), self._search.objectives, self._limits)
+
+    def _stop_where_due(self, outcomes: list[Outcome]) -> None:
+        refused = next((outcome for outcome in outcomes if outcome.state == TrialState.WAITING), None)
+        if refused is not None:
+            raise RequestError("privacy.sweep_epsilon", "a next trial", f"none: the search has ended ({refused.cause})")
+        if any(outcome.state == TrialState.RUNNING for outcome in outcomes):
+            raise SystemExit(ExitCode.INTERRUPTED)
+        failed = [outcome for outcome in outcomes if outcome.state == TrialState.FAIL]
+        if len(failed) / len(outcomes) > self._search.max_failure_rate:
+            raise RunError(
+                f"{len(failed)} of {len(outcomes)} trials failed ({KEY}.max_failure_rate): {failed[0].cause}"
+            )
+
+    def _overrides(self, trial: optuna.Trial) -> list[str]:
+        """Those of the trial's run: its values, and for Hydra where it goes."""
+        ours = [f"hydra.sweep.dir={_quoted(self._sweep_dir)}", f"hydra.sweep.subdir={trial.number}"]
+        drawn = [f"{key}={value}" for key, value in trial.params.items()]
+        return [*self._fixed, *drawn, *ours]
+
+
+def study_name(asked: str | None, run: DictConfig) -> str:
+    """Name of the study of a sweep, or of a trial in it."""
+    return asked or run.hydra.runtime.choices.get("sweep") or "search"
+
+
+def _share_ledger_identity(study: optuna.Study, sweep_dir: Path) -> None:
+    """All workers are one sweep in the ledger, whichever folders they work in."""
+    from runner.sweep_spending import identify_sweep
+
+    known = study.user_attrs.get("sweep")
+    identity = identify_sweep(sweep_dir, known)
+    if known is None:
+        study.set_user_attr("sweep", identity)
+
+
+def _find_hook(path: str | None) -> Callable[[DictConfig, optuna.Trial], Any] | None:
+    if path is None:
+        return None
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise RequestError(f"{KEY}.custom_search_space", path, f"a callable that can be imported ({error})") from error
+
+
+def _quoted(path: Path) -> str:
+    return QuotedString(str(path), Quote.double).with_quotes()

@@ -1,0 +1,47 @@
+"""Cells that another launcher (joblib, submitit) has brought to another process or machine."""
+
+from __future__ import annotations
+
+import math
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from runner.attempt import Attempt, record_failure
+from runner.config.errors import RequestError
+from runner.config.load import load_config
+from runner.config.schema import RunConfig
+from runner.records.sweep_table import write_table
+from runner.sweeping.cell import Cell, Place, killed, plain_types, run_forked
+from runner.sweeping.fork_server import shared_server
+from runner.sweeping.preload import MODULES
+from runner.sweeping.progress import read_record
+
+
+def run_elsewhere(composed: DictConfig) -> float:
+    """Run the cell that Hydra has composed here, in a process of its own, and return its objective; NaN for none.
+
+    Such launchers know nothing of cells that have failed before, and some run one cell after the other in one process.
+    """
+    whole = HydraConfig.instance().cfg
+    assert isinstance(whole, DictConfig)
+    config: RunConfig | RequestError
+    try:
+        config = load_config(composed)
+    except RequestError as error:
+        config = error
+    # its callbacks are called here, by the launcher
+    cell = Cell(number=whole.hydra.job.num, name="", config=config, composed=plain_types(whole), callbacks=Callbacks())
+    earlier = read_record(cell.folder)
+    if earlier is not None and earlier.status == "failed" and not composed.retry_failed:
+        return math.nan
+    server = shared_server(MODULES)
+    server.start(run_forked, (cell, Place.here()))
+    ended = server.wait()
+    assert ended is not None
+    attempt: Attempt = ended.value if ended.exit_code == 0 else killed(cell, ended)
+    if attempt.error is not None:
+        record_failure(cell.folder, attempt)
+    write_table(cell.sweep_dir)
+    return math.nan if attempt.objective is None else attempt.objective

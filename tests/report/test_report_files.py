@@ -1,0 +1,261 @@
+"""The report as files: complete, self-contained, and the same from the same folder."""
+
+import csv
+import html.parser
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from runner.report.__main__ import main
+from runner.report.style import SERIES
+from runner.report.write import write_report
+from tests.report.sweep_folders import write_cell, write_sweep
+
+GRID = [
+    ("precision=fp32 seed=0", 0.97),
+    ("precision=fp32 seed=1", 0.98),
+    ("precision=fp16 seed=0", 0.96, {"seconds": 20.0}),
+    ("precision=fp16 seed=1", 0.98, {"seconds": 22.0}),
+    ("precision=<b>&|*x* seed=0", "failed", {"error": "a | b <c> and `d`", "curve": (3.0,)}),
+    ("precision=<b>&|*x* seed=1", "running", {"curve": ()}),
+]
+
+
+class Page(html.parser.HTMLParser):
+    """Refuses what is not closed, and collects what a page refers to."""
+
+    VOID = {"meta", "br", "link", "img"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.references, self.tags, self.ids = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.references += [value for key, value in attributes if key in ("src", "href", "xlink:href", "srcset")]
+        self.ids += [value for key, value in attributes if key == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    folder = write_sweep(tmp_path_factory.mktemp("grid"), GRID)
+    write_report(folder)
+    return folder
+
+
+def test_the_page_needs_nothing_else(grid):
+    text = (grid / "report.html").read_text()
+    page = Page(text)
+    assert all(reference.startswith("#") for reference in page.references)
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    assert "url(http" not in text
+    assert "@import" not in text
+    # what a picture refers to must be in it: several share the page, and the names of one must not be another's
+    assert len(page.ids) == len(set(page.ids))
+    assert {reference[1:] for reference in page.references} <= set(page.ids)
+    assert page.tags.count("svg") == 4
+    assert "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text
+
+
+def test_pictures_are_drawings_with_words_in_the_colours_of_the_page(grid):
+    for element in re.findall(r"<svg.*?</svg>", (grid / "report.html").read_text(), re.DOTALL):
+        drawing = ElementTree.fromstring(element)
+        assert drawing.get("role") == "img"
+        assert drawing.get("aria-label")
+        assert "currentColor" in element
+        assert "#1f2328" not in element
+        assert "width" not in drawing.attrib
+
+
+def test_what_cells_say_is_no_markup(grid):
+    page, text = (grid / "report.html").read_text(), (grid / "report.md").read_text()
+    assert "<b>&|" not in page
+    assert "&lt;b&gt;&amp;|*x*" in page
+    assert r"\<b\>&\|\*x\*" in text
+    assert "a | b &lt;c&gt; and <code>d</code>" in page
+
+
+def test_markdown_links_the_pictures_beside_it(grid):
+    text = (grid / "report.md").read_text()
+    linked = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert sorted(linked) == sorted(str(path.relative_to(grid)) for path in (grid / "plots").iterdir())
+    assert all((grid / path).read_bytes().startswith(b"\x89PNG") for path in linked)
+    rows = [line for line in text.splitlines() if line.startswith("| fp16")]
+    assert rows[0].split(" | ")[1:4] == ["2 of 2", "97.00 %", "84.29 to 100.00 %"]
+    assert "python -m runner --multirun precision=fp32,fp16 seed=0,1" in text
+    assert "4 (" in text
+    assert "5 (" in text
+
+
+def test_the_same_files_give_the_same_report(grid):
+    def contents():
+        paths = [grid / "report.md", grid / "report.html", *sorted((grid / "plots").iterdir())]
+        return {path.name: path.read_bytes() for path in paths}
+
+    before = contents()
+    (grid / "plots" / "front.png").write_bytes(b"damaged")
+    (grid / "plots" / "of_an_older_report.png").write_bytes(b"old")
+    write_report(grid)
+    assert contents() == before
+
+
+def test_a_report_imports_no_torch(grid):
+    code = (
+        "import sys; from runner.report.__main__ import main; code = main(sys.argv[1:]);"
+        "assert not {'torch', 'optuna', 'matplotlib.pyplot'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(grid)], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        "verdict: 1 of 6 cells failed and 1 of the 6 cells begun has not ended. In test accuracy,"
+    )
+    assert done.stdout.endswith(f"report: {grid / 'report.html'}\n")
+
+
+def test_a_single_run(tmp_path):
+    write_cell(tmp_path / "run", "precision=bf16", 0.97)
+    report = write_report(tmp_path / "run")
+    assert report.verdict == "One run: test accuracy 97.00 %."
+    assert sorted(path.stem for path in (tmp_path / "run" / "plots").iterdir()) == ["curves", "time"]
+
+
+def test_privacy(tmp_path):
+    cells = [(f"privacy.epsilon={e} seed={s}", 0.9 + e / 100 + s / 100, {"epsilon": e - 0.001}) for e in (1, 3)
+             for s in (0, 1)]  # fmt: skip
+    write_sweep(tmp_path, [*cells, ("trainer=standard seed=0", 0.98), ("trainer=standard seed=1", 0.985)])
+    spent = {
+        "data": "digits",
+        "cells": [{"epsilon": 0.999}, {"epsilon": 2.999}, {"epsilon": None}],
+        "publish_all": {"epsilon": 5.8301, "delta": 1e-5, "accountant": "pld"},
+        "publish_best": {"epsilon": 5.8301, "delta": 1e-5, "accountant": "pld", "by": "composition"},
+        "cells_not_private": 1,
+        "evaluations_without_noise": 60,
+        "note": "evaluations had no noise",
+    }
+    (tmp_path / "privacy.json").write_text(json.dumps({"sweep": "s", "cells_without_privacy": 2, "data": [spent]}))
+    write_report(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "| digits | 2 | 1.00 to 3.00 | 5.84 | 5.84 | 1e-05 |" in text
+    assert "2 cells ran without privacy" in text
+    assert "60 evaluations had no noise" in text
+    assert (tmp_path / "plots" / "privacy.png").exists()
+    # of runs that have the same budget, a curve over epsilon would be a dot
+    write_sweep(tmp_path / "same", [cell for cell in cells if "epsilon=1" in cell[0]])
+    write_report(tmp_path / "same")
+    assert not (tmp_path / "same" / "plots" / "privacy.png").exists()
+
+
+def write_trials(folder, values, *, states=None, columns=("value",)):
+    with (folder / "trials.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["number", "state", *columns, "params_optimizer.lr", "params_optimizer"])
+        for number, value in enumerate(values):
+            state = (states or {}).get(number, "COMPLETE")
+            found = value if state == "COMPLETE" else [""] * len(columns)
+            writer.writerow([number, state, *found, 10 ** (-4 + number / 4), ("sgd", "adam")[number % 2]])
+
+
+def test_a_search(tmp_path):
+    values = [[0.5 + number / 20] for number in range(10)]
+    cells = [(f"optimizer.lr={10 ** (-4 + n / 4)}", value) for n, (value,) in enumerate(values)]
+    write_sweep(tmp_path, cells)
+    write_trials(tmp_path, values, states={3: "PRUNED", 9: "FAIL"})
+    report = write_report(tmp_path)
+    assert report.verdict.startswith("Best of 8 completed trials: trial 8 (0.9): optimizer.lr=0.01")
+    text = (tmp_path / "report.md").read_text()
+    assert "10 trials: 8 complete, 1 pruned, 1 fail." in text
+    assert {"history", "importances"} <= {path.stem for path in (tmp_path / "plots").iterdir()}
+    assert "## Comparison" not in text
+
+
+def test_a_search_with_two_objectives(tmp_path):
+    write_sweep(tmp_path, [("optimizer.lr=0.1", 0.9)])
+    hydra = "hydra: {overrides: {hydra: [], task: []}, sweeper: {direction: [maximize, minimize]}}\n"
+    (tmp_path / "multirun.yaml").write_text(hydra)
+    write_trials(tmp_path, [[0.9, 10], [0.8, 5], [0.7, 6], [0.95, 40]], columns=("values_0", "values_1"))
+    assert write_report(tmp_path).verdict == "3 of 4 completed trials are beaten by none in all objectives."
+    assert "trial 2 " not in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (
+            ["--by", "precison"],
+            "comparison.by: got precison, expected a key of the cells; between them differ: precision,",
+        ),
+        (["--by", "lr"], "did you mean optimizer.lr?"),
+        (["--metric", "accuracy"], "comparison.metric: got accuracy, expected one of test_accuracy"),
+        (["--metric", "val_accuracy"], "comparison.metric: got val_accuracy, expected one that was measured: test_acc"),
+        (["--metric", "test_loss"], "comparison.margin: got null, expected a number of nats"),
+        (["--margin", "0"], "comparison.margin: got 0.0, expected a number > 0"),
+        (["--margin", "nan"], "comparison.margin: got nan, expected a number > 0"),
+        (["--margin", "wide"], "command line: got argument --margin: invalid float value: 'wide', expected DIR"),
+        (["--confidence", "95"], "comparison.confidence: got 95.0, expected a number in (0, 1)"),
+        (["--reference", "fp23"], "comparison.reference: got fp23, expected one of fp32, fp16,"),
+        (["--colour"], "command line: got unrecognized arguments: --colour, expected DIR"),
+    ],
+)
+def test_wrong_requests(grid, capsys, flags, line):
+    before = (grid / "report.md").read_bytes()
+    assert main([str(grid), *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert line in err
+    assert (grid / "report.md").read_bytes() == before
+
+
+def test_folders_without_a_sweep(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "missing"):
+        assert main([str(tmp_path / folder)]) == 2
+        assert capsys.readouterr().err.startswith("error: DIR: got ")
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_damage_ends_in_one_line(tmp_path, capsys):
+    write_sweep(tmp_path, [("seed=0", 0.9), ("seed=1", 0.8)])
+    (tmp_path / "0" / "metrics.jsonl").write_text("no JSON\n")
+    assert main([str(tmp_path)]) == 0, "the figures of a cell whose curve is damaged still stand"
+    (tmp_path / "privacy.json").write_text("[]")
+    assert main([str(tmp_path)]) == 1
+    assert (
+        capsys.readouterr().err
+        == "error: privacy.json: not a record of what was spent ('list' object has no attribute 'get')\n"
+    )
+
+
+def test_series_stand_out_by_day_and_by_night():
+    """Contrast of 3 and more on either paper (WCAG 2.1, 1.4.11)."""
+
+    def luminance(colour):
+        shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [s / 12.92 if s <= 0.03928 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for colour in SERIES:
+        for paper in ("#ffffff", "#14181d"):
+            light, dark = sorted([luminance(colour), luminance(paper)], reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3
