@@ -40,7 +40,7 @@ def test_the_loss_scale_follows_torchs_grad_scaler_step_by_step():
         rule.begin(8)
         rule.add(images, labels)
         rule.release(step)
-        precision.step(our_optimizer, [p.grad for p in ours.parameters()], step)
+        precision.step(our_optimizer, list(ours.parameters()), step)
 
         their_optimizer.zero_grad()
         with torch.autocast("cpu", torch.float16):
@@ -58,6 +58,12 @@ def test_the_loss_scale_follows_torchs_grad_scaler_step_by_step():
     shrunk = sum(after < before for before, after in zip([SCALER["init_scale"], *scales], scales, strict=False))
     assert precision.skipped == shrunk >= 3
     assert max(scales) > SCALER["init_scale"], "the scale must have grown too, or this test shows less than it says"
+
+
+def with_gradient(gradient):
+    parameter = torch.nn.Parameter(torch.zeros_like(gradient))
+    parameter.grad = gradient.clone()
+    return parameter
 
 
 def test_float16_clips_the_true_gradient_not_the_scaled_one():
@@ -94,12 +100,12 @@ def test_a_resumed_scale_goes_on_where_it_was():
         torch.ones(2),
     ]
     for step, gradient in enumerate(steps[:3]):
-        first.step(optimizer, [gradient.clone()], step)
+        first.step(optimizer, [with_gradient(gradient)], step)
     second = ScaledFloat16(CPU, **SCALER, max_skipped_in_a_row=50)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for precision in (first, second):
         for step, gradient in enumerate(steps[3:], start=3):
-            precision.step(optimizer, [gradient.clone()], step)
+            precision.step(optimizer, [with_gradient(gradient)], step)
     assert {k: v.item() for k, v in first.state_dict().items()} == {k: v.item() for k, v in second.state_dict().items()}
 
 
@@ -108,9 +114,9 @@ def test_float16_gives_up_after_too_many_skips_in_a_row():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
     bad, good = torch.full((2,), float("inf")), torch.ones(2)
     for step, gradient in enumerate([bad, bad, good, bad, bad]):
-        precision.step(optimizer, [gradient.clone()], step)
+        precision.step(optimizer, [with_gradient(gradient)], step)
     with pytest.raises(NonFiniteGradient) as caught:
-        precision.step(optimizer, [bad.clone()], 5)
+        precision.step(optimizer, [with_gradient(bad)], 5)
     assert caught.value.step == 5
 
 
@@ -124,11 +130,11 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(build, wrong, f
     gradients = [torch.ones_like(p) for p in model.parameters()]
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         parameter.grad = gradient
-    precision.step(optimizer, gradients, 6)
+    precision.step(optimizer, list(model.parameters()), 6)
     before = copy.deepcopy((model.state_dict(), optimizer.state_dict()["state"]))
     gradients[2].view(-1)[5] = wrong
     with pytest.raises(NonFiniteGradient) as caught:
-        precision.step(optimizer, gradients, 7)
+        precision.step(optimizer, list(model.parameters()), 7)
     assert caught.value.step == 7
     torch.testing.assert_close((model.state_dict(), optimizer.state_dict()["state"]), before, rtol=0, atol=0)
 
@@ -154,7 +160,7 @@ def test_on_a_gpu_a_held_back_update_is_named_later_and_the_weights_stay():
         if step == 13:
             torch.cuda.synchronize()
             kept = parameter.detach().clone()
-        precision.step(optimizer, [parameter.grad], step)
+        precision.step(optimizer, [parameter], step)
     with pytest.raises(NonFiniteGradient) as caught:
         precision.raise_if_stopped(15)
     assert caught.value.step == 13
