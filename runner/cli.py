@@ -194,7 +194,12 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     if request.seeds is not None:
         settled.append(f"hydra.sweeper.seeds={list(request.seeds)}")
     try:
-        called = _call_hydra([*argv, *settled], sweep, "hydra.sweep.dir")
+        try:
+            called = _call_hydra([*argv, *settled], sweep, "hydra.sweep.dir")
+        except (RequestError, RunError):
+            if sweep.ended:  # a search that must not go on: what it found and spent by then is told all the same
+                sweep.report(ExitCode.FAILED)
+            raise
         code = sweep.report(called)
         if sweep.folder.exists():
             _write_report(sweep.folder, check=called == ExitCode.DONE)

@@ -35,7 +35,7 @@ def install():
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for command in (("update", "-qq"), ("install", "-qq", "--no-install-recommends", "postgresql")):
         try:
-            subprocess.run([*_APT, *command], env=environment, check=True, capture_output=True, timeout=300)
+            subprocess.run([*_APT, *command], env=environment, check=True, capture_output=True, timeout=150)
         except (subprocess.SubprocessError, OSError) as error:
             return f"no PostgreSQL server here, and apt-get {command[0]} failed: {error}"
     return None if binaries() else "apt-get installed no server that could be found"
