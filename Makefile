@@ -6,13 +6,13 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run test audit faults searches golden lint format lock clean
+.PHONY: help run test audit faults kills soak searches golden lint format lock clean
 
 help:  ## Explain each target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(READY)  ## Train the default recipe on the embedded handwritten digits (under a minute on 2 cores)
-	$(PY) -m runner
+run: $(READY)  ## Compare FP32, FP16 and BF16 on the embedded handwritten digits (about two minutes on 2 cores)
+	$(PY) -m runner sweep=precision
 
 audit: $(READY)  ## Attack the private trainer with canaries (OVERRIDES="privacy.epsilon=1"; half a minute)
 	$(PY) -m runner.audit $(OVERRIDES)
@@ -23,6 +23,12 @@ test: $(READY)  ## Run the tests (TESTS=tests/data for a part)
 
 faults: $(READY)  ## Kill runs at random moments and compare what they end with (several minutes; KILLS=2 for few)
 	OMP_NUM_THREADS=1 $(PY) -m tests.faults.campaign --kills=$(or $(KILLS),20)
+
+kills: $(READY)  ## Kill the driver of a 24-cell grid twice and start it again (a minute)
+	OMP_NUM_THREADS=1 $(PY) -m tests.sweeping.campaign
+
+soak: $(READY)  ## Run 200 cells in a row and measure the driver (CELLS=20 for few)
+	OMP_NUM_THREADS=1 $(PY) -m tests.sweeping.soak --cells=$(or $(CELLS),200)
 
 golden: $(READY)  ## Renew tests/golden, for a change that is meant to change numbers
 	OMP_NUM_THREADS=1 $(PY) -m tests.golden.golden_losses

@@ -1,11 +1,26 @@
 """The grids that the README names, from the command line to the table."""
 
+import contextlib
 import csv
 import json
 
 import pytest
 
+from runner.cli import main
+
 SHORT = ("trainer.steps=3", "data.limit=64", "tracker=none", "hardware.threads=1", "hydra.sweep.dir=grid")
+
+
+@pytest.fixture
+def command(tmp_path, capsys):
+    """command(...) runs main in an empty folder, where it must end well."""
+
+    def command(*arguments):
+        with contextlib.chdir(tmp_path):
+            code = main(list(arguments))
+        assert code == 0, capsys.readouterr().err
+
+    return command
 
 
 @pytest.mark.parametrize(
@@ -23,9 +38,8 @@ SHORT = ("trainer.steps=3", "data.limit=64", "tracker=none", "hardware.threads=1
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_grid(runner, tmp_path, grid, columns, cells):
-    done = runner("--multirun", *grid, *SHORT)
-    assert done.returncode == 0, done.stderr
+def test_grid(command, tmp_path, grid, columns, cells):
+    command("--multirun", *grid, *SHORT)
     with (tmp_path / "grid" / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == cells
@@ -41,20 +55,22 @@ def test_grid(runner, tmp_path, grid, columns, cells):
         assert epsilons[0] > epsilons[1] > 0, "more noise must cost less"
 
 
-def test_a_file_in_sweeps_that_lists_values_is_a_grid(runner, tmp_path):
+def test_a_file_in_sweeps_that_lists_values_is_a_grid(command, tmp_path):
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "mine.yaml").write_text("hydra:\n  sweeper:\n    params:\n      seed: 3,4\n")
-    done = runner("sweep=mine", *SHORT)
-    assert done.returncode == 0, done.stderr
+    command("sweep=mine", *SHORT)
     with (tmp_path / "grid" / "table.csv").open() as file:
         assert [row["seed"] for row in csv.DictReader(file)] == ["3", "4"]
 
 
 def test_a_question_in_sweeps_needs_no_flag(runner, tmp_path):
-    done = runner("sweep=precision", *SHORT)
+    done = runner("sweep=precision", *SHORT, "tracker=wandb")
     assert done.returncode == 0, done.stderr
     with (tmp_path / "grid" / "table.csv").open() as file:
         assert [row["precision"] for row in csv.DictReader(file)] == ["fp32", "fp16", "bf16"]
+    tracked = [list((tmp_path / "grid" / cell / "wandb").glob("offline-run-*")) for cell in "012"]
+    assert [len(runs) for runs in tracked] == [1, 1, 1], "a tracked run a cell"
+    assert len({run.name for (run,) in tracked}) == 3
     *_, verdict, report = done.stdout.splitlines()
     assert verdict.startswith("verdict: One run a recipe: test accuracy ")
     assert report == f"report: {tmp_path / 'grid' / 'report.html'}"

@@ -31,15 +31,11 @@ _COUNTED = (
 )
 """Groups and keys that make a cell what it is; where it runs and who is told may change."""
 
-_FREE = (
-    "data.root",
-    "data.cache_dir",
-    "data.eval_batch_size",
-    "trainer.save_every",
-    "privacy.ledger_dir",
-    "privacy.sweep_epsilon",
-)
-"""Keys among them that may change all the same: data count by their contents, which the plan of a run knows."""
+_HOW = ("data.eval_batch_size", "trainer.save_every")
+"""Keys among them that may change all the same, where they are not what the sweep asks about."""
+
+_PLACES = ("data.root", "data.cache_dir", "privacy.ledger_dir", "privacy.sweep_epsilon")
+"""Keys that never count: data do so by their contents, which the plan of a run knows, and a limit holds for a sweep."""
 
 
 def refuse_other_recipe(folder: Path, config: RunConfig, varied: Collection[str]) -> None:
@@ -55,8 +51,8 @@ def refuse_other_recipe(folder: Path, config: RunConfig, varied: Collection[str]
         return
     before, now = dict(_leaves(earlier)), dict(_leaves(config))
     for key in {**now, **before}:
-        counts = key.split(".")[0] in _COUNTED and key not in _FREE
-        if (counts or key in varied) and before.get(key) != now.get(key):
+        counts = key in varied or (key.split(".")[0] in _COUNTED and key not in _HOW)
+        if counts and key not in _PLACES and before.get(key) != now.get(key):
             raise RequestError(
                 key,
                 as_typed(now.get(key)),

@@ -40,7 +40,7 @@ def run_elsewhere(composed: DictConfig) -> float:
     server.start(run_forked, (cell, Place.here()))
     ended = server.wait()
     assert ended is not None
-    attempt: Attempt = ended.value if ended.exit_code == 0 else killed(cell, ended)
+    attempt: Attempt = ended.value if ended.returned else killed(cell, ended)
     if attempt.error is not None:
         record_failure(cell.folder, attempt)
     write_table(cell.sweep_dir)

@@ -38,7 +38,9 @@ class Ended:
 
     pid: int
     exit_code: int
-    """0 when it returned; negative for the signal that ended the process."""
+    """Of the process; negative for the signal that ended it."""
+    returned: bool
+    """Whether the call came to its end."""
     value: Any
     """What it returned; None when it did not."""
 
@@ -148,7 +150,8 @@ def _close_shared() -> None:
 
 
 def _ended(pid: int, exit_code: int, answer: bytes) -> Ended:
-    return Ended(pid=pid, exit_code=exit_code, value=pickle.loads(answer) if exit_code == 0 else None)
+    returned = exit_code == 0 and bool(answer)
+    return Ended(pid=pid, exit_code=exit_code, returned=returned, value=pickle.loads(answer) if returned else None)
 
 
 @dataclass(kw_only=True)

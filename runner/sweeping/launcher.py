@@ -114,7 +114,7 @@ class ForkServerLauncher(Launcher):
         server.start(finished_attempts, [(cell.config, cell.folder) for cell in cells])
         ended = server.wait()
         assert ended is not None
-        if ended.exit_code != 0:
+        if not ended.returned:
             raise RunError(f"looking at the finished cells failed (exit code {ended.exit_code})")
         if isinstance(ended.value, RequestError):
             raise ended.value
@@ -141,7 +141,7 @@ class ForkServerLauncher(Launcher):
                     continue
                 cell, slot = running.pop(ended.pid)
                 free.append(slot)
-                attempt = ended.value if ended.exit_code == 0 else self._killed(cell, ended)
+                attempt = ended.value if ended.returned else self._killed(cell, ended)
                 attempts[cell.number] = attempt
                 self._sweep.end(cell, attempt)
                 if attempt.exit_code == ExitCode.INTERRUPTED:

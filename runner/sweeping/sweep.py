@@ -17,6 +17,7 @@ from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, RunError
 from runner.config.request import Request
 from runner.config.schema import RunConfig
+from runner.records.run_file import FINISHED
 from runner.records.sweep_table import TABLE_FILE, SweepTable, TableWriter, render_table
 from runner.sweeping.board import Board, make_board
 from runner.sweeping.cell import Cell
@@ -177,7 +178,7 @@ class Sweep:
 
     def _take_in(self, table: SweepTable) -> SweepTable:
         """Learn from the cells' files how they ended where another launcher ran them."""
-        codes = {"completed": ExitCode.DONE, "failed": ExitCode.FAILED}
+        codes: dict[str, ExitCode] = {"failed": ExitCode.FAILED, **dict.fromkeys(FINISHED, ExitCode.DONE)}
         for number, row in enumerate(table.rows):
             config = earlier_config(self.folder / row["cell"])
             if config is not None:

@@ -38,6 +38,14 @@ WRONG = [
     ("model@data=mlp", "model", "without @"),
     ("hydra/sweeper=optunna", "hydra/sweeper", "did you mean optuna?"),
     ("hydra/swepper=basic", "hydra/swepper", "did you mean hydra/sweeper?"),
+    ("--multirun hydra/sweeper=basic", "hydra/sweeper", "grid, the same with repeats"),
+    ("--multirun hydra/launcher=basic", "hydra/launcher", "one of fork_server, joblib, submitit_local, submitit_slurm"),
+    ("--multirun hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs", "a whole number >= 1"),
+    ("seeds=0", "seeds", "a number >= 1"),
+    ("seeds=many", "seeds", "a whole number"),
+    ("--multirun seeds=2 seed=0,1", "seeds", "one of the two"),
+    ("--multirun seeds=2 hydra/sweeper=optuna", "seeds", "1: repeat its best recipe"),
+    ("retry_failed=true", "retry_failed", "false: the same command starts it again"),
     # +, ~ and bare words
     ("+foo=3", "foo", "one of the groups"),
     ("+trainer.foo=3", "trainer.foo", "a key of trainer"),
@@ -331,6 +339,16 @@ SWEEPS = {
     "wrong cell": ("hydra: {mode: MULTIRUN, sweeper: {params: {data.batch_size: '16,x'}}}\n", "in cell 1"),
     "unknown swept key": ("hydra: {mode: MULTIRUN, sweeper: {params: {data.batchsize: '1,2'}}}\n", "data.batch_size?"),
 }
+
+
+def test_a_broken_sweep_concerns_nobody_who_does_not_ask_for_it(tmp_path, capsys):
+    write(tmp_path / "sweeps" / "broken.yaml", "a: [")
+    with contextlib.chdir(tmp_path):
+        assert main(["--cfg", "job"]) == 0
+        assert main(["--multirun", "sweep=precision", "optimizer.lr=x"]) == 2
+        assert capsys.readouterr().err.startswith("error: optimizer.lr: ")
+        assert main(["sweep=broken"]) == 2
+    assert f"error: sweep: got {tmp_path / 'sweeps' / 'broken.yaml'}, expected a readable" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", SWEEPS)

@@ -1,0 +1,140 @@
+"""A grid whose cells fail in every way: each alone, told with its cause, and the sweep taken up again in its folder."""
+
+import contextlib
+import csv
+import json
+import os
+
+import pytest
+import torch
+
+from runner.cli import main
+from runner.config.errors import ExitCode
+from runner.training.checkpoint import load_checkpoint
+from tests.sweeping.faulty_model import MENDED
+
+TINY = ("data=synthetic", "data.num_train=64", "data.image_size=8", "data.batch_size=16", "model=linear",
+        "trainer.steps=6", "hardware=cpu", "tracker=none")  # fmt: skip
+GRID = (*TINY, "model._target_=tests.sweeping.faulty_model.build", "model.name=faulty", "hydra.sweep.dir=grid",
+        "+model.how=killed,well,raises,crashes,leaves")  # fmt: skip
+CAUSES = {
+    "0": "the process of the cell was ended by SIGKILL; see 0/output.log",
+    "2": "ValueError: the model cannot be built",
+    "3": "the process of the cell was ended by SIGSEGV; see 3/output.log",
+    "4": "the process of the cell ended too early; see 4/output.log",
+}
+
+
+class Folder:
+    """A folder with sweeps in it, and what the command line said there."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def sweep(self, capsys, *arguments):
+        with contextlib.chdir(self.path), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RECIPE_RUNNER_TARGETS", "tests")
+            patch.setenv(MENDED, str(self.path / "mended"))
+            code = main(["--multirun", *arguments])
+        return code, *capsys.readouterr()
+
+    def rows(self, name="grid"):
+        with (self.path / name / "table.csv").open(newline="") as file:
+            return {row["cell"]: row for row in csv.DictReader(file)}
+
+    def written(self, cell):
+        """Every file of a cell and when it was written."""
+        found = (self.path / "grid" / cell).rglob("*")
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return Folder(tmp_path_factory.mktemp("sweeps"))
+
+
+def test_each_cell_fails_alone_and_with_its_cause(folder, capsys, train):
+    code, out, err = folder.sweep(capsys, *GRID, "hydra.launcher.n_jobs=2")
+    assert code == ExitCode.FAILED
+    rows = folder.rows()
+    assert {cell: row["error"] for cell, row in rows.items() if row["status"] == "failed"} == CAUSES
+    assert rows["1"]["status"] == "completed"
+    assert rows["1"]["model.how"] == "well"
+    assert "error: 4 of 5 cells failed: cell 0 (+model.how=killed): the process of the cell was ended by SIGKILL" in err
+    assert "Traceback" not in out + err
+    assert "Segmentation fault" in (folder.path / "grid" / "3" / "output.log").read_text()
+    assert "ValueError: the model" in (folder.path / "grid" / "2" / "run.log").read_text()
+    # the cells share the cores, and each computes what it would alone
+    run = json.loads((folder.path / "grid" / "1" / "run.json").read_text())
+    assert run["plan"]["performance"]["threads"] == max(1, -(-len(os.sched_getaffinity(0)) // 2))
+    alone = load_checkpoint(train(*TINY, "hardware.threads=1") / "checkpoints" / "last").weights
+    torch.testing.assert_close(
+        load_checkpoint(folder.path / "grid" / "1" / "checkpoints" / "last").weights, alone, rtol=1e-6, atol=1e-7
+    )
+
+
+def test_started_again_it_leaves_what_is_settled(folder, capsys):
+    before = {cell: folder.written(cell) for cell in "01234"}
+    code, out, err = folder.sweep(capsys, *GRID)
+    assert code == ExitCode.FAILED
+    assert "[2/5] +model.how=well: finished before" in out
+    assert "[3/5] +model.how=raises: failed before: ValueError: the model cannot be built (retry_failed=true" in out
+    assert "4 of 5 cells failed" in err
+    assert {cell: folder.written(cell) for cell in "01234"} == before
+
+
+def test_another_recipe_is_refused_by_its_key(folder, capsys):
+    before = folder.written("1")
+    for more, key in (("optimizer.lr=0.3", "optimizer.lr"), ("trainer.steps=7", "trainer.steps")):
+        code, out, err = folder.sweep(capsys, *GRID, more)
+        assert (code, out) == (ExitCode.WRONG_REQUEST, "")
+        assert err.startswith(f"error: {key}: got {more.partition('=')[2]}, expected ")
+        assert "as in " in err
+        assert err.count("\n") == 1
+    code, _, err = folder.sweep(capsys, *GRID[:-1], "+model.how=well,killed")
+    assert code == ExitCode.WRONG_REQUEST
+    assert err.startswith("error: model.how: got well, expected killed, as in ")
+    assert folder.written("1") == before
+
+
+def test_failed_cells_run_again_on_request_and_seeds_are_added(folder, capsys):
+    (folder.path / "mended").touch()
+    before = folder.written("1")
+    code, out, err = folder.sweep(capsys, *GRID, "retry_failed=true", "seeds=2")
+    assert code == ExitCode.DONE, err
+    rows = folder.rows()
+    assert [row["status"] for row in rows.values()] == ["completed"] * 10
+    assert folder.written("1") == before
+    assert [rows[cell]["model.how"] for cell in "56789"] == [rows[cell]["model.how"] for cell in "01234"]
+    assert {rows[cell]["seed"] for cell in "56789"} == {"1"}
+    assert "0, 5" in out, "repeats share a line"
+
+
+def test_data_that_have_changed_are_no_finished_cell(folder, capsys):
+    """The configuration is the same, and the plan is not."""
+    record = folder.path / "grid" / "1" / "run.json"
+    text = record.read_text()
+    found = json.loads(text)
+    found["plan"]["semantic"]["data"]["fingerprint"] = "0" * 64
+    found["plan"]["identity"] = "0" * 64
+    record.write_text(json.dumps(found))
+    code, _, err = folder.sweep(capsys, *GRID)
+    record.write_text(text)
+    assert code == ExitCode.WRONG_REQUEST
+    assert err.startswith("error: data: got ")
+
+
+def test_a_single_run_with_seeds_is_a_sweep(folder, capsys):
+    with contextlib.chdir(folder.path):
+        code = main([*TINY, "seed=3", "seeds=2", "hydra.sweep.dir=seeds"])
+    assert code == ExitCode.DONE, capsys.readouterr().err
+    assert {cell: row["seed"] for cell, row in folder.rows("seeds").items()} == {"0": "3", "1": "4"}
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_other_launchers(folder, capsys, launcher):
+    code, out, err = folder.sweep(capsys, *TINY, "seed=5", f"hydra/launcher={launcher}", f"hydra.sweep.dir={launcher}")
+    assert code == ExitCode.DONE, err
+    assert [row["status"] for row in folder.rows(launcher).values()] == ["completed"]
+    assert f"table: {folder.path / launcher / 'table.csv'}" in out
+    assert (folder.path / launcher / "0" / "output.log").exists(), "it had a process of its own"
