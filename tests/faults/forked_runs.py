@@ -30,7 +30,8 @@ _ENDS_WITHIN = 60.0
 def prepare(cache):
     """Make this process one that can be forked into runs; ``cache`` is the folder of decoded images."""
     os.environ |= {
-        "RECIPE_RUNNER_TARGETS": "tests", "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1",
+        "RECIPE_RUNNER_TARGETS": "tests", "XDG_CACHE_HOME": str(cache), "XDG_DATA_HOME": str(cache / "data"),
+        "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }  # fmt: skip
     for name in _PRELOADED:
@@ -66,6 +67,7 @@ def start(config, run_dir, before=None):
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         _fork_ranks()
+        _fix_key()
         if before is not None:
             before()
         code = _run(config, run_dir)
@@ -96,6 +98,16 @@ def _fork_ranks():
 
     spawn = launch.spawn
     launch.spawn = lambda *args, **options: spawn(*args, **(options | {"start_method": "fork"}))
+
+
+def _fix_key():
+    """Let the operating system's randomness be known, so that private runs can be compared: their epsilon as well.
+
+    ``privacy.unsafe_noise_seed`` fixes the key too, but such a run has no epsilon.
+    """
+    from runner.privacy.key import SecretKey
+
+    SecretKey.from_system = classmethod(lambda cls: cls.from_unsafe_seed(5))
 
 
 def wait(pid):

@@ -18,7 +18,7 @@ FLOAT16 = ("precision=fp16", "precision.init_scale=1.0e+10", "precision.growth_i
 DROPPING = ("scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=1", "scheduler.factor=0.8")
 # One way to the gradients: a run killed before its first checkpoint would measure the ways anew, and each rounds
 # differently.
-PRIVATE = ("trainer=dp", "privacy.unsafe_noise_seed=5", "privacy.grad_sample=ghost", "model=mlp", "model.hidden=[16]")
+PRIVATE = ("trainer=dp", "privacy.grad_sample=ghost", "model=mlp", "model.hidden=[16]")
 
 RECIPES = {
     "standard": ("trainer=standard", *DROPPING, *DROPOUT),
