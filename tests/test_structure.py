@@ -18,13 +18,14 @@ ALLOWED = {
     "records": {"config", "disk", "plan", "records"},
     "training": {"config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training"},
     "search": {"config", "disk", "records", "search"},
-    "sweeping": {"config", "disk", "records", "attempt", "sweeping"},
+    "sweeping": {"config", "disk", "records", "training", "attempt", "sweeping"},
     "inference": {"config", "disk", "plan", "data", "models", "privacy", "records", "training", "inference"},
     "report": {"config", "disk", "records", "report"},
     "compare": {
         *("config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "report", "compare"),
     },
     "audit": {"config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "audit"},
+    "bench": {"config", "disk", "plan", "data", "models", "optim", "records", "training", "bench"},
 }
 FILES = sorted((ROOT / "runner").rglob("*.py"))
 
