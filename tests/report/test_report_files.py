@@ -9,6 +9,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+import yaml
 
 from runner.report.__main__ import main
 from runner.report.style import SERIES
@@ -165,7 +166,8 @@ def test_privacy(tmp_path):
     assert not (tmp_path / "same" / "plots" / "privacy.png").exists()
 
 
-def write_trials(folder, values, *, states=None, columns=("value",)):
+def write_trials(folder, values, *, states=None, columns=("value",), directions=("maximize",)):
+    (folder / "optimization_results.yaml").write_text(yaml.safe_dump({"directions": list(directions)}))
     with (folder / "trials.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["number", "state", *columns, "params_optimizer.lr", "params_optimizer"])
@@ -190,9 +192,8 @@ def test_a_search(tmp_path):
 
 def test_a_search_with_two_objectives(tmp_path):
     write_sweep(tmp_path, [("optimizer.lr=0.1", 0.9)])
-    hydra = "hydra: {overrides: {hydra: [], task: []}, sweeper: {direction: [maximize, minimize]}}\n"
-    (tmp_path / "multirun.yaml").write_text(hydra)
-    write_trials(tmp_path, [[0.9, 10], [0.8, 5], [0.7, 6], [0.95, 40]], columns=("values_0", "values_1"))
+    values, directions = [[0.9, 10], [0.8, 5], [0.7, 6], [0.95, 40]], ("maximize", "minimize")
+    write_trials(tmp_path, values, columns=("values_0", "values_1"), directions=directions)
     assert write_report(tmp_path).verdict == "3 of 4 completed trials are beaten by none in all objectives."
     assert "trial 2 " not in (tmp_path / "report.md").read_text()
 
