@@ -194,7 +194,11 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     if request.seeds is not None:
         settled.append(f"hydra.sweeper.seeds={list(request.seeds)}")
     try:
-        called = _call_hydra([*argv, *settled], sweep, "hydra.sweep.dir")
+        try:
+            called = _call_hydra([*argv, *settled], sweep, "hydra.sweep.dir")
+        except RunError:
+            sweep.report(ExitCode.FAILED)  # what the cells have measured by now
+            raise
         code = sweep.report(called)
         if sweep.folder.exists():
             _write_report(sweep.folder, check=called == ExitCode.DONE)
