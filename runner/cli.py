@@ -197,7 +197,7 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
         try:
             called = _call_hydra([*argv, *settled], sweep, "hydra.sweep.dir")
         except (RequestError, RunError):
-            if sweep.ended:  # a search that must not go on: what it found and spent by then is told all the same
+            if sweep.ended:  # what was found and spent by then is told all the same
                 sweep.report(ExitCode.FAILED)
             raise
         code = sweep.report(called)

@@ -99,6 +99,9 @@ def test_a_sweep_started_again_in_its_folder_goes_on_counting(command, tmp_path)
     assert "1 of 3 cells refused: cell 2 (" in err
     assert [entry.status for entry in entries(tmp_path)] == ["completed"] * 2
     assert spending(tmp_path)["publish_all"]["epsilon"] == before
+    # a cell that was refused has not failed: with more to spend it runs
+    assert command(*GRID, "seed=0,1,2", f"privacy.sweep_epsilon={before + 3}")[0] == 0
+    assert [entry.status for entry in entries(tmp_path)] == ["completed"] * 3
 
 
 def test_a_failure_beside_a_refusal_is_a_failure(command, tmp_path):

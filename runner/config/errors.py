@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
@@ -45,6 +46,11 @@ class RequestError(ValueError):
         place = f" (in {self.cell})" if self.cell else ""
         line = f"{self.key}: got {as_typed(self.got)}, expected {self.expected}{hint}{place}"
         return " ".join(line.split())
+
+
+def is_refusal(line: str | None) -> bool:
+    """Whether ``line`` is what a ``RequestError`` says: what it is about was never begun."""
+    return line is not None and re.match(r"[^ :]+: got .*, expected ", line) is not None
 
 
 def _restore(key: str, got: object, expected: str, nearest: str | None, cell: str | None) -> RequestError:

@@ -88,25 +88,25 @@ class PlainConsole:
 
     def start(self, title: str, plan_lines: Sequence[str]) -> None:
         """Say what will be run."""
-        _put(sys.stderr, title, *(f"  {line}" for line in plan_lines))
+        put(sys.stderr, title, *(f"  {line}" for line in plan_lines))
 
     def step(self, progress: Progress) -> None:
         """Show nothing: a log has no use for it."""
 
     def epoch(self, progress: Progress) -> None:
         """Write the epoch's line."""
-        _put(sys.stderr, epoch_line(progress))
+        put(sys.stderr, epoch_line(progress))
 
     def note(self, message: str) -> None:
         """Write a warning."""
-        _put(sys.stderr, f"warning: {message}")
+        put(sys.stderr, f"warning: {message}")
 
     def finish(self, run: RunRecord, run_dir: Path) -> None:
         """Write the result as aligned lines."""
         rows = result_rows(run)
         width = max((len(name) for name, _ in rows), default=0)
         lines = [f"  {name:<{width}}  {value}" for name, value in rows]
-        _put(sys.stdout, f"{run.name}: {_status(run)}", *lines, f"Files: {_short(run_dir)}")
+        put(sys.stdout, f"{run.name}: {_status(run)}", *lines, f"Files: {_short(run_dir)}")
 
 
 class RichConsole:
@@ -235,7 +235,8 @@ def _progress_line(progress: Progress, width: int) -> RenderableType:
     return line
 
 
-def _put(stream: TextIO, *lines: str) -> None:
+def put(stream: TextIO, *lines: str) -> None:
+    """Write lines to a stream that may lack letters of theirs, and whose reader may go away at any time."""
     try:
         stream.write("".join(f"{_showable(line, stream)}\n" for line in lines))
         stream.flush()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from runner.attempt import Attempt
 from runner.config.errors import ExitCode
+from runner.records.console import put
 from runner.records.progress import duration
 from runner.records.run_file import RunRecord
 from runner.sweeping.cell import Cell
@@ -58,7 +59,7 @@ class PlainBoard:
 
     def begin(self, cell: Cell) -> None:
         """Name the cell."""
-        print(f"{self._head(cell)} {cell.name}", flush=True)
+        put(sys.stdout, f"{self._head(cell)} {cell.name}")
 
     def look(self) -> None:
         """Show nothing: a log has no use for it."""
@@ -66,13 +67,12 @@ class PlainBoard:
     def end(self, cell: Cell, attempt: Attempt) -> None:
         """Say how it ended, and what the cell warned of."""
         record = read_record(cell.folder)
-        for note in () if record is None else record.notes:
-            print(f"{self._head(cell)} warning: {note}")
-        print(f"{self._head(cell)} {_outcome(attempt, record)}", flush=True)
+        notes = [] if record is None else [f"warning: {note}" for note in record.notes]
+        put(sys.stdout, *(f"{self._head(cell)} {line}" for line in (*notes, _outcome(attempt, record))))
 
     def skip(self, cell: Cell, attempt: Attempt) -> None:
         """Say what became of it then."""
-        print(f"{self._head(cell)} {cell.name}: {_earlier(attempt)}", flush=True)
+        put(sys.stdout, f"{self._head(cell)} {cell.name}: {_earlier(attempt)}")
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -108,7 +108,12 @@ class LiveBoard:
             from rich.live import Live
 
             # Without a thread of its own: the driver draws when it has looked.
-            self._live = Live(console=self._terminal, auto_refresh=False, transient=True)
+            self._live = Live(
+                console=self._terminal,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+            )
             self._live.start()
             self._terminal.show_cursor(True)  # A killed sweep would leave the user's terminal without one.
         self._live.update(self._table(), refresh=True)

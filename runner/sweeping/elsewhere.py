@@ -16,7 +16,7 @@ from runner.records.sweep_table import write_table
 from runner.sweeping.cell import Cell, Place, killed, plain_types, run_forked
 from runner.sweeping.fork_server import shared_server
 from runner.sweeping.preload import MODULES
-from runner.sweeping.progress import read_record
+from runner.sweeping.progress import failed_before, read_record
 
 
 def run_elsewhere(composed: DictConfig) -> float:
@@ -33,8 +33,7 @@ def run_elsewhere(composed: DictConfig) -> float:
         config = error
     # its callbacks are called here, by the launcher
     cell = Cell(number=whole.hydra.job.num, name="", config=config, composed=plain_types(whole), callbacks=Callbacks())
-    earlier = read_record(cell.folder)
-    if earlier is not None and earlier.status == "failed" and not composed.retry_failed:
+    if failed_before(read_record(cell.folder)) and not composed.retry_failed:
         return math.nan
     server = shared_server(MODULES)
     server.start(run_forked, (cell, Place.here()))

@@ -26,7 +26,7 @@ from runner.records.run_file import FINISHED
 from runner.sweeping.cell import Cell, Place, killed, plain_types, run_cell, run_forked
 from runner.sweeping.earlier import finished_attempts, refuse_other_recipe
 from runner.sweeping.fork_server import Ended
-from runner.sweeping.progress import read_record
+from runner.sweeping.progress import failed_before, read_record
 from runner.sweeping.sweep import Sweep
 from runner.training.signals import WATCHED
 
@@ -98,7 +98,7 @@ class ForkServerLauncher(Launcher):
             record = read_record(cell.folder)
             if record is not None and record.status in FINISHED:
                 completed.append(cell)
-            elif record is not None and record.status == "failed" and not cell.config.retry_failed:
+            elif record is not None and failed_before(record) and not cell.config.retry_failed:
                 settled[cell.number] = Attempt(exit_code=ExitCode.FAILED, error=record.error)
                 self._sweep.skip(cell, settled[cell.number])
         for cell, attempt in zip(completed, self._finished(completed), strict=True):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.config.errors import RunError
+from runner.config.errors import RunError, is_refusal
 from runner.records.metrics import METRICS_FILE
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
 
@@ -73,6 +73,11 @@ def read_record(folder: Path) -> RunRecord | None:
         return read_run(folder)
     except RunError:
         return None
+
+
+def failed_before(record: RunRecord | None) -> bool:
+    """Whether a run has failed, and not merely been refused, for want of data or of privacy, before it began."""
+    return record is not None and record.status == "failed" and not is_refusal(record.error)
 
 
 def _latest(path: Path) -> dict[str, dict[str, Any]]:

@@ -38,7 +38,6 @@ WRONG = [
     ("model@data=mlp", "model", "without @"),
     ("hydra/sweeper=optunna", "hydra/sweeper", "did you mean optuna?"),
     ("hydra/swepper=basic", "hydra/swepper", "did you mean hydra/sweeper?"),
-    ("--multirun hydra/sweeper=basic", "hydra/sweeper", "grid, the same with repeats"),
     ("--multirun hydra/launcher=basic", "hydra/launcher", "one of fork_server, joblib, submitit_local, submitit_slurm"),
     ("--multirun hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs", "a whole number >= 1"),
     ("seeds=0", "seeds", "a number >= 1"),

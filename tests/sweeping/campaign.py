@@ -5,7 +5,6 @@
 
 import argparse
 import csv
-import json
 import os
 import random
 import subprocess
@@ -14,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from runner.records.metrics import read_metrics
 from tests.conftest import ROOT
 from tests.faults.forked_runs import descendants
 
@@ -87,7 +87,7 @@ def campaign(folder, *, rates, seeds, kills, draw):
     for cell, before in finished.items():
         assert version(folder, cell) == before, f"cell {cell} was made twice"
     for row in done:
-        records = [json.loads(line) for line in (folder / "grid" / row["cell"] / "metrics.jsonl").open()]
+        records = read_metrics(folder / "grid" / row["cell"] / "metrics.jsonl")
         kinds = [(record["kind"], record["step"]) for record in records]
         assert len(kinds) == len(set(kinds)), f"cell {row['cell']} has a record twice"
     return len(done), len(failed), len(finished)

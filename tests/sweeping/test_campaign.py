@@ -1,10 +1,10 @@
 """The driver of a grid killed with ``kill -9``, and stopped with Ctrl-C; ``make kills`` is the long form."""
 
-import json
 import random
 import signal
 import time
 
+from runner.records.metrics import read_metrics
 from tests.sweeping.campaign import campaign, rows, start
 
 
@@ -33,5 +33,5 @@ def test_ctrl_c_saves_the_cell_under_way_and_the_same_command_goes_on(tmp_path):
     _, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
     assert [row["status"] for row in rows(tmp_path)] == ["completed"] * 2
-    steps = [json.loads(line)["step"] for line in records.open()]
+    steps = [record["step"] for record in read_metrics(records)]
     assert steps == sorted(steps)
