@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-RECIPE = ("model=mlp", "trainer.epochs=25", "hardware=cpu", "hardware.threads=1", "trainer.log_every=5",
-          "data.eval_batch_size=2000")  # fmt: skip
+RECIPE = ("model=mlp", "trainer.epochs=600", "trainer.eval_every=50", "hardware=cpu", "hardware.threads=1")
+"""Half a minute of training: W&B takes some seconds to start and to give up, which a run of one second would see."""
 ONLINE = ("tracker=wandb", "tracker.mode=online")
 
 
