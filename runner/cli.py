@@ -88,7 +88,9 @@ def _main(argv: list[str]) -> int:
         raise RequestError("--config-dir", extra, "a folder that exists")
     composer = Composer(caller=Path.cwd(), extra=extra, root=args.config_name or "config")
     if args.help or args.cfg or args.info:
-        composer.compose(lines)
+        composed = composer.compose(lines)
+        if args.package not in (None, "_global_") and OmegaConf.select(composed, args.package) is None:
+            raise RequestError("--package", args.package, "a key of the configuration, such as trainer")
         return _call_hydra([*flags, *lines], _no_job)
     request = read_request(composer, lines, multirun=args.multirun, check=_check, check_folder=refuse_other_recipe)
     if not request.multirun:

@@ -42,7 +42,9 @@ from runner.config.groups import OPEN, RECIPES
 from runner.config.load import load_config
 from runner.config.schema import RunConfig
 
-_FAILURES = (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, TypeError, UserWarning)
+_FAILURES = (
+    HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, TypeError, UserWarning, RecursionError
+)  # fmt: skip
 
 _KINDS = {
     BooleanNode: "true or false",
@@ -351,6 +353,10 @@ def _override_error(override: Override, config: DictConfig, groups: list[str], c
 def _composition_error(error: Exception) -> RequestError:
     """For what lies in a file rather than in an override."""
     text = str(error)
+    if isinstance(error, RecursionError):
+        return RequestError(
+            "defaults", "a list that leads back to its own file", "a configuration that can be composed"
+        )
     if isinstance(error, UserWarning):
         return RequestError("hydra.searchpath", text, "folders that exist")
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:

@@ -106,7 +106,8 @@ class RunRecord:
     def end(self, status: Status, **changes: Any) -> RunRecord:
         """Return the same run, finished now with ``status``; ``changes`` are other fields that are known by now."""
         finished = utc_now()
-        seconds = (datetime.fromisoformat(finished) - datetime.fromisoformat(self.started)).total_seconds()
+        # the clock may have been set back in between
+        seconds = max(0.0, (datetime.fromisoformat(finished) - datetime.fromisoformat(self.started)).total_seconds())
         known = {"finished": finished, "seconds": seconds, **changes}
         return dataclasses.replace(self, status=status, **known)
 

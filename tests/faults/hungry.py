@@ -1,4 +1,4 @@
-"""A network for which memory runs out where it is told to: a machine that is too small, at a chosen moment."""
+"""A network for which memory runs out, or whose numbers go wrong, at a chosen moment."""
 
 import os
 
@@ -17,7 +17,10 @@ ERRORS = {
 
 
 class Hungry(nn.Module):
-    """A small network; more than ``room`` examples at once are too many from forward pass ``call`` on."""
+    """A small network; more than ``room`` examples at once are too many from forward pass ``call`` on.
+
+    The ``error`` that this raises is one of ``ERRORS``, or "nan" for numbers that are none.
+    """
 
     def __init__(self, layers, *, room, call, rank, phase, error):
         super().__init__()
@@ -34,6 +37,8 @@ class Hungry(nn.Module):
             mine = self.rank is None or os.environ.get("RANK", "0") == str(self.rank)
             if mine and self.calls >= self.call and len(images) > self.room:
                 self.refused += 1
+                if self.error == "nan":
+                    return logits * float("nan")
                 raise ERRORS[self.error]()
         return logits
 

@@ -28,3 +28,18 @@ def test_a_traceback_would_be_seen():
         judge([], None, 1, "error: x: got 1, expected 2\n")
     with pytest.raises(AssertionError):
         judge([], None, 2, "error: x\nand more\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "yaml"),
+    [
+        (["-c=all", "--package", "trainer.log_every=range(1,3)"], None),
+        (["--config-dir", "extra", "model=fuzzed"], b"_target_: runner.models.dense.mlp\ndefaults: [fuzzed]\n"),
+    ],
+    ids=["package", "a-file-in-itself"],
+)
+def test_what_has_been_found(arguments, yaml):
+    prepare(yaml)
+    code, err = call(arguments)
+    judge(arguments, yaml, code, err)
+    assert code == 2
