@@ -62,7 +62,9 @@ def test_the_best_of_a_drawn_number_of_trials(command, tmp_path, three_trials):
     code, _, err = command(*DRAWN, "privacy.selection_trials=6")
     assert code == 2
     assert "privacy.selection: got 2 cells, mean 6, shape 1, expected 2 cells, mean 5, shape 1, as " in err
-    code, _, err = command(*GRID, "optimizer.lr=0.05,0.1")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "grid" / "selection.json").rename(tmp_path / "begun" / "selection.json")
+    code, _, err = command(*GRID[:-1], "hydra.sweep.dir=begun", "optimizer.lr=0.05,0.1")
     assert code == 2
     assert err.startswith("error: privacy.selection: got composition, expected random_stopping, as ")
 
