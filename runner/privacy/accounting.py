@@ -217,7 +217,8 @@ def _loss_grid(size: float, steps: int) -> float:
     """Spacing of the grid of losses for ``steps`` updates that cost about ``size`` in epsilon."""
     # Connecting the dots errs by about steps * grid^2 / 4 (measured).  The grid widens with epsilon, which keeps
     # the number of points bounded, and narrows for very small epsilon, to the same relative accuracy.
-    wanted = min(_LOSS_GRID, math.sqrt(4e-3 / steps), 1e-3 * size) * max(1.0, size / 20.0)
+    relative = 1e-3 * size if size > 0.0 else _LOSS_GRID  # so little that Renyi divergences say nothing
+    wanted = min(_LOSS_GRID, math.sqrt(4e-3 / steps), relative) * max(1.0, size / 20.0)
     # In notches, so that nearly equal lengths share one distribution: half of what a figure costs is making it.
     return 2.0 ** (math.floor(_GRID_NOTCHES * math.log2(wanted)) / _GRID_NOTCHES)
 
