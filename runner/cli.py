@@ -37,6 +37,7 @@ from runner.config.request import Request, read_request
 from runner.config.resume_request import expand_resume
 from runner.config.schema import RunConfig
 from runner.config.targets import locate
+from runner.sweeping.drawn_trials import draw_beforehand, is_drawn
 from runner.sweeping.earlier import refuse_other_recipe
 
 LOG_FILE = "run.log"
@@ -196,6 +197,8 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     if request.seeds is not None:
         settled.append(f"hydra.sweeper.seeds={list(request.seeds)}")
     try:
+        sweep.admit()
+        settled += draw_beforehand(request)
         try:
             called = _call_hydra([*argv, *settled], sweep, "hydra.sweep.dir")
         except (RequestError, RunError):
@@ -203,7 +206,7 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
                 sweep.report(ExitCode.FAILED)
             raise
         code = sweep.report(called)
-        if sweep.folder.exists():
+        if sweep.folder.exists() and not is_drawn(sweep.folder):
             _write_report(sweep.folder, check=called == ExitCode.DONE)
         return code
     finally:

@@ -18,6 +18,7 @@ from runner.plan.plan import recipe_of
 if TYPE_CHECKING:
     from runner.plan.device import Device
     from runner.plan.plan import Plan
+    from runner.privacy.random_stopping import Selection
     from runner.records.console import Console
     from runner.records.judge import Judge
     from runner.records.recorder import Recorder
@@ -48,6 +49,8 @@ class Job:
     """Identity of that sweep in the privacy ledger; None for a run without privacy."""
     trial: TrialLink | None = None
     """Which trial of a search the run is, where its evaluations are of use there."""
+    selection: Selection | None = None
+    """What was drawn for that sweep before its first trial; None where the best is accounted by composition."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,21 +70,34 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
         RequestError: the request does not fit the data or the machine.
         RunError: the run failed on the way.
     """
-    if sweep_dir is None and config.privacy.sweep_epsilon is not None:
+    privacy = config.privacy
+    if sweep_dir is None and privacy.sweep_epsilon is not None:
         raise RequestError(
-            "privacy.sweep_epsilon", f"{config.privacy.sweep_epsilon:g} in a single run", "null: it limits a multirun"
+            "privacy.sweep_epsilon", f"{privacy.sweep_epsilon:g} in a single run", "null: it limits a multirun"
         )
+    if sweep_dir is None and privacy.selection == "random_stopping":
+        raise RequestError("privacy.selection", "random_stopping in a single run", "composition: it is for a multirun")
     from runner.training.launch import launched_from_outside, lead_followers, start_processes
 
-    group = sweep = trial = None
+    group = sweep = trial = selection = None
     if sweep_dir is not None:
         from runner.search.judge import find_link
         from runner.sweep_spending import identify_sweep
+        from runner.sweeping.drawn_trials import read_selection
 
         trial = find_link(config)
         group = sweep_dir.name
-        sweep = identify_sweep(sweep_dir) if config.privacy.enabled else None
-    job = Job(config=config, composed=composed, run_dir=run_dir, group=group, sweep=sweep, trial=trial)
+        sweep = identify_sweep(sweep_dir) if privacy.enabled else None
+        selection = read_selection(sweep_dir) if privacy.selection == "random_stopping" else None
+    job = Job(
+        config=config,
+        composed=composed,
+        run_dir=run_dir,
+        group=group,
+        sweep=sweep,
+        trial=trial,
+        selection=selection,
+    )
     if launched_from_outside():
         return lead_followers(job, run_rank)
     from runner.plan.device import detect_device
@@ -138,7 +154,15 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
             parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=grad_sample_of(checkpoint))
         plan = parts.plan
         world.barrier()  # every process has read the checkpoint before the first one clears up around it
-        sitting = sit_down(config.privacy, plan, world, run_dir=job.run_dir, sweep=job.sweep, checkpoint=checkpoint)
+        sitting = sit_down(
+            config.privacy,
+            plan,
+            world,
+            run_dir=job.run_dir,
+            sweep=job.sweep,
+            selection=job.selection,
+            checkpoint=checkpoint,
+        )
         if world.is_main:
             forget_after(job.run_dir, checkpoint)
         judge = _judge(job.trial) if world.is_main else None

@@ -12,9 +12,10 @@ from typing import Any
 from runner.config.errors import RunError
 from runner.privacy.chain import BrokenChain
 from runner.privacy.ledger import Entry, find_ledgers
-from runner.privacy.sweep import BEST_BY_COMPOSITION, UNCOVERED, DataSpending, spending_of
+from runner.privacy.sweep import BEST_BY_RANDOM_STOPPING, UNCOVERED, DataSpending, spending_of
 from runner.records.json_values import write_json
 from runner.records.progress import epsilon_text
+from runner.sweeping.drawn_trials import best_trial, is_drawn, read_selection
 
 SPENDING_FILE = "privacy.json"
 
@@ -51,21 +52,30 @@ def write_spending(sweep_dir: Path, folders: Iterable[Path], *, ordinary: int) -
         RunError: a ledger is broken or cannot be read.
     """
     sweep = identify_sweep(sweep_dir)
+    selection = read_selection(sweep_dir) if is_drawn(sweep_dir) else None
     try:
-        found = [spent for folder in sorted(folders) for spent in spending_of(sweep, find_ledgers(folder))]
+        found = [spent for folder in sorted(folders) for spent in spending_of(sweep, find_ledgers(folder), selection)]
     except BrokenChain as broken:
         raise RunError(f"the privacy ledger is broken: {broken}") from broken
     except OSError as error:
         raise RunError(f"the privacy ledger cannot be read: {error.strerror or error}") from error
     write_json(
         sweep_dir / SPENDING_FILE,
-        {"sweep": sweep, "cells_without_privacy": ordinary, "data": [_described(spent) for spent in found]},
+        {
+            "sweep": sweep,
+            "cells_without_privacy": ordinary,
+            "best_cell": None if selection is None else best_trial(sweep_dir),
+            "data": [_described(spent) for spent in found],
+        },
     )
     return found
 
 
-def render_spending(found: Iterable[DataSpending], *, ordinary: int) -> str:
-    """The same in a few lines for people; each ends with a line end."""
+def render_spending(found: Iterable[DataSpending], *, ordinary: int, best: str | None = None) -> str:
+    """The same in a few lines for people; each ends with a line end.
+
+    ``best`` is the name of the cell that random stopping allows to publish.
+    """
     lines = []
     for spent in found:
         private = [cell for cell in spent.cells if cell.planned.private]
@@ -73,12 +83,15 @@ def render_spending(found: Iterable[DataSpending], *, ordinary: int) -> str:
             epsilons = [cell.epsilon for cell in private]
             low, high = epsilon_text(min(epsilons)), epsilon_text(max(epsilons))
             composed = epsilon_text(spent.composed.epsilon)
+            assert spent.best is not None
             lines += [
                 f"privacy of {len(private)} cells on {spent.data}, δ={spent.composed.delta:g}:",
                 f"  each cell              ε={low}" + ("" if low == high else f" to {high}"),
                 f"  publishing all cells   ε={composed} ({spent.composed.accountant} composition)",
-                f"  publishing the best    ε={composed}, by {BEST_BY_COMPOSITION}",
+                f"  publishing the best    ε={epsilon_text(spent.best.epsilon)}, by {spent.best_by}",
             ]
+            if best is not None and spent.best_by == BEST_BY_RANDOM_STOPPING:
+                lines.append(f"  the best               cell {best}")
         if spent.public:
             lines.append(f"  {len(spent.public)} cells with privacy.unsafe_noise_seed are not private at all")
         if spent.uncovered:
@@ -89,16 +102,16 @@ def render_spending(found: Iterable[DataSpending], *, ordinary: int) -> str:
 
 
 def _described(spent: DataSpending) -> dict[str, Any]:
-    composed = spent.composed
-    together = None
-    if composed is not None:
-        together = {"epsilon": composed.epsilon, "delta": composed.delta, "accountant": composed.accountant}
+    together, best = (
+        None if bound is None else {"epsilon": bound.epsilon, "delta": bound.delta, "accountant": bound.accountant}
+        for bound in (spent.composed, spent.best)
+    )
     return {
         "data": spent.data,
         "contents": spent.contents,
         "cells": [_cell(cell) for cell in spent.cells],
         "publish_all": together,
-        "publish_best": None if together is None else {**together, "by": BEST_BY_COMPOSITION},
+        "publish_best": None if best is None else {**best, "by": spent.best_by},
         "cells_not_private": len(spent.public),
         "evaluations_without_noise": spent.uncovered,
         "note": UNCOVERED if spent.uncovered else None,

@@ -1,5 +1,6 @@
 """What every test gets: no leaks into the process, and short ways to compose and to run a real recipe."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -92,6 +93,19 @@ def train(configure, tmp_path):
         return run_dir
 
     return train
+
+
+@pytest.fixture
+def command(tmp_path, capsys):
+    """command("key=value", ...) -> (exit code, stdout, stderr) of main in this process, in an empty folder."""
+    from runner.cli import main
+
+    def command(*arguments):
+        with contextlib.chdir(tmp_path):
+            code = main(list(arguments))
+        return code, *capsys.readouterr()
+
+    return command
 
 
 @pytest.fixture

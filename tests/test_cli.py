@@ -1,6 +1,5 @@
 """The command line from end to end: real runs of a linear model on made-up images."""
 
-import contextlib
 import csv
 import json
 import os
@@ -11,8 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-from runner.cli import main
 
 TINY = [
     "data=synthetic",
@@ -26,18 +23,6 @@ TINY = [
     "hardware.threads=1",
     "tracker=none",
 ]
-
-
-@pytest.fixture
-def command(tmp_path, capsys):
-    """command(...) -> (exit code, stdout, stderr) of main in an empty folder."""
-
-    def command(*arguments):
-        with contextlib.chdir(tmp_path):
-            code = main(list(arguments))
-        return code, *capsys.readouterr()
-
-    return command
 
 
 def status(folder):

@@ -75,6 +75,7 @@ LATE = {
     ("sweeping", "privacy"),
     ("sweeping", "sweep_spending"),
     ("search", "sweep_spending"),
+    ("sweeping", "sweep_budget"),
 }
 
 

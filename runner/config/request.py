@@ -55,6 +55,10 @@ class Request:
     """Keys in which the cells differ, or that are searched."""
     seeds: tuple[int, ...] | None = None
     """Seeds of the repeats; None where nothing is repeated."""
+    configs: tuple[RunConfig, ...] = ()
+    """Every cell of a grid, in order; of a search the one configuration that its trials start from."""
+    hydra: DictConfig | None = None
+    """Hydra's own part of a sweep, as composed without what is swept; null for a run."""
 
 
 def read_request(
@@ -123,8 +127,8 @@ def _check_sweep(
     request = Request(multirun=True, sweep_dir=composer.sweep_dir(config))
     if config.hydra.sweeper._target_ != GRID:
         own = [line_of(override) for override in overrides if not override.is_sweep_override()]
-        _check_search(composer, last, own, config)
-        return dataclasses.replace(request, fixed=fixed, varied=frozenset(varied))
+        start = _check_search(composer, last, own, config)
+        return dataclasses.replace(request, fixed=fixed, varied=frozenset(varied), configs=(start,), hydra=config.hydra)
     for override in sweep:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise RequestError(
@@ -137,22 +141,37 @@ def _check_sweep(
         composer.require(override, config)
         varied.add(override.key_or_group)
     cells = cells_of(sweep, beside=beside, seeds=seeds)
+    configs = []
     for number, cell in enumerate(cells):
         try:
             composed = composer.compose([*own, *cell])
             run = composer.load(composed, number=number)
             check(run)
-            check_folder(Path(composed.hydra.runtime.output_dir), run, frozenset(varied))
+            # a cell that is drawn from a grid has the number of its trial
+            if run.privacy.selection == "composition":
+                check_folder(Path(composed.hydra.runtime.output_dir), run, frozenset(varied))
+            configs.append(run)
         except RequestError as error:
             name = " ".join(cell)
             raise RequestError(
                 error.key, error.got, error.expected, nearest=error.nearest, cell=f"cell {number}: {name}"
             ) from error
-    return dataclasses.replace(request, cells=len(cells), fixed=fixed, varied=frozenset(varied), seeds=seeds)
+    return dataclasses.replace(
+        request,
+        cells=len(cells),
+        fixed=fixed,
+        varied=frozenset(varied),
+        seeds=seeds,
+        configs=tuple(configs),
+        hydra=config.hydra,
+    )
 
 
-def _check_search(composer: Composer, last: dict[str, Override], own: list[str], config: DictConfig) -> None:
-    """Check what is fixed, each searched key at the ends of its range, and the keys of the search itself."""
+def _check_search(composer: Composer, last: dict[str, Override], own: list[str], config: DictConfig) -> RunConfig:
+    """Check what is fixed, each searched key at the ends of its range, and the keys of the search itself.
+
+    Returns the configuration that its trials start from.
+    """
     run = composer.load(config, number=0)
     rules.check_values(run)
     swept = [override for override in last.values() if override.is_sweep_override()]
@@ -170,6 +189,7 @@ def _check_search(composer: Composer, last: dict[str, Override], own: list[str],
                 raise RequestError(
                     error.key, error.got, error.expected, nearest=error.nearest, cell=f"the values searched: {end}"
                 ) from error
+    return run
 
 
 def _check_launcher(config: DictConfig) -> None:

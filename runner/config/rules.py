@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from typing import Any
 
 from runner.config.comparison_rules import a_comparison_can_be_made
-from runner.config.errors import RequestError, as_typed
+from runner.config.errors import RequestError
 from runner.config.groups import CLOSED, OPEN, TARGET
+from runner.config.privacy_rules import PRIVACY_RELATIONS
 from runner.config.ranges import (
     AT_LEAST_0,
     AT_LEAST_1,
@@ -26,7 +26,7 @@ from runner.config.ranges import (
     Choices,
     Range,
 )
-from runner.config.schema import PrivacyConfig, RunConfig
+from runner.config.schema import RunConfig
 
 TRUSTED_VARIABLE = "RECIPE_RUNNER_TARGETS"
 """Environment variable with further packages, separated by commas, that a ``_target_`` may name.  It is read from the
@@ -85,6 +85,9 @@ RULES: dict[str, Range | Choices] = {
     "privacy.grad_sample": Choices(("auto", "ghost", "functional", "hooks")),
     "privacy.validation": Choices(("private", "public")),
     "privacy.sweep_epsilon": POSITIVE,
+    "privacy.selection": Choices(("composition", "random_stopping")),
+    "privacy.selection_trials": AT_LEAST_1,
+    "privacy.selection_shape": Range(0, 100),
     "privacy.unsafe_noise_seed": SEED,
     "hardware.device": Choices(("auto", "cpu", "cuda", "mps")),
     "hardware.processes": Range(1, 1024),
@@ -270,59 +273,6 @@ def _betas_are_two(config: RunConfig) -> None:
         raise RequestError("optimizer.betas", betas, "two numbers in [0, 1)")
 
 
-def _privacy_keys_need_privacy(config: RunConfig) -> None:
-    """A key of ``privacy`` that does nothing would look like protection."""
-    if config.privacy.enabled:
-        return
-    default = PrivacyConfig()
-    for f in fields(PrivacyConfig):
-        value = getattr(config.privacy, f.name)
-        if value != getattr(default, f.name):
-            raise RequestError(
-                f"privacy.{f.name}", f"{as_typed(value)} without privacy", "trainer=dp, which makes the run private"
-            )
-
-
-def _copies_differ(config: RunConfig) -> None:
-    copies, augment = config.privacy.augmentation_multiplicity, config.data.augment
-    on = augment.crop_padding or augment.flip or augment.random_resized_crop or augment.color_jitter
-    if copies > 1 and not on:
-        raise RequestError(
-            "privacy.augmentation_multiplicity",
-            f"{copies} without augmentation",
-            "1, because all copies would be equal, or a change under data.augment, such as data.augment.crop_padding=1",
-        )
-
-
-def _two_of_epsilon_noise_and_length(config: RunConfig) -> None:
-    privacy, trainer = config.privacy, config.trainer
-    both = privacy.epsilon is not None and privacy.noise_multiplier is not None
-    given = [f"trainer.{key}={getattr(trainer, key):g}" for key in ("steps", "epochs") if getattr(trainer, key)]
-    if both and given:
-        raise RequestError(
-            "privacy.noise_multiplier",
-            f"{privacy.noise_multiplier:g} beside privacy.epsilon={privacy.epsilon:g} and {given[0]}",
-            "two of the three, because each follows from the others; trainer.epochs=null trains until epsilon is spent",
-        )
-    if not both and not given:
-        raise RequestError(
-            "trainer.epochs",
-            None,
-            "a number, or trainer.steps; under DP the length may follow from both privacy.epsilon and"
-            " privacy.noise_multiplier",
-        )
-
-
-def _a_cell_fits_its_sweep(config: RunConfig) -> None:
-    privacy = config.privacy
-    if privacy.sweep_epsilon is not None and privacy.epsilon is not None and privacy.epsilon > privacy.sweep_epsilon:
-        raise RequestError(
-            "privacy.sweep_epsilon",
-            privacy.sweep_epsilon,
-            f"at least privacy.epsilon={privacy.epsilon:g}, which one cell may spend",
-        )
-
-
 def _processes_suit_the_device(config: RunConfig) -> None:
     hardware = config.hardware
     if hardware.device in ("cpu", "mps") and hardware.processes is None:
@@ -361,10 +311,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _warmup_ends,
     _nesterov_has_momentum,
     _betas_are_two,
-    _privacy_keys_need_privacy,
-    _copies_differ,
-    _two_of_epsilon_noise_and_length,
-    _a_cell_fits_its_sweep,
+    *PRIVACY_RELATIONS,
     _processes_suit_the_device,
     _online_needs_a_tracker,
     a_comparison_can_be_made,

@@ -185,8 +185,19 @@ class PrivacyConfig:
     """Folder of the ledger of private runs; null means ``$XDG_DATA_HOME/recipe-runner/ledger`` or
     ``~/.local/share/recipe-runner/ledger``."""
     sweep_epsilon: float | None = None
-    """Most that the private cells of a multirun may spend together, composed, on one data set; a cell that would pass
-    it is refused before its first step.  Null for no limit."""
+    """Most that the private cells of a multirun may spend together, composed, on one data set.  A grid that would pass
+    it is refused as a whole; of other sweeps the cell that would, before its first step.  With
+    ``selection=random_stopping`` it limits what publishing the best costs.  Null for no limit."""
+    selection: str = "composition"
+    """How the best cell of a multirun is chosen.  ``composition``: from the cells as asked, which costs what publishing
+    all of them does.  ``random_stopping``: from trials of which number and settings are drawn beforehand, which costs
+    less when only the best is published (Papernot and Steinke 2022); each cell of a grid may then run several times or
+    never, and a search needs a random sampler."""
+    selection_trials: float | None = None
+    """random_stopping: mean number of trials; null for the number of cells of a grid, or trials of a search."""
+    selection_shape: float = 1.0
+    """random_stopping: 1 draws the number from a geometric distribution, 0 from a logarithmic one, which costs less and
+    more often stops at one trial; larger values stay closer to the mean and cost more."""
     unsafe_noise_seed: int | None = None
     """Fix the secret key of noise and sampling, for tests.  The run is then *not private* and says so."""
 

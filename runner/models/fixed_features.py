@@ -7,11 +7,13 @@ ICLR 2021).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
 
-class FixedFeatures(nn.Module):
+class FixedFeatures(nn.Module, ABC):
     """A front end without parameters, computed in the type of its input whatever autocast says.
 
     Its input are images in float32 (or float64): in a 16-bit type the small differences between them would be rounded
@@ -23,9 +25,9 @@ class FixedFeatures(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             return self.features(images)
 
+    @abstractmethod
     def features(self, images: Tensor) -> Tensor:
         """What a subclass computes."""
-        raise NotImplementedError
 
 
 def unit(rows: Tensor) -> Tensor:

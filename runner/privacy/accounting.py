@@ -167,6 +167,11 @@ def rdp_of_all(mechanisms: Sequence[Mechanism], delta: float) -> float:
     return _epsilon_of(found[0][1], sum(count * divergences for count, _, divergences in found), delta)
 
 
+def renyi_epsilon(event: Any, delta: float) -> float:
+    """The ``rdp`` bound of any ``event`` of dp-accounting."""
+    return float(_composed(event, None).get_epsilon(delta))
+
+
 def check_mechanism(accountant: str, sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> None:
     """Refuses values that no accountant, or not this one, can account for.
 
@@ -212,7 +217,8 @@ def _loss_grid(size: float, steps: int) -> float:
     """Spacing of the grid of losses for ``steps`` updates that cost about ``size`` in epsilon."""
     # Connecting the dots errs by about steps * grid^2 / 4 (measured).  The grid widens with epsilon, which keeps
     # the number of points bounded, and narrows for very small epsilon, to the same relative accuracy.
-    wanted = min(_LOSS_GRID, math.sqrt(4e-3 / steps), 1e-3 * size) * max(1.0, size / 20.0)
+    relative = 1e-3 * size if size > 0.0 else _LOSS_GRID  # so little that Renyi divergences say nothing
+    wanted = min(_LOSS_GRID, math.sqrt(4e-3 / steps), relative) * max(1.0, size / 20.0)
     # In notches, so that nearly equal lengths share one distribution: half of what a figure costs is making it.
     return 2.0 ** (math.floor(_GRID_NOTCHES * math.log2(wanted)) / _GRID_NOTCHES)
 
@@ -238,15 +244,22 @@ def _rdp(
 
 def _divergences(sample_rate: float, noise_multiplier: float, orders: tuple[int, ...] | None) -> tuple[Any, Any]:
     """Renyi orders (those given, else the library's) and the divergence of one update at each."""
-    _settle_absl()
     from dp_accounting import dp_event
-    from dp_accounting.rdp import rdp_privacy_accountant as rdp
 
     step = dp_event.PoissonSampledDpEvent(sample_rate, dp_event.GaussianDpEvent(noise_multiplier))
+    accountant = _composed(step, orders)
+    return accountant.orders, accountant.rdp
+
+
+def _composed(event: Any, orders: tuple[int, ...] | None) -> Any:
+    """dp-accounting's accountant of Renyi divergences, of one ``event``."""
+    _settle_absl()
+    from dp_accounting.rdp import rdp_privacy_accountant as rdp
+
     with _quiet_absl():
         accountant = rdp.RdpAccountant(orders)
-        accountant.compose(step)
-    return accountant.orders, accountant.rdp
+        accountant.compose(event)
+    return accountant
 
 
 def _epsilon_of(orders: Any, divergences: Any, delta: float) -> float:

@@ -1,8 +1,8 @@
 """What a sweep spends: each cell, all cells together, and the best of them; all read from the ledger.
 
 Publishing only the best cell is accounted for like publishing all of them.  Every cell was looked at to choose, and for
-a fixed grid or a search that learns from its trials no smaller bound is known; the smaller ones of Papernot and Steinke
-2022 need a number of trials that was drawn beforehand and trials that were drawn independently.
+a fixed grid or a search that learns from its trials no smaller bound is known.  Where the trials and their number were
+drawn beforehand (``random_stopping.py``), the smaller bound holds once all of them have ended.
 """
 
 from __future__ import annotations
@@ -12,12 +12,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runner.config.errors import RequestError
-from runner.privacy.composition import Composed
+from runner.privacy.composition import Composed, Spent
 from runner.privacy.ledger import Entry, Ledger, PlannedRun, compose_entries
+from runner.privacy.random_stopping import Selection, epsilon_of_best
 
 BEST_BY_COMPOSITION = (
     "composition: every cell was looked at to choose; smaller bounds need a number of trials drawn beforehand"
 )
+BEST_BY_RANDOM_STOPPING = (
+    "random stopping: trials and their number were drawn beforehand; nothing of the other trials, nor how many they"
+    " were, may be published"
+)
+BEST_IS_OPEN = "composition, as long as not all of the trials that were drawn have ended"
 UNCOVERED = "evaluations on private validation data had no noise: no ε covers them, nor a choice by them"
 
 
@@ -32,6 +38,10 @@ class DataSpending:
     """The private cells, those with a seed for the noise included, which are not private."""
     composed: Composed | None
     """Of publishing all cells; None when none of them is private."""
+    best: Composed | None
+    """Of publishing the best; None when none of them is private."""
+    best_by: str
+    """Why that much."""
 
     @property
     def public(self) -> tuple[Entry, ...]:
@@ -44,8 +54,10 @@ class DataSpending:
         return sum(cell.uses for cell in self.cells)
 
 
-def spending_of(sweep: str, ledgers: Iterable[Ledger]) -> list[DataSpending]:
+def spending_of(sweep: str, ledgers: Iterable[Ledger], selection: Selection | None = None) -> list[DataSpending]:
     """What the cells of ``sweep`` that stand in ``ledgers`` spent, by data set.
+
+    ``selection`` is what was drawn for the sweep beforehand; None for one that was fixed, or learns from its trials.
 
     Raises:
         BrokenChain: a ledger is not as it was written.
@@ -55,28 +67,42 @@ def spending_of(sweep: str, ledgers: Iterable[Ledger]) -> list[DataSpending]:
     for ledger in ledgers:
         cells = tuple(entry for entry in ledger.entries() if entry.planned.sweep == sweep)
         if cells:
+            composed = compose_entries(cells)
+            best, best_by = composed, BEST_BY_COMPOSITION
+            if selection is not None:
+                best, best_by = composed, BEST_IS_OPEN
+                if len({cell.planned.folder for cell in cells if cell.status != "running"}) == selection.trials:
+                    best, best_by = _best_of(cells[0].planned, selection), BEST_BY_RANDOM_STOPPING
             found.append(
                 DataSpending(
                     contents=ledger.contents,
                     data=cells[0].planned.data,
                     cells=cells,
-                    composed=compose_entries(cells),
+                    composed=composed,
+                    best=best,
+                    best_by=best_by,
                 )
             )
     return found
 
 
-def admit_within(limit: float | None, run: PlannedRun, entries: Sequence[Entry]) -> None:
+def admit_within(
+    limit: float | None, run: PlannedRun, entries: Sequence[Entry], selection: Selection | None = None
+) -> None:
     """Let ``run`` start beside ``entries`` if the cells of its sweep stay within ``limit`` together.
 
-    Cells that are under way or were killed count with all their steps.
+    Cells that are under way or were killed count with all their steps.  Where the best of a random number of trials is
+    published, they must all be the same mechanism, and it is the best that the limit is for.
 
     Raises:
-        RequestError: they would not; it names the composed epsilon.
+        RequestError: they would not; it names the epsilon.
     """
+    cells = [entry for entry in entries if run.sweep is not None and entry.planned.sweep == run.sweep]
+    if selection is not None:
+        _admit_trial(limit, run, cells, selection)
+        return
     if limit is None or not run.private:
         return
-    cells = [entry for entry in entries if run.sweep is not None and entry.planned.sweep == run.sweep]
     composed = compose_entries([*cells, Entry(id="", planned=run, started="")])
     assert composed is not None
     if composed.epsilon > limit:
@@ -87,6 +113,63 @@ def admit_within(limit: float | None, run: PlannedRun, entries: Sequence[Entry])
             f"a cell with which all compose to ε={_up(composed.epsilon)} ({composed.accountant}, δ={composed.delta:g})",
             f"at most {limit:g}; {spent}",
         )
+
+
+def admit_grid(limit: float | None, runs: Sequence[PlannedRun], selection: Selection | None) -> None:
+    """``admit_within`` for all ``runs`` of a grid on one data set before the first of them.
+
+    Raises:
+        RequestError: they would pass ``limit`` together; it says how many would not.
+    """
+    entries = [Entry(id="", planned=run, started="") for run in runs]
+    if selection is not None:
+        for number, run in enumerate(runs):
+            _admit_trial(limit, run, entries[:number], selection)
+        return
+    together = compose_entries(entries)
+    if limit is None or together is None or together.epsilon <= limit:
+        return
+    fits, fails = 0, len(entries)
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        composed = compose_entries(entries[:middle])
+        fits, fails = (middle, fails) if composed is None or composed.epsilon <= limit else (fits, middle)
+    raise RequestError(
+        "privacy.sweep_epsilon",
+        f"{len(entries)} cells that compose to ε={_up(together.epsilon)} ({together.accountant}, δ={together.delta:g})",
+        f"at most {limit:g}, which the first {fits} keep to",
+    )
+
+
+def _admit_trial(limit: float | None, run: PlannedRun, cells: Sequence[Entry], selection: Selection) -> None:
+    for cell in cells:
+        if _mechanism(cell.planned) != _mechanism(run):
+            raise RequestError(
+                "privacy.selection",
+                f"a trial with {_described(run)} after one with {_described(cell.planned)}",
+                "the same sampling rate, noise, length and delta in every trial for random_stopping",
+            )
+    best = _best_of(run, selection)
+    if limit is not None and best.epsilon > limit:
+        raise RequestError(
+            "privacy.sweep_epsilon",
+            f"trials of which publishing the best costs ε={_up(best.epsilon)} (rdp, δ={best.delta:g})",
+            f"at most {limit:g}",
+        )
+
+
+def _best_of(run: PlannedRun, selection: Selection) -> Composed:
+    spent = Spent(sample_rate=run.sample_rate, noise_multiplier=run.noise_multiplier, steps=run.steps)
+    epsilon = epsilon_of_best(spent, selection.count, delta=run.delta)
+    return Composed(epsilon=epsilon, delta=run.delta, accountant="rdp")
+
+
+def _mechanism(run: PlannedRun) -> tuple[float, float, int, float]:
+    return run.sample_rate, run.noise_multiplier, run.steps, run.delta
+
+
+def _described(run: PlannedRun) -> str:
+    return f"q={run.sample_rate:g}, noise {run.noise_multiplier:g}, {run.steps} steps, δ={run.delta:g}"
 
 
 def _up(epsilon: float) -> str:

@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from runner.config.request import cells_of
+from runner.sweeping.drawn_trials import chosen_cells, is_drawn
 
 
 class GridSweeper(BasicSweeper):
@@ -37,6 +38,8 @@ class GridSweeper(BasicSweeper):
         cells = cells_of(overrides, beside=self._beside, seeds=self._seeds)
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
+        if is_drawn(folder):
+            cells = chosen_cells(folder, cells)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         returns, begun = [], 0
         for batch in self.split_overrides_to_chunks(cells, self.max_batch_size):

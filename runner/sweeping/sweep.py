@@ -21,6 +21,7 @@ from runner.records.run_file import FINISHED
 from runner.records.sweep_table import TABLE_FILE, SweepTable, TableWriter, render_table
 from runner.sweeping.board import Board, make_board
 from runner.sweeping.cell import Cell
+from runner.sweeping.drawn_trials import best_trial, is_drawn
 from runner.sweeping.earlier import earlier_config
 from runner.sweeping.elsewhere import run_elsewhere
 from runner.sweeping.fork_server import ForkServer, shared_server
@@ -52,7 +53,9 @@ class Sweep:
 
     def __post_init__(self) -> None:
         """Show it from now on."""
-        self.board = make_board(self.request.cells)
+        # how many trials were drawn is nobody's to see
+        drawn = any(config.privacy.selection == "random_stopping" for config in self.request.configs)
+        self.board = make_board(None if drawn else self.request.cells)
 
     def __call__(self, composed: DictConfig) -> float:
         """What launchers other than the own one call for each cell."""
@@ -76,6 +79,23 @@ class Sweep:
     @functools.cached_property
     def _table(self) -> TableWriter:
         return TableWriter(self.folder)
+
+    def admit(self) -> None:
+        """Refuse a grid whose private cells would spend too much, before the first of them.
+
+        Raises:
+            RequestError: names how many of the cells fit.
+        """
+        from runner.sweep_budget import cells_to_plan, planned_cells, refuse_over_budget
+
+        private = cells_to_plan(self.request)
+        if private:
+            # in a process of its own, because planning imports torch
+            self.server.start(planned_cells, private)
+            ended = self.server.wait()
+            assert ended is not None
+            if ended.exit_code == 0 and ended.value is not None:
+                refuse_over_budget(self.request, ended.value)
 
     def close(self) -> None:
         """Leave the terminal as it was, and no cell under way."""
@@ -147,8 +167,9 @@ class Sweep:
             table = self._take_in(table)
         self.ended.sort(key=lambda found: found[0])
         width = shutil.get_terminal_size((120, 24)).columns
-        print(render_table(table, width=width), end="")
-        print(f"table: {self.folder / TABLE_FILE}")
+        if not is_drawn(self.folder):
+            print(render_table(table, width=width), end="")
+            print(f"table: {self.folder / TABLE_FILE}")
         print(self.spent, end="")
         if self.request.cells is None:
             return code  # a search has told which trials failed: that is an answer like any other
@@ -174,7 +195,8 @@ class Sweep:
             # The next private cell meets it too and is refused; cells without privacy may go on.
             self.spent = f"privacy of the sweep: unknown, because {error}\n"
         else:
-            self.spent = render_spending(found, ordinary=self.ordinary)
+            best = best_trial(sweep_dir) if is_drawn(sweep_dir) else None
+            self.spent = render_spending(found, ordinary=self.ordinary, best=best)
 
     def _take_in(self, table: SweepTable) -> SweepTable:
         """Learn from the cells' files how they ended where another launcher ran them."""

@@ -13,6 +13,7 @@ from runner.privacy.sweep import admit_within
 if TYPE_CHECKING:
     from runner.config.schema import PrivacyConfig
     from runner.plan.plan import Plan
+    from runner.privacy.random_stopping import Selection
     from runner.training.checkpoint import Checkpoint
     from runner.training.world import World
 
@@ -24,15 +25,16 @@ def sit_down(
     *,
     run_dir: Path,
     sweep: str | None,
+    selection: Selection | None,
     checkpoint: Checkpoint | None,
 ) -> Sitting | None:
     """Record the run of ``plan``, or that it goes on; None for an ordinary run and in every process but the first.
 
-    ``sweep`` is the identity of the sweep that the run is a cell of.
+    ``sweep`` is the identity of the sweep that the run is a cell of, ``selection`` what was drawn for it beforehand.
 
     Raises:
-        RequestError: the ledger cannot be written or is broken, or the run would pass ``privacy.sweep_epsilon``; in
-            every process alike.
+        RequestError: the ledger cannot be written or is broken, or the run would pass ``privacy.sweep_epsilon``, or it
+            breaks a condition of ``privacy.selection``; in every process alike.
     """
     if plan.semantic.privacy is None:
         return None
@@ -42,7 +44,7 @@ def sit_down(
         run = planned_run(plan, folder=shown_folder(run_dir), sweep=sweep)
 
         def admit(entries: Sequence[Entry]) -> None:
-            admit_within(config.sweep_epsilon, run, entries)
+            admit_within(config.sweep_epsilon, run, entries, selection)
 
         ledger = Ledger(ledger_folder(config.ledger_dir), contents_of(plan.semantic.data.origin))
         entry, step = (None, 0) if checkpoint is None else (checkpoint.state["ledger_entry"], checkpoint.step)

@@ -185,6 +185,13 @@ def test_impossible_targets_are_refused(target):
             solve("pld", epsilon=target, delta=1e-5, sample_rate=0.1, **settings)
 
 
+def test_noise_that_leaves_nothing_to_account_for_costs_nothing_that_shows():
+    # Renyi's bound is exactly 0 here, and the search for the noise comes through such places
+    mechanism = {"sample_rate": 1e-3, "noise_multiplier": 1e4, "steps": 1, "delta": 1e-4}
+    assert accounting.quick_rdp(**mechanism) == 0
+    assert 0 <= epsilon("pld", **mechanism) < 1e-6
+
+
 @pytest.mark.parametrize(
     ("accountant", "target", "bound"), [("rdp", 1e-3, "at least"), ("prv", 5e-3, "at least"), ("pld", 1e7, "at most")]
 )

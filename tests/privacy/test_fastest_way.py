@@ -6,8 +6,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from runner.config.errors import RequestError
+from runner.data.open import open_data
+from runner.plan.build import build_plan
+from runner.plan.device import detect_device
 from runner.privacy import fastest_way as module
 from runner.privacy.fastest_way import fastest_way, working_ways
+from runner.training.parts import build_parts
+from runner.training.world import SingleProcess
 
 SHAPE = (1, 8, 8)
 
@@ -89,3 +94,18 @@ def test_measuring_leaves_model_and_random_state_as_they_were():
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("before", ["functional", "ghost"])
+def test_a_resumed_run_keeps_the_way_that_was_chosen(configure, monkeypatch, before):
+    config = configure("trainer=dp", "data.limit=40", "data.batch_size=10", "model=mlp", "trainer.steps=2",
+                       "hardware=cpu", "hardware.threads=1")  # fmt: skip
+    data = open_data(config.data)
+    plan = build_plan(config, data, detect_device(config.hardware), processes=1)
+    assert plan.performance.grad_sample == "auto"
+    # another way rounds differently, so that nothing may be measured again
+    monkeypatch.delattr(module, "_measure")
+    resumed = build_parts(plan, data, SingleProcess(torch.device("cpu")), grad_sample=before).plan.performance
+    assert (resumed.grad_sample, resumed.grad_sample_reason) == (before, "as before the interruption")
+    with pytest.raises(NameError):
+        build_parts(plan, data, SingleProcess(torch.device("cpu")))

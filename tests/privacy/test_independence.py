@@ -113,3 +113,12 @@ def test_a_refused_model_is_left_as_it_was(mode):
         check(model, mode)
     assert not any(module.training for module in model.modules())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_hooks_that_read_another_padding_are_refused():
+    """Opacus takes a reflecting convolution for one that pads with zeros, and says nothing."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"), nn.Flatten(), nn.Linear(128, 5))
+    with pytest.raises(RequestError, match=r"hooks, whose gradients of Sequential differ from back-propagation"):
+        check(model, "hooks")
+    check(model, "functional")
+    check(model, "ghost")

@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
-from torch import multiprocessing, nn
+from torch import nn
 
 from runner.privacy.key import SecretKey
 from runner.privacy.noise import NoiseSource
@@ -19,12 +18,6 @@ CLIP = 10.9
 
 class OneProcess:
     def sum_(self, tensor, flags=()):
-        return list(flags)
-
-
-class Processes:
-    def sum_(self, tensor, flags=()):
-        dist.all_reduce(tensor)
         return list(flags)
 
 
@@ -291,42 +284,6 @@ def test_a_logical_batch_leaves_nothing_for_the_next():
     rule.begin(10.0)
     rule.add(images, labels)
     torch.testing.assert_close(release(rule, images[:2], labels[:2]), expected, rtol=0, atol=0)
-
-
-def _share(rank, size, path, shares, results):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=size)
-    images, labels = make_batch(dtype=torch.float64)
-    model = make_model(torch.float64)
-    rule = make_rule(model, world=Processes(), noise_multiplier=1.0)
-    for step, share in enumerate(shares):
-        found = release(rule, images[share[rank]], labels[share[rank]], sizes=3, step=step)
-        results.put((step, rank, found.tolist()))
-    dist.destroy_process_group()
-
-
-def test_two_processes_compute_what_one_does(tmp_path):
-    # unequal shares; in the second step one process has none at all
-    shares = [[list(range(5)), [5, 6]], [[], [0, 1, 2]]]
-    context = multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
-    workers = [
-        context.Process(target=_share, args=(rank, 2, tmp_path / "rendezvous", shares, results)) for rank in range(2)
-    ]
-    for worker in workers:
-        worker.start()
-    found = [results.get() for _ in range(4)]
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
-    images, labels = make_batch(dtype=torch.float64)
-    rule = make_rule(make_model(torch.float64), noise_multiplier=1.0)
-    for step, rank, gradient in found:
-        rows = sorted(shares[step][0] + shares[step][1])
-        expected = release(rule, images[rows], labels[rows], step=step)
-        assert (torch.tensor(gradient, dtype=torch.float64) - expected).norm() <= 1e-12 * expected.norm(), rank
-    by_rank = {(step, rank): gradient for step, rank, gradient in found}
-    assert all(by_rank[step, 0] == by_rank[step, 1] for step in range(2))
 
 
 def test_a_copied_model_has_no_trace_of_the_rule():
