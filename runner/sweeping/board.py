@@ -46,7 +46,9 @@ class Board(Protocol):
 
 def make_board(total: int | None) -> Board:
     """Return the live table if a terminal reads standard error, else plain lines; ``total`` is None for a search."""
-    fancy = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    # under torchrun the cells run in this process and show themselves
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    fancy = alone and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     return LiveBoard(total) if fancy else PlainBoard(total)
 
 

@@ -44,6 +44,7 @@ class ForkServerLauncher(Launcher):
         """``n_jobs`` is the number of cells at a time, which share the machine's cores evenly."""
         self._slots = n_jobs
         self._stopping = False
+        self._latest: tuple[_Job, Cell] | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra hands to a launcher."""
@@ -152,7 +153,12 @@ class ForkServerLauncher(Launcher):
         return attempts
 
     def _compose(self, job: _Job) -> Cell:
-        number, overrides = job
+        # A search launches one cell at a time, which is looked at and then started.
+        if self._latest is None or self._latest[0] != job:
+            self._latest = job, self._compose_anew(*job)
+        return self._latest[1]
+
+    def _compose_anew(self, number: int, overrides: Sequence[str]) -> Cell:
         composed = self._context.config_loader.load_sweep_config(self._config, list(overrides))
         with open_dict(composed):
             composed.hydra.job.id = str(number)
