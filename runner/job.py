@@ -298,7 +298,6 @@ def _fit_on_record(
     record = RunRecord(
         name=plan.name, status="running", notes=plan.notes, plan=plan.as_dict(), environment=describe_environment()
     )
-    write_run(job.run_dir, record)
     info = RunInfo(
         run_dir=job.run_dir,
         name=plan.name,
@@ -307,6 +306,7 @@ def _fit_on_record(
         run_id=None if checkpoint is None else checkpoint.state["tracker_run_id"],
     )
     try:
+        write_run(job.run_dir, record)
         recorder.start(info, title=plan.name, plan_lines=plan.describe())
         for note in plan.notes:
             _warn(recorder.console, True, note)

@@ -17,7 +17,7 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     """Hold ``run_dir`` alone for the duration; what an ended or killed run has left does not count.
 
     Raises:
-        RequestError: another run works there.
+        RequestError: another run works there, or nothing can be written there.
     """
     path = run_dir / LOCK_FILE
     handle = _acquire(path)
@@ -33,7 +33,12 @@ def _acquire(path: Path) -> int:
     import fcntl  # not on Windows, where this module can be imported nevertheless
 
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RequestError(
+                "hydra.run.dir", path.parent, f"a folder that can be written ({error.strerror})"
+            ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(handle), path.stat()):

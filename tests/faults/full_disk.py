@@ -63,6 +63,14 @@ def trials(small, folder):
             wrong.append(f"{room} KiB, {len(whole_ones)} checkpoints: {differing[:3]}")
         for path in sorted(run_dir.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    run_dir = small / "read-only"
+    run_dir.mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+    error = attempt(config, run_dir)
+    found[f"read-only: {error}".replace(str(small), "")] += 1
+    subprocess.run(["mount", "-o", "remount,rw", str(small)], check=True)
+    if error is None or "\n" in str(error) or attempt(config, run_dir) or differences(final_state(run_dir), expected):
+        wrong.append(f"read-only: {error}")
     return found, wrong
 
 
@@ -83,7 +91,7 @@ def main():
             subprocess.run(["umount", "--lazy", str(small)], check=True)
     for line in wrong:
         print(line)
-    print(f"{len(ROOMS_KIB)} disks: {dict(found)}; {len(wrong)} did not go on to the same bits")
+    print(f"{len(ROOMS_KIB) + 1} disks: {dict(found)}; {len(wrong)} did not go on to the same bits")
     return bool(wrong)
 
 
