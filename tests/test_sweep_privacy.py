@@ -106,14 +106,14 @@ def test_a_failure_beside_a_refusal_is_a_failure(command, tmp_path):
 
 def test_a_run_that_fails_counts_with_the_steps_it_did(command, tmp_path, monkeypatch):
     from runner.config.errors import RunError
-    from runner.training import loop
+    from runner.training import saving
 
     def fail(*arguments, **settings):
         raise RunError("the disk is full")
 
     # at the first checkpoint, after an epoch of 3 steps
-    monkeypatch.setattr(loop, "save_checkpoint", fail)
-    assert command(*TINY, "hydra.run.dir=run", "trainer.steps=12")[0] == 1
+    monkeypatch.setattr(saving, "save_checkpoint", fail)
+    assert command(*TINY, "hydra.run.dir=run", "trainer.steps=12", "trainer.save_every=1")[0] == 1
     (entry,) = entries(tmp_path)
     assert (entry.status, entry.steps) == ("failed", 3)
     assert 0 < entry.epsilon < entry.planned.epsilon
