@@ -137,7 +137,7 @@ WRONG = [
         "trainer.epochs=null trains until epsilon is spent",
     ),
     ("trainer.epochs=null", "trainer.epochs", "a number, or trainer.steps"),
-    ("trainer=dp privacy.selection=random", "privacy.selection", "did you mean random_stopping?"),
+    ("trainer=dp privacy.selection=random_stop", "privacy.selection", "did you mean random_stopping?"),
     ("trainer=dp privacy.selection=random_stopping privacy.selection_trials=0.5", "privacy.selection_trials", ">= 1"),
     ("trainer=dp privacy.selection=random_stopping privacy.selection_shape=-1", "privacy.selection_shape", "[0, 100]"),
     ("trainer=dp privacy.selection_trials=5", "privacy.selection_trials", "selection=random_stopping"),
