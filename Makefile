@@ -6,13 +6,16 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run test audit faults kills soak searches golden lint format lock clean
+.PHONY: help run test bench audit faults kills soak searches golden lint format lock clean
 
 help:  ## Explain each target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY)  ## Compare FP32, FP16 and BF16 on the embedded handwritten digits (about two minutes on 2 cores)
 	$(PY) -m runner sweep=precision
+
+bench: $(READY)  ## Time the runner beside loops by hand and other libraries (PARTS="loops"; a quarter of an hour)
+	$(PY) -m runner.bench $(PARTS) --results docs/results
 
 audit: $(READY)  ## Attack the private trainer with canaries (OVERRIDES="privacy.epsilon=1"; half a minute)
 	$(PY) -m runner.audit $(OVERRIDES)

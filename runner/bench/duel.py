@@ -126,7 +126,7 @@ def _worker(task: Task, prepared: Path, contender: Contender, threads: int, *, p
     order = Order(
         contender=contender.module,
         options=contender.options,
-        task=task.name,
+        task=task,
         prepared=str(prepared),
         threads=threads,
         proving=proving,

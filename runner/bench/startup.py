@@ -32,7 +32,7 @@ def measure(settings: Settings) -> Iterator[Section]:
         order = Order(
             contender=module,
             options=(),
-            task=task.name,
+            task=task,
             prepared=str(prepared),
             threads=settings.threads,
             proving=False,

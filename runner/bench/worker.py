@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from runner.bench.task import TASKS
+from runner.bench.task import Task
 from runner.bench.turns import Turns
 
 
@@ -21,7 +21,7 @@ class Order:
     """A module of ``runner.bench.contenders``."""
     options: tuple[str, ...]
     """Its variants."""
-    task: str
+    task: Task
     prepared: str
     """File of ``runner.bench.task.prepare``."""
     threads: int
@@ -36,7 +36,8 @@ class Order:
 
 def main() -> None:
     """Become the contender that the first argument describes."""
-    order = Order(**json.loads(sys.argv[1]))
+    given = json.loads(sys.argv[1])
+    order = Order(**given | {"task": Task(**given["task"])})
     # What libraries print shall not stand between the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -45,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(order.threads)
     turns = Turns(sys.stdin, answers, block=order.block, proving=order.proving)
     module = importlib.import_module(f"runner.bench.contenders.{order.contender}")
-    module.train(TASKS[order.task], Path(order.prepared), turns, tuple(order.options))
+    module.train(order.task, Path(order.prepared), turns, tuple(order.options))
 
 
 if __name__ == "__main__":

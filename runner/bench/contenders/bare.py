@@ -24,7 +24,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
         fused=True,
     )
     for step in turns:
-        batch = rows[step % task.block]
+        batch = rows[step % len(rows)]
         loss = cross_entropy(model(images.index_select(0, batch)), labels.index_select(0, batch))
         optimizer.zero_grad()
         loss.backward()

@@ -36,7 +36,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
         for step in turns:
             # So far from its end the schedule changes nothing that the proof could see; its cost is there.
             group["lr"] = given.lr * 0.5 * (1 + math.cos(math.pi * step / horizon))
-            batch = rows[step % task.block]
+            batch = rows[step % len(rows)]
             target = labels.index_select(0, batch)
             logits = model(images.index_select(0, batch))
             loss = cross_entropy(logits, target)

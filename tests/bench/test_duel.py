@@ -1,0 +1,85 @@
+"""The bench compares what is the same, refuses what is not, and says how sure it is."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from runner.bench.__main__ import main
+from runner.bench.duel import Contender, run_duel
+from runner.bench.pairs import paired_difference, paired_ratio
+from runner.bench.results import write_results
+from runner.bench.section import duel_section
+from runner.bench.settings import Settings
+from runner.bench.task import TASKS, prepare
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    task = dataclasses.replace(TASKS["tiny_mlp"], block=20)
+    prepared = tmp_path_factory.mktemp("bench") / "prepared.pt"
+    prepare(task, prepared)
+    contenders = [
+        Contender(name="bare", module="bare"),
+        Contender(name="runner", module="through_runner"),
+        Contender(name="another recipe", module="through_runner", options=("optimizer.lr=0.002",)),
+    ]
+    return run_duel(task, prepared, contenders, threads=1, launches=1, rounds=2)
+
+
+def test_the_runner_computes_what_the_bare_loop_does_and_another_recipe_gets_no_time(results):
+    bare, runner, other = results
+    assert runner.same
+    np.testing.assert_allclose(runner.losses, bare.losses, rtol=1e-5)
+    assert not other.same
+    assert other.seconds == []
+
+
+def test_every_round_gives_a_time_and_every_process_its_peak(results):
+    for result in results[:2]:
+        assert len(result.seconds) == len(result.cpu_seconds) == 2
+        assert min(result.seconds) > 0
+        assert result.peak_bytes[0] > 50 * 2**20
+
+
+def test_the_page_holds_the_table_the_plot_and_every_sample(results, tmp_path):
+    section = duel_section(results, name="loop", title="The loop", about="Two loops.", ours="runner", control=None)
+    settings = Settings(threads=1, launches=1, rounds=2, work=str(tmp_path))
+    page = write_results([section], settings, tmp_path / "results").read_text()
+    assert "| another recipe | not the same computation: no time taken |" in page
+    assert (tmp_path / "results" / "bench-loop.png").read_bytes().startswith(b"\x89PNG")
+    lines = (tmp_path / "results" / "bench.jsonl").read_text().splitlines()
+    assert len(lines) == 1 + 2 * 2
+
+
+def test_an_interval_covers_the_true_ratio_and_a_noisier_pair_widens_it():
+    rng = np.random.default_rng(0)
+    covered, widths = 0, {}
+    for noise in (0.01, 0.1):
+        found = []
+        for _ in range(40):
+            drift = rng.uniform(0.5, 2.0, size=20)  # the machine's speed, shared by a pair
+            reference = drift * (1 + noise * rng.standard_normal(20))
+            ratio = paired_ratio(1.1 * drift * (1 + noise * rng.standard_normal(20)), reference)
+            found.append(ratio.high - ratio.low)
+            covered += ratio.low <= 1.1 <= ratio.high
+        widths[noise] = np.median(found)
+    assert covered >= 70, "at least 88 % of 80"
+    assert widths[0.1] > 5 * widths[0.01]
+
+
+def test_differences_are_paired_too():
+    difference = paired_difference([3.0, 13.0, 23.0], [1.0, 11.0, 21.0])
+    assert (difference.median, difference.low, difference.high) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(("argv", "told"), [
+    (["lops"], "error: part: got lops, expected one of loops, recipes, startup; did you mean loops?"),
+    (["--rounds=0"], "error: --rounds: got 0, expected a whole number, at least 1"),
+    (["--round=1"], "error: command line:"),
+])  # fmt: skip
+def test_wrong_requests(argv, told, capsys):
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(told)
+    assert err.count("\n") == 1
