@@ -6,11 +6,8 @@ autocast and integer weights are not exported.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,8 +80,7 @@ def export(run: FinishedRun, form: str, output: Path, *, images: Path | None) ->
     with results_folder(output) as files:
         path = files / SUFFIXES[form]
         try:
-            with _quiet():
-                answer = make(whole, pixels[:2], path)
+            answer = make(whole, pixels[:2], path)
         except RequestError:
             raise
         except Exception as error:
@@ -184,16 +180,3 @@ def _record(run: FinishedRun, form: str, path: Path, check: Check) -> dict[str, 
         "environment": describe_environment(),
         "written": utc_now(),
     }
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' notes on their own workings; what goes wrong is an exception."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
