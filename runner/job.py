@@ -337,6 +337,8 @@ def _fit_on_record(
 def _warn(console: Console, is_main: bool, note: str) -> None:
     """Tell the user, in the log and on the console, once for all processes."""
     if is_main:
+        # A file name that is not UTF-8 comes as lone surrogates, which neither a log nor a terminal takes.
+        note = note.encode(errors="backslashreplace").decode()
         log.warning(note)
         console.note(note)
 

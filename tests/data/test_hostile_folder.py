@@ -96,12 +96,15 @@ def test_a_wrong_suffix_is_no_harm_and_a_folder_called_like_an_image_is_a_folder
     assert sum(len(part) for part in (data.train, data.val, data.test) if part is not None) == ORDINARY + 2
 
 
-def test_a_run_with_skipped_files_says_how_many_and_keeps_their_names(train, tmp_path):
+def test_a_run_with_skipped_files_says_how_many_and_keeps_their_names(train, tmp_path, capfd, caplog):
     root = class_folders(tmp_path / "photos")
     put(root / "cat" / "name\udcff.png", b"not UTF-8")
     run_dir = train("data=image_folder", f"data.root={root}", "data.on_bad_file=skip", "model=linear",
                     "trainer.steps=1", "data.image_size=8")  # fmt: skip
-    assert b"1 unreadable files were skipped, the first is cat/name\\udcff.png" in (run_dir / "run.json").read_bytes()
+    told = "1 unreadable files were skipped, the first is cat/name\\udcff.png"
+    assert told.encode() in (run_dir / "run.json").read_bytes()
+    assert told in caplog.text
+    assert told in capfd.readouterr().err
 
 
 UNREADABLE = """
