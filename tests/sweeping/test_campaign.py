@@ -15,7 +15,7 @@ def test_a_grid_whose_driver_is_killed_loses_and_repeats_nothing(tmp_path):
 
 
 def test_ctrl_c_saves_the_cell_under_way_and_the_same_command_goes_on(tmp_path):
-    arguments = ("trainer.epochs=400", "seed=0,1")
+    arguments = ("trainer.epochs=400", "seed=0")
     process = start(tmp_path, *arguments)
     records = tmp_path / "grid" / "0" / "metrics.jsonl"
     end = time.monotonic() + 120
@@ -27,11 +27,11 @@ def test_ctrl_c_saves_the_cell_under_way_and_the_same_command_goes_on(tmp_path):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 75, err
     assert "Traceback" not in out + err
-    assert "[1/2] interrupted; the same command goes on" in out
+    assert "[1/1] interrupted; the same command goes on" in out
     assert [row["status"] for row in rows(tmp_path)] == ["interrupted"]
     again = start(tmp_path, *arguments)
     _, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
-    assert [row["status"] for row in rows(tmp_path)] == ["completed"] * 2
+    assert [row["status"] for row in rows(tmp_path)] == ["completed"]
     steps = [record["step"] for record in read_metrics(records)]
     assert steps == sorted(steps)
