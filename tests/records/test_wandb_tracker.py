@@ -108,7 +108,7 @@ def test_rows_map_back_to_records():
 
 def test_an_unreachable_server_becomes_an_offline_run(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wandb_sink, "_ANSWER_SECONDS", 10.0)
+        patch.setattr(wandb_sink, "_ANSWER_SECONDS", 5.0)
         patch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
         patch.setenv("WANDB_API_KEY", "0" * 40)
         warnings, _ = record_run(tmp_path, mode="online")
