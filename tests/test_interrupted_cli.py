@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_the_same_command_goes_on(
 ):
     """No file may grow past the limit, which is less than a checkpoint or less than all the records."""
     small = ("model=linear", "trainer.log_every=1") if message.startswith("error: metrics") else ()
-    recipe = (*RECIPE, *small, "trainer.epochs=40")
+    recipe = (*RECIPE, *small, "trainer.epochs=40", "trainer.save_every=1")
     whole = final_state(train(*recipe))
     run_dir = tmp_path / "run"
     first = start(*recipe, "hydra.run.dir=run")

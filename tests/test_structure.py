@@ -1,6 +1,8 @@
 """The shape of the code: imports point down the data flow, and what answers early never imports torch."""
 
 import ast
+import sys
+from importlib.metadata import packages_distributions
 
 import pytest
 
@@ -88,6 +90,13 @@ def test_what_answers_early_imports_no_torch(folder):
 
 def test_no_file_is_named_for_nothing():
     assert not [path for path in FILES if path.stem in ("utils", "util", "helpers", "common", "misc")]
+
+
+def test_no_test_hides_a_package():
+    # the folders of tests stand on the path while they run
+    found = {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    installed = {name for names in (sys.stdlib_module_names, packages_distributions()) for name in names}
+    assert not found & installed - {"conftest"}
 
 
 def test_files_stay_small():

@@ -18,7 +18,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.faults.requests import TAIL, command_lines, flagged, yaml_files
+from tests.faults.hostile_requests import TAIL, command_lines, flagged, yaml_files
 
 _SECONDS = 120
 """No request may take longer, on a machine as busy as may be."""
