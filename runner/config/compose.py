@@ -64,6 +64,7 @@ class Composer:
         ``root`` is the file without ``.yaml`` from which everything starts (``--config-name``).
         """
         self._broken_sweeps = store.register(caller)
+        self._sweeps = store.sweep_files(caller).keys()
         self.root = root
         self._extra = extra
         with initialize_config_dir(config_dir=str(store.shipped("conf")), job_name="runner"):
@@ -130,7 +131,12 @@ class Composer:
         """The options of ``group``, or of a subgroup such as ``hydra/sweeper``; empty when there is no such group."""
         if group not in self._options:
             extra = () if self._extra is None else (self.root, self._searchpath([]))
-            self._options[group] = self._loader.get_group_options(group, ObjectType.CONFIG, *extra)
+            found = self._loader.get_group_options(group, ObjectType.CONFIG, *extra)
+            if group == "sweep":
+                # Hydra's store belongs to the process: another composer may have put the sweeps of its caller there.
+                added = set() if self._extra is None else {path.stem for path in (self._extra / "sweep").glob("*.yaml")}
+                found = [name for name in found if name in self._sweeps or name in added]
+            self._options[group] = found
         return self._options[group]
 
     def option_defaults(self, config: DictConfig) -> dict[str, Any]:
