@@ -26,7 +26,6 @@ def command(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("grid", "columns", "cells"),
     [
-        (["precision=fp32,fp16,bf16"], {"precision"}, 3),
         (["trainer=mixed_precision", "precision.amp_dtype=float16,bfloat16"], {"precision.amp_dtype"}, 2),
         (
             ["data.batch_size=16,32", "trainer.accumulation_steps=1,2"],

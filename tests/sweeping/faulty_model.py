@@ -21,6 +21,4 @@ def build(*, in_channels, num_classes, image_size, how="well"):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "crashes":
                 ctypes.string_at(0)
-            case "leaves":
-                os._exit(0)
     return linear(in_channels=in_channels, num_classes=num_classes, image_size=image_size)
