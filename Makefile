@@ -11,7 +11,7 @@ TESTS ?= tests
 help:  ## Explain each target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(READY)  ## Compare FP32, FP16 and BF16 on the embedded handwritten digits (about two minutes on 2 cores)
+run: $(READY)  ## Compare FP32, FP16 and BF16 on the embedded handwritten digits (under a minute on 2 cores)
 	$(PY) -m runner sweep=precision seeds=3 comparison.margin=1
 
 bench: $(READY)  ## Time the runner beside loops by hand and other libraries (PARTS="loops"; a quarter of an hour)
