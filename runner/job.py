@@ -136,10 +136,11 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
     from runner.training.parts import build_parts
     from runner.training.resume import find_checkpoint, forget_after, grad_sample_of, secret_of
     from runner.training.torch_settings import torch_settings
+    from runner.training.world import first_process_first
 
     config = job.config
     console = make_console(world.is_main)
-    with _first_process_first(world):
+    with first_process_first(world):
         data = open_data(config.data)
     plan = build_plan(config, data, device, processes=world.size)
     sink = build_sink(config.tracker, warn=console.note) if world.is_main else None
@@ -267,19 +268,6 @@ def _out_of_memory_told() -> Iterator[None]:
         if isinstance(error, RunError) or not is_out_of_memory(error):
             raise
         raise RunError(no_room(f"out of memory ({error})")) from error
-
-
-@contextlib.contextmanager
-def _first_process_first(world: World) -> Iterator[None]:
-    """Let the first process decode the data; the others then find the cache."""
-    if not world.is_main:
-        world.barrier()
-    try:
-        yield
-    finally:
-        # also when it was refused: the others then meet the same refusal instead of waiting for ever
-        if world.is_main:
-            world.barrier()
 
 
 def _fit_on_record(

@@ -95,6 +95,19 @@ class Prepared:
     weight_decay: float
     nesterov: bool
 
+    def optimizer(self, *, fused: bool) -> torch.optim.Optimizer:
+        """SGD over the model, by fused kernels or as torch comes."""
+        import torch
+
+        return torch.optim.SGD(
+            self.model.parameters(),
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+            fused=True if fused else None,
+        )
+
 
 def configure(request: Sequence[str]) -> RunConfig:
     """The checked configuration of a request."""

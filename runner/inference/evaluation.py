@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +24,7 @@ from runner.privacy.ledger import Ledger, contents_of, ledger_folder
 from runner.records.environment import describe_environment, peak_memory_bytes, reset_peak_memory
 from runner.records.run_file import utc_now
 from runner.training.torch_settings import torch_settings
-from runner.training.world import SingleProcess, World, torch_device
+from runner.training.world import SingleProcess, World, first_process_first, torch_device
 
 if TYPE_CHECKING:
     from runner.inference.request import InferenceRequest
@@ -76,7 +74,7 @@ def _work(job: _Job, world: World, device: Device) -> Results:
     request = job.request
     started = utc_now()
     run = open_run(request.run, request.checkpoint)
-    with _first_process_first(world):
+    with first_process_first(world):
         subject = open_split(run, request.split) if request.images is None else open_folder(run, request.images)
     with torch_settings(_settings(run, request, world)):
         prepared = prepare(run, request, device, world.device, job.files)
@@ -174,15 +172,3 @@ def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepar
             "ε covers the weights and whatever they predict; it does not cover figures measured on private images"
         )
     return tuple(notes)
-
-
-@contextlib.contextmanager
-def _first_process_first(world: World) -> Iterator[None]:
-    """Let the first process decode; the others then find the cache, or meet the same refusal."""
-    if not world.is_main:
-        world.barrier()
-    try:
-        yield
-    finally:
-        if world.is_main:
-            world.barrier()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -165,6 +166,19 @@ class AccelerateProcesses:
         self.barrier()
         self._state.destroy_process_group()
         self._state._reset_state()
+
+
+@contextmanager
+def first_process_first(world: World) -> Iterator[None]:
+    """Let the first process decode the data; the others then find the cache."""
+    if not world.is_main:
+        world.barrier()
+    try:
+        yield
+    finally:
+        # also when it was refused: the others then meet the same refusal instead of waiting for ever
+        if world.is_main:
+            world.barrier()
 
 
 def torch_device(kind: str) -> torch.device:

@@ -24,14 +24,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     same_input = "same_input" in options
     given = load_prepared(prepared)
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=1)
-    optimizer = torch.optim.SGD(
-        given.model.parameters(),
-        lr=given.lr,
-        momentum=given.momentum,
-        weight_decay=given.weight_decay,
-        nesterov=given.nesterov,
-        fused=True if same_input else None,
-    )
+    optimizer = given.optimizer(fused=same_input)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     rows = given.rows.tolist()
     loader = DataLoader(TensorDataset(given.images, given.labels), batch_sampler=rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch.nn.functional import cross_entropy
 
 from runner.bench.task import Task, load_prepared
@@ -15,14 +14,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     """Train; there are no variants."""
     given = load_prepared(prepared)
     model, images, labels, rows = given.model, given.images, given.labels, given.rows
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=given.lr,
-        momentum=given.momentum,
-        weight_decay=given.weight_decay,
-        nesterov=given.nesterov,
-        fused=True,
-    )
+    optimizer = given.optimizer(fused=True)
     for step in turns:
         batch = rows[step % len(rows)]
         loss = cross_entropy(model(images.index_select(0, batch)), labels.index_select(0, batch))

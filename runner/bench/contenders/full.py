@@ -20,14 +20,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     """Train; there are no variants."""
     given = load_prepared(prepared)
     model, images, labels, rows = given.model, given.images, given.labels, given.rows
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=given.lr,
-        momentum=given.momentum,
-        weight_decay=given.weight_decay,
-        nesterov=given.nesterov,
-        fused=True,
-    )
+    optimizer = given.optimizer(fused=True)
     group = optimizer.param_groups[0]
     horizon = 100_000 * task.block
     loss_sum = torch.zeros(())

@@ -50,14 +50,7 @@ class _Module(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         given = self._given
-        return torch.optim.SGD(
-            self.model.parameters(),
-            lr=given.lr,
-            momentum=given.momentum,
-            weight_decay=given.weight_decay,
-            nesterov=given.nesterov,
-            fused=True if self._fused else None,
-        )
+        return given.optimizer(fused=self._fused)
 
 
 class _Turn(Callback):

@@ -35,13 +35,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     given = load_prepared(prepared)
     model = given.model
     criterion = torch.nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=given.lr,
-        momentum=given.momentum,
-        weight_decay=given.weight_decay,
-        nesterov=given.nesterov,
-    )
+    optimizer = given.optimizer(fused=False)
     loader = DataLoader(TensorDataset(given.images, given.labels), batch_sampler=given.rows.tolist())
     meters = {name: _Meter() for name in ("loss", "acc1", "acc5", "lr", "img/s")}
     steps = iter(turns)
