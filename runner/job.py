@@ -152,7 +152,8 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
     with torch_settings(plan):
         checkpoint = find_checkpoint(job.run_dir, plan, warn=functools.partial(_warn, console, world.is_main))
         with _out_of_memory_told():
-            parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=grad_sample_of(checkpoint))
+            way = grad_sample_of(job.run_dir, plan, checkpoint)
+            parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=way)
         plan = parts.plan
         world.barrier()  # every process has read the checkpoint before the first one clears up around it
         sitting = sit_down(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config.errors import RequestError, RunError, as_typed
 from runner.records.metrics import METRICS_FILE, truncate_after
+from runner.records.run_file import RUN_FILE, read_run
 from runner.training.checkpoint import (
     Checkpoint,
     DamagedCheckpoint,
@@ -66,9 +67,21 @@ def forget_after(run_dir: Path, checkpoint: Checkpoint | None) -> None:
     discard_after(run_dir / "checkpoints", checkpoint)
 
 
-def grad_sample_of(checkpoint: Checkpoint | None) -> str | None:
-    """The way in which a private run computed its gradients; None for a new run or one without privacy."""
-    return None if checkpoint is None else checkpoint.state["grad_sample"]
+def grad_sample_of(run_dir: Path, plan: Plan, checkpoint: Checkpoint | None) -> str | None:
+    """The way in which a private run computed its gradients; None for a new run or one without privacy.
+
+    Without a checkpoint it is read from ``run.json``, which is written before the first step: the run may have been
+    killed before its first save, and another way would round differently.
+
+    Raises:
+        RunError: ``run.json`` is not a record of a run.
+    """
+    if checkpoint is not None:
+        return checkpoint.state["grad_sample"]
+    if not (run_dir / RUN_FILE).exists():
+        return None
+    before = read_run(run_dir).plan
+    return before["performance"]["grad_sample"] if before.get("identity") == plan.identity else None
 
 
 def secret_of(checkpoint: Checkpoint | None) -> SecretKey | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +37,14 @@ def final_state(run_dir):
     [
         ("model=mlp",),
         ("trainer=mixed_precision", "precision=fp16", "precision.growth_interval=20", "trainer.clip_norm=1"),
-        ("model=mlp", "trainer=dp", "privacy.unsafe_noise_seed=5", "precision=bf16", "trainer.ema_decay=0.95"),
+        (
+            "model=mlp",
+            "trainer=dp",
+            "privacy.unsafe_noise_seed=5",
+            "privacy.grad_sample=ghost",
+            "precision=bf16",
+            "trainer.ema_decay=0.95",
+        ),
         ("model=small_cnn", "trainer.ema_decay=0.9", "trainer.test_checkpoint=best"),
     ],
     ids=["standard", "fp16", "dp-bf16-averaged", "averaged"],
@@ -117,8 +125,6 @@ def test_a_finished_run_is_left_as_it_is(train):
 
 
 def test_weights_count_by_their_contents(train, configure, tmp_path):
-    import shutil
-
     from runner.config.errors import RequestError
 
     first = train("data.limit=60", "model=linear", "trainer.epochs=1", "seed=1") / "checkpoints/last/model.safetensors"
@@ -138,3 +144,24 @@ def test_auto_and_what_it_chose_are_one_recipe(train):
     recipe = ("data.limit=60", "model=linear", "trainer.epochs=1")
     run_dir = train(*recipe, "precision=auto", "hardware=cpu")
     train(*recipe, "precision=fp32", "hardware=cpu", "precision.init_scale=8", run_dir=run_dir)
+
+
+@pytest.mark.parametrize("before", ["ghost", "functional"])
+def test_a_private_run_killed_before_its_first_save_keeps_its_way_to_gradients(train, before):
+    recipe = (
+        "data.limit=60",
+        "model=mlp",
+        "trainer=dp",
+        "data.batch_size=16",
+        "trainer.steps=2",
+        "privacy.unsafe_noise_seed=5",
+    )
+    run_dir = train(*recipe)
+    shutil.rmtree(run_dir / "checkpoints")
+    killed = json.loads((run_dir / "run.json").read_text())
+    killed["status"] = "running"
+    killed["plan"]["performance"]["grad_sample"] = before
+    (run_dir / "run.json").write_text(json.dumps(killed))
+    train(*recipe, run_dir=run_dir)
+    performance = json.loads((run_dir / "run.json").read_text())["plan"]["performance"]
+    assert (performance["grad_sample"], performance["grad_sample_reason"]) == (before, "as before the interruption")
