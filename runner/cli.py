@@ -35,7 +35,7 @@ from runner.config.errors import ExitCode, RequestError, RunError, nearest
 from runner.config.load import load_config
 from runner.config.request import Request, read_request
 from runner.config.resume_request import expand_resume
-from runner.config.schema import RunConfig
+from runner.config.schema import RunConfig, TrackerConfig
 from runner.config.targets import locate
 from runner.sweeping.drawn_trials import draw_beforehand, is_drawn
 from runner.sweeping.earlier import refuse_other_recipe
@@ -207,7 +207,7 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
             raise
         code = sweep.report(called)
         if sweep.folder.exists() and not is_drawn(sweep.folder):
-            _write_report(sweep.folder, check=called == ExitCode.DONE)
+            _write_report(sweep.folder, request.configs[0].tracker, check=called == ExitCode.DONE)
         return code
     finally:
         sweep.close()
@@ -223,9 +223,10 @@ def _register_plugins() -> None:
         Plugins.instance().register(plugin)
 
 
-def _write_report(sweep_dir: Path, *, check: bool) -> None:
+def _write_report(sweep_dir: Path, tracker: TrackerConfig, *, check: bool) -> None:
     """End a sweep with its verdict; a report that fails is told, and leaves what the sweep found as it is."""
     from runner.compare.finish import finish_sweep
+    from runner.report.tracked import track_report
 
     try:
         report = finish_sweep(sweep_dir, check=check)
@@ -236,6 +237,7 @@ def _write_report(sweep_dir: Path, *, check: bool) -> None:
     else:
         print(f"verdict: {report.verdict}")
         print(f"report: {report.path}")
+        track_report(report, sweep_dir, tracker, warn=lambda note: print(f"warning: {note}", file=sys.stderr))
 
 
 def _hydra_files(run_dir: Path | None) -> dict[Path, bytes]:

@@ -5,8 +5,13 @@ import csv
 import json
 
 import pytest
+from omegaconf import OmegaConf
 
 from runner.cli import main
+from runner.config.schema import TrackerConfig
+from runner.records.metrics import read_metrics
+from runner.records.wandb_file import read_wandb_file
+from runner.records.wandb_sink import from_row
 
 SHORT = ("trainer.steps=3", "data.limit=64", "tracker=none", "hardware.threads=1", "hydra.sweep.dir=grid")
 
@@ -64,16 +69,52 @@ def test_a_file_in_sweeps_that_lists_values_is_a_grid(command, tmp_path):
 
 
 def test_a_question_in_sweeps_needs_no_flag(runner, tmp_path):
-    done = runner("sweep=precision", *SHORT, "tracker=wandb")
+    done = runner("sweep=precision", *SHORT, "trainer.log_every=1", "tracker=wandb")
     assert done.returncode == 0, done.stderr
     with (tmp_path / "grid" / "table.csv").open() as file:
         assert [row["precision"] for row in csv.DictReader(file)] == ["fp32", "fp16", "bf16"]
-    tracked = [list((tmp_path / "grid" / cell / "wandb").glob("offline-run-*")) for cell in "012"]
-    assert [len(runs) for runs in tracked] == [1, 1, 1], "a tracked run a cell"
-    assert len({run.name for (run,) in tracked}) == 3
+    identities = {_equals_its_files(tmp_path / "grid" / cell) for cell in "012"}
+    assert len(identities) == 3, "a tracked run a cell"
+    _shows_the_report(tmp_path / "grid")
     *_, verdict, report = done.stdout.splitlines()
     assert verdict.startswith("verdict: One run a recipe: test accuracy ")
     assert report == f"report: {tmp_path / 'grid' / 'report.html'}"
+
+
+def _equals_its_files(cell):
+    """What W&B kept offline of a cell is what the cell's own files hold; returns W&B's identity of the run."""
+    (file,) = cell.glob("wandb/offline-run-*/*.wandb")
+    tracked = read_wandb_file(file)
+    records = read_metrics(cell / "metrics.jsonl")
+    assert [record["step"] for record in records if record["kind"] == "train"] == [1, 2, 3]
+    assert [from_row(row) for row in tracked.history] == records
+    assert tracked.config == OmegaConf.to_container(OmegaConf.load(cell / ".hydra" / "config.yaml"), resolve=True)
+    run = json.loads((cell / "run.json").read_text())
+    expected = {**run["metrics"], **run["throughput"], **run["memory"], "seconds": run["seconds"]}
+    assert {name: tracked.summary[name] for name in expected} == expected
+    assert (tracked.group, tracked.job_type, tracked.exit_code) == ("grid", "train", 0)
+    return tracked.run_id
+
+
+def _shows_the_report(folder):
+    """The report is a run in the same group: tables, pictures, page and verdict."""
+    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    tracked = read_wandb_file(file)
+    assert (tracked.name, tracked.group, tracked.job_type) == ("report of grid", "grid", "report")
+    assert tracked.summary["verdict"].startswith("One run a recipe: test accuracy ")
+    (row,) = tracked.history
+    files = {
+        name.removesuffix("/path"): file.parent / "files" / place
+        for name, place in row.items()
+        if name.endswith("/path")
+    }
+    assert files.keys() >= {"report/cells", "report/recipes", "report/page", "report/curves"}
+    assert files["report/page"].read_bytes() == (folder / "report.html").read_bytes()
+    assert files["report/curves"].read_bytes() == (folder / "plots" / "curves.png").read_bytes()
+    shown = json.loads(files["report/cells"].read_text())
+    with (folder / "table.csv").open() as table:
+        expected = [float(line["test_accuracy"]) for line in csv.DictReader(table)]
+    assert [line[shown["columns"].index("test_accuracy")] for line in shown["data"]] == expected
 
 
 def test_a_report_that_fails_is_told_and_harms_nothing(tmp_path, capsys):
@@ -82,7 +123,7 @@ def test_a_report_that_fails_is_told_and_harms_nothing(tmp_path, capsys):
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "run.json").write_text("{}")
     (tmp_path / "privacy.json").write_text("no JSON")
-    _write_report(tmp_path, check=True)
+    _write_report(tmp_path, TrackerConfig(), check=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: no report: privacy.json: not a record of what was spent (")

@@ -43,7 +43,7 @@ _COARSER = 5.0
 _GRID_NOTCHES = 4
 """In each factor of two."""
 # PRV: half-width of the error interval in epsilon, added in full to what is reported.
-_PRV_ERROR = 0.01
+PRV_ERROR = 0.01
 _PRV_PROGRESS_ERROR = 0.05
 _PRV_POINTS = 1 << 23
 
@@ -242,6 +242,7 @@ def _rdp(
     return lambda count: _epsilon_of(every, count * divergences, delta)
 
 
+@functools.lru_cache(maxsize=4)
 def _divergences(sample_rate: float, noise_multiplier: float, orders: tuple[int, ...] | None) -> tuple[Any, Any]:
     """Renyi orders (those given, else the library's) and the divergence of one update at each."""
     from dp_accounting import dp_event
@@ -273,7 +274,7 @@ def _prv(sample_rate: float, noise_multiplier: float, delta: float, *, coarse: b
         from opacus.accountants import PRVAccountant
 
         # The mesh has about 2 * (loss range) / (error / sqrt(count * log(12000 / delta) / 2)) points.
-        error = _PRV_PROGRESS_ERROR if coarse else _PRV_ERROR
+        error = _PRV_PROGRESS_ERROR if coarse else PRV_ERROR
         spread = 2.0 * (quick_rdp(sample_rate, noise_multiplier, count, delta / 4000) + 3.0)
         points = spread * math.sqrt(count * math.log(12e3 / delta) / 2.0) / error
         error *= max(1.0, points / _PRV_POINTS)

@@ -35,12 +35,16 @@ def solve_noise_multiplier(accountant: str, *, epsilon: float, delta: float, sam
     def reported(noise: float) -> float:
         return accounting.epsilon(accountant, sample_rate=sample_rate, noise_multiplier=noise, steps=steps, delta=delta)
 
-    start, _ = _noise_for(lambda noise: accounting.quick_rdp(sample_rate, noise, steps, delta), epsilon, 1.0, 0.05)
+    def by_renyi(noise: float) -> float:
+        return accounting.quick_rdp(sample_rate, noise, steps, delta)
+
+    def on_coarse_grid(noise: float) -> float:
+        return accounting.coarse_pld(sample_rate, noise, steps, delta)(steps) + _above_pld(accountant)
+
+    start, _, slope = _noise_for(by_renyi, epsilon, 1.0, slack=0.05)
     if accountant != "rdp":
-        start, _ = _noise_for(
-            lambda noise: accounting.coarse_pld(sample_rate, noise, steps, delta)(steps), epsilon, start
-        )
-    noise, found = _noise_for(reported, epsilon, start)
+        start, _, slope = _noise_for(on_coarse_grid, epsilon, start, slope=slope)
+    noise, found, _ = _noise_for(reported, epsilon, start, slope=slope)
     if found > epsilon:
         raise RequestError("privacy.epsilon", epsilon, f"at least {found:.4g}, which noise multiplier {noise:g} gives")
     if noise == LEAST_NOISE:
@@ -66,7 +70,10 @@ def solve_steps(accountant: str, *, epsilon: float, delta: float, sample_rate: f
         return 0
     start = accounting.quick_rdp_steps(sample_rate, noise_multiplier, delta, epsilon, MOST_STEPS)
     if accountant != "rdp":
-        start = _last_within(accounting.coarse_pld(sample_rate, noise_multiplier, start, delta), epsilon, start)
+        coarse = accounting.coarse_pld(sample_rate, noise_multiplier, start, delta)
+        start = _last_within(
+            lambda steps: coarse(steps) + _above_pld(accountant), epsilon, start, slack=_SLACK * min(1.0, epsilon)
+        )
     return _last_within(reported, epsilon, max(start, 1))
 
 
@@ -90,43 +97,61 @@ def solve_length(accountant: str, *, epsilon: float, delta: float, sample_rate: 
     return steps
 
 
-def _last_within(function: Callable[[int], float], epsilon: float, start: int) -> int:
-    """The largest argument, from 0 to ten million, at which the rising ``function`` does not pass ``epsilon``."""
-    fits, fails = (0, 0.0), (MOST_STEPS + 1, math.inf)
+def _above_pld(accountant: str) -> float:
+    """What ``accountant`` adds to an epsilon that ``pld`` has found, about."""
+    return accounting.PRV_ERROR if accountant == "prv" else 0.0
+
+
+def _last_within(function: Callable[[int], float], epsilon: float, start: int, *, slack: float = 0.0) -> int:
+    """The largest argument, from 0 to ten million, at which the rising ``function`` does not pass ``epsilon``.
+
+    With ``slack`` it is any at which the function is above ``epsilon - slack``, where there is one.
+    """
+    fits, fails, power = (0, 0.0), (MOST_STEPS + 1, math.inf), 2.0
     steps, stalled = start, 0
-    while fails[0] - fits[0] > 1:
+    while fails[0] - fits[0] > 1 and fits[1] <= epsilon - slack:
         width = fails[0] - fits[0]
         steps = min(max(steps, fits[0] + 1), fails[0] - 1)
         found = function(steps)
         if found <= epsilon:
+            power = _power(fits, (steps, found), power)
             fits = (steps, found)
         else:
             fails = (steps, found)
+            power = _power(fits, fails, power)
         stalled = stalled + 1 if fails[0] - fits[0] > width // 2 else 0
-        steps = _next_steps(fits, fails, epsilon, bisect=stalled > 2)
+        steps = _next_steps(fits, fails, power, epsilon, bisect=stalled > 2)
     return fits[0]
 
 
-def _next_steps(fits: tuple[int, float], fails: tuple[int, float], epsilon: float, *, bisect: bool) -> int:
+def _power(fewer: tuple[int, float], more: tuple[int, float], before: float) -> float:
+    """The power of epsilon with which the updates grow between two points; ``before`` where they do not tell."""
+    if 0.0 < fewer[1] < more[1] < math.inf:
+        return math.log(more[0] / fewer[0]) / math.log(more[1] / fewer[1])
+    return before
+
+
+def _next_steps(
+    fits: tuple[int, float], fails: tuple[int, float], power: float, epsilon: float, *, bisect: bool
+) -> int:
     """Where to look next between two counts of updates, of which the first fits the budget and the second does not."""
     if math.isinf(fails[1]):
-        # Epsilon grows at least with the square root of the steps, hence this does not stop short; the doubling keeps
-        # an accountant from being asked about a length far beyond the budget.
-        growth = min((epsilon / fits[1]) ** 2, 2.0) if fits[1] > 0.0 else 2.0
+        # The doubling keeps an accountant from being asked about a length far beyond the budget.
+        growth = min((epsilon / fits[1]) ** power, 2.0) if fits[1] > 0.0 else 2.0
         return math.floor(fits[0] * growth) + 1
     if bisect or fits[1] <= 0.0 or fits[1] == fails[1]:
         return (fits[0] + fails[0]) // 2
-    power = math.log(fails[0] / fits[0]) / math.log(fails[1] / fits[1])
     return math.floor(fits[0] * (epsilon / fits[1]) ** power)
 
 
 def _noise_for(
-    function: Callable[[float], float], target: float, start: float, slack: float = _SLACK
-) -> tuple[float, float]:
-    """The noise at which the falling ``function`` is just below ``target``, and its value there.
+    function: Callable[[float], float], target: float, start: float, *, slope: float = -1.0, slack: float = _SLACK
+) -> tuple[float, float, float]:
+    """The noise at which the falling ``function`` is just below ``target``, its value there, and its slope.
 
-    A secant in logarithms, where the curve is nearly straight, kept inside the bracket found so far.  Where no noise in
-    range meets the target, the end of the range comes back, for the caller to judge.
+    A secant in logarithms, where the curve is nearly straight, kept inside the bracket found so far; ``slope`` is taken
+    until two points are known.  Where no noise in range meets the target, the end of the range comes back, for the
+    caller to judge.
     """
     width = slack * min(1.0, target)
     aim = math.log(target - width / 2)
@@ -135,35 +160,30 @@ def _noise_for(
     while True:
         noise = math.ceil(min(max(noise, LEAST_NOISE), MOST_NOISE) * _NOISE_UNITS) / _NOISE_UNITS
         found = function(noise)
+        here = (math.log(noise), math.log(found)) if 0.0 < found < math.inf else None
+        if here is not None and earlier is not None and earlier[0] != here[0]:
+            slope = min((earlier[1] - here[1]) / (earlier[0] - here[0]), -0.1)
         if target - width < found <= target:
-            return noise, found
+            return noise, found, slope
         if found > target:
             if noise >= MOST_NOISE:
-                return noise, found
+                return noise, found, slope
             too_little = max(too_little, noise)
         else:
             # The last rounding unit can be wider than the slack: the safe side of it is the answer then.
             if noise <= LEAST_NOISE or noise - too_little < 1.5 / _NOISE_UNITS:
-                return noise, found
+                return noise, found, slope
             too_much = min(too_much, noise)
-        here = (math.log(noise), math.log(found)) if 0.0 < found < math.inf else None
-        noise = _next_noise(here, earlier, aim, too_little, too_much)
+        noise = _next_noise(here, slope, aim, too_little, too_much)
         earlier = here
 
 
 def _next_noise(
-    here: tuple[float, float] | None,
-    earlier: tuple[float, float] | None,
-    aim: float,
-    too_little: float,
-    too_much: float,
+    here: tuple[float, float] | None, slope: float, aim: float, too_little: float, too_much: float
 ) -> float:
     middle = math.sqrt(too_little * too_much)
     if here is None:
         return middle
-    slope = -1.0
-    if earlier is not None and earlier[0] != here[0]:
-        slope = min((earlier[1] - here[1]) / (earlier[0] - here[0]), -0.1)
     guess = math.exp(min(max(here[0] + (aim - here[1]) / slope, -20.0), 20.0))
     if guess <= too_little:
         return LEAST_NOISE if too_little == LEAST_NOISE else middle

@@ -90,7 +90,8 @@ class Recorder:
         self._metrics.close()
         if self._started:
             for sink in self._sinks:
-                sink.finish({**plain(run.metrics), **self._privacy(run)}, exit_code)
+                cost = {**plain(run.throughput), **plain(run.memory), "seconds": run.seconds}
+                sink.finish({**plain(run.metrics), **cost, **self._privacy(run)}, exit_code)
         self.console.finish(run, self._run_dir)
 
     def _privacy(self, run: RunRecord) -> dict[str, float]:

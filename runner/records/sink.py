@@ -7,10 +7,10 @@ import logging
 import queue
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from runner.config.errors import RequestError
 from runner.config.schema import TrackerConfig
@@ -37,6 +37,19 @@ class RunInfo:
     """Records that ``metrics.jsonl`` already holds, when the run is resumed."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """The report of a sweep, for a tracker that can show it."""
+
+    verdict: str
+    tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]
+    """Name -> head and rows."""
+    pictures: Sequence[Path]
+    """PNG files."""
+    page: Path
+    """One self-contained HTML file."""
+
+
 class Sink(Protocol):
     """Where records are copied to.  A sink may fail in any way: ``GuardedSink`` keeps that from the run."""
 
@@ -52,6 +65,14 @@ class Sink(Protocol):
 
     def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
         """End the run with the metrics of ``run.json`` and the exit code of the process."""
+
+
+@runtime_checkable
+class PublishingSink(Sink, Protocol):
+    """A sink that can show a sweep's report besides, between ``start`` and ``finish``."""
+
+    def publish(self, publication: Publication) -> None:
+        """Copy a report."""
 
 
 class GuardedSink:
@@ -100,6 +121,17 @@ class GuardedSink:
         if not self._off:
             self._calls.put(lambda: self._sink.log(record))
 
+    @property
+    def publishes(self) -> bool:
+        """Whether the sink can show a report."""
+        return isinstance(self._sink, PublishingSink)
+
+    def publish(self, publication: Publication) -> None:
+        """Hand over a report, to a sink that ``publishes``."""
+        assert isinstance(self._sink, PublishingSink)
+        publish = self._sink.publish
+        self._calls.put(lambda: publish(publication))
+
     def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
         """End the run and wait for the sink, at most ``patience`` seconds."""
         self._calls.put(lambda: self._sink.finish(summary, exit_code))
@@ -126,7 +158,7 @@ class GuardedSink:
             )
 
 
-def build_sink(config: TrackerConfig, *, warn: Callable[[str], None] = log.warning) -> Sink | None:
+def build_sink(config: TrackerConfig, *, warn: Callable[[str], None] = log.warning) -> GuardedSink | None:
     """Return the tracker that ``config`` asks for, guarded; None for ``tracker=none``.
 
     A tracker's class names the package that it needs in ``requires``.  That it is there is checked here, because a

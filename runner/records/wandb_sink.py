@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from runner.config.schema import TrackerConfig
 from runner.records.metrics import METRICS_FILE, Record
-from runner.records.sink import RunInfo
+from runner.records.sink import Publication, RunInfo
 from runner.records.wandb_file import WandbRun, read_wandb_file
 
 _ANSWER_SECONDS = 10.0
@@ -83,6 +83,20 @@ class WandbSink:
             self._run.log(to_row(record), step=self._line, commit=True)
             self._expected += 1
         self._line += 1
+
+    def publish(self, publication: Publication) -> None:
+        """Log the tables, pictures and page of a report, as one row, and its verdict in the summary."""
+        import wandb
+
+        row: dict[str, Any] = {
+            f"report/{name}": wandb.Table(columns=list(head), data=[list(cells) for cells in rows])
+            for name, (head, rows) in publication.tables.items()
+        }
+        row |= {f"report/{picture.stem}": wandb.Image(str(picture)) for picture in publication.pictures}
+        row["report/page"] = wandb.Html(publication.page, inject=False)
+        self._run.log(row)
+        self._run.summary["verdict"] = publication.verdict
+        self._expected += 1
 
     def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
         """Write the summary, end the run and check that W&B kept every record."""

@@ -10,7 +10,7 @@ from runner.config.schema import ComparisonConfig
 from runner.disk.files import write_bytes, write_text
 from runner.report.cells import read_sweep
 from runner.report.contents import find, write_down
-from runner.report.document import PICTURES, Figure, to_markdown
+from runner.report.document import PICTURES, Figure, Part, to_markdown
 from runner.report.page import to_html
 
 REPORT_FILE = "report.html"
@@ -25,6 +25,8 @@ class Report:
     """The page; ``report.md`` lies beside it."""
     verdict: str
     """The answer in a sentence or two."""
+    parts: tuple[Part, ...]
+    """All that it says."""
 
 
 def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None) -> Report:
@@ -51,4 +53,4 @@ def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None) -> Rep
         write_text(sweep_dir / REPORT_FILE, to_html(parts))
     except OSError as error:
         raise RunError(f"{error.filename or REPORT_FILE}: cannot be written ({error.strerror or error})") from error
-    return Report(path=sweep_dir / REPORT_FILE, verdict=findings.verdict)
+    return Report(path=sweep_dir / REPORT_FILE, verdict=findings.verdict, parts=tuple(parts))

@@ -56,11 +56,11 @@ def test_weak_faults_are_caught_by_the_direct_checks(configure, fault):
     "recipe",
     [
         ("model=mlp", "model.bias=false", "model.hidden=[16]"),
-        ("precision=bf16", "optimizer=adamw", "optimizer.lr=0.001"),
+        ("precision=bf16", "optimizer=adamw", "optimizer.lr=0.001", "privacy.grad_sample=ghost"),
         ("precision=fp16",),
         ("data.batch_size=50", "trainer.accumulation_steps=3", "privacy.grad_sample=hooks"),
     ],
-    ids=["mlp", "bf16 adamw", "fp16", "accumulated hooks"],
+    ids=["mlp", "bf16 adamw ghost", "fp16", "accumulated hooks"],
 )
 def test_other_recipes_pass_and_without_noise_they_fail(configure, recipe):
     config = configure(*SMALL, *recipe, "trainer.steps=30", "privacy.epsilon=3")

@@ -147,6 +147,12 @@ def test_known_noise(accountant, expected):
     assert noise == pytest.approx(expected, abs=1.5e-3)
 
 
+def test_the_default_asks_for_the_least_noise(configure):
+    question = {"epsilon": 3.0, "delta": 1e-5, "sample_rate": 0.02, "steps": 1500}
+    noise = {accountant: solve_noise_multiplier(accountant, **question) for accountant in ACCOUNTANTS}
+    assert configure("trainer=dp").privacy.accountant == min(noise, key=noise.get)
+
+
 @pytest.mark.parametrize("accountant", ACCOUNTANTS)
 @pytest.mark.parametrize(
     ("target", "sample_rate", "steps", "delta"),

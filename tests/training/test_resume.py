@@ -165,3 +165,16 @@ def test_a_private_run_killed_before_its_first_save_keeps_its_way_to_gradients(t
     train(*recipe, run_dir=run_dir)
     performance = json.loads((run_dir / "run.json").read_text())["plan"]["performance"]
     assert (performance["grad_sample"], performance["grad_sample_reason"]) == (before, "as before the interruption")
+
+
+def test_the_key_of_a_private_run_is_kept(train):
+    recipe = ("data.limit=60", "data.batch_size=16", "model=mlp", "trainer=dp", "trainer.steps=12",
+              "trainer.save_every=1")  # fmt: skip
+    run_dir = train(*recipe)
+    last = (run_dir / "checkpoints" / "last").resolve()
+    key = load_checkpoint(last).state["secret_key"]
+    shutil.rmtree(last)
+    killed = json.loads((run_dir / "run.json").read_text()) | {"status": "running"}
+    (run_dir / "run.json").write_text(json.dumps(killed))
+    train(*recipe, run_dir=run_dir)
+    assert load_checkpoint(last).state["secret_key"] == key

@@ -1,0 +1,163 @@
+"""Break the private mechanism in the ways in which libraries get it wrong, and see which tests notice.
+
+    python -m tests.privacy.broken_mechanism            # every break, a few minutes
+
+Each break is one line of the code replaced in a copy of the project, so that it does what a library does or what a
+tired person might write.  The tests named beside it are run there; they must fail, and pass on the copy as it is.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+TRAPS = "tests/privacy/test_library_traps.py::"
+
+
+class Break(NamedTuple):
+    """One line of ``file`` gone wrong, and the test that must see it."""
+
+    what: str
+    file: str
+    right: str
+    wrong: str
+    test: str
+
+
+BREAKS = (
+    Break("clipping sees scaled gradients", "runner/privacy/private_rule.py",
+          "norms.clamp(min=self._max_grad_norm * self._static_scale)", "norms.clamp(min=self._max_grad_norm)",
+          TRAPS + "test_a_loss_scale_is_out_before_clipping"),
+    Break("a step with an overflow adds no noise", "runner/privacy/private_rule.py",
+          "if self._noise_multiplier > 0.0:", "if self._noise_multiplier > 0.0 and not bool(self._zeroed_now):",
+          TRAPS + "test_an_overflow_is_no_reason_to_skip_a_step"),
+    Break("q = 1 / batches of an epoch", "runner/plan/build.py",
+          "rate = logical_batch / examples", "rate = 1 / -(-examples // logical_batch)",
+          TRAPS + "test_the_rate_is_batch_over_examples"),
+    Break("q without the processes", "runner/plan/build.py",
+          "rate = logical_batch / examples",
+          "rate = config.data.batch_size * config.trainer.accumulation_steps / examples",
+          TRAPS + "test_the_batch_is_micro_batch_times_accumulation_times_processes"),
+    Break("q without accumulation", "runner/plan/build.py",
+          "rate = logical_batch / examples",
+          "rate = logical_batch / config.trainer.accumulation_steps / examples",
+          TRAPS + "test_the_batch_is_micro_batch_times_accumulation_times_processes"),
+    Break("steps rounded down from a float", "runner/plan/build.py",
+          "math.floor(trainer.epochs * steps_per_epoch + 0.5)",
+          "int(trainer.epochs * int(1 / (1 / steps_per_epoch)))",
+          TRAPS + "test_steps_are_counted_and_not_rounded_down_from_a_float"),
+    Break("shuffled batches of a fixed size", "runner/privacy/poisson.py",
+          "return torch.from_numpy(np.flatnonzero(present))",
+          "return torch.from_numpy(np.sort(np.argsort(coarse, kind='stable')[: round(self.rate * self.n)]))",
+          TRAPS + "test_batches_without_poisson_sampling_do_not_get_its_epsilon"),
+    Break("a batch left early leaks into the next", "runner/privacy/private_rule.py",
+          "        self._flat.zero_()\n        self._zeroed_now.zero_()\n", "        self._zeroed_now.zero_()\n",
+          TRAPS + "test_a_batch_left_early_leaks_nothing_into_the_next"),
+    Break("only the last micro-batch counts", "runner/privacy/private_rule.py",
+          "view += gradient.weighted_sum(factors, dropped)", "view.copy_(gradient.weighted_sum(factors, dropped))",
+          TRAPS + "test_accumulation_keeps_every_micro_batch"),
+    Break("empty batches are left out", "runner/training/step.py",
+          "        rows = parts.stream.rows(step)\n",
+          "        rows = parts.stream.rows(step)\n        if not len(rows):\n            return stop\n",
+          TRAPS + "test_an_empty_batch_is_a_step_like_any_other"),
+    Break("one NaN makes all weights NaN", "runner/privacy/private_rule.py",
+          "dropped = ~finite if images.device.type != \"cpu\" or not bool(finite.all()) else None", "dropped = None",
+          TRAPS + "test_one_broken_example_breaks_itself_alone"),
+    Break("a resume with another mechanism", "runner/training/resume.py",
+          "if checkpoint.identity != plan.identity:", "if False:",
+          TRAPS + "test_a_checkpoint_goes_on_with_its_own_mechanism_only"),
+    Break("the same noise in each step", "runner/privacy/noise.py",
+          "_secure_normal(Keystream(self._key, step), numel, dtype)",
+          "_secure_normal(Keystream(self._key, 0), numel, dtype)",
+          TRAPS + "test_a_resumed_run_replays_no_noise"),
+    Break("a resumed run draws another key", "runner/training/resume.py",
+          "return SecretKey(checkpoint.state[\"secret_key\"])", "return None",
+          "tests/training/test_resume.py::test_the_key_of_a_private_run_is_kept"),
+    Break("BatchNorm under DP", "runner/plan/build.py",
+          "{\"auto\": \"group\" if private else \"batch\"}", "{\"auto\": \"batch\"}",
+          TRAPS + "test_residual_nets_train_where_opacus_cannot"),
+    Break("in-place sums under vmap and hooks", "runner/privacy/out_of_place.py",
+          "        if func in _INPLACE_POSITION:", "        if False and func in _INPLACE_POSITION:",
+          "tests/privacy/test_out_of_place.py::test_equals_one_backward_per_example"),
+    Break("the central limit figure", "runner/privacy/accounting.py",
+          "ACCOUNTANTS = (\"pld\", \"prv\", \"rdp\")", "ACCOUNTANTS = (\"pld\", \"prv\", \"rdp\", \"gdp\")",
+          TRAPS + "test_the_central_limit_figure_is_too_low_and_not_on_offer"),
+    Break("an optimistic distribution of losses", "runner/privacy/accounting.py",
+          "pessimistic_estimate=True", "pessimistic_estimate=False",
+          "tests/privacy/test_accounting.py::test_every_accountant_is_an_upper_bound"),
+    Break("more noise than needed", "runner/config/schema.py",
+          "accountant: str = \"pld\"", "accountant: str = \"rdp\"",
+          "tests/privacy/test_accounting.py::test_the_default_asks_for_the_least_noise"),
+    Break("no noise, and epsilon is 0", "runner/privacy/accounting.py",
+          "    if noise_multiplier == 0.0:\n        return math.inf\n",
+          "    if noise_multiplier == 0.0:\n        return 0.0\n",
+          TRAPS + "test_without_noise_epsilon_is_infinite_and_no_failure"),
+    Break("noise, budget and length all given", "runner/config/privacy_rules.py",
+          "    if both and given:", "    if False:",
+          TRAPS + "test_noise_budget_and_length_are_never_all_given"),
+    Break("delta of one over n", "runner/plan/build.py",
+          "    if delta >= 1 / examples:", "    if delta >= 1:",
+          TRAPS + "test_a_delta_that_allows_publishing_a_record_is_refused"),
+    Break("trainer=dp privacy=none", "runner/training/trainers.py",
+          "        if not config.privacy.enabled:", "        if False:",
+          TRAPS + "test_what_looks_private_and_is_not_is_refused"),
+    Break("privacy.epsilon=3 without DP", "runner/config/privacy_rules.py",
+          "    _privacy_keys_need_privacy,\n    _copies", "    _copies",
+          TRAPS + "test_what_looks_private_and_is_not_is_refused"),
+    Break("a sweep costs what its dearest cell costs", "runner/privacy/composition.py",
+          "steps[run.sample_rate, run.noise_multiplier] += run.steps",
+          "steps[run.sample_rate, run.noise_multiplier] = run.steps",
+          "tests/privacy/test_composition.py::test_nine_cells_at_epsilon_3"),
+    Break("the best of random trials costs one run", "runner/privacy/random_stopping.py",
+          "dp_event.RepeatAndSelectDpEvent(every, trials.mean, trials.shape)", "every",
+          "tests/privacy/test_random_stopping.py::test_it_bounds_the_truth_where_the_best_is_the_largest_output"),
+)  # fmt: skip
+
+
+def run_test(copy, test):
+    """Whether ``test`` passes in ``copy``, and what pytest printed."""
+    environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", test],
+        cwd=copy, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if ran.returncode not in (0, 1):
+        raise RuntimeError(f"{test} did not run:\n{ran.stdout}{ran.stderr}")
+    return ran.returncode == 0, ran.stdout
+
+
+def main():
+    """Print a line a break and end with 0 only when each test passed before and failed after."""
+    parser = argparse.ArgumentParser(prog="python -m tests.privacy.broken_mechanism", description=__doc__)
+    parser.add_argument("--only", help="breaks whose description holds this text")
+    arguments = parser.parse_args()
+    seen, breaks = 0, [each for each in BREAKS if (arguments.only or "") in each.what]
+    with tempfile.TemporaryDirectory(prefix="recipe-runner-broken-") as folder:
+        copy = Path(folder) / "project"
+        ignored = shutil.ignore_patterns(".git", ".venv", "outputs", "__pycache__", ".*_cache", ".hypothesis")
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        for test in sorted({each.test for each in breaks}):
+            passes, printed = run_test(copy, test)
+            if not passes:
+                raise RuntimeError(f"{test} fails without a break:\n{printed}")
+        for each in breaks:
+            file = copy / each.file
+            right = file.read_text()
+            if right.count(each.right) != 1:
+                raise RuntimeError(f"{each.file} holds {right.count(each.right)} times: {each.right}")
+            file.write_text(right.replace(each.right, each.wrong))
+            passes, _ = run_test(copy, each.test)
+            file.write_text(right)
+            seen += not passes
+            print(f"{'NOT SEEN' if passes else 'seen':9} {each.what:45} {each.test.rpartition('::')[2]}", flush=True)
+    print(f"{seen}/{len(breaks)} breaks seen")
+    return 0 if seen == len(breaks) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
