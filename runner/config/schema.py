@@ -311,6 +311,9 @@ class RunConfig:
     """Repeats of a run, or of each cell of a grid, with ``seed``, ``seed + 1``, ...: every cell on the same seeds."""
     retry_failed: bool
     """Run the failed cells of a sweep again when it is started again in its folder; otherwise they are listed."""
+    profile: bool | None
+    """Write where the time of the steps goes, by operator and as a trace, into the run's folder (docs/profiling.md).
+    Null times the phases of a few steps alone, false none."""
     deterministic: bool
     """Ask torch for deterministic kernels; slower on GPU, bitwise repeatable."""
     name: str | None

@@ -33,6 +33,7 @@ def micro_batches(parts: Parts, step: int, rows: Tensor, *, rank: int, size: int
     semantic = parts.plan.semantic
     copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
     data = semantic.data
+    parts.clock.enter("data")
     draws = augment.draw(data.augment, data.image_size, semantic.seed, step, len(rows) * copies)
     mine = rows if size == 1 else rows[rank::size]
     my_draws = None if draws is None else draws.unflatten(0, (len(rows), copies))[rank::size]
@@ -48,3 +49,4 @@ def micro_batches(parts: Parts, step: int, rows: Tensor, *, rank: int, size: int
             )
             labels = labels[::copies]
         yield part, images, labels
+        parts.clock.enter("data")
