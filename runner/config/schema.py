@@ -69,6 +69,10 @@ class DataConfig:
     """Per-channel standard deviation, in [0, 1], by which the difference is divided."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Random changes to training images."""
+    cache: str = "auto"
+    """Where decoded images are held: ``disk`` (files in ``cache_dir``, shared by processes and runs), ``memory`` (of
+    each process, anew in each run), ``off`` (nowhere: decoded in the background for each batch), or ``auto``, the first
+    of these with room.  The same batches, to the bit."""
     cache_dir: str | None = None
     """Folder of decoded images; null means ``$XDG_CACHE_HOME/recipe-runner`` or ``~/.cache/recipe-runner``."""
     options: dict[str, Any] = field(default_factory=dict)

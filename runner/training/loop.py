@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -91,7 +91,7 @@ class Loop:
         reset_peak_memory(self._world.device)
         self._restart_clock()
         profile = self._profile()
-        with stop.heeded():
+        with stop.heeded(), closing(self._parts.feed), nullcontext() if self._val is None else closing(self._val[0]):
             for step in range(self._first, self._first if self._out_of_patience() else steps):
                 if profile is not None:
                     profile.before(step)
@@ -292,8 +292,9 @@ class Loop:
             if best_is_gone:
                 self._load_best()
             # what was saved as best is the published weights already
-            with nullcontext() if best_is_gone else published(self._parts):
-                test_loss, test_accuracy = self._measure(self._feed(self._data.test))
+            test = self._feed(self._data.test)
+            with nullcontext() if best_is_gone else published(self._parts), closing(test[0]):
+                test_loss, test_accuracy = self._measure(test)
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
         rate = standing.timed_examples / standing.seconds if standing.seconds and standing.timed_examples else None
         return Outcome(

@@ -9,6 +9,7 @@ import torch
 
 from runner.config.errors import is_out_of_memory
 from runner.training.buffers import BuffersBefore
+from runner.training.lookahead import Lookahead
 from runner.training.micro_batches import micro_batches
 from runner.training.streams import fold_in
 
@@ -46,6 +47,7 @@ class TrainStep:
         # Under DP the denominator is the constant q * N: the size of a Poisson batch is private.
         self._denominator = None if semantic.privacy is None else float(semantic.logical_batch)
         device = parts.world.device
+        self._lookahead = Lookahead(parts)
         self._buffers = BuffersBefore(parts.model)
         self._loss = torch.zeros((), dtype=parts.precision.parameter_dtype, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
@@ -74,7 +76,7 @@ class TrainStep:
             group["lr"] = self.lr
         # 2. So is the logical batch, and this process's share of it.
         clock.enter("data")
-        rows = parts.stream.rows(step)
+        rows = self._lookahead.rows(step)
         clock.enter("other")
         parts.sizes.step = step + 1
         self._buffers.take()
