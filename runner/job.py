@@ -354,6 +354,7 @@ def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:
         metrics=outcome.metrics,
         throughput=Throughput(samples_per_second=outcome.samples_per_second),
         memory=Memory(peak_bytes=outcome.peak_bytes),
+        step_time=outcome.step_time,
         privacy=spent,
         steps=outcome.steps,
         epochs=outcome.epochs,

@@ -198,10 +198,13 @@ class Composer:
             self._check_addition(override, groups)
 
     def _check_addition(self, override: Override, groups: list[str]) -> None:
-        """Allow ``+model.drop_rate=0.1``, an argument of the part that its YAML does not list, and nothing else."""
+        """Allow ``+model.drop_rate=0.1``, an argument of the part that its YAML does not list, or a null."""
         key, line = override.key_or_group, line_of(override)
         config = self._load([])
-        if OmegaConf.select(config, key, default=_ABSENT) is not _ABSENT:
+        found = OmegaConf.select(config, key, default=_ABSENT)
+        if found is None:
+            return  # Hydra lets a null be added to: +profile=true is profile=true
+        if found is not _ABSENT:
             raise RequestError(key, line, f"{line.lstrip('+')} without +: the key is there already")
         group, _, option = key.partition(".")
         if group not in OPEN or not option.isidentifier() or _nearest_key(key, config) is not None:

@@ -49,6 +49,7 @@ RULES: dict[str, Range | Choices] = {
     "data.fold": AT_LEAST_0,
     "data.limit": AT_LEAST_1,
     "data.on_bad_file": Choices(("refuse", "skip")),
+    "data.cache": Choices(("auto", "memory", "disk", "off")),
     "data.mean": SHARE,
     "data.std": SHARE_ABOVE_0,
     "data.augment.crop_padding": AT_LEAST_0,

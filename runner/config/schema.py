@@ -69,6 +69,10 @@ class DataConfig:
     """Per-channel standard deviation, in [0, 1], by which the difference is divided."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Random changes to training images."""
+    cache: str = "auto"
+    """Where decoded images are held: ``disk`` (files in ``cache_dir``, shared by processes and runs), ``memory`` (of
+    each process, anew in each run), ``off`` (nowhere: decoded in the background for each batch), or ``auto``, the first
+    of these with room.  The same batches, to the bit."""
     cache_dir: str | None = None
     """Folder of decoded images; null means ``$XDG_CACHE_HOME/recipe-runner`` or ``~/.cache/recipe-runner``."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -311,6 +315,9 @@ class RunConfig:
     """Repeats of a run, or of each cell of a grid, with ``seed``, ``seed + 1``, ...: every cell on the same seeds."""
     retry_failed: bool
     """Run the failed cells of a sweep again when it is started again in its folder; otherwise they are listed."""
+    profile: bool | None
+    """Write where the time of the steps goes, by operator and as a trace, into the run's folder (docs/profiling.md).
+    Null times the phases of a few steps alone, false none."""
     deterministic: bool
     """Ask torch for deterministic kernels; slower on GPU, bitwise repeatable."""
     name: str | None

@@ -43,6 +43,7 @@ class Root:
     seed: int = 0
     seeds: int = 1
     retry_failed: bool = False
+    profile: bool | None = None
     deterministic: bool = False
     name: str | None = None
     resume: str | None = None

@@ -134,7 +134,11 @@ class Cache:
 
     def _unusable(self, error: OSError) -> RequestError:
         reason = error.strerror or str(error)
-        return RequestError("data.cache_dir", f"{self.root} ({reason})", "a folder that can be written and has room")
+        return RequestError(
+            "data.cache_dir",
+            f"{self.root} ({reason})",
+            "a folder that can be written and has room, or data.cache=memory",
+        )
 
 
 def _seal(folder: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from runner.config.schema import AugmentConfig
 from runner.data import augment as augmentation
-from runner.data.images import ImageData, ImageSet
+from runner.data.ahead import Ahead
+from runner.data.image_store import cores
+from runner.data.images import ImageData, ImageSet, Undecoded
 
 # Sets that are not augmented and stay below this are normalised once, so that a batch is a single gather.
 READY_BYTES = 256 * 2**20
@@ -16,6 +21,10 @@ READY_BYTES = 256 * 2**20
 RESIDENT_SHARE = 0.25
 
 COPY_ROWS = 4096
+
+# What a thread that works ahead does at a time: decoding takes milliseconds an image, gathering microseconds.
+DECODED_ROWS = 4
+GATHERED_ROWS = 256
 
 
 class Feed:
@@ -58,37 +67,71 @@ class Feed:
         self._scale = (1 / (255 * std)).to(device, self._compute).repeat(self._size)
         self._shift = (-mean / std).to(device, self._compute).repeat(self._size)
         self._labels = torch.from_numpy(images.labels).to(device)
-        self._pixels = torch.from_numpy(images.images)  # uint8 [N, H, W, C] on the CPU, maybe a memory map
         self._rows: Tensor | None = torch.from_numpy(images.rows)
         self._ready: Tensor | None = None
+        self._pixels: Tensor | None = None  # uint8 [N, H, W, C] on the CPU, maybe a memory map
+        self._ahead: Ahead | None = None
+        on_gpu = device.type == "cuda"
+        if isinstance(images.images, np.ndarray):
+            self._pixels = torch.from_numpy(images.images)
+        else:
+            self._ahead = _decoding(images.images, pinned=on_gpu)
 
         values = len(images) * data.channels * self._size**2
         if self._augment is None and values * dtype.itemsize <= READY_BYTES:
             self._ready = self._normalise_all()
-        elif device.type == "cuda" and self._fits_on_device(len(images)):
-            self._pixels, self._rows = self._copy_to_device(), None
+            self.close()
+        elif self._pixels is not None and on_gpu:
+            if self._fits_on_device(self._pixels[0].numel() * len(images)):
+                self._pixels, self._rows = self._copy_to_device(self._pixels), None
+            else:
+                self._ahead = _gathering(self._pixels)
 
-    def batch(self, rows: Tensor, draws: Tensor | None) -> tuple[Tensor, Tensor]:
+    def batch(self, rows: Tensor, draws: Tensor | None, *, copies: int = 1) -> tuple[Tensor, Tensor]:
         """Gather examples.
+
+        Raises:
+            RunError: An image cannot be decoded; names it.
 
         Args:
             rows: Positions within the split, int64 on the CPU, ``[b]``; b may be 0.
-            draws: Their rows of ``augment.draw``, on the CPU, or None for no augmentation.
+            draws: The rows of ``augment.draw`` for each copy, ``[b * copies, COLUMNS]`` on the CPU, or None for no
+                augmentation.
+            copies: Images of each example, side by side; more than one needs draws to differ by.
 
         Returns:
-            Images ``[b, C, H, W]`` and labels int64 ``[b]``, on the device.
+            Images ``[b * copies, C, H, W]`` and labels int64 ``[b]``, on the device.
         """
         at = rows.to(self._device, non_blocking=True)
         labels = self._labels.index_select(0, at)
         if self._ready is not None:
             ready = self._ready.index_select(0, at)
             return (ready.permute(0, 3, 1, 2) if self._channels_last else ready), labels
-        pixels = self._gather(rows).permute(0, 3, 1, 2)
+        pixels = self._gather(rows)
+        if copies > 1:
+            pixels = pixels.repeat_interleave(copies, dim=0)
+        pixels = pixels.permute(0, 3, 1, 2)
         if self._augment is not None and draws is not None:
             pixels = augmentation.apply(self._augment, pixels, draws, image_size=self._size)
         else:
             pixels = self._centre(pixels)
         return self._normalise(pixels), labels
+
+    @property
+    def works_ahead(self) -> bool:
+        """Whether it helps to ``announce`` batches."""
+        return self._ahead is not None
+
+    def announce(self, rows: Tensor) -> None:
+        """Say that ``batch(rows, ...)`` will be asked for, after what was announced before."""
+        if self._ahead is not None and self._rows is not None and len(rows):
+            self._ahead.announce(self._rows.index_select(0, rows))
+
+    def close(self) -> None:
+        """End the threads that work ahead, if there are any."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
     def span(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Examples ``start`` to ``stop`` - 1 as ``batch`` gives them without draws; no copy where they are ready."""
@@ -100,14 +143,13 @@ class Feed:
     def _gather(self, rows: Tensor) -> Tensor:
         """Pixels of the examples at ``rows``, uint8 ``[b, H, W, C]`` on the device."""
         if self._rows is None:
+            assert self._pixels is not None
             return self._pixels.index_select(0, rows.to(self._device, non_blocking=True))
         stored = self._rows.index_select(0, rows)
-        if self._device.type != "cuda":
-            return self._pixels.index_select(0, stored).to(self._device)
-        # A fresh pinned buffer for each batch: the allocator hands one out again only after its copy has ended.
-        pinned = torch.empty((len(rows), *self._pixels.shape[1:]), dtype=torch.uint8, pin_memory=True)
-        torch.index_select(self._pixels, 0, stored, out=pinned)
-        return pinned.to(self._device, non_blocking=True)
+        if self._ahead is not None:
+            return self._ahead.take(stored).to(self._device, non_blocking=True)
+        assert self._pixels is not None
+        return self._pixels.index_select(0, stored).to(self._device)
 
     def _centre(self, pixels: Tensor) -> Tensor:
         """The middle of images that are stored with a margin."""
@@ -136,13 +178,33 @@ class Feed:
         return whole.permute(0, 2, 3, 1).contiguous() if self._channels_last else whole
 
     def _fits_on_device(self, count: int) -> bool:
+        """Whether ``count`` bytes of pixels may stay there."""
         free, _ = torch.cuda.mem_get_info(self._device)
-        return count * self._pixels[0].numel() <= free * RESIDENT_SHARE
+        return count <= free * RESIDENT_SHARE
 
-    def _copy_to_device(self) -> Tensor:
+    def _copy_to_device(self, pixels: Tensor) -> Tensor:
         assert self._rows is not None
-        resident = torch.empty((len(self._rows), *self._pixels.shape[1:]), dtype=torch.uint8, device=self._device)
+        resident = torch.empty((len(self._rows), *pixels.shape[1:]), dtype=torch.uint8, device=self._device)
         for start in range(0, len(self._rows), COPY_ROWS):
             part = self._rows[start : start + COPY_ROWS]
-            resident[start : start + len(part)] = self._pixels.index_select(0, part).to(self._device)
+            resident[start : start + len(part)] = pixels.index_select(0, part).to(self._device)
         return resident
+
+
+def _decoding(images: Undecoded, *, pinned: bool) -> Ahead:
+    """Decode files in all cores that the processes of this machine leave to this one."""
+    threads = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+    def fill(rows: Tensor, out: Tensor) -> None:
+        images.decode(rows.numpy(), out.numpy())
+
+    return Ahead(fill, images.shape[1:], threads=threads, task=DECODED_ROWS, pinned=pinned)
+
+
+def _gathering(pixels: Tensor) -> Ahead:
+    """Gather what does not fit on the device from memory, or from the disk, while the device is at work."""
+
+    def fill(rows: Tensor, out: Tensor) -> None:
+        torch.index_select(pixels, 0, rows, out=out)
+
+    return Ahead(fill, tuple(pixels.shape[1:]), threads=1, task=GATHERED_ROWS, pinned=True)

@@ -15,7 +15,8 @@ from runner.config.schema import DataConfig
 from runner.data.cache import Cache
 from runner.data.contents import hash_contents, read_listed
 from runner.data.decode import BadImageError, read_image
-from runner.data.image_store import Layout, bad_file, pixel_format, read_store, write_store
+from runner.data.holding import Source, hold
+from runner.data.image_store import Layout, bad_file, pixel_format
 from runner.data.images import Decoded
 from runner.data.listing import Listing, list_files
 
@@ -67,13 +68,19 @@ def load_image_folder(config: DataConfig) -> Decoded:
             raise BadImageError(error.strerror or str(error)) from error
         return read_image(raw, shortest=shortest)
 
-    def fill(folder: Path) -> None:
-        write_store(folder, layout, read, form, skip_bad=skip_bad)
+    def confirm() -> None:
         if _list_images(root) != listing:
             raise RunError(f"data.root: files below {root} changed while they were being read")
 
-    entry = cache.find(key) or cache.build(key, fill)
-    decoded = read_store(entry, fingerprint=fingerprint, origin=contents, skip_bad=skip_bad)
+    decoded = hold(
+        config,
+        cache,
+        lambda: Source(layout=layout, read=read, form=form),
+        key=key,
+        fingerprint=fingerprint,
+        origin=contents,
+        confirm=confirm,
+    )
     return replace(decoded, skipped=tuple(name for name, _ in listing.bad) + decoded.skipped)
 
 

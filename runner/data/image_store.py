@@ -10,10 +10,11 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from PIL import Image
 from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
 from runner.data.decode import BadImageError, fit, strict_decoding
-from runner.data.images import Decoded, ImageSet
+from runner.data.images import Decoded, ImageSet, Pixels
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,36 @@ class Layout:
     splits: dict[str, tuple[int, int]]
     """``train`` and where they exist ``val`` and ``test``: first row and the row after the last."""
 
+    def name(self, row: int) -> str:
+        """What errors call the image of ``row``."""
+        return self.names[row] if self.names else str(row)
+
+    def decoded(
+        self, arrays: Mapping[str, Pixels], skipped: Mapping[int, str], *, fingerprint: str, origin: str
+    ) -> Decoded:
+        """The data set whose pixels are in ``arrays`` (``images``, ``margin``), without the rows ``skipped``."""
+
+        def split(name: str) -> ImageSet | None:
+            if name not in self.splits:
+                return None
+            first, last = self.splits[name]
+            rows = np.array([row for row in range(first, last) if row not in skipped], dtype=np.int64)
+            own_names = tuple(self.names[row] for row in rows) if self.names else None
+            return ImageSet(images=arrays["images"], labels=self.labels[rows], rows=rows, names=own_names)
+
+        train = split("train")
+        assert train is not None  # every layout has one
+        return Decoded(
+            train=train,
+            val=split("val"),
+            test=split("test"),
+            classes=self.classes,
+            fingerprint=fingerprint,
+            origin=origin,
+            skipped=tuple(self.name(row) for row in skipped),
+            margin=arrays.get("margin"),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PixelFormat:
@@ -62,15 +93,17 @@ def pixel_format(config: DataConfig, *, channels: int) -> PixelFormat:
     return PixelFormat(size=config.image_size, margin=margin, channels=config.channels or channels)
 
 
-def write_store(
-    folder: Path, layout: Layout, read: Callable[[int], Image.Image], form: PixelFormat, *, skip_bad: bool
-) -> None:
+Read = Callable[[int], Image.Image]
+"""Gives the image of a row; called from several threads; raises BadImageError."""
+
+
+def write_store(folder: Path, layout: Layout, read: Read, form: PixelFormat, *, skip_bad: bool) -> None:
     """Decode every image into ``folder``, in all cores, holding only a few images in memory at a time.
 
     Args:
         folder: Empty folder.
         layout: What each row is.
-        read: Gives the image of a row; called from several threads; raises BadImageError.
+        read: Gives the image of a row.
         form: Size and channels to store.
         skip_bad: Leave unreadable images out and note them, instead of refusing the first.
 
@@ -79,34 +112,11 @@ def write_store(
             None, or no readable image at all.
         OSError: The folder cannot be written or is full.
     """
-    count = len(layout.labels)
-    name = layout.names.__getitem__ if layout.names else str
-    with strict_decoding():
-        size = form.size or _common_size(read, count, name, skip_bad=skip_bad)
-        images = _allocate(folder / "images.npy", (count, size, size, form.channels))
-        margin = (
-            _allocate(folder / "margin.npy", (count, form.margin, form.margin, form.channels)) if form.margin else None
-        )
-
-        def decode(start: int) -> list[tuple[int, str]]:
-            bad = []
-            for row in range(start, min(start + TASK, count)):
-                try:
-                    image = read(row)
-                except BadImageError as error:
-                    bad.append((row, str(error)))
-                    continue
-                if form.size is None and image.size != (size, size):
-                    raise _unequal(name(row), image, size)
-                images[row] = fit(image, size=form.size, channels=form.channels)
-                if margin is not None:
-                    margin[row] = fit(image, size=form.margin, channels=form.channels)
-            return bad
-
-        skipped = _run(decode, count, name, skip_bad=skip_bad)
-    for array in (images, margin):
-        if array is not None:
-            array.flush()
+    arrays, skipped = decode_all(
+        layout, read, form, allocate=lambda name, shape: _allocate(folder / f"{name}.npy", shape), skip_bad=skip_bad
+    )
+    for array in arrays.values():
+        array.flush()
     np.save(folder / "labels.npy", layout.labels)
     about = {
         "classes": layout.classes,
@@ -117,8 +127,61 @@ def write_store(
     (folder / "about.json").write_text(json.dumps(about))
 
 
-def read_store(folder: Path, *, fingerprint: str, origin: str, skip_bad: bool) -> Decoded:
-    """Open what :func:`write_store` wrote.
+def decode_all(
+    layout: Layout, read: Read, form: PixelFormat, *, allocate: Callable[[str, tuple[int, ...]], Any], skip_bad: bool
+) -> tuple[dict[str, Any], list[tuple[int, str]]]:
+    """Decode every image, in all cores, into arrays that ``allocate`` makes by name and shape.
+
+    Returns:
+        ``images`` and with a margin ``margin``, and the unreadable rows with their reasons.
+
+    Raises:
+        RequestError: see ``write_store``.
+    """
+    count = len(layout.labels)
+    name = layout.name
+    with strict_decoding():
+        size = form.size or common_size(layout, read, skip_bad=skip_bad)
+        arrays = {"images": allocate("images", (count, size, size, form.channels))}
+        if form.margin:
+            arrays["margin"] = allocate("margin", (count, form.margin, form.margin, form.channels))
+
+        def decode(start: int) -> list[tuple[int, str]]:
+            bad = []
+            for row in range(start, min(start + TASK, count)):
+                try:
+                    image = read(row)
+                except BadImageError as error:
+                    bad.append((row, str(error)))
+                    continue
+                if form.size is None and image.size != (size, size):
+                    raise unequal(name(row), image, size)
+                for array in arrays.values():
+                    array[row] = fit(image, size=array.shape[1], channels=form.channels)
+            return bad
+
+        skipped = _run(decode, count, name, skip_bad=skip_bad)
+    return arrays, skipped
+
+
+def find_bad(layout: Layout, read: Read) -> list[tuple[int, str]]:
+    """Decode every image and keep none: the rows that cannot be read, with their reasons."""
+
+    def decode(start: int) -> list[tuple[int, str]]:
+        bad = []
+        for row in range(start, min(start + TASK, len(layout.labels))):
+            try:
+                read(row)
+            except BadImageError as error:
+                bad.append((row, str(error)))
+        return bad
+
+    with strict_decoding():
+        return _run(decode, len(layout.labels), layout.name, skip_bad=True)
+
+
+def read_store(folder: Path, *, fingerprint: str, origin: str, skip_bad: bool, in_memory: bool = False) -> Decoded:
+    """Open what :func:`write_store` wrote, as memory maps or ``in_memory``.
 
     Raises:
         RequestError: The store was made without unreadable files, and ``skip_bad`` is False.
@@ -128,31 +191,19 @@ def read_store(folder: Path, *, fingerprint: str, origin: str, skip_bad: bool) -
     if skipped and not skip_bad:
         row, reason = next(iter(skipped.items()))
         raise bad_file(names[row] if names else str(row), reason, count=len(skipped))
-    # Mode "c" (copy on write) because torch warns about arrays that it may not write to; nothing ever does.
-    images = np.load(folder / "images.npy", mmap_mode="c")
-    margin = np.load(folder / "margin.npy", mmap_mode="c") if (folder / "margin.npy").exists() else None
-    labels = np.load(folder / "labels.npy")
-
-    def split(name: str) -> ImageSet | None:
-        if name not in about["splits"]:
-            return None
-        first, last = about["splits"][name]
-        rows = np.array([row for row in range(first, last) if row not in skipped], dtype=np.int64)
-        own_names = tuple(names[row] for row in rows) if names else None
-        return ImageSet(images=images, labels=labels[rows], rows=rows, names=own_names)
-
-    train = split("train")
-    assert train is not None  # every layout has one
-    return Decoded(
-        train=train,
-        val=split("val"),
-        test=split("test"),
+    layout = Layout(
+        labels=np.load(folder / "labels.npy"),
         classes=tuple(about["classes"]),
-        fingerprint=fingerprint,
-        origin=origin,
-        skipped=tuple(names[row] if names else str(row) for row in skipped),
-        margin=margin,
+        names=tuple(names) if names else None,
+        splits={split: (first, last) for split, (first, last) in about["splits"].items()},
     )
+    # Mode "c" (copy on write) because torch warns about arrays that it may not write to; nothing ever does.
+    arrays = {
+        path.stem: np.load(path, mmap_mode=None if in_memory else "c")
+        for path in (folder / "images.npy", folder / "margin.npy")
+        if path.exists()
+    }
+    return layout.decoded(arrays, skipped, fingerprint=fingerprint, origin=origin)
 
 
 def bad_file(name: str, reason: str, *, count: int = 1) -> RequestError:
@@ -171,7 +222,7 @@ def _run(
     """Call ``decode`` for each task's first row; the unreadable rows with their reasons, in order."""
     started = reported = time.monotonic()
     skipped: list[tuple[int, str]] = []
-    workers = _cores()
+    workers = cores()
     # In waves, so that a million images do not make a million waiting tasks and a refusal comes early.
     wave = TASK * workers * 4
     log.info("decoding %d images", count)
@@ -191,30 +242,36 @@ def _run(
     return skipped
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _common_size(read: Callable[[int], Image.Image], count: int, name: Callable[[int], str], *, skip_bad: bool) -> int:
-    """Find the height and width of the first readable image, to which the others must keep."""
-    for row in range(count):
+def common_size(layout: Layout, read: Read, *, skip_bad: bool) -> int:
+    """Find the height and width of the first readable image, to which the others must keep.
+
+    Raises:
+        RequestError: It is not square, or no image can be read.
+    """
+    for row in range(len(layout.labels)):
         try:
             image = read(row)
         except BadImageError as error:
             if skip_bad:
                 continue
-            raise bad_file(name(row), str(error)) from error
+            raise bad_file(layout.name(row), str(error)) from error
         if image.width != image.height:
             raise RequestError(
                 "data.image_size",
-                f"null with {name(row)} of {image.width} x {image.height} pixels",
+                f"null with {layout.name(row)} of {image.width} x {image.height} pixels",
                 "a size in pixels, such as 224, where images are not square",
             )
         return image.width
-    raise RequestError("data.root", f"{count} files of which none can be decoded", "readable images")
+    raise RequestError("data.root", f"{len(layout.labels)} files of which none can be decoded", "readable images")
 
 
-def _unequal(name: str, image: Image.Image, size: int) -> RequestError:
+def unequal(name: str, image: Image.Image, size: int) -> RequestError:
+    """Word the refusal of an image of another size than the first one's ``size``."""
     return RequestError(
         "data.image_size",
         f"null with {name} of {image.width} x {image.height} pixels among others of {size} x {size}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,32 @@ from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
 
 
+class Undecoded(Protocol):
+    """Images that are decoded each time that they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, H, W, C)``."""
+        ...
+
+    def decode(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Put the pixels of ``rows`` into ``out`` ``[b, H, W, C]``; may be called from several threads.
+
+        Raises:
+            RunError: A file cannot be decoded; names it.
+        """
+        ...
+
+
+Pixels = NDArray[np.uint8] | Undecoded
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
     """One split: a selection of rows from an array of images that several splits may share."""
 
-    images: NDArray[np.uint8]
-    """Pixels ``[N, H, W, C]`` in 0..255, often a memory map far larger than memory."""
+    images: Pixels
+    """Pixels ``[N, H, W, C]`` in 0..255, often a memory map far larger than memory, or not decoded yet."""
     labels: NDArray[np.int64]
     """Class of each example of this split, ``[n]``."""
     rows: NDArray[np.int64]
@@ -26,6 +47,19 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def pixels(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Pixels ``[b, H, W, C]`` of the examples at ``positions``, decoded here and now where they have to be.
+
+        Raises:
+            RunError: A file cannot be decoded; names it.
+        """
+        rows = self.rows[positions]
+        if isinstance(self.images, np.ndarray):
+            return self.images[rows]
+        found = np.empty((len(rows), *self.images.shape[1:]), dtype=np.uint8)
+        self.images.decode(rows, found)
+        return found
 
     def take(self, positions: NDArray[np.int64]) -> ImageSet:
         """Make a split of the examples at ``positions`` (0..n-1), over the same pixels."""
@@ -53,7 +87,7 @@ class Decoded:
     the data by.  None takes ``fingerprint``."""
     skipped: tuple[str, ...] = ()
     """Files that could not be read and were left out."""
-    margin: NDArray[np.uint8] | None = None
+    margin: Pixels | None = None
     """The images of ``train.images``, row by row, at a larger size ``[N, S, S, C]`` for random resized crops.
 
     Only the training split is read from it, so that validation and test see the same pixels with and without

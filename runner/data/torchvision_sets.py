@@ -14,7 +14,8 @@ from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
 from runner.data.cache import Cache
 from runner.data.contents import hash_contents
-from runner.data.image_store import Layout, pixel_format, read_store, write_store
+from runner.data.holding import Source, hold
+from runner.data.image_store import Layout, pixel_format
 from runner.data.images import Decoded
 from runner.data.listing import list_files
 
@@ -59,16 +60,17 @@ def load_torchvision(
     fingerprint = hashlib.sha256(repr((*request, config.image_size, config.channels)).encode()).hexdigest()
     margin = pixel_format(config, channels=3).margin
     key = hashlib.sha256(f"{fingerprint} {margin}".encode()).hexdigest()
-    entry = cache.find(key)
-    if entry is None:
+
+    def find_source() -> Source:
         parts = opened or {
             split: _open(dataset, root, arguments, files, download=False) for split, arguments in splits.items()
         }
-        entry = cache.build(key, lambda folder: _write(folder, parts, config))
-    return read_store(entry, fingerprint=fingerprint, origin=contents, skip_bad=False)
+        return _source(parts, config)
+
+    return hold(config, cache, find_source, key=key, fingerprint=fingerprint, origin=contents)
 
 
-def _write(folder: Path, parts: Mapping[str, Any], config: DataConfig) -> None:
+def _source(parts: Mapping[str, Any], config: DataConfig) -> Source:
     items: list[tuple[Any, int]] = []
     ranges: dict[str, tuple[int, int]] = {}
     labels: list[int] = []
@@ -88,7 +90,7 @@ def _write(folder: Path, parts: Mapping[str, Any], config: DataConfig) -> None:
         return image
 
     form = pixel_format(config, channels=1 if first[0][0].mode == "L" else 3)
-    write_store(folder, layout, read, form, skip_bad=False)
+    return Source(layout=layout, read=read, form=form)
 
 
 def _open(dataset: str, root: Path, arguments: Mapping[str, Any], files: Sequence[str], *, download: bool) -> Any:

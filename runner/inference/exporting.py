@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -110,8 +111,8 @@ def _real_pixels(run: FinishedRun, folder: Path | None) -> Tensor:
         room = CHECKED - sum(map(len, found))
         if images is not None and room:
             margin = (images.images.shape[1] - size) // 2
-            pixels = images.images[images.rows[:room], margin : margin + size, margin : margin + size]
-            found.append(torch.from_numpy(pixels))
+            pixels = images.pixels(np.arange(min(room, len(images))))
+            found.append(torch.from_numpy(pixels[:, margin : margin + size, margin : margin + size]))
     return torch.cat(found).contiguous()
 
 

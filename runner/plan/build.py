@@ -102,6 +102,7 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
         deterministic=config.deterministic,
         log_every=config.trainer.log_every,
         save_every=config.trainer.save_every,
+        profile=config.profile,
     )
     return Plan(
         name=config.name or _derive_name(config, precision),

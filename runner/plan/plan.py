@@ -145,6 +145,8 @@ class PerformancePlan:
     deterministic: bool
     log_every: int
     save_every: int | None
+    profile: bool | None = None
+    """Whether to write a profile; None times the phases of a few steps alone, False none."""
 
 
 @dataclass(frozen=True, kw_only=True)

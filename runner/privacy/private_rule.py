@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from runner.optim.flat_gradients import FLAGS, gradient_views
 from runner.privacy.noise import NoiseSource
 from runner.privacy.per_example import Forward, Loss, per_example_gradients, trainable
+
+if TYPE_CHECKING:
+    from runner.records.step_time import Phase
 
 
 class Summing(Protocol):
@@ -50,8 +53,11 @@ class PrivateRule:
         static_scale: float = 1.0,
         grad_sample: str = "functional",
         copies: int = 1,
+        enter: Callable[[Phase], None] = lambda phase: None,
     ) -> None:
         """``copies`` is the number of images of each example, whose mean gradient is clipped (De et al. 2022).
+
+        ``enter`` is told which phase of the step begins; where the backward pass does, the end of ``forward`` shows.
 
         ``static_scale`` multiplies the loss, against float16 underflow, and is taken out before clipping.
 
@@ -69,6 +75,7 @@ class PrivateRule:
         self._noise_multiplier = noise_multiplier
         self._expected_batch = expected_batch
         self._static_scale = static_scale
+        self._enter = enter
         self._parameters = list(trainable(model).values())
         first = self._parameters[0]
         size = sum(map(torch.numel, self._parameters))
@@ -101,7 +108,9 @@ class PrivateRule:
         """
         if len(labels) == 0:
             return torch.zeros((), device=self._flat.device), torch.zeros(0, dtype=torch.bool, device=self._flat.device)
+        self._enter("forward")
         losses, hits, gradients = self._gradients(images, labels)
+        self._enter("clip_and_noise")
         norms = torch.linalg.vector_norm(torch.stack([gradient.norms() for gradient in gradients]), dim=0)
         finite = norms.isfinite()
         # On the scaled gradients: min(1, C / norm) / S = C / max(S norm, S C)
@@ -116,6 +125,7 @@ class PrivateRule:
 
     def share(self, flags: Sequence[bool]) -> list[bool]:
         """Adds up the clipped sums of all processes, before the noise; see ``GradientRule.share``."""
+        self._enter("waiting")
         return self._world.sum_(self._shared, flags)
 
     def release(self, step: int) -> Tensor:
@@ -123,6 +133,7 @@ class PrivateRule:
 
         The gradients are views of one buffer, which the next ``begin`` clears.
         """
+        self._enter("clip_and_noise")
         if self._noise_multiplier > 0.0:
             noise = self._noise.normal(step, self._flat.numel(), self._flat.device, self._flat.dtype)
             self._flat.add_(noise, alpha=self._noise_multiplier * self._max_grad_norm)

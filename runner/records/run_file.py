@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from runner.config.errors import RunError
 from runner.records.json_values import write_json
+from runner.records.step_time import StepTime
 
 RUN_FILE = "run.json"
 
@@ -78,6 +79,8 @@ class RunRecord:
     metrics: FinalMetrics = field(default_factory=FinalMetrics)
     throughput: Throughput = field(default_factory=Throughput)
     memory: Memory = field(default_factory=Memory)
+    step_time: StepTime | None = None
+    """Where the time of its steps went; None where none were timed."""
     privacy: PrivacySpent | None = None
     """None for a run without differential privacy."""
     steps: int = 0
@@ -143,6 +146,7 @@ def read_run(run_dir: Path) -> RunRecord:
             "throughput": Throughput(**found.pop("throughput")),
             "memory": Memory(**found.pop("memory")),
             "privacy": PrivacySpent(**spent) if (spent := found.pop("privacy")) is not None else None,
+            "step_time": StepTime(**timed) if (timed := found.pop("step_time", None)) is not None else None,
             "notes": tuple(found.pop("notes")),
             "out_of_memory": tuple(found.pop("out_of_memory")),
         }

@@ -22,6 +22,7 @@ from runner.report.recipes import Grouping, epsilon, group, images_per_second, p
 from runner.report.search import Search, read_search
 from runner.report.search_plots import describe_trial, draw_history, draw_importances
 from runner.report.statistics import MOST_RUNS, mean_interval
+from runner.report.step_time import draw_steps, tabulate_steps
 from runner.report.style import Picture
 from runner.report.update_checks import describe_check, read_checks
 from runner.report.verdict import describe_comparison, headline
@@ -89,6 +90,7 @@ def write_down(findings: Findings) -> list[Part]:
             draw_time(findings.grouping.recipes),
             draw_front(findings.front, findings.grouping.recipes, findings.question),
         ),
+        *_steps(findings.grouping),
         *_privacy(findings),
         *_repeat(sweep),
     ]
@@ -225,6 +227,16 @@ def _figures(title: str, *pictures: Picture | None) -> Iterator[Part]:
     if drawn:
         yield Heading(2, title)
         yield from map(Figure, drawn)
+
+
+def _steps(grouping: Grouping) -> Iterator[Part]:
+    table, picture = tabulate_steps(grouping.recipes), draw_steps(grouping.recipes)
+    if table is None or picture is None:
+        return
+    yield Heading(2, "Where the step's time went")
+    yield table
+    yield Paragraph("Milliseconds of a step and the share of each phase in %.")
+    yield Figure(picture)
 
 
 def _searched(search: Search | None) -> Iterator[Part]:

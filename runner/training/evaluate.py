@@ -49,6 +49,9 @@ def evaluate(
         start = 0
         while start < len(mine):
             rows = mine[start : start + sizes["evaluation"]]
+            if start == 0:
+                feed.announce(rows)
+            feed.announce(mine[start + len(rows) : start + len(rows) + sizes["evaluation"]])
             if (found := measure(rows)) is None:
                 sizes.halve("evaluation", len(rows))
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,6 +17,8 @@ from runner.data.feed import Feed
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.progress import Progress
 from runner.records.run_file import FinalMetrics
+from runner.records.step_time import StepTime
+from runner.training.account import open_account
 from runner.training.checkpoint import Checkpoint, load_checkpoint
 from runner.training.diagnosis import explain_non_finite
 from runner.training.evaluate import evaluate, share_buffers
@@ -30,6 +32,7 @@ from runner.training.step import StepTotals, TrainStep
 if TYPE_CHECKING:
     from runner.data.images import ImageData, ImageSet
     from runner.records.recorder import Recorder
+    from runner.training.profiling import Profile
     from runner.training.signals import StopRequest
 
 log = logging.getLogger(__name__)
@@ -50,7 +53,7 @@ class Loop:
         self._val = None if data.val is None else self._feed(data.val)
         self._step = TrainStep(parts)
         self._standing = Standing()
-        self._spending = _spending(parts)
+        self._spending = open_account(parts.plan)
         self._pruned = False
         self._first = 0
         self._zeroed_before = 0
@@ -58,6 +61,7 @@ class Loop:
         self._untimed = 0
         self._rate: float | None = None
         self._told = 0
+        self._run_dir = run_dir
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on where ``checkpoint`` was made, to the same bits as without the interruption."""
@@ -86,11 +90,15 @@ class Loop:
         interrupted = False
         reset_peak_memory(self._world.device)
         self._restart_clock()
-        with stop.heeded():
+        profile = self._profile()
+        with stop.heeded(), closing(self._parts.feed), nullcontext() if self._val is None else closing(self._val[0]):
             for step in range(self._first, self._first if self._out_of_patience() else steps):
+                if profile is not None:
+                    profile.before(step)
                 asked = self._train(step, stop)
                 done = step + 1
-                if step == self._first:
+                watched = profile is not None and profile.after(step)
+                if step == self._first or watched:
                     # The first step pays for lazy set-up once; the rate that is reported is the one that lasts.
                     self._untimed = self._step.examples
                     self._restart_clock()
@@ -102,9 +110,18 @@ class Loop:
                 if asked or (self._world.size == 1 and stop.pending is not None):
                     interrupted = done < steps
                     break
+            if profile is not None:
+                profile.close()
             if interrupted:
                 self._save(done)
         return self._finish(done, "interrupted" if interrupted else "pruned" if self._pruned else plan.ends_as(done))
+
+    def _profile(self) -> Profile | None:
+        if not self._plan.performance.profile or not self._world.is_main:
+            return None
+        from runner.training.profiling import Profile
+
+        return Profile(self._parts, self._run_dir, first=self._first)
 
     def _train(self, step: int, stop: StopRequest) -> bool:
         """Do update ``step``; whether the processes have agreed to stop after it."""
@@ -275,8 +292,9 @@ class Loop:
             if best_is_gone:
                 self._load_best()
             # what was saved as best is the published weights already
-            with nullcontext() if best_is_gone else published(self._parts):
-                test_loss, test_accuracy = self._measure(self._feed(self._data.test))
+            test = self._feed(self._data.test)
+            with nullcontext() if best_is_gone else published(self._parts), closing(test[0]):
+                test_loss, test_accuracy = self._measure(test)
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
         rate = standing.timed_examples / standing.seconds if standing.seconds and standing.timed_examples else None
         return Outcome(
@@ -290,6 +308,7 @@ class Loop:
             ),
             samples_per_second=rate,
             peak_bytes=peak_memory_bytes(self._world.device),
+            step_time=self._step_time(),
             steps=done,
             epochs=epochs,
             skipped_steps=self._parts.precision.skipped,
@@ -297,6 +316,10 @@ class Loop:
             epsilon=None if self._spending is None else self._spending.reported_after(done),
             halvings=tuple(self._parts.sizes.halvings),
         )
+
+    def _step_time(self) -> StepTime | None:
+        found = [one for one in self._world.gather(self._parts.clock.read()) if one is not None]
+        return StepTime.mean(found) if found else None
 
     def _load_best(self) -> None:
         weights = load_checkpoint(self._checkpoints / "best").weights if self._world.is_main else None
@@ -363,20 +386,3 @@ class Loop:
 
 
 PRECISION_MARKS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
-
-
-def _spending(parts: Parts) -> Any:
-    """The account of a private run; None for an ordinary one."""
-    privacy = parts.plan.semantic.privacy
-    if privacy is None:
-        return None
-    from runner.privacy.accounting import Spending
-
-    return Spending(
-        privacy.accountant,
-        sample_rate=privacy.sample_rate,
-        # noise that anyone can compute protects as none does
-        noise_multiplier=privacy.noise_multiplier if privacy.unsafe_noise_seed is None else 0.0,
-        delta=privacy.delta,
-        steps=parts.plan.semantic.steps,
-    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from runner.optim.flat_gradients import FLAGS, gradient_views
+from runner.training.step_clock import Enter, unobserved
 
 if TYPE_CHECKING:
     from runner.training.precision import Precision
@@ -69,14 +70,16 @@ class MeanRule:
         precision: Precision,
         world: World,
         clip_norm: float | None,
+        enter: Enter = unobserved,
     ) -> None:
-        """``loss`` maps logits [b, K] and labels [b] to the sum of b losses."""
+        """``loss`` maps logits [b, K] and labels [b] to the sum of b losses; ``enter`` is told what begins."""
         self._model = model
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._loss = loss
         self._precision = precision
         self._world = world
         self._clip_norm = clip_norm
+        self._enter = enter
         self._denominator = 1.0
         self._shared = _SharedGradients(self._parameters) if world.size > 1 else None
         device = self._parameters[0].device
@@ -95,9 +98,11 @@ class MeanRule:
         """See ``GradientRule.add``."""
         if not len(labels):
             return self._nothing
+        self._enter("forward")
         with self._precision.forward():
             logits = self._model(images)
             total = self._loss(logits, labels)
+        self._enter("backward")
         scale = self._precision.loss_scale
         # the gradient of the total is where weight and scale enter: the graph needs no products of its own
         total.backward(self._weight if scale is None else self._weight * scale)
@@ -105,10 +110,14 @@ class MeanRule:
 
     def share(self, flags: Sequence[bool]) -> list[bool]:
         """See ``GradientRule.share``."""
-        return list(flags) if self._shared is None else self._shared.sum_over(self._world, flags)
+        if self._shared is None:
+            return list(flags)
+        self._enter("waiting")
+        return self._shared.sum_over(self._world, flags)
 
     def release(self, step: int) -> torch.Tensor | None:
         """Undo the loss scale, then clip: the norm is that of the true gradient."""
+        self._enter("optimizer" if self._clip_norm is None else "clip_and_noise")
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         self._precision.unscale(gradients)
         if self._clip_norm is None:

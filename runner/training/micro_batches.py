@@ -33,18 +33,21 @@ def micro_batches(parts: Parts, step: int, rows: Tensor, *, rank: int, size: int
     semantic = parts.plan.semantic
     copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
     data = semantic.data
+    parts.clock.enter("data")
     draws = augment.draw(data.augment, data.image_size, semantic.seed, step, len(rows) * copies)
-    mine = rows if size == 1 else rows[rank::size]
     my_draws = None if draws is None else draws.unflatten(0, (len(rows), copies))[rank::size]
+    start = 0
+    for part in shares(parts, rows, rank=rank, size=size):
+        stop = start + len(part)
+        own_draws = None if my_draws is None else my_draws[start:stop].flatten(0, 1)
+        yield part, *parts.feed.batch(part, own_draws, copies=copies)
+        start = stop
+        parts.clock.enter("data")
+
+
+def shares(parts: Parts, rows: Tensor, *, rank: int, size: int) -> Iterator[Tensor]:
+    """The rows of each of these micro-batches, int64 [b] on the CPU; the arguments are those of ``micro_batches``."""
+    mine = rows if size == 1 else rows[rank::size]
     micro = parts.sizes["training"]
     for start in range(0, len(mine), micro):
-        part = mine if len(mine) <= micro else mine[start : start + micro]
-        if copies == 1:
-            images, labels = parts.feed.batch(part, None if my_draws is None else my_draws[start : start + micro, 0])
-        else:
-            assert my_draws is not None
-            images, labels = parts.feed.batch(
-                part.repeat_interleave(copies), my_draws[start : start + micro].flatten(0, 1)
-            )
-            labels = labels[::copies]
-        yield part, images, labels
+        yield mine if len(mine) <= micro else mine[start : start + micro]

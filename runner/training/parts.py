@@ -16,6 +16,7 @@ from runner.training.batch_sizes import BatchSizes
 from runner.training.losses import cross_entropy
 from runner.training.mean_rule import GradientRule, MeanRule
 from runner.training.precision import Precision, build_precision
+from runner.training.step_clock import EVERY, StepClock
 from runner.training.streams import ShuffledStream, Stream
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Parts:
     """Training images."""
     key: SecretKey | None
     """Secret of noise and sampling under DP; the same in all processes."""
+    clock: StepClock
     average: WeightAverage | None
     """The averaged weights that are evaluated and published; None for the model's own."""
 
@@ -86,17 +88,20 @@ def build_parts(
         channels_last=performance.channels_last,
         augment=semantic.data.augment,
     )
+    clock = StepClock(world.device, every=None if performance.profile is False else 1 if performance.profile else EVERY)
     rule: GradientRule
     stream: Stream
     if semantic.privacy is None:
         loss = cross_entropy(semantic.label_smoothing, reduction="sum")
-        rule = MeanRule(model, loss=loss, precision=precision, world=world, clip_norm=semantic.clip_norm)
+        rule = MeanRule(
+            model, loss=loss, precision=precision, world=world, clip_norm=semantic.clip_norm, enter=clock.enter
+        )
         stream = ShuffledStream(len(data.train), semantic.logical_batch, semantic.seed)
     else:
         from runner.training.private_parts import build_private_parts
 
         plan, key, rule, stream = build_private_parts(
-            plan, model, precision=precision, world=world, key=key, grad_sample=grad_sample
+            plan, model, precision=precision, world=world, key=key, grad_sample=grad_sample, clock=clock
         )
     return Parts(
         plan=plan,
@@ -110,6 +115,7 @@ def build_parts(
         stream=stream,
         feed=feed,
         key=key,
+        clock=clock,
         average=None if semantic.ema_decay is None else WeightAverage(_trained(model), semantic.ema_decay),
     )
 

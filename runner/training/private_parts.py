@@ -17,6 +17,7 @@ from runner.training.losses import cross_entropy
 if TYPE_CHECKING:
     from runner.plan.plan import Plan
     from runner.training.precision import Precision
+    from runner.training.step_clock import StepClock
     from runner.training.world import World
 
 
@@ -28,6 +29,7 @@ def build_private_parts(
     world: World,
     key: SecretKey | None,
     grad_sample: str | None,
+    clock: StepClock,
 ) -> tuple[Plan, SecretKey, PrivateRule, PoissonStream]:
     """The plan without ``auto``, the key that all processes share, the private rule, and the stream of Poisson batches.
 
@@ -69,7 +71,7 @@ def build_private_parts(
     rule = PrivateRule(
         model,
         loss=loss,
-        forward=precision.forward,
+        forward=clock.naming_the_end_of(precision.forward),
         world=world,
         noise=NoiseSource(key, secure=bool(plan.performance.secure_noise)),
         max_grad_norm=privacy.max_grad_norm,
@@ -79,6 +81,7 @@ def build_private_parts(
         static_scale=semantic.precision.static_scale if semantic.precision.dtype == "float16" else 1.0,
         grad_sample=way,
         copies=privacy.augmentation_multiplicity,
+        enter=clock.enter,
     )
     return plan, key, rule, PoissonStream(semantic.data.examples, privacy.sample_rate, key)
 

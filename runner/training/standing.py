@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runner.records.run_file import FinalMetrics
+from runner.records.step_time import StepTime
 from runner.training.batch_sizes import Halving
 
 Status = Literal["completed", "interrupted", "pruned", "budget_exhausted"]
@@ -25,6 +26,8 @@ class Outcome:
     skipped_steps: int
     zeroed_examples: int
     epsilon: float | None
+    step_time: StepTime | None
+    """Where the time of the steps went, mean over the processes; None where too few steps were made."""
     halvings: tuple[Halving, ...]
     """Times that memory ran out."""
 

@@ -9,6 +9,7 @@ import torch
 
 from runner.config.errors import is_out_of_memory
 from runner.training.buffers import BuffersBefore
+from runner.training.lookahead import Lookahead
 from runner.training.micro_batches import micro_batches
 from runner.training.streams import fold_in
 
@@ -46,6 +47,7 @@ class TrainStep:
         # Under DP the denominator is the constant q * N: the size of a Poisson batch is private.
         self._denominator = None if semantic.privacy is None else float(semantic.logical_batch)
         device = parts.world.device
+        self._lookahead = Lookahead(parts)
         self._buffers = BuffersBefore(parts.model)
         self._loss = torch.zeros((), dtype=parts.precision.parameter_dtype, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
@@ -66,13 +68,16 @@ class TrainStep:
             NonFiniteGradient: before the weights change; see ``Precision.step``.
             RunError: there is no memory for one example.
         """
-        parts, world = self._parts, self._parts.world
+        parts, world, clock = self._parts, self._parts.world, self._parts.clock
+        clock.begin()
         # 1. The learning rate is a function of the step.
         self.lr = self._lr * parts.schedule.factor(step)
         for group in parts.optimizer.param_groups:
             group["lr"] = self.lr
         # 2. So is the logical batch, and this process's share of it.
-        rows = parts.stream.rows(step)
+        clock.enter("data")
+        rows = self._lookahead.rows(step)
+        clock.enter("other")
         parts.sizes.step = step + 1
         self._buffers.take()
         while True:
@@ -84,6 +89,7 @@ class TrainStep:
             self._buffers.put_back()
             largest_share = -(-len(rows) // world.size)
             parts.sizes.halve("training", min(parts.sizes["training"], largest_share))
+        clock.enter("other")
         for loss, hits in measured:
             self._loss.add_(loss)
             self._hits.append(hits)
@@ -91,10 +97,12 @@ class TrainStep:
             self._count_hits()
         self.norm = parts.rule.release(step)
         # 6. One update.
+        clock.enter("optimizer")
         parts.precision.step(parts.optimizer, self._parameters, step)
         if parts.average is not None:
             parts.average.update(step)
         self.examples += len(rows)
+        clock.end()
         return stop
 
     def _add_up(self, step: int, rows: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]] | None:

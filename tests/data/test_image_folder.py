@@ -13,7 +13,7 @@ from PIL import Image
 
 from runner.config.errors import RequestError
 from runner.config.schema import AugmentConfig, DataConfig
-from runner.data import cache, contents, image_folder
+from runner.data import cache, contents, holding
 from runner.data.open import open_data
 
 SOURCE = "runner.data.image_folder.load_image_folder"
@@ -375,8 +375,8 @@ def test_a_file_that_changes_while_it_is_read_stops_the_build(ask, root, tmp_pat
         real(*args, **kwargs)
         put(root / "cat" / "000.png", noise(seed=5))
 
-    real = image_folder.write_store
-    monkeypatch.setattr(image_folder, "write_store", write_then_meddle)
+    real = holding.write_store
+    monkeypatch.setattr(holding, "write_store", write_then_meddle)
     with pytest.raises(RuntimeError, match="changed while they were being read"):
         ask(root)
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]

@@ -47,6 +47,7 @@ def write_cell(
     fingerprint="d",
     curve=(2.0, 1.0, 0.5),
     config=None,
+    step_time=None,
 ):
     (cell / ".hydra").mkdir(parents=True)
     (cell / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides.split()))
@@ -70,6 +71,7 @@ def write_cell(
         metrics=FinalMetrics(test_accuracy=outcome, test_loss=1 - outcome) if done else FinalMetrics(),
         throughput=Throughput(samples_per_second=rate),
         memory=Memory(peak_bytes=mib * 2**20),
+        step_time=step_time,
         privacy=spent,
         steps=steps,
         epochs=10.0,

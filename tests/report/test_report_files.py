@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import yaml
 
+from runner.records.step_time import PHASES, StepTime
 from runner.report.__main__ import main
 from runner.report.style import SERIES
 from runner.report.write import write_report
@@ -138,6 +139,22 @@ def test_a_single_run(tmp_path):
     report = write_report(tmp_path / "run")
     assert report.verdict == "One run: test accuracy 97.00 %."
     assert sorted(path.stem for path in (tmp_path / "run" / "plots").iterdir()) == ["curves", "time"]
+
+
+def test_where_the_time_of_a_step_went(tmp_path):
+    fast = StepTime.of({**dict.fromkeys(PHASES, 0.0), "forward": 0.3, "backward": 0.7}, steps=100)
+    slow = StepTime.of({**dict.fromkeys(PHASES, 0.0), "data": 2.0, "forward": 1.0, "backward": 1.0}, steps=100)
+    cells = [("precision=fp32 seed=0", 0.9, {"step_time": fast}), ("precision=fp32 seed=1", 0.9, {"step_time": slow}),
+             ("precision=fp16 seed=0", 0.9, {"step_time": slow}), ("precision=bf16 seed=0", 0.9)]  # fmt: skip
+    write_sweep(tmp_path, cells)
+    write_report(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    # (10 + 40) / 2 ms, of which 20 / 2 are data; phases that take no time have no column, nor has a run without figures
+    assert "| recipe | ms a step | data | forward | backward |" in text
+    assert "| fp32 | 25.00 | 40.0 | 26.0 | 34.0 |" in text
+    assert "| fp16 | 40.00 | 50.0 | 25.0 | 25.0 |" in text
+    assert text.count("plots/steps.png") == 1
+    assert text.count("| bf16 |") == 2
 
 
 def test_privacy(tmp_path):

@@ -1,0 +1,56 @@
+"""What ``data.cache=auto`` means here: on disk where there is room, else in memory, else nowhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+DISK_SHARE = 0.8
+"""Of the free disk that decoded images may take."""
+
+MEMORY_SHARE = 0.4
+"""Of the available memory that the images of all processes may take: the model and its batches need some as well."""
+
+
+def choose_cache(asked: str, count: Callable[[], int], folder: Path) -> str:
+    """``asked``, or for ``auto`` the first of ``disk``, ``memory`` and ``off`` with room for ``count()`` bytes.
+
+    ``folder`` is where the disk's cache lies.  Says in the log what was chosen and why.
+    """
+    if asked != "auto":
+        return asked
+    needed = count()
+    disk, memory = shutil.disk_usage(folder).free, available_memory()
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    about = f"data.cache=auto: decoded images take {_size(needed)}"
+    if needed <= DISK_SHARE * disk:
+        log.info("%s; %s are free in %s: on disk", about, _size(disk), folder)
+        return "disk"
+    if memory is not None and needed * processes <= MEMORY_SHARE * memory:
+        log.warning("%s; only %s are free in %s: in memory, decoded anew in each run", about, _size(disk), folder)
+        return "memory"
+    have = f"{_size(disk)} of disk in {folder}" + ("" if memory is None else f" and {_size(memory)} of memory")
+    log.warning("%s; %s are free: no cache, decoded in the background for each batch", about, have)
+    return "off"
+
+
+def available_memory() -> int | None:
+    """Bytes that this process could still take: of the machine, or of its control group; None where nobody says."""
+    known = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        known.append(int(fields["MemAvailable"].split()[0]) * 1024)
+    group = Path("/sys/fs/cgroup")
+    if (group / "memory.max").exists() and (limit := (group / "memory.max").read_text().strip()) != "max":
+        known.append(int(limit) - int((group / "memory.current").read_text()))
+    return min(known, default=None)
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
