@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,17 +83,18 @@ def measure_steps(plan: Plan, *, seconds: float = 1.0, least: int = 3, most: int
 
 
 @contextlib.contextmanager
-def stepping(plan: Plan) -> Iterator[Stepper]:
+def stepping(plan: Plan, *, clock: Callable[[], float] = time.perf_counter) -> Iterator[Stepper]:
     """The parts of ``plan`` on made-up images, to be stepped by hand; torch's switches are the plan's inside."""
     device = torch_device(plan.performance.device)
     with fixed_randomness(device), torch_settings(plan):
-        yield Stepper(plan, device)
+        yield Stepper(plan, device, clock)
 
 
 class Stepper:
     """Takes updates of one plan and times each."""
 
-    def __init__(self, plan: Plan, device: torch.device) -> None:
+    def __init__(self, plan: Plan, device: torch.device, clock: Callable[[], float]) -> None:
+        """``clock`` gives seconds."""
         private = plan.semantic.privacy is not None
         plan = _made_up(plan)
         self._parts = build_parts(
@@ -106,28 +107,36 @@ class Stepper:
         """The plan that is stepped: with made-up data, and with the way to per-example gradients decided."""
         self._step = TrainStep(self._parts)
         self._device = device
+        self._clock = clock
         self._done = 0
 
     def step(self) -> float:
         """Do the next update and wait for the device; seconds."""
-        start = time.perf_counter()
+        start = self._clock()
         self._step.run(self._done)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+        elif self._device.type == "mps":
+            torch.mps.synchronize()
         self._done += 1
-        return time.perf_counter() - start
+        return self._clock() - start
 
     @property
     def fits(self) -> bool:
         """Whether the memory has sufficed without smaller micro-batches."""
         return not self._parts.sizes.halvings
 
+    @property
+    def convolves(self) -> bool:
+        """Whether the model has weights to which the memory format matters."""
+        return any(parameter.dim() == 4 for parameter in self._parts.parameters)
+
 
 def _measure(plan: Plan, accumulation: int, *, seconds: float, least: int, most: int) -> StepCost:
     device = torch_device(plan.performance.device)
     reset_peak_memory(device)
     before = peak_memory_bytes(device)
-    with stepping(_with_accumulation(plan, accumulation)) as stepper:
+    with stepping(one_share(plan, plan.performance.batch_size, accumulation)) as stepper:
         first_seconds = stepper.step()
         samples: list[float] = []
         start = time.perf_counter()
@@ -143,11 +152,12 @@ def _measure(plan: Plan, accumulation: int, *, seconds: float, least: int, most:
         )
 
 
-def _with_accumulation(plan: Plan, accumulation: int) -> Plan:
-    """One process's share of ``plan`` with another number of micro-batches."""
-    batch = plan.performance.batch_size * accumulation
-    performance = dataclasses.replace(plan.performance, processes=1, accumulation_steps=accumulation)
-    semantic = dataclasses.replace(plan.semantic, logical_batch=batch)
+def one_share(plan: Plan, batch_size: int, accumulation: int) -> Plan:
+    """``plan`` for one process whose share of the logical batch is ``accumulation`` micro-batches of ``batch_size``."""
+    performance = dataclasses.replace(
+        plan.performance, processes=1, batch_size=batch_size, accumulation_steps=accumulation
+    )
+    semantic = dataclasses.replace(plan.semantic, logical_batch=batch_size * accumulation)
     return dataclasses.replace(plan, semantic=semantic, performance=performance)
 
 
