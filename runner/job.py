@@ -43,8 +43,8 @@ class Job:
     """The same as plain values, for the trackers."""
     run_dir: Path
     """Existing folder of this run."""
-    group: str | None = None
-    """Name of the sweep that the run belongs to."""
+    sweep_dir: Path | None = None
+    """Folder of the sweep that the run belongs to."""
     sweep: str | None = None
     """Identity of that sweep in the privacy ledger; None for a run without privacy."""
     trial: TrialLink | None = None
@@ -79,21 +79,20 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
         raise RequestError("privacy.selection", "random_stopping in a single run", "composition: it is for a multirun")
     from runner.training.launch import launched_from_outside, lead_followers, start_processes
 
-    group = sweep = trial = selection = None
+    sweep = trial = selection = None
     if sweep_dir is not None:
         from runner.search.judge import find_link
         from runner.sweep_spending import identify_sweep
         from runner.sweeping.drawn_trials import read_selection
 
         trial = find_link(config)
-        group = sweep_dir.name
         sweep = identify_sweep(sweep_dir) if privacy.enabled else None
         selection = read_selection(sweep_dir) if privacy.selection == "random_stopping" else None
     job = Job(
         config=config,
         composed=composed,
         run_dir=run_dir,
-        group=group,
+        sweep_dir=sweep_dir,
         sweep=sweep,
         trial=trial,
         selection=selection,
@@ -135,6 +134,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
     from runner.training.on_ledger import sit_down
     from runner.training.parts import build_parts
     from runner.training.resume import find_checkpoint, forget_after, grad_sample_of, secret_of
+    from runner.training.settle import settle
     from runner.training.torch_settings import torch_settings
     from runner.training.world import first_process_first
 
@@ -142,7 +142,9 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
     console = make_console(world.is_main)
     with first_process_first(world):
         data = open_data(config.data)
-    plan = build_plan(config, data, device, processes=world.size)
+    with _out_of_memory_told():
+        plan = build_plan(config, data, device, processes=world.size)
+        plan = settle(plan, config, device, world, run_dir=job.run_dir, sweep_dir=job.sweep_dir)
     sink = build_sink(config.tracker, warn=console.note) if world.is_main else None
     trainer_class = locate("trainer", config.trainer.target, "a trainer class")
     if (done := find_finished(job.run_dir, plan)) is not None:
@@ -211,8 +213,10 @@ def find_finished(run_dir: Path, plan: Plan) -> RunRecord | None:
     return record
 
 
-def plan_run(config: RunConfig) -> Plan:
+def plan_run(config: RunConfig, run_dir: Path | None = None) -> Plan:
     """The plan that ``run_job`` would make of ``config``; starts no process and writes nothing but the data's cache.
+
+    What is left to the machine stands as facts about the device have it, or as the run in ``run_dir`` was begun with.
 
     Raises:
         RequestError: the request does not fit the data or the machine.
@@ -222,7 +226,13 @@ def plan_run(config: RunConfig) -> Plan:
     from runner.plan.device import detect_device
 
     device = detect_device(config.hardware)
-    return build_plan(config, open_data(config.data), device, processes=_processes(config, device))
+    plan = build_plan(config, open_data(config.data), device, processes=_processes(config, device))
+    if run_dir is None:
+        return plan
+    from runner.training.settle import settle
+    from runner.training.world import SingleProcess, torch_device
+
+    return settle(plan, config, device, SingleProcess(torch_device(device.kind)), run_dir=run_dir)
 
 
 def _processes(config: RunConfig, device: Device) -> int:
@@ -291,7 +301,7 @@ def _fit_on_record(
         run_dir=job.run_dir,
         name=plan.name,
         config=job.composed,
-        group=job.config.tracker.group or job.group,
+        group=job.config.tracker.group or (None if job.sweep_dir is None else job.sweep_dir.name),
         run_id=None if checkpoint is None else checkpoint.state["tracker_run_id"],
     )
     try:

@@ -23,6 +23,7 @@ from runner.plan.device import detect_device
 from runner.plan.plan import Plan
 from runner.training.losses import cross_entropy
 from runner.training.parts import Parts, build_parts
+from runner.training.settle import settle
 from runner.training.step import TrainStep
 from runner.training.torch_settings import torch_settings
 from runner.training.world import SingleProcess, torch_device
@@ -89,11 +90,12 @@ def run_audit(config: RunConfig, *, guesses: int, confidence: float) -> Audit:
     data = open_data(config.data)
     if len(data.train) != canaries + config.data.options["others"]:
         raise RequestError("data.limit", config.data.limit, "null, and data.val_fraction=0: the audit needs each image")
-    plan = build_plan(config, data, device, processes=1)
+    world = SingleProcess(torch_device(device.kind))
+    plan = settle(build_plan(config, data, device, processes=1), config, device, world)
     if plan.semantic.steps < FEWEST_STEPS:
         raise RequestError("trainer.steps", plan.semantic.steps, f"at least {FEWEST_STEPS} for an audit")
     with torch_settings(plan):
-        parts = build_parts(plan, data, SingleProcess(torch_device(device.kind)))
+        parts = build_parts(plan, data, world)
         witness = _witness(parts, data, canaries)
         step = TrainStep(dataclasses.replace(parts, rule=witness))
         for number in range(plan.semantic.steps):

@@ -16,7 +16,7 @@ from typing import NoReturn
 from runner.bench.settings import Settings
 from runner.config.errors import ExitCode, RequestError, RunError, nearest
 
-PARTS = ("loops", "recipes", "startup")
+PARTS = ("loops", "recipes", "half", "startup")
 """Modules of this package with ``measure(settings)``, in the order of the page."""
 
 
@@ -45,6 +45,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each process (%(default)s)")
     parser.add_argument("--launches", type=int, default=2, help="sets of fresh processes (%(default)s)")
     parser.add_argument("--rounds", type=int, default=10, help="A B B A rounds in each set (%(default)s)")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=Settings.models,
+        metavar="MODEL@SIZExBATCH",
+        help="models of the recipes part (%(default)s)",
+    )
     parser.add_argument("--results", type=Path, default=Path("outputs/bench"), help="folder of the page (%(default)s)")
     args = parser.parse_intermixed_args(argv)
     for part in args.parts:
@@ -60,7 +67,9 @@ def _measure(args: argparse.Namespace) -> int:
     from runner.bench.results import write_results
 
     with tempfile.TemporaryDirectory(prefix="recipe-runner-bench-") as work:
-        settings = Settings(threads=args.threads, launches=args.launches, rounds=args.rounds, work=work)
+        settings = Settings(
+            threads=args.threads, launches=args.launches, rounds=args.rounds, models=args.models, work=work
+        )
         sections = []
         for part in args.parts or PARTS:
             for section in importlib.import_module(f"runner.bench.{part}").measure(settings):

@@ -1,14 +1,16 @@
-"""Precision, memory format and compilation for one model on this machine: the table from which to pick a recipe."""
+"""Precision, memory format and compilation for a model on this machine: the table from which to pick a recipe."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from runner.bench.duel import Contender, run_duel
 from runner.bench.section import Section, duel_section
 from runner.bench.settings import Settings
-from runner.bench.task import TASKS, prepare
+from runner.bench.task import Task, prepare
+from runner.config.errors import RequestError
 
 _FIRST = Contender(name="fp32, contiguous", module="through_runner", options=("hardware.channels_last=false",))
 _AGAIN = Contender(name="fp32, contiguous, again", module="through_runner", options=_FIRST.options)
@@ -25,27 +27,52 @@ _RECIPES = (
         for layout in ("contiguous", "channels_last")
     ),
 )
+_AUTO = Contender(name="precision=auto", module="through_runner", options=("precision=auto",), exact=False)
 
 
 def measure(settings: Settings) -> Iterator[Section]:
-    """One section: ResNet-18 on 32 px images."""
-    task = TASKS["resnet18"]
-    prepared = Path(settings.work) / "recipes.pt"
-    prepare(task, prepared)
-    results = run_duel(
-        task,
-        prepared,
-        (_FIRST, _AGAIN, *_RECIPES),
-        threads=settings.threads,
-        launches=settings.launches,
-        rounds=settings.rounds,
-    )
-    yield duel_section(
-        results,
-        name="recipes",
-        title=f"Recipes: {task.about}",
-        about="The runner throughout; what differs is the precision and the memory format.  The float32 rows gave the"
-        " same losses; 16-bit rows cannot, and what they cost in accuracy is a question for `sweep=precision`.",
-        ours="fp32, channels_last",
-        control=_AGAIN.name,
+    """One section for each of ``settings.models``.
+
+    Raises:
+        RequestError: a model is not named as ``parse_model`` reads it.
+    """
+    for asked in settings.models:
+        task = parse_model(asked)
+        prepared = Path(settings.work) / f"recipes_{task.name}.pt"
+        prepare(task, prepared)
+        results = run_duel(
+            task,
+            prepared,
+            (_FIRST, _AGAIN, *_RECIPES, _AUTO),
+            threads=settings.threads,
+            launches=settings.launches,
+            rounds=settings.rounds,
+        )
+        yield duel_section(
+            results,
+            name=f"recipes_{task.name}",
+            title=f"Recipes: {task.about}",
+            about="The runner throughout; what differs is the precision and the memory format.  The float32 rows gave"
+            " the same losses; 16-bit rows cannot, and what they cost in accuracy is a question for `sweep=precision`.",
+            ours=_AUTO.name,
+            control=_AGAIN.name,
+        )
+
+
+def parse_model(asked: str) -> Task:
+    """The task that ``MODEL@SIZExBATCH``, such as ``resnet18@32x16``, names: images of SIZE pixels, BATCH in an update.
+
+    Raises:
+        RequestError: it is not of that form.
+    """
+    found = re.fullmatch(r"(\w+)@(\d+)x(\d+)", asked)
+    if found is None:
+        raise RequestError("--models", asked, "MODEL@SIZExBATCH, such as resnet18@32x16")
+    model, size, batch = found[1], int(found[2]), int(found[3])
+    return Task(
+        name=model,
+        about=f"{model}, {size} px, batch {batch}",
+        overrides=(f"data.image_size={size}", f"model={model}"),
+        batch=batch,
+        block=1,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -17,3 +18,5 @@ class Settings:
     """A B B A rounds in each set."""
     work: str
     """Temporary folder."""
+    models: Sequence[str] = ("resnet18@32x16",)
+    """Those whose recipes are compared, each ``MODEL@SIZExBATCH``."""

@@ -28,6 +28,7 @@ from runner.plan.device import detect_device
 from runner.plan.plan import Plan
 from runner.privacy.key import SecretKey
 from runner.training.parts import Parts, build_parts
+from runner.training.settle import settle
 from runner.training.step import TrainStep
 from runner.training.torch_settings import torch_settings
 from runner.training.world import AccelerateProcesses, SingleProcess, World, torch_device
@@ -126,9 +127,10 @@ def _compute(
         raise RequestError("hardware.device", device.kind, f"{performance['device']}, on which the cell ran")
     data = open_data(config.data)
     plan = build_plan(config, data, device, processes=performance["processes"])
+    there = SingleProcess(torch_device(device.kind)) if world is None else world
+    plan = settle(plan, config, device, there, run_dir=folder)
     if plan.identity != identity:
         raise RunError("its configuration leads to another plan today: code or data have changed")
-    there = SingleProcess(torch_device(device.kind)) if world is None else world
     with torch_settings(plan):
         return [_update(_vary(plan, variant), data, there, variant, performance["grad_sample"]) for variant in variants]
 

@@ -139,8 +139,8 @@ class PrecisionConfig:
     """The arithmetic of the forward and backward passes.  Weights and optimizer state stay in float32 (or float64)."""
 
     amp_dtype: str = "float32"
-    """``float32``, ``float64``, ``bfloat16``, ``float16``; ``auto`` takes what is fastest on the device, ``auto16``
-    the 16-bit type that suits it."""
+    """``float32``, ``float64``, ``bfloat16``, ``float16``; ``auto`` measures which is fastest for this model on this
+    device, ``auto16`` takes the 16-bit type that suits it."""
     tf32: bool = False
     """Allow TensorFloat-32 in float32 matrix products and convolutions on CUDA (10-bit mantissa)."""
     init_scale: float = 65536.0
@@ -217,7 +217,7 @@ class HardwareConfig:
     threads: int | None = None
     """CPU threads per process; null shares the machine's cores evenly between the processes."""
     channels_last: bool | None = None
-    """Memory format NHWC for convolutions; null decides by model and device."""
+    """Memory format NHWC for convolutions; null takes it, unless ``precision=auto`` measures that it is slower."""
     fused_optimizer: bool | None = None
     """Fused optimizer kernels; null uses them where the optimizer and device have them."""
 

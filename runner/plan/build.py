@@ -105,7 +105,7 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
         profile=config.profile,
     )
     return Plan(
-        name=config.name or _derive_name(config, precision),
+        name=config.name or derive_name(config, precision.dtype),
         trainer=config.trainer.name,
         classes=data.classes,
         semantic=semantic,
@@ -117,8 +117,9 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
 def choose_precision(config: PrecisionConfig, device: Device) -> PrecisionPlan:
     """The type that will be used on ``device``: what was asked for where it runs natively, else the next best.
 
-    A CPU computes every type correctly, so nothing falls back there; ``auto`` takes float32 on it, because 16-bit
-    types were slower on CPUs without AMX and their gain with AMX depends on the model.
+    A CPU computes every type correctly, so nothing falls back there.  ``auto`` is answered by the facts about the
+    device alone, for who must not or need not measure (``runner.training.settle`` does): float32 on a CPU, because
+    16-bit types were slower on CPUs without AMX and their gain with AMX depends on the model.
     """
     requested = config.amp_dtype
     half_gpu = device.kind in ("cuda", "mps")
@@ -126,7 +127,8 @@ def choose_precision(config: PrecisionConfig, device: Device) -> PrecisionPlan:
     if requested == "auto":
         native = half_gpu and (device.native_bf16 or device.native_fp16)
         dtype = best_16 if native else "float32"
-        reason = f"{device.name} has native {best_16}" if native else f"{device.name} has no faster 16-bit arithmetic"
+        fact = f"{device.name} has native {best_16}" if native else f"{device.name} is not known to gain by 16 bits"
+        reason = f"without measuring: {fact}"
     elif requested == "auto16":
         dtype, reason = best_16, f"the 16-bit type that suits {device.name}"
     elif requested == "bfloat16" and half_gpu and not device.native_bf16:
@@ -219,5 +221,6 @@ def _check_validation(config: RunConfig, data: ImageData) -> None:
         raise RequestError("scheduler", "plateau", "a schedule that needs no validation split, such as cosine")
 
 
-def _derive_name(config: RunConfig, precision: PrecisionPlan) -> str:
-    return f"{config.data.name}-{config.model.name}-{config.trainer.name}-{precision.dtype}-s{config.seed}"
+def derive_name(config: RunConfig, dtype: str) -> str:
+    """Name of a run that was given none; ``dtype`` is what it computes in."""
+    return f"{config.data.name}-{config.model.name}-{config.trainer.name}-{dtype}-s{config.seed}"

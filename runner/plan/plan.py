@@ -194,6 +194,8 @@ class Plan:
             f" accumulated x {performance.processes} process{'es' if performance.processes > 1 else ''}",
             f"precision  {precision.dtype} on {performance.device_name}, {performance.threads} threads",
         ]
+        if precision.requested.startswith("auto"):
+            lines.append(f"           {precision.reason}")
         if (privacy := semantic.privacy) is not None:
             # two decimals, rounded up: a privacy figure may not flatter
             spent = f"ε={math.ceil(100 * privacy.epsilon) / 100:.2f} at δ={privacy.delta:g} ({privacy.accountant})"

@@ -80,7 +80,7 @@ def finished_attempts(cells: Sequence[tuple[RunConfig, Path]]) -> list[Attempt] 
     found = []
     for config, folder in cells:
         try:
-            plan = plan_run(config)
+            plan = plan_run(config, folder)
             record = find_finished(folder, plan)
         except RequestError as error:
             return error

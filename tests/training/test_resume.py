@@ -143,7 +143,9 @@ def test_weights_count_by_their_contents(train, configure, tmp_path):
 def test_auto_and_what_it_chose_are_one_recipe(train):
     recipe = ("data.limit=60", "model=linear", "trainer.epochs=1")
     run_dir = train(*recipe, "precision=auto", "hardware=cpu")
-    train(*recipe, "precision=fp32", "hardware=cpu", "precision.init_scale=8", run_dir=run_dir)
+    chosen = json.loads((run_dir / "run.json").read_text())["plan"]["semantic"]["precision"]["dtype"]
+    named = f"precision.amp_dtype={chosen}"
+    train(*recipe, named, "hardware=cpu", "precision.growth_interval=8", run_dir=run_dir)
 
 
 @pytest.mark.parametrize("before", ["ghost", "functional"])

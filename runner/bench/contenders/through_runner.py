@@ -46,6 +46,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     from runner.records.recorder import Recorder
     from runner.training.loop import Loop
     from runner.training.parts import build_parts
+    from runner.training.settle import settle
     from runner.training.signals import StopRequest
     from runner.training.torch_settings import torch_settings
     from runner.training.world import SingleProcess, torch_device
@@ -54,8 +55,8 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     config = configure((*task.request, f"hardware.threads={torch.get_num_threads()}", *options, *proof))
     data = open_data(config.data)
     device = detect_device(config.hardware)
-    plan = build_plan(config, data, device, processes=1)
     world = SingleProcess(torch_device(device.kind))
+    plan = settle(build_plan(config, data, device, processes=1), config, device, world)
     with tempfile.TemporaryDirectory() as folder, torch_settings(plan):
         recorder = Recorder(Path(folder), [_Pause(turns)], make_console(True))
         loop = Loop(build_parts(plan, data, world), data, recorder, Path(folder))

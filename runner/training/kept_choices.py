@@ -1,0 +1,71 @@
+"""Choices that were made by measuring, kept in files.
+
+The next run of the same kind, and every cell of a sweep, makes the same choice at no cost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.disk.files import write_text
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+"""Of what the files hold; a file of another version is as good as none."""
+
+
+def keep(folder: Path, facts: Mapping[str, Any], choose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was chosen under the same ``facts`` before, or else what ``choose`` gives, kept in ``folder`` from now on.
+
+    Processes that ask at the same time wait for the first, and get its answer.
+
+    Args:
+        folder: made where it is missing.  One that cannot be written keeps nothing.
+        facts: everything that the choice depends on, as values of JSON.
+        choose: measures, and answers in values of JSON.
+    """
+    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    path = folder / f"{name}.json"
+    found = None
+    try:
+        with _alone(folder):
+            found = _read(path)
+            if found is None:
+                found = choose()
+                write_text(path, json.dumps({"version": _VERSION, "choice": found, "facts": facts}, indent=2))
+    except OSError as error:
+        log.warning("a measured choice cannot be kept in %s (%s): the next run measures again", folder, error.strerror)
+        found = choose() if found is None else found
+    return found
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The choice in a file; None for one that is not there, or not what ``keep`` writes."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    if not isinstance(found, dict) or found.get("version") != _VERSION:
+        return None
+    return found["choice"]
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    import fcntl  # not on Windows, where this module can be imported nevertheless
+
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

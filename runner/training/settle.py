@@ -1,0 +1,160 @@
+"""What a request leaves to the machine, settled before the run gets its identity.
+
+``precision=auto`` changes numbers, so what it stands for belongs to the identity of a run and must not depend on when
+it is asked.  In this order it is:
+
+1. what the run in this folder was begun with;
+2. with ``deterministic=true`` what the facts about the device say, and no measurement;
+3. in a sweep, what its first cell with this model was given, whatever else differs between the cells;
+4. what was measured before for this model, shape, device and version, from the user's cache;
+5. what is measured now, on random images: under DP the choice then depends on nothing private.
+
+A precision that the request names is taken as it is, and nothing is measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.config.errors import RequestError, RunError
+from runner.data.cache import default_cache_dir
+from runner.plan.build import derive_name
+from runner.records.run_file import RUN_FILE, read_run, utc_now
+from runner.training.kept_choices import keep
+
+if TYPE_CHECKING:
+    from runner.config.schema import RunConfig
+    from runner.plan.device import Device
+    from runner.plan.plan import Plan
+    from runner.training.world import World
+
+CHOICES = ".choices"
+"""Folder of a sweep's choices, inside the sweep's own."""
+
+_VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+"""Environment variables that change which kernels run."""
+
+
+def settle(
+    plan: Plan,
+    config: RunConfig,
+    device: Device,
+    world: World,
+    *,
+    run_dir: Path | None = None,
+    sweep_dir: Path | None = None,
+) -> Plan:
+    """``plan``, which ``build_plan`` made of ``config``, with what was left open decided; equal in every process.
+
+    Args:
+        plan: of the request.
+        config: the request.
+        device: where the run happens.
+        world: its processes; the first one decides for all.
+        run_dir: folder of the run, which may have been begun before; None for a plan that is not run.
+        sweep_dir: folder of the sweep that the run belongs to.
+
+    Raises:
+        RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
+        RunError: there is no memory for one example, or ``run.json`` is not a record of a run.
+    """
+    if plan.semantic.precision.requested != "auto":
+        return plan
+    choice = _agreed(world, lambda: _choose(plan, config, device, run_dir, sweep_dir))
+    if choice is None:
+        return plan
+    precision = dataclasses.replace(plan.semantic.precision, dtype=choice["dtype"], reason=choice["reason"])
+    channels_last = choice["channels_last"] if config.hardware.channels_last is None else config.hardware.channels_last
+    return dataclasses.replace(
+        plan,
+        name=config.name or derive_name(config, precision.dtype),
+        semantic=dataclasses.replace(plan.semantic, precision=precision),
+        performance=dataclasses.replace(plan.performance, channels_last=channels_last),
+    )
+
+
+def _agreed(world: World, decide: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """What the first process decides, in every process; where it is refused, every process is."""
+    choice = refusal = None
+    if world.is_main:
+        try:
+            choice = decide()
+        except (RequestError, RunError) as error:
+            refusal = error
+    choice, refusal = world.broadcast((choice, refusal))
+    if refusal is not None:
+        raise refusal
+    return choice
+
+
+def _choose(
+    plan: Plan, config: RunConfig, device: Device, run_dir: Path | None, sweep_dir: Path | None
+) -> dict[str, Any] | None:
+    """``dtype``, ``channels_last`` and ``reason``; None for what the plan says already."""
+    if run_dir is not None and (before := _begun_with(run_dir)) is not None:
+        return before
+    if plan.performance.deterministic:
+        return None
+
+    def measured_once() -> dict[str, Any]:
+        facts = _what(plan) | _where(plan, config)
+        return keep(default_cache_dir() / "choices", facts, lambda: _measure(plan, config, device))
+
+    if sweep_dir is None:
+        return measured_once()
+    return keep(sweep_dir / CHOICES, _what(plan), measured_once)
+
+
+def _begun_with(run_dir: Path) -> dict[str, Any] | None:
+    if not (run_dir / RUN_FILE).exists() or not (before := read_run(run_dir).plan):
+        return None
+    precision = before["semantic"]["precision"]
+    channels_last = before["performance"]["channels_last"]
+    return {"dtype": precision["dtype"], "channels_last": channels_last, "reason": precision["reason"]}
+
+
+def _measure(plan: Plan, config: RunConfig, device: Device) -> dict[str, Any]:
+    from runner.training.fastest_recipe import fastest_recipe, recipes
+
+    start = time.perf_counter()
+    recipe, reason = fastest_recipe(plan, recipes(device, config.hardware.channels_last))
+    when = f"measured {utc_now()[:16]} in {time.perf_counter() - start:.1f} s"
+    return {"dtype": recipe.dtype, "channels_last": recipe.channels_last, "reason": f"{when}: {reason}"}
+
+
+def _what(plan: Plan) -> dict[str, Any]:
+    """What is computed, as far as the speed of a type depends on it and a sweep may not decide by more."""
+    semantic = plan.semantic
+    model = dataclasses.asdict(semantic.model)
+    del model["weights"]
+    data = semantic.data
+    return {
+        "model": model,
+        "norm": semantic.norm,
+        "image": [data.channels, data.image_size],
+        "classes": data.num_classes,
+        "private": semantic.privacy is not None,
+    }
+
+
+def _where(plan: Plan, config: RunConfig) -> dict[str, Any]:
+    """The rest of what a measurement depends on."""
+    import torch
+
+    performance = plan.performance
+    return {
+        "device": performance.device_name,
+        "threads": performance.threads,
+        "processes": performance.processes,
+        "batch_size": performance.batch_size,
+        "channels_last": config.hardware.channels_last,
+        "grad_sample": performance.grad_sample,
+        "optimizer": plan.semantic.optimizer.target,
+        "torch": torch.__version__,
+        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+    }

@@ -1,0 +1,120 @@
+"""What precision=auto stands for is measured once and then stays: over runs, resumes and the cells of a sweep."""
+
+import json
+
+import pytest
+
+from runner.data.open import open_data
+from runner.job import run_job
+from runner.plan.build import build_plan
+from runner.plan.device import Device, detect_device
+from runner.training.fastest_recipe import Recipe, _choose, recipes
+from runner.training.settle import _what, _where
+
+RECIPE = ("tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=60", "model=linear", "trainer.steps=2",
+          "scheduler=constant")  # fmt: skip
+AUTO = (*RECIPE, "precision=auto")
+
+
+@pytest.fixture
+def choices(tmp_path):
+    """The files in which measured choices are kept."""
+    return lambda: sorted((tmp_path / "cache/recipe-runner/choices").glob("*.json"))
+
+
+def precision_of(run_dir):
+    return json.loads((run_dir / "run.json").read_text())["plan"]["semantic"]["precision"]
+
+
+def swap(path):
+    """Replace the choice in a file by another one; returns its type."""
+    kept = json.loads(path.read_text())
+    other = "bfloat16" if kept["choice"]["dtype"] == "float32" else "float32"
+    path.write_text(json.dumps(kept | {"choice": kept["choice"] | {"dtype": other, "reason": "swapped"}}))
+    return other
+
+
+def test_a_choice_is_measured_once_kept_and_never_made_again_for_a_run(train, choices):
+    first = train(*AUTO)
+    (path,) = choices()
+    chosen = precision_of(first)
+    assert chosen["requested"] == "auto"
+    assert chosen["dtype"] in ("float32", "bfloat16")
+    assert "float32 channels_last" in chosen["reason"]
+    assert "bfloat16 channels_last" in chosen["reason"]
+    other = swap(path)
+    # a new run reads the file, wherever it is; the old one stays what it was, to the end of its days
+    assert precision_of(train(*AUTO))["dtype"] == other
+    before = (first / "run.json").read_bytes()
+    train(*AUTO, run_dir=first)
+    assert (first / "run.json").read_bytes() == before
+    record = json.loads(before)
+    (first / "run.json").write_text(json.dumps(record | {"status": "running"}))
+    train(*AUTO, run_dir=first)
+    assert precision_of(first) == chosen
+    assert choices() == [path]
+
+
+@pytest.mark.parametrize("named", [("precision=bf16",), ("precision=mixed",), ("precision=auto", "deterministic=true")])
+def test_nothing_is_measured_where_there_is_nothing_to_choose(train, choices, named):
+    found = precision_of(train(*RECIPE, *named))
+    assert choices() == []
+    assert "ms for an update" not in found["reason"]
+
+
+def test_cells_of_a_sweep_agree_whatever_differs_between_them(configure, tmp_path, choices):
+    """The first cell decides, so a second batch size neither measures nor follows what the cache says by now."""
+    cells = []
+    for number, batch in enumerate(("16", "32")):
+        cell = tmp_path / "sweep" / str(number)
+        cell.mkdir(parents=True)
+        run_job(configure(*AUTO, f"data.batch_size={batch}"), {}, cell, tmp_path / "sweep")
+        cells.append(precision_of(cell))
+        swap(choices()[0])
+    assert cells[0] == cells[1]
+    assert len(choices()) == 1
+
+
+def test_a_private_run_asks_the_cache_nothing_about_its_data(configure):
+    """Other private images, and fewer of them, but the same question."""
+    questions = []
+    for changes in (("data.split_seed=5",), ("data.limit=40",)):
+        config = configure(*AUTO, "trainer=dp", "privacy.noise_multiplier=1", "data.batch_size=8", *changes)
+        plan = build_plan(config, open_data(config.data), detect_device(config.hardware), processes=1)
+        questions.append({**_what(plan), **_where(plan, config)})
+    assert questions[0] == questions[1]
+    assert questions[0]["private"]
+
+
+def test_a_folder_that_keeps_nothing_and_a_damaged_file_cost_a_measurement_only(train, choices, tmp_path, caplog):
+    train(*AUTO)
+    (path,) = choices()
+    path.write_text("{")
+    train(*AUTO)
+    json.loads(path.read_text())
+    folder = path.parent
+    for file in (path, folder / ".lock"):
+        file.unlink()
+    folder.rmdir()
+    folder.write_text("in the way")
+    assert "ms for an update" in precision_of(train(*AUTO))["reason"]
+    assert "cannot be kept" in caplog.text
+
+
+def test_the_candidates_are_what_the_device_has_and_the_request_leaves_open(configure):
+    gpu = {"kind": "cuda", "name": "GPU", "tf32": False, "count": 1, "memory_bytes": 1 << 34}
+    old = Device(native_bf16=False, native_fp16=False, **gpu)
+    new = Device(native_bf16=True, native_fp16=True, **gpu)
+    assert {recipe.dtype for recipe in recipes(old, None)} == {"float32"}
+    assert {recipe.dtype for recipe in recipes(new, None)} == {"float32", "bfloat16", "float16"}
+    cpu = detect_device(configure("hardware=cpu").hardware)
+    assert {recipe.dtype for recipe in recipes(cpu, None)} == {"float32", "bfloat16"}
+    assert all(recipe.channels_last is False for recipe in recipes(new, False))
+
+
+def test_bits_are_given_up_for_a_gain_only():
+    wide, narrow = Recipe(dtype="float32", channels_last=True), Recipe(dtype="bfloat16", channels_last=True)
+    other = Recipe(dtype="float32", channels_last=False)
+    assert _choose({wide: 1.0, other: 0.999, narrow: 0.99}) == other
+    assert _choose({wide: 1.0, other: 0.999, narrow: 0.9}) == narrow
+    assert _choose({wide: float("inf"), narrow: 1.0}) == narrow
