@@ -18,6 +18,7 @@ from runner.config.compose import Composer, line_of
 from runner.config.errors import RequestError
 from runner.config.schema import RunConfig
 from runner.config.search import SWEEPER, check_search, ends_of, load_search
+from runner.config.targets import locate
 
 GRID = "runner.sweeping.grid.GridSweeper"
 """Target of the sweeper whose cells are known, and checked, before the first starts."""
@@ -59,6 +60,12 @@ class Request:
     """Every cell of a grid, in order; of a search the one configuration that its trials start from."""
     hydra: DictConfig | None = None
     """Hydra's own part of a sweep, as composed without what is swept; null for a run."""
+
+
+def check_run(config: RunConfig) -> None:
+    """The rules of the configuration, then those of its trainer; ``RequestError`` for the first that is broken."""
+    rules.check(config)
+    locate("trainer", config.trainer.target, "a trainer class").check(config)
 
 
 def read_request(

@@ -68,6 +68,11 @@ class Feed:
         elif device.type == "cuda" and self._fits_on_device(len(images)):
             self._pixels, self._rows = self._copy_to_device(), None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether every example has been normalised beforehand, so that the stored pixels are not read again."""
+        return self._ready is not None
+
     def batch(self, rows: Tensor, draws: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gather examples.
 
