@@ -57,7 +57,7 @@ class Request:
     seeds: tuple[int, ...] | None = None
     """Seeds of the repeats; None where nothing is repeated."""
     configs: tuple[RunConfig, ...] = ()
-    """Every cell of a grid, in order; of a search the one configuration that its trials start from."""
+    """Every cell of a grid, in order; the one run; of a search the configuration that its trials start from."""
     hydra: DictConfig | None = None
     """Hydra's own part of a sweep, as composed without what is swept; null for a run."""
 
@@ -100,7 +100,7 @@ def read_request(
         check(run)
         if run.retry_failed:
             raise RequestError("retry_failed", "true for a single run", "false: the same command starts it again")
-        return Request(multirun=False, cells=1, run_dir=folder)
+        return Request(multirun=False, cells=1, run_dir=folder, configs=(run,))
     return _check_sweep(composer, overrides, config, check, check_folder)
 
 

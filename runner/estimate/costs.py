@@ -16,14 +16,8 @@ class ModelSize:
     trainable: int
     flops: int
     """Floating-point operations of a forward and a backward pass of one example (``torch.utils.flop_counter``)."""
-    convolution_flops: int
-    """Those of them that are convolutions."""
     kernels: int
     """Operations that both passes launch for one micro-batch, views left out."""
-    bytes_per_example: int
-    """Memory that they read and write for each example."""
-    bytes_per_batch: int
-    """Memory that they read and write whatever the number of examples: weights and their gradients."""
     saved_per_example: int
     """Bytes of activations kept from the forward for the backward pass, in float32."""
     batch_norm: bool

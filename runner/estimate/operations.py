@@ -1,13 +1,13 @@
-"""The operations of a network, counted while they run: FLOPs, kernels, memory traffic, kept activations."""
+"""The operations of a network, counted while they run: FLOPs, kernels, kept activations."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from runner.estimate.costs import ModelSize
@@ -15,11 +15,9 @@ from runner.estimate.costs import ModelSize
 EXAMPLES = 2
 """Images that are counted on: BatchNorm has no statistics of one."""
 
-_CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
 
-
-class _Count(TorchDispatchMode):
-    """Sums up what each operation does.
+class Count(TorchDispatchMode):
+    """Floating-point operations and kernels; views compute nothing.
 
     ``torch.utils.flop_counter.FlopCounterMode`` has the same formulas and imports the compiler at its first operation,
     which takes longer than planning may.
@@ -27,7 +25,7 @@ class _Count(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flops = self.convolution_flops = self.kernels = self.bytes = 0
+        self.flops = self.kernels = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -37,15 +35,16 @@ class _Count(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if (formula := flop_registry.get(func._overloadpacket)) is not None:
-            flops = formula(*args, **kwargs, out_val=result)
-            self.flops += flops
-            if func._overloadpacket in _CONVOLUTIONS:
-                self.convolution_flops += flops
-        if not func.is_view:
-            self.kernels += 1
-            leaves = tree_leaves((args, kwargs, result))
-            self.bytes += sum(leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, Tensor))
+            self.flops += formula(*args, **kwargs, out_val=result)
+        self.kernels += not func.is_view
         return result
+
+
+def count_operations(work: Callable[[], None]) -> Count:
+    """Count what ``work`` does on tensors."""
+    with Count() as counted:
+        work()
+    return counted
 
 
 def measure_model(model: nn.Module, *, image_shape: tuple[int, int, int]) -> ModelSize:
@@ -55,7 +54,9 @@ def measure_model(model: nn.Module, *, image_shape: tuple[int, int, int]) -> Mod
     """
     parameters = list(model.parameters())
     dtype = parameters[0].dtype if parameters else torch.float32
-    images = torch.zeros(EXAMPLES, *image_shape, dtype=dtype)
+    # as they are trained, so that what is prepared for these layouts serves again
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.zeros(EXAMPLES, *image_shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
     saved: dict[int, int] = {}
     own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
 
@@ -66,21 +67,15 @@ def measure_model(model: nn.Module, *, image_shape: tuple[int, int, int]) -> Mod
         return tensor
 
     model.train()
-    with _Count() as counted, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(images).sum().backward()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        counted = count_operations(lambda: model(images).sum().backward())
     for parameter in parameters:
         parameter.grad = None
-    size = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
-    # each weight is read in both passes and its gradient written in one
-    per_batch = min(3 * size, counted.bytes)
     return ModelSize(
         parameters=sum(parameter.numel() for parameter in parameters),
         trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         flops=counted.flops // EXAMPLES,
-        convolution_flops=counted.convolution_flops // EXAMPLES,
         kernels=counted.kernels,
-        bytes_per_example=(counted.bytes - per_batch) // EXAMPLES,
-        bytes_per_batch=per_batch,
         saved_per_example=sum(saved.values()) // EXAMPLES,
         batch_norm=any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()),
     )

@@ -1,8 +1,4 @@
-"""What the pieces of a run cost, worked out from the network's operations and the machine's rates: within a factor of 2.
-
-Each operation takes what the slowest of three things takes: launching it, its arithmetic, or its memory traffic (the
-roofline model, Williams et al. 2009, summed over the whole pass).
-"""
+"""What the pieces of a run cost, worked out from one pass of its network on blank images: within a factor of 2."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from runner.data.augment import is_on
 from runner.data.cache import Cache
 from runner.data.feed import READY_BYTES
 from runner.estimate.costs import Costs, ModelSize
-from runner.estimate.machine import Machine, measure_machine
+from runner.estimate.machine import Machine, Passes, measure_machine, time_passes
 from runner.estimate.operations import measure_model
 from runner.models.build import build_model
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
@@ -52,9 +48,10 @@ def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
     size = measure_model(model, image_shape=shape)
     private = semantic.privacy is not None
     with torch_settings(plan):
-        machine = measure_machine(build_precision(semantic.precision, device, private=private), _folder(cache_dir))
-    per_example, per_batch = _passes(size, machine)
-    step = _step(plan, size, machine, per_example, per_batch)
+        machine = measure_machine(device, Cache(cache_dir).root)
+        precision = build_precision(semantic.precision, device, private=private)
+        passes = time_passes(model, precision, image_shape=shape, batch=plan.performance.batch_size)
+    step = _step(plan, size, machine, passes)
     states = _optimizer_states(plan)
     written = size.trainable * 4 * (1 + states) / machine.bytes_per_second
     save = 6 * machine.write_seconds + 20 * written
@@ -67,7 +64,7 @@ def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
         step_seconds=(step,),
         record_seconds=machine.kernel_seconds * 10,
         # a forward pass is a third of both
-        evaluation_seconds_per_example=per_example / 3 + per_batch / 3 / plan.performance.eval_batch_size,
+        evaluation_seconds_per_example=passes.per_example / 3 + passes.per_batch / 3 / plan.performance.eval_batch_size,
         hold_seconds=written,
         save_seconds=save,
         load_seconds=machine.write_seconds + 5 * written,
@@ -78,26 +75,17 @@ def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
     )
 
 
-def _passes(size: ModelSize, machine: Machine) -> tuple[float, float]:
-    """Seconds of a forward and a backward pass: for each example, and once for a micro-batch."""
-    arithmetic = size.convolution_flops / machine.convolution_flops
-    arithmetic += (size.flops - size.convolution_flops) / machine.product_flops
-    per_example = max(arithmetic, size.bytes_per_example / machine.bytes_per_second)
-    per_batch = size.kernels * machine.kernel_seconds + size.bytes_per_batch / machine.bytes_per_second
-    return per_example, per_batch
-
-
-def _step(plan: Plan, size: ModelSize, machine: Machine, per_example: float, per_batch: float) -> float:
+def _step(plan: Plan, size: ModelSize, machine: Machine, passes: Passes) -> float:
     """Seconds of an update of one process."""
     semantic, performance = plan.semantic, plan.performance
     copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
     share = min(semantic.logical_batch, semantic.data.examples) / performance.processes
     micro_batches = max(1.0, share / performance.batch_size)
-    passes = share * copies * per_example + micro_batches * per_batch
+    both = share * copies * passes.per_example + micro_batches * passes.per_batch
     if semantic.privacy is not None:
-        passes *= PRIVATE_FACTOR
+        both *= PRIVATE_FACTOR
     update = (2 + 2 * _optimizer_states(plan)) * size.trainable * 4 / machine.bytes_per_second
-    return passes + update + _UPDATE_KERNELS * machine.kernel_seconds
+    return both + update + _UPDATE_KERNELS * machine.kernel_seconds
 
 
 def _memory(plan: Plan, data: ImageData, size: ModelSize, states: int) -> int:
@@ -125,6 +113,3 @@ def _optimizer_states(plan: Plan) -> int:
         return 2
     return 1 if options.get("momentum") or "alpha" in options else 0
 
-
-def _folder(cache_dir: str | None) -> Path:
-    return Cache(cache_dir).root
