@@ -50,12 +50,14 @@ def assess(config: RunConfig, *, probe: bool) -> Assessment:
     data = open_data(config.data)
     processes = device.count if config.hardware.processes is None else config.hardware.processes
     plan = build_plan(config, data, device, processes=processes)
-    float32 = None
+    in_turns = None
     if probe:
         _import_tracker(config)
         costs = _probe(config, plan, data, device, processes)
-        if plan.semantic.precision.dtype in SIXTEEN_BITS:
-            costs, float32 = costs, _float32_step(plan)
+        if (dtype := plan.semantic.precision.dtype) in SIXTEEN_BITS:
+            from runner.estimate.turns import step_seconds_in
+
+            in_turns = step_seconds_in(plan, ("float32", dtype))
     else:
         from runner.estimate.without_probe import work_out
 
@@ -67,7 +69,7 @@ def assess(config: RunConfig, *, probe: bool) -> Assessment:
         cores=available_cores(),
         costs=costs,
         forecast=found,
-        troubles=tuple(find_trouble(plan, data, device, costs, found, float32_step_seconds=float32)),
+        troubles=tuple(find_trouble(plan, data, device, costs, found, in_turns=in_turns)),
         planning_seconds=time.perf_counter() - started,
     )
 
@@ -115,15 +117,6 @@ def _import_tracker(config: RunConfig) -> None:
 
     if config.tracker.target is not None:
         importlib.import_module(locate("tracker", config.tracker.target, "a tracker").requires)
-
-
-def _float32_step(plan: Plan) -> float:
-    """Seconds of an update of ``plan`` in float32."""
-    from runner.training.probe import measure_steps
-
-    precision = dataclasses.replace(plan.semantic.precision, dtype="float32")
-    semantic = dataclasses.replace(plan.semantic, precision=precision)
-    return measure_steps(dataclasses.replace(plan, semantic=semantic), seconds=0.3).seconds
 
 
 def described(assessment: Assessment) -> dict[str, Any]:

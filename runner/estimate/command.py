@@ -1,6 +1,6 @@
 """``python -m runner.plan [--json FILE] [--no-probe] [--advise] [overrides]``: what would be, without running it.
 
-Exit codes: 0 done, 1 planning failed, 2 the request was wrong; a wrong key or value is answered before torch is imported.
+Exit codes: 0 done, 1 planning failed, 2 the request was wrong, which is answered before torch is imported.
 """
 
 from __future__ import annotations

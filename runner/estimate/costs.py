@@ -1,4 +1,4 @@
-"""What the pieces of a run cost: the common language of a probe that measures them and an estimate that works them out."""
+"""What the pieces of a run cost: what a probe measures and an estimate works out."""
 
 from __future__ import annotations
 

@@ -105,7 +105,6 @@ def _rehearse(plan: Plan, data: ImageData, world: World, clock: _Clock, folder: 
         per_example = per_example or found
     recorder.sync()
     peak = peak_memory_bytes(world.device) + _untouched(parts, data, len(samples) + 1)
-    performance = parts.plan.performance
     semantic = plan.semantic
     model = build_model(
         semantic.model,
@@ -138,8 +137,9 @@ def _steps(parts: Parts, clock: _Clock) -> tuple[float, list[float]]:
     """Seconds of the first update and of those that follow once they take what later ones will."""
     step = TrainStep(parts)
     last = parts.plan.semantic.steps
+    samples: list[float] = []
     first = clock(lambda: step.run(0))
-    done, samples, begun = 1, [], time.perf_counter()
+    done, begun = 1, time.perf_counter()
 
     def goes_on() -> bool:
         enough = len(samples) >= LEAST and time.perf_counter() - begun > SECONDS
@@ -168,9 +168,7 @@ def _evaluation(parts: Parts, clock: _Clock, feed: Feed, examples: int) -> float
 
     def over(count: int) -> float:
         return clock(
-            lambda: evaluate(
-                parts.model, feed, count, sizes=parts.sizes, precision=parts.precision, world=parts.world
-            )
+            lambda: evaluate(parts.model, feed, count, sizes=parts.sizes, precision=parts.precision, world=parts.world)
         )
 
     over(few)

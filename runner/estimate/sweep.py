@@ -135,7 +135,7 @@ def _cost_key(config: RunConfig) -> str:
 
 
 def _in_a_process(config: RunConfig, probe: bool) -> Assessment:
-    """Assess ``config`` as its cell will run: in a process forked from one that has imported torch and computed nothing.
+    """Assess ``config`` as its cell will run: in a process forked from one that has torch and has computed nothing.
 
     What an earlier cell held in memory would count for a later one in the same process.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SIXTEEN_BITS = ("bfloat16", "float16")
 FEW_FOR_STATISTICS = 8
 """Images over which BatchNorm's statistics are poor (Wu and He 2018, figure 1: error grows below 16 images)."""
+GAIN = 1.05
+"""A 16-bit type has to be this much faster to be worth its rounding."""
 _OVERHEAD_SHARE = 0.3
 """Of the time, beyond which evaluation or saving is worth a word."""
 
@@ -42,18 +44,18 @@ def find_trouble(
     costs: Costs,
     forecast: Forecast,
     *,
-    float32_step_seconds: float | None,
+    in_turns: Mapping[str, float] | None,
 ) -> list[Trouble]:
     """Everything that is likely to go wrong with ``plan``, what concerns its result before what costs time.
 
-    ``float32_step_seconds`` is what an update takes in float32 beside ``costs.step_seconds`` of the same probe; None
-    where it was not measured.
+    ``in_turns`` are the seconds of an update in float32 and in the 16-bit type of the plan, measured side by side; None
+    where they were not.
     """
     return [
         *_batch(plan, data, costs),
         *_privacy(plan, costs),
         *_memory(plan, device, forecast),
-        *_sixteen_bits(plan, device, forecast, float32_step_seconds),
+        *_sixteen_bits(plan, device, in_turns),
         *_cores(plan),
         *_overhead(forecast),
     ]
@@ -113,7 +115,7 @@ def _privacy(plan: Plan, costs: Costs) -> Iterator[Trouble]:
                 f"noise of norm {noise:.1f} C on a mean gradient of at most C"
                 f" (noise multiplier {privacy.noise_multiplier:.2f}, {costs.model.trainable:,} weights, batch {batch})"
             ),
-            cure="a larger effective batch, a larger privacy.epsilon, a smaller model or fixed features (model=mlp_hog)",
+            cure="a larger effective batch or privacy.epsilon, a smaller model or fixed features (model=mlp_hog)",
         )
     if privacy.delta * examples > 0.1:
         yield Trouble(
@@ -143,7 +145,7 @@ def _memory(plan: Plan, device: Device, forecast: Forecast) -> Iterator[Trouble]
         )
 
 
-def _sixteen_bits(plan: Plan, device: Device, forecast: Forecast, float32: float | None) -> Iterator[Trouble]:
+def _sixteen_bits(plan: Plan, device: Device, in_turns: Mapping[str, float] | None) -> Iterator[Trouble]:
     dtype = plan.semantic.precision.dtype
     if dtype not in SIXTEEN_BITS:
         return
@@ -156,16 +158,19 @@ def _sixteen_bits(plan: Plan, device: Device, forecast: Forecast, float32: float
     else:
         what = "this model is too small to gain by 16 bits here"
     native = what.startswith("this model")
-    if float32 is None:
+    if in_turns is None:
         if not native:
             yield Trouble(
-                key="precision", what=what, evidence="the device's own statement", cure="precision=fp32, or with a probe"
+                key="precision",
+                what=what,
+                evidence="the device's own statement",
+                cure="precision=fp32, or with a probe",
             )
-    elif float32 < 1.05 * forecast.step_seconds:
+    elif in_turns["float32"] < GAIN * in_turns[dtype]:
         yield Trouble(
             key="precision",
             what=what,
-            evidence=f"{forecast.step_seconds * 1e3:.2f} ms an update in {dtype}, {float32 * 1e3:.2f} ms in float32",
+            evidence=f"a micro-batch takes {in_turns[dtype] * 1e3:.2f} ms, in float32 {in_turns['float32'] * 1e3:.2f} ms",
             cure="precision=fp32, unless memory is what is short",
         )
 

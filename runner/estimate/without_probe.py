@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.data.augment import is_on
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from runner.plan.plan import Plan
 
 PRIVATE_FACTOR = 1.75
-"""What clipping each example multiplies a step by by ghost clipping (docs/results/2026-11-23-dp-step.md: 1.6 to 1.9)."""
+"""What ghost clipping multiplies a step by (docs/results/2026-11-23-dp-step.md: 1.6 to 1.9)."""
 _UPDATE_KERNELS = 30
 """Operations of an update outside the network: batch, loss, accuracy, optimizer, as a probe of a linear model finds."""
 
@@ -112,4 +111,3 @@ def _optimizer_states(plan: Plan) -> int:
     if "betas" in options:
         return 2
     return 1 if options.get("momentum") or "alpha" in options else 0
-
