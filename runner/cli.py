@@ -29,14 +29,13 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from runner.attempt import Attempt, attempt_run, record_failure
-from runner.config import rules, store
+from runner.config import store
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, RunError, nearest
 from runner.config.load import load_config
-from runner.config.request import Request, read_request
+from runner.config.request import Request, check_run, read_request
 from runner.config.resume_request import expand_resume
-from runner.config.schema import RunConfig, TrackerConfig
-from runner.config.targets import locate
+from runner.config.schema import TrackerConfig
 from runner.sweeping.drawn_trials import draw_beforehand, is_drawn
 from runner.sweeping.earlier import refuse_other_recipe
 
@@ -93,7 +92,7 @@ def _main(argv: list[str]) -> int:
         if args.package not in (None, "_global_") and OmegaConf.select(composed, args.package) is None:
             raise RequestError("--package", args.package, "a key of the configuration, such as trainer")
         return _call_hydra([*flags, *lines], _no_job)
-    request = read_request(composer, lines, multirun=args.multirun, check=_check, check_folder=refuse_other_recipe)
+    request = read_request(composer, lines, multirun=args.multirun, check=check_run, check_folder=refuse_other_recipe)
     if not request.multirun:
         return _run(composer, request, [*flags, *lines])
     # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file or `seeds` may ask too.
@@ -154,12 +153,6 @@ def _flag_error(message: str, flags: list[str]) -> RequestError:
     return RequestError(other[1], other[2], "a valid flag") if other else RequestError("command line", message, "flags")
 
 
-def _check(config: RunConfig) -> None:
-    """The rules of the configuration, then those of its trainer."""
-    rules.check(config)
-    locate("trainer", config.trainer.target, "a trainer class").check(config)
-
-
 def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     """One run, in this process."""
     earlier = _hydra_files(request.run_dir)
@@ -191,7 +184,7 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     from runner.sweeping.sweep import Sweep
 
     _register_plugins()
-    sweep = Sweep(composer=composer, request=request, check=_check)
+    sweep = Sweep(composer=composer, request=request, check=check_run)
     # What has been settled here is settled for Hydra too, which composes everything again.
     settled = [f"hydra.sweep.dir={QuotedString(str(request.sweep_dir), Quote.double).with_quotes()}"]
     if request.seeds is not None:

@@ -290,12 +290,18 @@ def _fit_on_record(
     stop: StopRequest,
 ) -> Outcome:
     """Train, and keep ``run.json`` true from the first moment to the last, whatever happens in between."""
+    from runner.estimate.kept import confront, find_forecast
     from runner.records.environment import describe_environment
     from runner.records.run_file import RunRecord, write_run
     from runner.records.sink import RunInfo
 
     record = RunRecord(
-        name=plan.name, status="running", notes=plan.notes, plan=plan.as_dict(), environment=describe_environment()
+        name=plan.name,
+        status="running",
+        notes=plan.notes,
+        plan=plan.as_dict(),
+        environment=describe_environment(),
+        prediction=find_forecast(plan, cache_dir=job.config.data.cache_dir),
     )
     info = RunInfo(
         run_dir=job.run_dir,
@@ -323,6 +329,8 @@ def _fit_on_record(
         recorder.close(record, code)
         raise
     record = _ended(record, plan, outcome)
+    if checkpoint is None:  # the time of a run that goes on is counted from there
+        record = confront(record)
     if recorder.sitting is not None:
         recorder.sitting.end(outcome.status, outcome.epsilon)
     exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE

@@ -12,6 +12,7 @@ from runner.sweep_spending import SPENDING_FILE
 
 if TYPE_CHECKING:
     from runner.privacy.ledger import PlannedRun
+    from runner.privacy.random_stopping import Selection
 
 
 def cells_to_plan(request: Request) -> list[RunConfig]:
@@ -51,25 +52,29 @@ def planned_cells(configs: Sequence[RunConfig]) -> dict[str, list[PlannedRun]] |
     return found
 
 
+def selection_of(request: Request) -> Selection | None:
+    """How the best cell of a grid will be drawn, by the number of its cells; None for composition."""
+    from runner.privacy.random_stopping import Selection, TrialCount
+
+    first = next(config for config in request.configs if config.privacy.enabled)
+    if not _is_drawn(first) or request.cells is None:
+        return None
+    mean = first.privacy.selection_trials or float(request.cells)
+    return Selection(count=TrialCount(mean=mean, shape=first.privacy.selection_shape), trials=request.cells)
+
+
 def refuse_over_budget(request: Request, planned: dict[str, list[PlannedRun]]) -> None:
     """Refuse a grid that would pass ``privacy.sweep_epsilon``, or whose trials break a condition of random stopping.
 
     Raises:
         RequestError: names how many of the cells fit.
     """
-    from runner.privacy.random_stopping import Selection, TrialCount
     from runner.privacy.sweep import admit_grid
 
     private = [config for config in request.configs if config.privacy.enabled]
     limit = min((limit for config in private if (limit := _limit(config)) is not None), default=None)
-    selection = None
-    if _is_drawn(private[0]):
-        assert request.cells is not None
-        mean = private[0].privacy.selection_trials or float(request.cells)
-        count = TrialCount(mean=mean, shape=private[0].privacy.selection_shape)
-        selection = Selection(count=count, trials=request.cells)
     for runs in planned.values():
-        admit_grid(limit, runs, selection)
+        admit_grid(limit, runs, selection_of(request))
 
 
 def _limit(config: RunConfig) -> float | None:

@@ -22,6 +22,9 @@ ALLOWED = {
     "search": {"config", "disk", "records", "search"},
     "sweeping": {"config", "disk", "records", "training", "attempt", "sweeping"},
     "inference": {"config", "disk", "plan", "data", "models", "privacy", "records", "training", "inference"},
+    "estimate": {
+        *("config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "estimate"),
+    },
     "report": {"config", "disk", "records", "report"},
     "compare": {
         *("config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "report", "compare"),
@@ -69,9 +72,11 @@ def test_imports_point_down_the_flow(path):
             assert target in ALLOWED[parts[0]] or late_allowed, f"{parts[0]} imports {module}"
 
 
-# the plan asks the accountant to solve for the noise; what a sweep asks of the layers below is loaded when there is
-# something to ask
+# the plan asks the accountant to solve for the noise, and its command hands over; what a sweep asks of the layers below
+# is loaded when there is something to ask
 LATE = {
+    ("plan", "estimate"),
+    ("estimate", "sweep_budget"),
     ("plan", "privacy"),
     ("sweeping", "job"),
     ("sweeping", "privacy"),

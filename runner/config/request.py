@@ -18,6 +18,7 @@ from runner.config.compose import Composer, line_of
 from runner.config.errors import RequestError
 from runner.config.schema import RunConfig
 from runner.config.search import SWEEPER, check_search, ends_of, load_search
+from runner.config.targets import locate
 
 GRID = "runner.sweeping.grid.GridSweeper"
 """Target of the sweeper whose cells are known, and checked, before the first starts."""
@@ -56,9 +57,15 @@ class Request:
     seeds: tuple[int, ...] | None = None
     """Seeds of the repeats; None where nothing is repeated."""
     configs: tuple[RunConfig, ...] = ()
-    """Every cell of a grid, in order; of a search the one configuration that its trials start from."""
+    """Every cell of a grid, in order; the one run; of a search the configuration that its trials start from."""
     hydra: DictConfig | None = None
     """Hydra's own part of a sweep, as composed without what is swept; null for a run."""
+
+
+def check_run(config: RunConfig) -> None:
+    """The rules of the configuration, then those of its trainer; ``RequestError`` for the first that is broken."""
+    rules.check(config)
+    locate("trainer", config.trainer.target, "a trainer class").check(config)
 
 
 def read_request(
@@ -93,7 +100,7 @@ def read_request(
         check(run)
         if run.retry_failed:
             raise RequestError("retry_failed", "true for a single run", "false: the same command starts it again")
-        return Request(multirun=False, cells=1, run_dir=folder)
+        return Request(multirun=False, cells=1, run_dir=folder, configs=(run,))
     return _check_sweep(composer, overrides, config, check, check_folder)
 
 

@@ -93,6 +93,7 @@ RULES: dict[str, Range | Choices] = {
     "hardware.device": Choices(("auto", "cpu", "cuda", "mps")),
     "hardware.processes": Range(1, 1024),
     "hardware.threads": Range(1, 1024),
+    "hardware.price_per_hour": AT_LEAST_0,
     "tracker.mode": Choices(("offline", "online")),
     "comparison.metric": Choices(("test_accuracy", "val_accuracy", "test_loss", "val_loss", "train_loss")),
     "comparison.margin": POSITIVE,

@@ -220,6 +220,8 @@ class HardwareConfig:
     """Memory format NHWC for convolutions; null takes it, unless ``precision=auto`` measures that it is slower."""
     fused_optimizer: bool | None = None
     """Fused optimizer kernels; null uses them where the optimizer and device have them."""
+    price_per_hour: float | None = None
+    """What an hour of this machine costs, in any currency, for ``python -m runner.plan``; it changes no run."""
 
 
 @dataclass

@@ -87,6 +87,11 @@ class Feed:
             else:
                 self._ahead = _gathering(self._pixels)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether every example has been normalised beforehand, so that the stored pixels are not read again."""
+        return self._ready is not None
+
     def batch(self, rows: Tensor, draws: Tensor | None, *, copies: int = 1) -> tuple[Tensor, Tensor]:
         """Gather examples.
 

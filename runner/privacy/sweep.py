@@ -72,7 +72,7 @@ def spending_of(sweep: str, ledgers: Iterable[Ledger], selection: Selection | No
             if selection is not None:
                 best, best_by = composed, BEST_IS_OPEN
                 if len({cell.planned.folder for cell in cells if cell.status != "running"}) == selection.trials:
-                    best, best_by = _best_of(cells[0].planned, selection), BEST_BY_RANDOM_STOPPING
+                    best, best_by = best_of(cells[0].planned, selection), BEST_BY_RANDOM_STOPPING
             found.append(
                 DataSpending(
                     contents=ledger.contents,
@@ -149,7 +149,7 @@ def _admit_trial(limit: float | None, run: PlannedRun, cells: Sequence[Entry], s
                 f"a trial with {_described(run)} after one with {_described(cell.planned)}",
                 "the same sampling rate, noise, length and delta in every trial for random_stopping",
             )
-    best = _best_of(run, selection)
+    best = best_of(run, selection)
     if limit is not None and best.epsilon > limit:
         raise RequestError(
             "privacy.sweep_epsilon",
@@ -158,7 +158,8 @@ def _admit_trial(limit: float | None, run: PlannedRun, cells: Sequence[Entry], s
         )
 
 
-def _best_of(run: PlannedRun, selection: Selection) -> Composed:
+def best_of(run: PlannedRun, selection: Selection) -> Composed:
+    """What publishing the best of trials like ``run`` spends when their number is drawn as ``selection`` says."""
     spent = Spent(sample_rate=run.sample_rate, noise_multiplier=run.noise_multiplier, steps=run.steps)
     epsilon = epsilon_of_best(spent, selection.count, delta=run.delta)
     return Composed(epsilon=epsilon, delta=run.delta, accountant="rdp")

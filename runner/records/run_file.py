@@ -93,6 +93,10 @@ class RunRecord:
     """Times that DP left an example out because its gradient was not finite."""
     out_of_memory: tuple[Mapping[str, Any], ...] = ()
     """Times that memory ran out: ``step``, ``phase``, then ``batch_size`` and ``accumulation_steps`` from there on."""
+    prediction: Mapping[str, Any] | None = None
+    """What ``python -m runner.plan`` foresaw for this very plan on this device (``seconds``, ``peak_bytes``;
+    ``method``, and ``foreseen``: when), and once the run is finished how far off it was, as shares of what was measured
+    (``seconds_error``, ``peak_bytes_error``; positive for too much).  None where nobody asked."""
     notes: tuple[str, ...] = ()
     """What the run did otherwise than asked, such as a fallback of the precision: the warnings that the user saw."""
     plan: Mapping[str, Any] = field(default_factory=dict)

@@ -20,7 +20,9 @@ def torch_settings(plan: Plan) -> Iterator[None]:
     matmul_tf32, cudnn_tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     benchmark = torch.backends.cudnn.benchmark
     torch.set_num_threads(plan.performance.threads)
-    torch.use_deterministic_algorithms(plan.performance.deterministic)
+    # Even to leave it as it is imports the compiler, which takes a second.
+    if plan.performance.deterministic != deterministic:
+        torch.use_deterministic_algorithms(plan.performance.deterministic)
     torch.backends.cuda.matmul.allow_tf32 = plan.semantic.precision.tf32
     torch.backends.cudnn.allow_tf32 = plan.semantic.precision.tf32
     # Poisson batches change shape at every step, and a search per shape would never end.
@@ -29,7 +31,8 @@ def torch_settings(plan: Plan) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        if plan.performance.deterministic != deterministic:
+            torch.use_deterministic_algorithms(deterministic)
         torch.backends.cuda.matmul.allow_tf32 = matmul_tf32
         torch.backends.cudnn.allow_tf32 = cudnn_tf32
         torch.backends.cudnn.benchmark = benchmark

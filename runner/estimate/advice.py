@@ -1,0 +1,176 @@
+"""``--advise``: the usual decisions of a training recipe, answered for this machine, with reasons and words to type.
+
+The questions are those of the field's decision tables: is privacy needed, are there several GPUs, is bfloat16 native,
+is memory short.  Where an answer can be measured in a second or two it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runner.config.schema import RunConfig
+from runner.data.open import open_data
+from runner.estimate.assess import assess
+from runner.estimate.lines import mib
+from runner.estimate.trouble import GAIN
+from runner.plan.build import build_plan
+from runner.plan.device import detect_device
+
+if TYPE_CHECKING:
+    from runner.plan.device import Device
+    from runner.plan.plan import Plan
+
+FITS = 0.9
+"""Share of the device's memory that a plan may take before memory counts as short."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One question, answered."""
+
+    question: str
+    answer: str
+    words: tuple[str, ...]
+    """What to add to the command."""
+    reason: str
+    """With what was measured or is stated by the device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """A recipe for this machine."""
+
+    decisions: tuple[Decision, ...]
+    command: str
+    """What to type."""
+
+
+def advise(config: RunConfig, overrides: Sequence[str], *, probe: bool) -> Advice:
+    """Answer the questions for ``config``; ``overrides`` are what was typed, which the command repeats.
+
+    Raises:
+        RequestError: the request does not fit the data or the machine.
+        RunError: it cannot be planned.
+    """
+    device = detect_device(config.hardware)
+    plan = build_plan(config, open_data(config.data), device, processes=1)
+    decisions = [
+        _privacy(config),
+        _devices(config, device),
+        _precision(plan, device, probe=probe),
+        _memory(config, device, probe=probe),
+    ]
+    decided = [word for decision in decisions for word in decision.words]
+    groups = {word.partition("=")[0] for word in decided}
+    typed = [word for word in overrides if word.partition("=")[0] not in groups]
+    command = shlex.join(["python", "-m", "runner", *typed, *decided])
+    return Advice(decisions=tuple(decisions), command=command)
+
+
+def describe_advice(advice: Advice) -> list[str]:
+    """The advice in lines for people."""
+    lines = []
+    for decision in advice.decisions:
+        words = " ".join(decision.words) or "nothing to change"
+        lines += [f"{decision.question} {decision.answer}: {words}", f"    {decision.reason}"]
+    return [*lines, "", advice.command]
+
+
+def described_advice(advice: Advice) -> dict[str, Any]:
+    """The same as plain values, for JSON."""
+    return dataclasses.asdict(advice)
+
+
+def _privacy(config: RunConfig) -> Decision:
+    question = "Is privacy needed?"
+    if config.privacy.enabled:
+        return Decision(
+            question=question,
+            answer="yes, as asked",
+            words=("trainer=dp",),
+            reason="the one trainer whose result says how little it tells of any one example; slower and less accurate",
+        )
+    return Decision(
+        question=question,
+        answer="not asked for",
+        words=(),
+        reason="where the images are of people or confidential, ask again with trainer=dp privacy.epsilon=3",
+    )
+
+
+def _devices(config: RunConfig, device: Device) -> Decision:
+    question = "Are there several GPUs?"
+    if device.kind == "cuda" and device.count > 1:
+        trainer = () if config.privacy.enabled else ("trainer=accelerate",)
+        return Decision(
+            question=question,
+            answer=f"yes, {device.count}",
+            words=(*trainer, "hardware=multi_gpu"),
+            reason=f"one process for each {device.name}; the effective batch grows with them, so set optimizer.lr anew",
+        )
+    mixed = device.kind == "cuda" and not config.privacy.enabled
+    return Decision(
+        question=question,
+        answer="no" if device.kind == "cuda" else f"no GPU that CUDA knows, but {device.name}",
+        words=("trainer=mixed_precision",) if mixed else (),
+        reason="one process; several on one CPU share its cores and gain nothing"
+        if device.kind == "cpu"
+        else "one GPU",
+    )
+
+
+def _precision(plan: Plan, device: Device, *, probe: bool) -> Decision:
+    question, answer = "Is bfloat16 native?", "yes" if device.native_bf16 else "no"
+    if probe:
+        return _measured_precision(plan, device, question, answer)
+    if device.kind == "cpu":
+        word, reason = "precision=fp32", "a CPU gains by 16 bits in large models at most; a probe would measure it"
+    elif device.native_bf16:
+        word, reason = "precision=bf16", f"{device.name} has it, and it needs no loss scale"
+    elif device.native_fp16:
+        word, reason = "precision=fp16", f"{device.name} has tensor cores for float16 alone"
+    else:
+        word, reason = "precision=fp32", f"{device.name} has no tensor cores, so 16 bits save memory and no time"
+    return Decision(question=question, answer=answer, words=(word,), reason=reason)
+
+
+def _measured_precision(plan: Plan, device: Device, question: str, answer: str) -> Decision:
+    """The faster of float32 and the 16-bit type that suits the device."""
+    from runner.estimate.turns import step_seconds_in
+
+    sixteen = "float16" if device.native_fp16 and not device.native_bf16 else "bfloat16"
+    seconds = step_seconds_in(plan, ("float32", sixteen))
+    gain = seconds["float32"] / seconds[sixteen]
+    name = {"bfloat16": "bf16", "float16": "fp16"}[sixteen]
+    evidence = (
+        f"{seconds['float32'] * 1e3:.2f} ms a micro-batch in float32 and {seconds[sixteen] * 1e3:.2f} ms in {name}"
+    )
+    if gain >= GAIN:
+        return Decision(question=question, answer=answer, words=(f"precision={name}",), reason=evidence)
+    return Decision(
+        question=question, answer=answer, words=("precision=fp32",), reason=f"{evidence}: this model gains nothing"
+    )
+
+
+def _memory(config: RunConfig, device: Device, *, probe: bool) -> Decision:
+    question = "Is memory short?"
+    found = assess(config, probe=probe)
+    needed = found.forecast.peak_bytes.expected
+    reason = f"{mib(needed)} of {mib(device.memory_bytes)}"
+    if needed <= FITS * device.memory_bytes:
+        return Decision(question=question, answer="no", words=(), reason=reason)
+    fixed = found.costs.baseline_bytes + 4 * found.costs.model.parameters
+    fits, batch = 1, config.data.batch_size
+    while fits < batch and fixed + (needed - fixed) * 2 * fits / batch <= FITS * device.memory_bytes:
+        fits *= 2
+    accumulated = config.trainer.accumulation_steps * -(-batch // fits)
+    return Decision(
+        question=question,
+        answer="yes",
+        words=(f"data.batch_size={fits}", f"trainer.accumulation_steps={accumulated}"),
+        reason=f"{reason}; the same effective batch in smaller pieces",
+    )

@@ -1,0 +1,132 @@
+"""One configuration, assessed: its plan, what that will take, and what is likely to go wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.config.errors import RunError
+from runner.config.schema import RunConfig
+from runner.data.open import open_data
+from runner.estimate.forecast import Forecast, forecast
+from runner.estimate.trouble import SIXTEEN_BITS, Trouble, find_trouble
+from runner.plan.build import build_plan
+from runner.plan.device import Device, available_cores, detect_device
+
+if TYPE_CHECKING:
+    from runner.data.images import ImageData
+    from runner.estimate.costs import Costs
+    from runner.plan.plan import Plan
+    from runner.training.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment:
+    """What ``python -m runner.plan`` knows of one run."""
+
+    plan: Plan
+    device: Device
+    cores: int
+    costs: Costs
+    forecast: Forecast
+    troubles: tuple[Trouble, ...]
+    planning_seconds: float
+    """What all this took, imports apart."""
+
+
+def assess(config: RunConfig, *, probe: bool) -> Assessment:
+    """Assess ``config``, with a ``probe`` of its first updates or without; runs nothing to its end and keeps nothing.
+
+    Raises:
+        RequestError: the request does not fit the data or the machine.
+        RunError: there is no memory for one example, or the first updates would end the run.
+    """
+    started = time.perf_counter()
+    device = detect_device(config.hardware)
+    data = open_data(config.data)
+    processes = device.count if config.hardware.processes is None else config.hardware.processes
+    plan = build_plan(config, data, device, processes=processes)
+    in_turns = None
+    if probe:
+        _import_tracker(config)
+        costs = _probe(config, plan, data, device, processes)
+        if (dtype := plan.semantic.precision.dtype) in SIXTEEN_BITS:
+            from runner.estimate.turns import step_seconds_in
+
+            in_turns = step_seconds_in(plan, ("float32", dtype))
+    else:
+        from runner.estimate.without_probe import work_out
+
+        costs = work_out(plan, data, cache_dir=config.data.cache_dir)
+    found = forecast(plan, data, costs, price_per_hour=config.hardware.price_per_hour)
+    return Assessment(
+        plan=plan,
+        device=device,
+        cores=available_cores(),
+        costs=costs,
+        forecast=found,
+        troubles=tuple(find_trouble(plan, data, device, costs, found, in_turns=in_turns)),
+        planning_seconds=time.perf_counter() - started,
+    )
+
+
+def _probe(config: RunConfig, plan: Plan, data: ImageData, device: Device, processes: int) -> Costs:
+    from runner.training.world import SingleProcess, torch_device
+
+    if processes == 1:
+        return _rehearse(config, plan, data, SingleProcess(torch_device(device.kind)))
+    from runner.training.launch import share_work
+
+    with tempfile.TemporaryDirectory() as folder:
+        costs: Costs = share_work(
+            rehearse_rank,
+            config,
+            hardware=config.hardware,
+            device=device,
+            processes=processes,
+            failures=Path(folder) / "failures.log",
+        )
+    return costs
+
+
+def rehearse_rank(config: RunConfig, world: World, device: Device) -> Costs:
+    """This process's part of the probe of a run in several."""
+    data = open_data(config.data)
+    return _rehearse(config, build_plan(config, data, device, processes=world.size), data, world)
+
+
+def _rehearse(config: RunConfig, plan: Plan, data: ImageData, world: World) -> Costs:
+    from runner.estimate.rehearsal import rehearse
+    from runner.training.precision import NonFiniteGradient
+
+    try:
+        return rehearse(plan, data, world, cache_dir=config.data.cache_dir)
+    except NonFiniteGradient as error:
+        raise RunError(f"the run would end at once: {error}; a smaller optimizer.lr may help") from error
+
+
+def _import_tracker(config: RunConfig) -> None:
+    """Load what the run's tracker will load, because it counts in the memory of the process."""
+    import importlib
+
+    from runner.config.targets import locate
+
+    if config.tracker.target is not None:
+        importlib.import_module(locate("tracker", config.tracker.target, "a tracker").requires)
+
+
+def described(assessment: Assessment) -> dict[str, Any]:
+    """The assessment as plain values, for JSON: the plan as ``run.json`` has it, and what it will take."""
+    return {
+        "plan": assessment.plan.as_dict(),
+        "device": {**dataclasses.asdict(assessment.device), "cores": assessment.cores},
+        "model": dataclasses.asdict(assessment.costs.model),
+        "grad_sample": assessment.costs.grad_sample,
+        "forecast": dataclasses.asdict(assessment.forecast),
+        "warnings": [dataclasses.asdict(trouble) for trouble in assessment.troubles],
+        "planning_seconds": assessment.planning_seconds,
+    }

@@ -1,0 +1,100 @@
+"""``python -m runner.plan [--json FILE] [--no-probe] [--advise] [overrides]``: what would be, without running it.
+
+Exit codes: 0 done, 1 planning failed, 2 the request was wrong, which is answered before torch is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from runner.config.compose import Composer
+from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.request import Request, check_run, read_request
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Refuse in one line, where argparse would print its usage and leave the process."""
+        raise RequestError("command line", message, "[--json FILE] [--no-probe] [--advise] [key=value ...]")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (null: that of the process) and return the exit code."""
+    try:
+        return _main(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv))
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.WRONG_REQUEST
+    except RunError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return ExitCode.FAILED
+    except KeyboardInterrupt:
+        return ExitCode.FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m runner.plan",
+        description="Say what a run or a sweep would be, what it would take and what is likely to go wrong, without"
+        " running it.",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for python -m runner")
+    parser.add_argument("--json", metavar="FILE", help="write the plan as JSON too; - prints it instead of the text")
+    parser.add_argument("--no-probe", action="store_true", help="make no step: estimates within a factor of 2")
+    parser.add_argument("--advise", action="store_true", help="recommend a recipe for this machine, with the reasons")
+    parser.add_argument("--config-dir", metavar="FOLDER", help="further configuration, as for python -m runner")
+    parser.add_argument("-m", "--multirun", action="store_true", help="plan each combination of values a,b")
+    return parser
+
+
+def _main(args: argparse.Namespace) -> int:
+    extra = None if args.config_dir is None else Path(args.config_dir).absolute()
+    if extra is not None and not extra.is_dir():
+        raise RequestError("--config-dir", extra, "a folder that exists")
+    composer = Composer(caller=Path.cwd(), extra=extra)
+    request = read_request(composer, args.overrides, multirun=args.multirun, check=check_run)
+    # Not before the request has been checked: what follows imports torch.
+    lines, plain = _answer(request, args)
+    if args.json != "-":
+        print("\n".join(lines))
+    _write_json(args.json, plain)
+    return ExitCode.DONE
+
+
+def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
+    if request.multirun:
+        if args.advise:
+            raise RequestError("--advise", "a sweep", "the overrides of a single run")
+        from runner.estimate.sweep import describe_sweep, described_sweep, plan_sweep
+
+        sweep = plan_sweep(request, probe=not args.no_probe)
+        return describe_sweep(sweep), described_sweep(sweep)
+    (config,) = request.configs
+    if args.advise:
+        from runner.estimate.advice import advise, describe_advice, described_advice
+
+        advice = advise(config, args.overrides, probe=not args.no_probe)
+        return describe_advice(advice), described_advice(advice)
+    from runner.estimate.assess import assess, described
+    from runner.estimate.kept import keep
+    from runner.estimate.lines import describe
+
+    assessment = assess(config, probe=not args.no_probe)
+    keep(assessment.plan, assessment.forecast, cache_dir=config.data.cache_dir)
+    return describe(assessment), described(assessment)
+
+
+def _write_json(target: str | None, plain: dict[str, Any]) -> None:
+    from runner.records.json_values import encode, write_json
+
+    if target == "-":
+        print(encode(plain))
+    elif target is not None:
+        try:
+            write_json(Path(target), plain)
+        except OSError as error:
+            raise RequestError("--json", target, f"a file that can be written ({error.strerror})") from error

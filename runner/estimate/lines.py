@@ -1,0 +1,123 @@
+"""An assessment in lines for people."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from runner.records.progress import budget_text
+
+if TYPE_CHECKING:
+    from runner.estimate.assess import Assessment
+    from runner.estimate.forecast import Range
+    from runner.plan.device import Device
+
+_NAMES = ("bf16", "fp16", "tf32")
+
+
+def describe(assessment: Assessment) -> list[str]:
+    """What a run would be and what it would take."""
+    plan, costs = assessment.plan, assessment.costs
+    semantic, performance = plan.semantic, plan.performance
+    data, model, precision = semantic.data, costs.model, semantic.precision
+    frozen = "" if model.trainable == model.parameters else f", {model.trainable:,} of them trained"
+    per_update = model.flops * min(semantic.logical_batch, data.examples)
+    schedule = semantic.scheduler
+    warmup = f" after {schedule.warmup_epochs:g} epochs of warm-up" if schedule.warmup_epochs else ""
+    lines = [
+        f"{plan.name}: a plan, nothing was run",
+        _device_line(assessment.device, assessment.cores),
+        f"data       {data.name}: {data.examples:,} training images of {data.image_size} x {data.image_size} x"
+        f" {data.channels}, {data.num_classes} classes",
+        f"model      {semantic.model.name}: {model.parameters:,} parameters{frozen},"
+        f" {_flops(model.flops)} an image, {_flops(per_update)} an update",
+        f"precision  {precision.dtype}{' with tf32' if precision.tf32 else ''}: {precision.reason}",
+        f"batch      {semantic.logical_batch} = {performance.batch_size} x {performance.accumulation_steps} accumulated"
+        f" x {performance.processes} process{'es' if performance.processes > 1 else ''},"
+        f" {performance.threads} thread{'s' if performance.threads > 1 else ''} each",
+        f"length     {semantic.steps:,} updates, {semantic.steps / semantic.steps_per_epoch:g} epochs"
+        + ("" if semantic.patience is None else f"; early stopping after {semantic.patience} evaluations may end it"),
+        f"optimizer  {semantic.optimizer.name}, lr {semantic.optimizer.lr:g}, {schedule.name}{warmup}",
+    ]
+    if (privacy := semantic.privacy) is not None:
+        spent = math.inf if privacy.unsafe_noise_seed is not None else privacy.epsilon
+        solved = {"epsilon": "ε", "noise_multiplier": "the noise", "steps": "the length"}[privacy.solved]
+        lines += [
+            f"privacy    {budget_text(spent, privacy.delta)} ({privacy.accountant}), noise multiplier"
+            f" {privacy.noise_multiplier:.4f}, C={privacy.max_grad_norm:g}, q={privacy.sample_rate:.4f};"
+            f" {solved} was solved for",
+        ]
+        if costs.grad_sample is not None:
+            lines.append(f"gradients  per example by {costs.grad_sample}")
+    return [*lines, *_forecast_lines(assessment), *warning_lines(assessment), f"how        {_method(assessment)}"]
+
+
+def warning_lines(assessment: Assessment) -> list[str]:
+    """A line for each trouble."""
+    return [f"warning    {t.key}: {t.what} ({t.evidence}); {t.cure}" for t in assessment.troubles]
+
+
+def seconds_text(seconds: float) -> str:
+    """Say a time to two digits, such as ``0.42 s``, ``17 s``, ``3.1 min`` or ``2.5 h``."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def seconds_range(range_: Range) -> str:
+    """Say a time and where it should lie."""
+    return f"{seconds_text(range_.expected)} ({seconds_text(range_.low)} to {seconds_text(range_.high)})"
+
+
+def _forecast_lines(assessment: Assessment) -> list[str]:
+    forecast, costs = assessment.forecast, assessment.costs
+    parts, peak = forecast.parts, forecast.peak_bytes
+    shares = ", ".join(
+        f"{name} {seconds_text(seconds)}"
+        for name, seconds in (
+            ("training", parts.training),
+            ("evaluation", parts.evaluation),
+            ("checkpoints", parts.saving),
+            ("the rest", parts.rest),
+        )
+    )
+    held = f", {mib(costs.baseline_bytes)} of it libraries" if assessment.device.kind == "cpu" else ""
+    lines = [
+        f"memory     {mib(peak.expected)} ({mib(peak.low)} to {mib(peak.high)}) a process{held}",
+        f"time       {seconds_range(forecast.seconds)}: {shares}",
+    ]
+    if (price := forecast.price) is not None:
+        lines.append(f"price      {price.expected:.2g} ({price.low:.2g} to {price.high:.2g})")
+    return lines
+
+
+def _device_line(device: Device, cores: int) -> str:
+    native = (device.native_bf16, device.native_fp16, device.tf32)
+    facts = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in zip(_NAMES, native, strict=True))
+    count = "" if device.kind == "cpu" else f"{device.count} x "
+    return (
+        f"device     {count}{device.name} ({device.kind}), {device.memory_bytes / 2**30:.1f} GiB,"
+        f" {cores} core{'s' if cores > 1 else ''}; native: {facts}"
+    )
+
+
+def _method(assessment: Assessment) -> str:
+    if assessment.forecast.method == "estimate":
+        return "worked out from operations and the machine's rates; time and memory within a factor of 2 (--no-probe)"
+    return (
+        f"a probe of {len(assessment.costs.step_seconds)} updates, an evaluation and a checkpoint,"
+        f" {assessment.planning_seconds:.1f} s"
+    )
+
+
+def _flops(flops: float) -> str:
+    for unit, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if flops >= size:
+            return f"{flops / size:.3g} {unit}FLOP"
+    return f"{flops / 1e3:.3g} kFLOP"
+
+
+def mib(count: float) -> str:
+    """Say a memory in MiB."""
+    return f"{count / 2**20:,.0f} MiB"

@@ -1,0 +1,225 @@
+"""A short rehearsal of a run: its own first updates, an evaluation and a checkpoint, each timed, and nothing kept.
+
+The parts are the run's, on its own data.  What it measures are seconds and bytes; the weights, the figures of the
+evaluation and, under DP, the secret key are thrown away, so a rehearsal spends no privacy.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from runner.data.cache import Cache
+from runner.data.feed import Feed
+from runner.estimate.costs import Costs
+from runner.estimate.operations import measure_model
+from runner.models.build import build_model
+from runner.records.console import SilentConsole
+from runner.records.environment import peak_memory_bytes, reset_peak_memory
+from runner.records.recorder import Recorder
+from runner.training.checkpoint import load_checkpoint
+from runner.training.evaluate import evaluate
+from runner.training.parts import Parts, build_parts
+from runner.training.published import weights_to_save
+from runner.training.saving import Saving, Snapshot
+from runner.training.step import TrainStep
+from runner.training.torch_settings import torch_settings
+
+if TYPE_CHECKING:
+    from runner.data.images import ImageData, ImageSet
+    from runner.plan.plan import Plan
+    from runner.training.world import World
+
+SECONDS = 1.0
+"""After which no further update begins."""
+LEAST, MOST = 4, 200
+"""Updates to time, where the run has as many."""
+_WARM = 2
+"""Updates after which each takes what the later ones will."""
+_EVALUATION_SECONDS = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Clock:
+    """Seconds of what this process does, its device included."""
+
+    device: torch.device
+
+    def __call__(self, work: Callable[[], object]) -> float:
+        self._wait()
+        start = time.perf_counter()
+        work()
+        self._wait()
+        return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def rehearse(plan: Plan, data: ImageData, world: World, *, cache_dir: str | None) -> Costs:
+    """Measure what the pieces of ``plan`` cost; every process of ``world`` takes part and gets its own figures.
+
+    Checkpoints are written to a folder in the cache, which is removed.
+
+    Raises:
+        RequestError: the parts cannot be had as asked, or the cache cannot be written.
+        RunError: there is no memory for one example.
+        NonFiniteGradient: the first updates of the run would end it.
+    """
+    clock = _Clock(device=world.device)
+    folder = Path(tempfile.mkdtemp(prefix=".plan-", dir=Cache(cache_dir).root))
+    baseline = _held(world.device)
+    try:
+        with torch_settings(plan):
+            return _rehearse(plan, data, world, clock, folder, baseline)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _rehearse(plan: Plan, data: ImageData, world: World, clock: _Clock, folder: Path, baseline: int) -> Costs:
+    made: list[Parts] = []
+    set_up = clock(lambda: made.append(build_parts(plan, data, world)))
+    (parts,) = made
+    val = None if data.val is None else _feed(parts, data, data.val)
+    reset_peak_memory(world.device)
+    first, samples = _steps(parts, clock)
+    recorder = Recorder(folder, [], SilentConsole())
+    record = clock(lambda: recorder.write("train", step=1, epoch=1.0, loss=0.0, accuracy=0.0, lr=0.0))
+    per_example = 0.0 if val is None or data.val is None else _evaluation(parts, clock, val, len(data.val))
+    hold, save, load = _saving(parts, clock, folder)
+    tests: list[Feed] = []
+    test_set_up = 0.0
+    if data.test is not None:
+        test = data.test
+        test_set_up = clock(lambda: tests.append(_feed(parts, data, test)))
+        found = _evaluation(parts, clock, tests[0], len(test))
+        per_example = per_example or found
+    recorder.sync()
+    peak = peak_memory_bytes(world.device) + _untouched(parts, data, len(samples) + 1)
+    semantic = plan.semantic
+    model = build_model(
+        semantic.model,
+        channels=semantic.data.channels,
+        num_classes=semantic.data.num_classes,
+        image_size=semantic.data.image_size,
+        norm="group" if semantic.norm == "group" else "batch",
+    )
+    image_shape = (semantic.data.channels, semantic.data.image_size, semantic.data.image_size)
+    return Costs(
+        method="probe",
+        model=measure_model(model, image_shape=image_shape),
+        set_up_seconds=set_up,
+        start_seconds=0.0,
+        first_step_seconds=max(0.0, first - float(np.median(samples))),
+        step_seconds=tuple(samples),
+        record_seconds=record,
+        evaluation_seconds_per_example=per_example,
+        hold_seconds=hold,
+        save_seconds=save,
+        load_seconds=load,
+        test_set_up_seconds=test_set_up,
+        peak_bytes=peak,
+        baseline_bytes=baseline,
+        grad_sample=_gradients(parts.plan),
+    )
+
+
+def _steps(parts: Parts, clock: _Clock) -> tuple[float, list[float]]:
+    """Seconds of the first update and of those that follow once they take what later ones will."""
+    step = TrainStep(parts)
+    last = parts.plan.semantic.steps
+    samples: list[float] = []
+    first = clock(lambda: step.run(0))
+    done, begun = 1, time.perf_counter()
+
+    def goes_on() -> bool:
+        enough = len(samples) >= LEAST and time.perf_counter() - begun > SECONDS
+        # a run of few updates is rehearsed on the same few again
+        return bool(parts.world.broadcast(len(samples) < MOST and not enough))
+
+    while goes_on():
+        number = done % last
+
+        def run(number: int = number) -> None:
+            step.run(number)
+
+        seconds = clock(run)
+        if done >= _WARM:
+            samples.append(seconds)
+        done += 1
+    parts.precision.raise_if_stopped(done - 1)
+    step.read_totals()
+    return first, samples
+
+
+def _evaluation(parts: Parts, clock: _Clock, feed: Feed, examples: int) -> float:
+    """Seconds of evaluating one example, on as many as take a moment."""
+    batch = parts.sizes["evaluation"] * parts.world.size
+    few = min(examples, batch)
+
+    def over(count: int) -> float:
+        return clock(
+            lambda: evaluate(parts.model, feed, count, sizes=parts.sizes, precision=parts.precision, world=parts.world)
+        )
+
+    over(few)
+    once = over(few)
+    most = max(1, int(_EVALUATION_SECONDS / max(once, 1e-6))) * few
+    many = int(parts.world.broadcast(min(examples, most)))
+    return (over(many) if many > few else once) / max(many, few)
+
+
+def _saving(parts: Parts, clock: _Clock, folder: Path) -> tuple[float, float, float]:
+    """Seconds of holding the best weights back, of a checkpoint and of reading it; 0 in every process but the first."""
+    if not parts.world.is_main:
+        return 0.0, 0.0, 0.0
+    weights, raw_weights = weights_to_save(parts)
+    state = {"raw_weights": raw_weights, "optimizer": parts.optimizer.state_dict()}
+    snapshot = Snapshot(step=1, best=1, weights=weights, state=state)
+    saving = Saving(folder, parts.plan, parts.world)
+    hold = clock(lambda: saving.hold(snapshot))
+    # what was held is the same checkpoint: it is written once
+    later = Snapshot(step=2, best=2, weights=weights, state=state)
+    save = clock(lambda: saving.save(later))
+    load = clock(lambda: load_checkpoint(folder / "last"))
+    return hold, save, load
+
+
+def _feed(parts: Parts, data: ImageData, images: ImageSet) -> Feed:
+    return Feed(
+        images,
+        data,
+        device=parts.world.device,
+        dtype=parts.precision.parameter_dtype,
+        channels_last=parts.plan.performance.channels_last,
+        augment=None,
+    )
+
+
+def _untouched(parts: Parts, data: ImageData, steps: int) -> int:
+    """Bytes of mapped training images that these ``steps`` have not read: a run holds them in memory by and by."""
+    train = data.train
+    if parts.world.device.type != "cpu" or parts.feed.is_ready or not isinstance(train.images, np.memmap):
+        return 0
+    share = min(1.0, steps * parts.plan.semantic.logical_batch / len(train))
+    return int((1 - share) * len(train) * train.images[0].nbytes)
+
+
+def _gradients(plan: Plan) -> str | None:
+    performance = plan.performance
+    return None if performance.grad_sample is None else f"{performance.grad_sample} ({performance.grad_sample_reason})"
+
+
+def _held(device: torch.device) -> int:
+    """Bytes held now, not at their peak."""
+    reset_peak_memory(device)
+    return peak_memory_bytes(device)

@@ -1,0 +1,228 @@
+"""A sweep, planned: what each cell will take, all of them together, and what publishing them will spend."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runner.config.errors import RequestError, RunError
+from runner.config.request import Request
+from runner.config.schema import RunConfig
+from runner.config.search import SWEEPER, load_search
+from runner.estimate.forecast import Range
+from runner.estimate.lines import mib, seconds_range, seconds_text
+from runner.records.progress import budget_text
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from runner.estimate.assess import Assessment
+    from runner.privacy.composition import Composed
+    from runner.privacy.ledger import PlannedRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Cells of one kind: they differ in what costs nothing, such as the seed or the learning rate."""
+
+    count: int
+    assessment: Assessment
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPlan:
+    """What a sweep will be."""
+
+    cells: int
+    """Runs; of a search its trials."""
+    at_a_time: int
+    """Runs that the launcher keeps going."""
+    kinds: tuple[Cell, ...]
+    seconds: Range
+    """Wall time of all runs together."""
+    price: Range | None
+    search: bool
+    """Whether the trials are drawn as it goes, so that the first stands for all of them."""
+    spent: tuple[tuple[str, int, Composed], ...]
+    """Of each data set with private cells: its name, their number, and what publishing all of them spends."""
+    best: Composed | None
+    """What publishing the best alone spends where ``privacy.selection=random_stopping``; None otherwise."""
+
+
+def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
+    """Plan the sweep of ``request``; each kind of cell is assessed once, in a process of its own.
+
+    Raises:
+        RequestError: a cell does not fit the data or the machine, or all of them pass ``privacy.sweep_epsilon``.
+        RunError: a cell cannot be assessed.
+    """
+    search = request.cells is None
+    cells = request.cells or _trials(request)
+    counts: dict[str, list[Any]] = {}
+    for config in request.configs:
+        counts.setdefault(_cost_key(config), [0, config])[0] += cells if search else 1
+    kinds = tuple(Cell(count=count, assessment=_in_a_process(config, probe)) for count, config in counts.values())
+    at_a_time = _at_a_time(request)
+    spent, best = _spending(request, cells)
+    return SweepPlan(
+        cells=cells,
+        at_a_time=at_a_time,
+        kinds=kinds,
+        seconds=_sum([(kind.count, kind.assessment.forecast.seconds) for kind in kinds], at_a_time),
+        price=_price(kinds),
+        search=search,
+        spent=spent,
+        best=best,
+    )
+
+
+def describe_sweep(sweep: SweepPlan) -> list[str]:
+    """The plan of a sweep in lines for people."""
+    what = "trials of a search" if sweep.search else "cells"
+    lines = [f"{sweep.cells} {what}, {sweep.at_a_time} at a time: a plan, nothing was run"]
+    for kind in sweep.kinds:
+        found = kind.assessment
+        spent = found.plan.semantic.privacy
+        ending = "" if spent is None else f", {budget_text(spent.epsilon, spent.delta)}"
+        lines.append(
+            f"{kind.count:>4} x {found.plan.name.rpartition('-s')[0]}: {seconds_text(found.forecast.seconds.expected)},"
+            f" {mib(found.forecast.peak_bytes.expected)}{ending}"
+        )
+        lines += [f"       warning {t.key}: {t.what} ({t.evidence}); {t.cure}" for t in found.troubles]
+    shorter = ", pruning left out" if sweep.search else ""
+    lines.append(f"time       {seconds_range(sweep.seconds)}{shorter}")
+    if sweep.price is not None:
+        lines.append(f"price      {sweep.price.expected:.2g} ({sweep.price.low:.2g} to {sweep.price.high:.2g})")
+    for name, count, composed in sweep.spent:
+        figure = budget_text(composed.epsilon, composed.delta)
+        lines.append(f"privacy    publishing all {count} private cells on {name}: {figure} ({composed.accountant})")
+    if sweep.best is not None:
+        lines.append(f"           publishing the best alone: {budget_text(sweep.best.epsilon, sweep.best.delta)}")
+    return lines
+
+
+def described_sweep(sweep: SweepPlan) -> dict[str, Any]:
+    """The same as plain values, for JSON."""
+    from runner.estimate.assess import described
+
+    return {
+        "cells": sweep.cells,
+        "at_a_time": sweep.at_a_time,
+        "search": sweep.search,
+        "seconds": sweep.seconds,
+        "price": sweep.price,
+        "kinds": [{"count": kind.count, **described(kind.assessment)} for kind in sweep.kinds],
+        "privacy": {
+            "publish_all": [{"data": name, "cells": n, **dataclasses.asdict(spent)} for name, n, spent in sweep.spent],
+            "publish_best": None if sweep.best is None else dataclasses.asdict(sweep.best),
+        },
+    }
+
+
+def _cost_key(config: RunConfig) -> str:
+    """What two cells have in common that take the same: everything but the values that no kernel sees."""
+    same = dataclasses.replace(
+        config,
+        seed=0,
+        name=None,
+        optimizer=dataclasses.replace(config.optimizer, lr=0.1, weight_decay=0.0),
+        scheduler=dataclasses.replace(config.scheduler, warmup_epochs=0.0, warmup_start=0.0),
+    )
+    return repr(same)
+
+
+def _in_a_process(config: RunConfig, probe: bool) -> Assessment:
+    """Assess ``config`` as its cell will run: in a process forked from one that has torch and has computed nothing.
+
+    What an earlier cell held in memory would count for a later one in the same process.
+    """
+    import torch  # noqa: F401
+
+    context = multiprocessing.get_context("fork")
+    answers, answer = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(config, probe, answer))
+    process.start()
+    answer.close()
+    try:
+        found: Assessment | RequestError | RunError = answers.recv()
+    except EOFError as error:
+        process.join()
+        raise RunError(f"planning a cell ended with code {process.exitcode}") from error
+    process.join()
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _answer(config: RunConfig, probe: bool, answer: Connection) -> None:
+    from runner.estimate.assess import assess
+
+    try:
+        answer.send(assess(config, probe=probe))
+    except (RequestError, RunError) as error:
+        answer.send(error)
+
+
+def _trials(request: Request) -> int:
+    assert request.hydra is not None
+    sweeper = request.hydra.sweeper
+    if sweeper._target_ == SWEEPER:
+        return load_search(sweeper).n_trials
+    raise RequestError("hydra/sweeper", sweeper._target_, "grid or optuna, whose number of runs is known beforehand")
+
+
+def _at_a_time(request: Request) -> int:
+    assert request.hydra is not None
+    jobs = request.hydra.launcher.get("n_jobs", 1)
+    return max(1, int(jobs))
+
+
+def _spending(request: Request, cells: int) -> tuple[tuple[tuple[str, int, Composed], ...], Composed | None]:
+    """What the private cells spend together on each data set, and what publishing the best alone does."""
+    private = [config for config in request.configs if config.privacy.enabled]
+    if not private:
+        return (), None
+    from runner.privacy.ledger import Entry, compose_entries
+    from runner.sweep_budget import planned_cells, refuse_over_budget, selection_of
+
+    planned = planned_cells(private)
+    if planned is None:
+        raise RunError("a private cell cannot be planned, so what the sweep spends is not known")
+    if request.cells is None:
+        planned = {contents: runs * cells for contents, runs in planned.items()}
+    else:
+        refuse_over_budget(request, planned)
+    spent = []
+    for runs in planned.values():
+        composed = compose_entries([Entry(id="", planned=run, started="") for run in runs])
+        if composed is not None:
+            spent.append((runs[0].data, len(runs), composed))
+    return tuple(spent), _best(request, next(iter(planned.values())), selection_of(request))
+
+
+def _best(request: Request, runs: Sequence[PlannedRun], selection: Any) -> Composed | None:
+    if selection is None:
+        return None
+    from runner.privacy.sweep import best_of
+
+    return best_of(runs[0], selection)
+
+
+def _sum(counted: Sequence[tuple[int, Range]], at_a_time: int) -> Range:
+    # one that keeps another waiting for its cores is not known before; each is taken to run as alone
+    def total(values: list[float]) -> float:
+        return sum(values) / at_a_time
+
+    return Range(
+        expected=total([count * range_.expected for count, range_ in counted]),
+        low=total([count * range_.low for count, range_ in counted]),
+        high=total([count * range_.high for count, range_ in counted]),
+    )
+
+
+def _price(kinds: Sequence[Cell]) -> Range | None:
+    prices = [(kind.count, price) for kind in kinds if (price := kind.assessment.forecast.price) is not None]
+    return _sum(prices, 1) if prices else None

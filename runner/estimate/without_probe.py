@@ -1,0 +1,113 @@
+"""What the pieces of a run cost, worked out from one pass of its network on blank images: within a factor of 2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.data.augment import is_on
+from runner.data.cache import Cache
+from runner.data.feed import READY_BYTES
+from runner.estimate.costs import Costs, ModelSize
+from runner.estimate.machine import Machine, Passes, measure_machine, time_passes
+from runner.estimate.operations import measure_model
+from runner.models.build import build_model
+from runner.records.environment import peak_memory_bytes, reset_peak_memory
+from runner.training.precision import build_precision
+from runner.training.torch_settings import torch_settings
+from runner.training.world import torch_device
+
+if TYPE_CHECKING:
+    from runner.data.images import ImageData
+    from runner.plan.plan import Plan
+
+PRIVATE_FACTOR = 1.75
+"""What ghost clipping multiplies a step by (docs/results/2026-11-23-dp-step.md: 1.6 to 1.9)."""
+_UPDATE_KERNELS = 30
+"""Operations of an update outside the network: batch, loss, accuracy, optimizer, as a probe of a linear model finds."""
+
+
+def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
+    """Estimate the pieces of ``plan`` for one process of it; no step is made.
+
+    Raises:
+        RequestError: the model cannot be had as asked, or the cache cannot be written.
+    """
+    semantic = plan.semantic
+    device = torch_device(plan.performance.device)
+    reset_peak_memory(device)
+    baseline = peak_memory_bytes(device)
+    shape = (semantic.data.channels, semantic.data.image_size, semantic.data.image_size)
+    model = build_model(
+        semantic.model,
+        channels=semantic.data.channels,
+        num_classes=semantic.data.num_classes,
+        image_size=semantic.data.image_size,
+        norm="group" if semantic.norm == "group" else "batch",
+    )
+    size = measure_model(model, image_shape=shape)
+    private = semantic.privacy is not None
+    with torch_settings(plan):
+        machine = measure_machine(device, Cache(cache_dir).root)
+        precision = build_precision(semantic.precision, device, private=private)
+        passes = time_passes(model, precision, image_shape=shape, batch=plan.performance.batch_size)
+    step = _step(plan, size, machine, passes)
+    states = _optimizer_states(plan)
+    written = size.trainable * 4 * (1 + states) / machine.bytes_per_second
+    save = 6 * machine.write_seconds + 20 * written
+    return Costs(
+        method="estimate",
+        model=size,
+        set_up_seconds=0.0,
+        start_seconds=2 * machine.write_seconds,
+        first_step_seconds=step,
+        step_seconds=(step,),
+        record_seconds=machine.kernel_seconds * 10,
+        # a forward pass is a third of both
+        evaluation_seconds_per_example=passes.per_example / 3 + passes.per_batch / 3 / plan.performance.eval_batch_size,
+        hold_seconds=written,
+        save_seconds=save,
+        load_seconds=machine.write_seconds + 5 * written,
+        test_set_up_seconds=0.0,
+        peak_bytes=baseline + _memory(plan, data, size, states),
+        baseline_bytes=baseline,
+        grad_sample=None,
+    )
+
+
+def _step(plan: Plan, size: ModelSize, machine: Machine, passes: Passes) -> float:
+    """Seconds of an update of one process."""
+    semantic, performance = plan.semantic, plan.performance
+    copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
+    share = min(semantic.logical_batch, semantic.data.examples) / performance.processes
+    micro_batches = max(1.0, share / performance.batch_size)
+    both = share * copies * passes.per_example + micro_batches * passes.per_batch
+    if semantic.privacy is not None:
+        both *= PRIVATE_FACTOR
+    update = (2 + 2 * _optimizer_states(plan)) * size.trainable * 4 / machine.bytes_per_second
+    return both + update + _UPDATE_KERNELS * machine.kernel_seconds
+
+
+def _memory(plan: Plan, data: ImageData, size: ModelSize, states: int) -> int:
+    """Bytes beside the libraries: weights, gradients, optimizer, activations, and the images that are kept ready."""
+    semantic, performance = plan.semantic, plan.performance
+    weights = 4 * (size.parameters + (2 + states) * size.trainable)
+    copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
+    activations = 2 * size.saved_per_example * min(performance.batch_size, semantic.data.examples) * copies
+    if semantic.precision.dtype in ("bfloat16", "float16"):
+        activations //= 2
+    image = 4 * semantic.data.channels * semantic.data.image_size**2
+    ready = 0
+    for images in (data.train, data.val, data.test):
+        augmented = images is data.train and is_on(semantic.data.augment)
+        if images is not None and not augmented and len(images) * image <= READY_BYTES:
+            ready += len(images) * image
+    evaluated = performance.eval_batch_size * (image + size.saved_per_example // 4)
+    return weights + max(activations, evaluated) + ready
+
+
+def _optimizer_states(plan: Plan) -> int:
+    """Numbers that the optimizer keeps for each weight."""
+    options = plan.semantic.optimizer.options
+    if "betas" in options:
+        return 2
+    return 1 if options.get("momentum") or "alpha" in options else 0
