@@ -63,6 +63,13 @@ def _check_options(config: ModelConfig, accepted: Mapping[str, inspect.Parameter
         name for name, p in accepted.items() if p.kind is not p.VAR_KEYWORD and name not in (*_FROM_DATA, *_FROM_CONFIG)
     ]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    unknown = [name for name in _FROM_DATA if name not in accepted and not open_ended]
+    if unknown:
+        expected = f"a factory f(*, {', '.join(_FROM_DATA)}, ...)"
+        raise RequestError("model._target_", f"{config.target}, which takes no {unknown[0]}", expected)
+    for name in names:
+        if accepted[name].default is inspect.Parameter.empty and name not in config.options:
+            raise RequestError(f"model.{name}", "nothing", f"a value, which {config.target} cannot do without")
     for option, value in config.options.items():
         if option in _FROM_DATA or (option not in names and not open_ended):
             expected = f"one of {', '.join(names)}" if names else "no such key"

@@ -133,6 +133,7 @@ def test_tanh_cnn_has_the_published_sizes():
         ("vit_b_16", {"patch_size": 3}, "data.image_size", None),
         ("linear", {"_target_": "runner.models.dense.lineer"}, "model._target_", None),
         ("linear", {"_target_": "runner.models.nowhere.linear"}, "model._target_", None),
+        ("linear", {"_target_": "torch.nn.Linear"}, "model._target_", None),
         ("linear", {"weights": "DEFAULT"}, "model.weights", None),
     ],
 )
@@ -142,6 +143,15 @@ def test_refuses(option, changes, key, nearest):
     assert error.value.key == key
     assert error.value.nearest == nearest
     assert "\n" not in str(error.value)
+
+
+def test_an_option_that_a_factory_needs_is_asked_for(tmp_path, monkeypatch):
+    factory = "def wide(*, in_channels, num_classes, image_size, width):\n    raise AssertionError\n"
+    (tmp_path / "wide_models.py").write_text(factory)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", "wide_models")
+    with pytest.raises(RequestError, match=r"model\.width: got nothing, expected a value"):
+        build_model(ModelConfig(target="wide_models.wide"), **SHAPE)
 
 
 def test_no_patch_fits_a_prime():

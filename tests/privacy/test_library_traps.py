@@ -62,14 +62,14 @@ def by_opacus(model, images, labels, *, batch_size, shuffle=False, **settings):
     return engine, made
 
 
-def by_runner(model, *, static_scale=1.0, expected_batch=1.0, sigma=0.0, mode="functional"):
+def by_runner(model, *, static_scale=1.0, expected_batch=1.0, sigma=0.0, mode="functional", clip=CLIP):
     return PrivateRule(
         model,
         loss=lambda logits, labels: F.cross_entropy(logits, labels, reduction="none"),
         forward=contextlib.nullcontext,
         world=SingleProcess(torch.device("cpu")),
         noise=NoiseSource(SecretKey.from_unsafe_seed(0), secure=True),
-        max_grad_norm=CLIP,
+        max_grad_norm=clip,
         noise_multiplier=sigma,
         expected_batch=expected_batch,
         static_scale=static_scale,
@@ -109,15 +109,17 @@ def test_a_loss_scale_is_out_before_clipping():
 
     assert update(65536.0) > 10 * update(1.0), "the control: Opacus clips what GradScaler has scaled, to C each"
 
-    def released(scale):
+    def released(scale, clip):
         model = linear_model()
-        rule = by_runner(model, static_scale=scale)
+        rule = by_runner(model, static_scale=scale, clip=clip)
         rule.begin(1.0)
         rule.add(images, labels)
         rule.release(0)
         return gradient(model)
 
-    torch.testing.assert_close(released(65536.0), released(1.0), rtol=1e-5, atol=1e-6)
+    # where no gradient is clipped, and where each is
+    torch.testing.assert_close(released(65536.0, 100.0), released(1.0, 100.0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(released(65536.0, CLIP), released(1.0, CLIP), rtol=1e-5, atol=1e-6)
 
 
 def test_an_overflow_is_no_reason_to_skip_a_step(train):
@@ -137,6 +139,12 @@ def test_an_overflow_is_no_reason_to_skip_a_step(train):
     run = json.loads((run_dir / "run.json").read_text())
     assert run["zeroed_examples"] > 0
     assert (run["steps"], run["privacy"]["steps"], run["skipped_steps"]) == (6, 6, 0)
+    model = linear_model()
+    rule = by_runner(model, sigma=1.0)
+    rule.begin(1.0)
+    rule.add(torch.full((4, 1, 4, 4), float("inf")), torch.zeros(4, dtype=torch.int64))
+    rule.release(0)
+    assert (gradient(model) != 0).all(), "the noise is never left out"
 
 
 def test_the_rate_is_batch_over_examples(plan_of):
