@@ -321,6 +321,8 @@ def test_a_checkpoint_goes_on_with_its_own_mechanism_only(tmp_path, train, confi
     recipe = ("trainer=dp", "data.limit=40", "model=linear", "data.batch_size=10", "trainer.steps=4",
               "privacy.noise_multiplier=2", "hardware.threads=1")  # fmt: skip
     run_dir = train(*recipe)
+    stopped = json.loads((run_dir / "run.json").read_text()) | {"status": "interrupted"}
+    (run_dir / "run.json").write_text(json.dumps(stopped))
     for change in (
         "privacy.noise_multiplier=1.9",
         "privacy.max_grad_norm=2",
