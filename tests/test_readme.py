@@ -15,13 +15,12 @@ GROUPS = re.findall(r"^\| `(\w+)` \| (.+) \|$", README, re.M)
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_are_right_requests(composer, tmp_path, command):
-    from runner.cli import _check
-    from runner.config.request import read_request
+    from runner.config.request import check_run, read_request
 
     # what is not on this machine is left out: a folder of photos
     words = [word for word in shlex.split(command) if word != "data.root=photos"]
     multirun = "--multirun" in words
-    request = read_request(composer, [w for w in words if w != "--multirun"], multirun=multirun, check=_check)
+    request = read_request(composer, [w for w in words if w != "--multirun"], multirun=multirun, check=check_run)
     assert request.multirun == (multirun or any(word.startswith("sweep=") for word in words))
 
 

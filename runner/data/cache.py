@@ -35,6 +35,11 @@ def default_cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "recipe-runner"
 
 
+def cache_folder(configured: str | None) -> Path:
+    """The folder that ``data.cache_dir`` names, or the default; it need not exist."""
+    return Path(configured).expanduser() if configured else default_cache_dir()
+
+
 class Cache:
     """Content-addressed entries below one folder, safe for processes that build the same entry at once."""
 
@@ -44,7 +49,7 @@ class Cache:
         Raises:
             RequestError: The folder cannot be made.
         """
-        self.root = Path(root).expanduser() if root else default_cache_dir()
+        self.root = cache_folder(root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.config.errors import RequestError
-from runner.data.cache import Cache
+from runner.data.cache import cache_folder
 from runner.records.json_values import write_json
 from runner.records.run_file import FINISHED, RunRecord
 
@@ -35,7 +35,7 @@ def keep(plan: Plan, forecast: Forecast, *, cache_dir: str | None) -> None:
         "peak_bytes": forecast.peak_bytes.expected,
     }
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, kept)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -75,4 +75,4 @@ def _path(plan: Plan, cache_dir: str | None) -> Path:
     for key in ("grad_sample", "grad_sample_reason"):
         del performance[key]
     key = hashlib.sha256(json.dumps([plan.identity, performance], sort_keys=True).encode()).hexdigest()
-    return Cache(cache_dir).root / FOLDER / f"{key}.json"
+    return cache_folder(cache_dir) / FOLDER / f"{key}.json"
