@@ -69,11 +69,13 @@ class Place:
     environment: Mapping[str, str]
     cores: frozenset[int] | None
     """CPU cores that it may use; None for all."""
+    slot: int | None
+    """Which of the cells at a time it is, from 0; None where there is one at a time."""
 
     @classmethod
-    def here(cls, cores: frozenset[int] | None = None) -> Place:
+    def here(cls, cores: frozenset[int] | None = None, slot: int | None = None) -> Place:
         """The place of this process."""
-        return cls(working_dir=Path.cwd(), path=tuple(sys.path), environment=dict(os.environ), cores=cores)
+        return cls(working_dir=Path.cwd(), path=tuple(sys.path), environment=dict(os.environ), cores=cores, slot=slot)
 
 
 def run_forked(argument: tuple[Cell, Place]) -> Attempt:
@@ -85,6 +87,8 @@ def run_forked(argument: tuple[Cell, Place]) -> Attempt:
     sys.path[:] = place.path
     if place.cores is not None:
         os.sched_setaffinity(0, place.cores)
+    if place.slot is not None:
+        _see_one_gpu(cell.config, place.slot)
     cell.folder.mkdir(parents=True, exist_ok=True)
     with (cell.folder / OUTPUT_FILE).open("ab", buffering=0) as output:
         for handle in (1, 2):
@@ -92,6 +96,19 @@ def run_forked(argument: tuple[Cell, Place]) -> Attempt:
     # The cause of a segmentation fault is worth more than the fact.
     faulthandler.enable()
     return run_cell(cell)
+
+
+def _see_one_gpu(config: RunConfig | RequestError, slot: int) -> None:
+    """Deal the GPUs out to cells that run side by side and take one each; the first would get all of them otherwise."""
+    if isinstance(config, RequestError) or config.hardware.processes != 1:
+        return
+    import torch
+
+    # asks the driver's management library: no context is opened on any of them
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = [*map(str, range(torch.cuda.device_count()))] if named is None else named.split(",")
+    if len(gpus) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
 
 
 def run_cell(cell: Cell) -> Attempt:

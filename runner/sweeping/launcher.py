@@ -133,7 +133,8 @@ class ForkServerLauncher(Launcher):
                 while waiting and free and not self._stopping:
                     cell, slot = self._compose(waiting.popleft()), free.popleft()
                     self._sweep.begin(cell)
-                    running[server.start(run_forked, (cell, Place.here(_share(slot, self._slots))))] = cell, slot
+                    place = Place.here(_share(slot, self._slots), slot if self._slots > 1 else None)
+                    running[server.start(run_forked, (cell, place))] = cell, slot
                 if not running:
                     break
                 ended = server.wait(_LOOK_SECONDS)

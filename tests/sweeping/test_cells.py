@@ -56,7 +56,8 @@ def folder(tmp_path_factory):
     return Folder(path)
 
 
-def test_each_cell_fails_alone_and_with_its_cause(folder, capsys, train):
+def test_each_cell_fails_alone_and_with_its_cause(folder, capsys, train, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     code, out, err = folder.sweep(capsys, *GRID, "hydra.launcher.n_jobs=2")
     assert code == ExitCode.FAILED
     rows = folder.rows()
@@ -66,8 +67,9 @@ def test_each_cell_fails_alone_and_with_its_cause(folder, capsys, train):
     assert "Traceback" not in out + err
     assert "Segmentation fault" in (folder.path / "grid" / "3" / "output.log").read_text()
     assert "ValueError: the model" in (folder.path / "grid" / "2" / "run.log").read_text()
-    # the cells share the cores, and each computes what it would alone
+    # the cells share the cores and the GPUs, and each computes what it would alone
     run = json.loads((folder.path / "grid" / "1" / "run.json").read_text())
+    assert run["environment"]["variables"]["CUDA_VISIBLE_DEVICES"] == "7", "cell 1 is the second of two at a time"
     assert run["plan"]["performance"]["threads"] == max(1, -(-len(os.sched_getaffinity(0)) // 2))
     alone = load_checkpoint(train(*TINY, "hardware.threads=1") / "checkpoints" / "last").weights
     torch.testing.assert_close(
