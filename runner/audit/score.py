@@ -9,6 +9,7 @@ from torch import Tensor
 
 from runner.training.mean_rule import GradientRule
 from runner.training.parts import Parts
+from runner.training.tally import Answers
 
 
 class Witness:
@@ -48,7 +49,7 @@ class Witness:
         self._size = 0
         self._rule.begin(denominator)
 
-    def add(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def add(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Answers]:
         """Adds a micro-batch, and counts its examples."""
         self._size += len(labels)
         return self._rule.add(images, labels)

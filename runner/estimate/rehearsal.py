@@ -157,7 +157,7 @@ def _steps(parts: Parts, clock: _Clock) -> tuple[float, list[float]]:
             samples.append(seconds)
         done += 1
     parts.precision.raise_if_stopped(done - 1)
-    step.read_totals()
+    step.tally.read()
     return first, samples
 
 

@@ -20,6 +20,8 @@ class BuffersBefore:
 
     def take(self) -> None:
         """Remember the buffers as they are."""
+        if not self._buffers:
+            return
         for copy, buffer in self._changed():
             copy.copy_(buffer)
         self._versions = self._read_versions()

@@ -22,12 +22,14 @@ from runner.training.account import open_account
 from runner.training.checkpoint import Checkpoint, load_checkpoint
 from runner.training.diagnosis import explain_non_finite
 from runner.training.evaluate import evaluate, share_buffers
+from runner.training.garbage import set_up_is_kept
 from runner.training.parts import Parts
 from runner.training.precision import NonFiniteGradient
 from runner.training.published import published, take_up, weights_to_save
 from runner.training.saving import Saving, Snapshot
 from runner.training.standing import Outcome, Standing, Status
-from runner.training.step import StepTotals, TrainStep
+from runner.training.step import TrainStep
+from runner.training.tally import StepTotals
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData, ImageSet
@@ -71,7 +73,7 @@ class Loop:
         parts.precision.load_state_dict(state["precision"])
         parts.schedule.load_state_dict(state["schedule"])
         self._standing = Standing(**state["standing"])
-        self._step.load_totals(state["totals"])
+        self._step.tally.load(state["totals"])
         self._zeroed_before = state["zeroed_examples"]
         parts.sizes.load_state_dict(state["batch_sizes"])
         self._told = len(parts.sizes.halvings)
@@ -91,7 +93,12 @@ class Loop:
         reset_peak_memory(self._world.device)
         self._restart_clock()
         profile = self._profile()
-        with stop.heeded(), closing(self._parts.feed), nullcontext() if self._val is None else closing(self._val[0]):
+        with (
+            stop.heeded(),
+            set_up_is_kept(),
+            closing(self._parts.feed),
+            nullcontext() if self._val is None else closing(self._val[0]),
+        ):
             for step in range(self._first, self._first if self._out_of_patience() else steps):
                 if profile is not None:
                     profile.before(step)
@@ -100,7 +107,7 @@ class Loop:
                 watched = profile is not None and profile.after(step)
                 if step == self._first or watched:
                     # The first step pays for lazy set-up once; the rate that is reported is the one that lasts.
-                    self._untimed = self._step.examples
+                    self._untimed = self._step.tally.examples
                     self._restart_clock()
                 epoch_ended = plan.epoch_ends(step)
                 if epoch_ended or done % plan.performance.log_every == 0:
@@ -141,7 +148,7 @@ class Loop:
             self._parts.precision.raise_if_stopped(step)
         except NonFiniteGradient as error:
             self._fail(error)
-        totals = self._step.read_totals()
+        totals = self._step.tally.read()
         standing = self._standing
         standing.epoch_loss += totals.loss * totals.examples
         standing.epoch_correct += totals.accuracy * totals.examples
@@ -250,7 +257,7 @@ class Loop:
     def _save(self, done: int, *, now: bool = True) -> None:
         """Write a checkpoint after ``done`` updates, or hold it back as the best so far."""
         parts, plan = self._parts, self._plan
-        totals = self._world.gather(self._step.totals())
+        totals = self._world.gather(self._step.tally.state())
         zeroed = self._zeroed()
         if not self._world.is_main:
             return
@@ -331,6 +338,8 @@ class Loop:
     def _tell_halvings(self) -> None:
         """Say where memory ran out since this was last asked."""
         halvings = self._parts.sizes.halvings
+        if len(halvings) == self._told:
+            return
         for halving in halvings[self._told :]:
             if self._world.is_main:
                 log.warning(halving.describe())

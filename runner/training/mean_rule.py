@@ -9,6 +9,7 @@ import torch
 
 from runner.optim.flat_gradients import FLAGS, gradient_views
 from runner.training.step_clock import Enter, unobserved
+from runner.training.tally import Answers, Unmarked
 
 if TYPE_CHECKING:
     from runner.training.precision import Precision
@@ -22,7 +23,7 @@ class GradientRule(Protocol):
         """Start a logical batch whose summed gradient will be divided by ``denominator``."""
         ...
 
-    def add(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def add(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, Answers]:
         """Forward and backward of one micro-batch, possibly empty.
 
         Args:
@@ -30,7 +31,7 @@ class GradientRule(Protocol):
             labels: int64 [b] on the device.
 
         Returns:
-            The sum of the b losses, a detached scalar, and which answers were right, bool [b]; both on the device.
+            The sum of the b losses, a detached scalar, and the b answers; both on the device.
         """
         ...
 
@@ -94,9 +95,9 @@ class MeanRule:
         for parameter in self._parameters:
             parameter.grad = None
 
-    def add(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def add(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, Answers]:
         """See ``GradientRule.add``."""
-        if not len(labels):
+        if not labels.numel():
             return self._nothing
         self._enter("forward")
         with self._precision.forward():
@@ -106,7 +107,7 @@ class MeanRule:
         scale = self._precision.loss_scale
         # the gradient of the total is where weight and scale enter: the graph needs no products of its own
         total.backward(self._weight if scale is None else self._weight * scale)
-        return total.detach(), logits.detach().argmax(1) == labels
+        return total.detach(), Unmarked(logits.detach(), labels)
 
     def share(self, flags: Sequence[bool]) -> list[bool]:
         """See ``GradientRule.share``."""

@@ -34,11 +34,11 @@ def micro_batches(parts: Parts, step: int, rows: Tensor, *, rank: int, size: int
     copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
     data = semantic.data
     parts.clock.enter("data")
-    draws = augment.draw(data.augment, data.image_size, semantic.seed, step, len(rows) * copies)
-    my_draws = None if draws is None else draws.unflatten(0, (len(rows), copies))[rank::size]
+    draws = augment.draw(data.augment, data.image_size, semantic.seed, step, rows.numel() * copies)
+    my_draws = None if draws is None else draws.unflatten(0, (rows.numel(), copies))[rank::size]
     start = 0
     for part in shares(parts, rows, rank=rank, size=size):
-        stop = start + len(part)
+        stop = start + part.numel()
         own_draws = None if my_draws is None else my_draws[start:stop].flatten(0, 1)
         yield part, *parts.feed.batch(part, own_draws, copies=copies)
         start = stop
@@ -49,5 +49,5 @@ def shares(parts: Parts, rows: Tensor, *, rank: int, size: int) -> Iterator[Tens
     """The rows of each of these micro-batches, int64 [b] on the CPU; the arguments are those of ``micro_batches``."""
     mine = rows if size == 1 else rows[rank::size]
     micro = parts.sizes["training"]
-    for start in range(0, len(mine), micro):
-        yield mine if len(mine) <= micro else mine[start : start + micro]
+    for start in range(0, mine.numel(), micro):
+        yield mine if mine.numel() <= micro else mine[start : start + micro]

@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from runner.optim.lean_step import lean_step
+
 if TYPE_CHECKING:
     from runner.plan.plan import PrecisionPlan
+
+_NO_CONTEXT = nullcontext()
 
 
 class NonFiniteGradient(RuntimeError):
@@ -35,23 +39,22 @@ class Precision:
         self._found = torch.zeros((), device=device)
         self._one = torch.ones((), device=device)
         self._checked = False
-        self._stopped = torch.zeros((), device=device)
         self._updates = torch.zeros((), dtype=torch.int64, device=device)
         self._first_step = 0
 
     def forward(self) -> AbstractContextManager[Any]:
         """The context in which the model and the loss run."""
-        return nullcontext()
+        return _NO_CONTEXT
 
     @property
     def loss_scale(self) -> torch.Tensor | None:
         """Factor of the loss before backward, a scalar on the device; None for 1."""
         return None
 
-    def unscale(self, gradients: Sequence[torch.Tensor]) -> None:
+    def unscale(self, gradients: list[torch.Tensor]) -> None:
         """Divide ``gradients`` by the loss scale in place, and note on the device whether one is not finite."""
-        self._found.zero_()
-        torch._amp_foreach_non_finite_check_and_unscale_(list(gradients), self._found, self._one)
+        # The flag is never taken back here: the first gradient that is not finite ends the run.
+        torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._found, self._one)
         self._checked = True
 
     def step(self, optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor], step: int) -> None:
@@ -67,14 +70,13 @@ class Precision:
             self.unscale([p.grad for p in parameters if p.grad is not None])
         self._checked = False
         if _steps_lazily(optimizer, self.device):
-            torch.maximum(self._stopped, self._found, out=self._stopped)
-            self._updates.add_(1 - self._stopped.to(torch.int64))
-            optimizer.found_inf = self._stopped  # type: ignore[attr-defined]
-            optimizer.step()
+            self._updates.add_(1 - self._found.to(torch.int64))
+            optimizer.found_inf = self._found  # type: ignore[attr-defined]
+            lean_step(optimizer)
         elif self._found.item():
             raise NonFiniteGradient(step)
         else:
-            optimizer.step()
+            lean_step(optimizer)
 
     def raise_if_stopped(self, step: int) -> None:
         """Read the flag that ``step`` left on the device; ``step`` is the latest update.
@@ -82,7 +84,7 @@ class Precision:
         Raises:
             NonFiniteGradient: an update since the last call was held back; it names the first.
         """
-        if self.device.type != "cpu" and self._stopped.item():
+        if self.device.type != "cpu" and self._found.item():
             raise NonFiniteGradient(self._first_step + int(self._updates.item()))
 
     def start_at(self, step: int) -> None:
@@ -157,10 +159,10 @@ class ScaledFloat16(Float16):
         """The current scale."""
         return self._scale
 
-    def unscale(self, gradients: Sequence[torch.Tensor]) -> None:
+    def unscale(self, gradients: list[torch.Tensor]) -> None:
         """Divide by the scale; see ``Precision.unscale``."""
         self._found.zero_()
-        torch._amp_foreach_non_finite_check_and_unscale_(list(gradients), self._found, self._scale.reciprocal())
+        torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._found, self._scale.reciprocal())
         self._checked = True
 
     def step(self, optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor], step: int) -> None:
@@ -170,9 +172,9 @@ class ScaledFloat16(Float16):
         self._checked = False
         if _steps_lazily(optimizer, self.device):
             optimizer.found_inf = self._found  # type: ignore[attr-defined]
-            optimizer.step()
+            lean_step(optimizer)
         elif not self._found.item():
-            optimizer.step()
+            lean_step(optimizer)
         self._skipped.add_(self._found)
         self._in_a_row.add_(1).mul_(self._found)
         torch._amp_update_scale_(

@@ -1,0 +1,30 @@
+"""One step of an optimizer, without what torch wraps around it for profilers and hooks when there are none."""
+
+from __future__ import annotations
+
+import torch
+from torch.optim import Optimizer
+from torch.optim import optimizer as torch_optimizer
+
+
+def lean_step(optimizer: Optimizer) -> None:
+    """Do what ``optimizer.step()`` does.
+
+    torch replaces the ``step`` of every optimizer class by ``Optimizer.profile_hook_step`` of it, which opens a range
+    of the profiler and looks for hooks.  The range goes through TorchScript's dispatcher: 20 to 50 us, on a small model
+    a fifth of the whole update.
+    """
+    step = type(optimizer).step
+    needed = (
+        not getattr(step, "hooked", False)
+        or "step" in vars(optimizer)
+        or optimizer._optimizer_step_pre_hooks
+        or optimizer._optimizer_step_post_hooks
+        or torch_optimizer._global_optimizer_pre_hooks
+        or torch_optimizer._global_optimizer_post_hooks
+        or torch._C._autograd._profiler_enabled()
+    )
+    if needed:
+        optimizer.step()
+    else:
+        step.__wrapped__(optimizer)  # type: ignore[attr-defined]

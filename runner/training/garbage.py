@@ -1,0 +1,21 @@
+"""Python's garbage collector while a run trains."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def set_up_is_kept() -> Iterator[None]:
+    """Leave what exists by now out of the collections inside this context.
+
+    The libraries bring some 350,000 objects that live as long as the process.  To look at all of them takes 150 ms, at
+    a moment that nobody chose; what a training loop itself leaves behind is looked at in less than one.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

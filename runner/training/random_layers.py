@@ -1,0 +1,26 @@
+"""Which models draw random numbers while they train."""
+
+from __future__ import annotations
+
+from torch import nn
+
+_DRAWING = (
+    nn.modules.dropout._DropoutNd,
+    nn.FractionalMaxPool2d,
+    nn.FractionalMaxPool3d,
+    nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.RReLU,
+)
+"""The layers of torch that draw, or may; what is made of them, as a Transformer is, holds one of these."""
+
+
+def may_draw(model: nn.Module) -> bool:
+    """Whether a forward pass of ``model`` may draw: for torch's own layers that is known, all others might."""
+    return any(
+        not type(module).__module__.startswith("torch.nn.modules.")
+        or isinstance(module, _DRAWING)
+        or module._forward_hooks
+        or module._forward_pre_hooks
+        for module in model.modules()
+    )

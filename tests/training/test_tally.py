@@ -1,0 +1,49 @@
+"""Counting many micro-batches in one go gives what counting each gives."""
+
+import torch
+
+from runner.training.tally import _SMALL, _WAITING, Tally, Unmarked
+from runner.training.world import SingleProcess
+
+
+def batches(count, size, classes):
+    generator = torch.Generator().manual_seed(4)
+    for _ in range(count):
+        logits = torch.randn(size, classes, generator=generator)
+        yield logits, torch.randint(classes, (size,), generator=generator), torch.rand((), generator=generator)
+
+
+def test_marked_and_unmarked_answers_count_alike_however_many_wait():
+    tally = Tally(SingleProcess(torch.device("cpu")), torch.float32)
+    loss = torch.zeros(())
+    right = examples = 0
+    for number, (logits, labels, batch_loss) in enumerate(batches(_WAITING + 9, 5, 3)):
+        hits = logits.argmax(1) == labels
+        tally.add(batch_loss, hits if number % 3 == 0 else Unmarked(logits, labels))
+        tally.examples += len(labels)
+        loss += batch_loss
+        right += int(hits.sum())
+        examples += len(labels)
+    assert tally.state() == {"loss": loss.item(), "correct": right, "examples": examples}
+    totals = tally.read()
+    assert (totals.loss, totals.accuracy, totals.examples) == (loss.item() / examples, right / examples, examples)
+    assert tally.read().examples == 0
+
+
+def test_large_answers_do_not_wait():
+    tally = Tally(SingleProcess(torch.device("cpu")), torch.float32)
+    logits, labels, loss = next(batches(1, 2, _SMALL))
+    tally.add(loss, Unmarked(logits, labels))
+    assert not tally._waiting
+    logits, labels, loss = next(batches(1, 2, 8))
+    tally.add(loss, Unmarked(logits, labels))
+    assert len(tally._waiting) == 1
+
+
+def test_sums_are_taken_up_where_they_were_left():
+    first, second = (Tally(SingleProcess(torch.device("cpu")), torch.float32) for _ in range(2))
+    for logits, labels, loss in batches(7, 4, 3):
+        first.add(loss, Unmarked(logits, labels))
+        first.examples += 4
+    second.load([first.state()])
+    assert second.state() == first.state()
