@@ -55,6 +55,7 @@ RULES: dict[str, Range | Choices] = {
     "data.augment.crop_padding": AT_LEAST_0,
     "data.augment.crop_area": SHARE_ABOVE_0,
     "data.augment.color_jitter": SHARE,
+    "data.augment.hue": Range(0, 0.5),
     "model.norm": Choices(("auto", "batch", "group")),
     "trainer.epochs": POSITIVE,
     "trainer.steps": AT_LEAST_1,

@@ -29,6 +29,8 @@ class AugmentConfig:
     """Smallest and largest share of the image's area that ``random_resized_crop`` keeps."""
     color_jitter: float = 0.0
     """Largest relative change of brightness, contrast and saturation; 0 switches it off."""
+    hue: float = 0.0
+    """Largest turn of the hue, as a share of the circle, in [0, 0.5]; 0 switches it off."""
 
 
 @dataclass
