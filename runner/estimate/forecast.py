@@ -63,7 +63,7 @@ class Forecast:
 
 def forecast(plan: Plan, data: ImageData, costs: Costs, *, price_per_hour: float | None) -> Forecast:
     """What ``plan`` will take with pieces that cost ``costs``.  Early stopping would end it sooner."""
-    step = _typical(costs.step_seconds)
+    step = statistics.fmean(costs.step_seconds)
     parts = _seconds(plan, data, costs, step)
     seconds = _range(parts.total, max(TIME_MARGIN[costs.method], _spread(costs.step_seconds)))
     return Forecast(
@@ -106,12 +106,6 @@ def _saving(plan: Plan, costs: Costs, *, epochs: int, epoch_seconds: float) -> f
     if plan.performance.save_every is not None:
         return costs.save_seconds * math.ceil(epochs / plan.performance.save_every) + last
     return min(SHARE * epochs * epoch_seconds, epochs * costs.save_seconds) + holds + last
-
-
-def _typical(samples: tuple[float, ...]) -> float:
-    """Mean of the updates without the slowest tenth: Poisson batches differ, and hiccups of the machine are no work."""
-    kept = sorted(samples)[: max(1, math.ceil(0.9 * len(samples)))]
-    return statistics.fmean(kept)
 
 
 def _spread(samples: tuple[float, ...]) -> float:

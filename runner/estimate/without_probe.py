@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 PRIVATE_FACTOR = 1.75
 """What ghost clipping multiplies a step by (docs/results/2026-11-23-dp-step.md: 1.6 to 1.9)."""
-_UPDATE_KERNELS = 30
-"""Operations of an update outside the network: batch, loss, accuracy, optimizer, as a probe of a linear model finds."""
+_UPDATE_KERNELS, _STATE_KERNELS, _AVERAGE_KERNELS = 30, 20, 30
+"""Operations of an update outside the network: batch, loss and accuracy; each state of the optimizer; averaged weights.
+By probes of small models, whose updates consist of little else."""
+_NORM_KERNELS = 3
+"""Operations of a private update for each of the network's: norms, weighted sums, noise."""
 
 
 def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
@@ -77,14 +80,20 @@ def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
 def _step(plan: Plan, size: ModelSize, machine: Machine, passes: Passes) -> float:
     """Seconds of an update of one process."""
     semantic, performance = plan.semantic, plan.performance
-    copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
+    states = _optimizer_states(plan)
     share = min(semantic.logical_batch, semantic.data.examples) / performance.processes
     micro_batches = max(1.0, share / performance.batch_size)
-    both = share * copies * passes.per_example + micro_batches * passes.per_batch
-    if semantic.privacy is not None:
-        both *= PRIVATE_FACTOR
-    update = (2 + 2 * _optimizer_states(plan)) * size.trainable * 4 / machine.bytes_per_second
-    return both + update + _UPDATE_KERNELS * machine.kernel_seconds
+    kernels = _UPDATE_KERNELS + _STATE_KERNELS * states
+    if semantic.ema_decay is not None:
+        kernels += _AVERAGE_KERNELS
+    moved = (2 + 2 * states) * size.trainable * 4
+    update = moved / machine.bytes_per_second + kernels * machine.kernel_seconds
+    privacy = semantic.privacy
+    if privacy is None:
+        return share * passes.per_example + micro_batches * passes.per_batch + update
+    # half of the Poisson samples are larger than the batch and take another, small pass
+    private = share * privacy.augmentation_multiplicity * passes.per_example + (micro_batches + 0.5) * passes.per_batch
+    return PRIVATE_FACTOR * private + update + size.kernels * _NORM_KERNELS * machine.kernel_seconds
 
 
 def _memory(plan: Plan, data: ImageData, size: ModelSize, states: int) -> int:
