@@ -63,6 +63,11 @@ def assess(config: RunConfig, *, probe: bool) -> Assessment:
         from runner.estimate.without_probe import work_out
 
         costs = work_out(plan, data, cache_dir=config.data.cache_dir)
+    if plan.semantic.privacy is not None:
+        from runner.estimate.accounts import time_accounts
+
+        accounts = time_accounts(plan, ledger_dir=config.privacy.ledger_dir, cache_dir=config.data.cache_dir)
+        costs = dataclasses.replace(costs, accounts=accounts)
     found = forecast(plan, data, costs, price_per_hour=config.hardware.price_per_hour)
     return Assessment(
         plan=plan,

@@ -37,13 +37,15 @@ class Seconds:
     """Of the validation split, over all evaluations."""
     saving: float
     """Checkpoints, and keeping the best weights at hand."""
+    accounting: float
+    """Of a private run: epsilon epoch by epoch, and the ledger."""
     rest: float
     """Start, first update, records and the test."""
 
     @property
     def total(self) -> float:
         """All of it."""
-        return self.training + self.evaluation + self.saving + self.rest
+        return self.training + self.evaluation + self.saving + self.accounting + self.rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +88,14 @@ def _seconds(plan: Plan, data: ImageData, costs: Costs, step: float) -> Seconds:
     training, evaluation = semantic.steps * step, evaluations * once
     per_epoch = steps_per_epoch * step + evaluation / epochs
     saving = _saving(plan, costs, epochs=epochs, epoch_seconds=per_epoch)
+    accounting = 0.0 if costs.accounts is None else costs.accounts.seconds(epochs=epochs, evaluations=evaluations)
     test = 0.0
     if data.test is not None:
         test = costs.test_set_up_seconds + len(data.test) * costs.evaluation_seconds_per_example
         if semantic.test_checkpoint == "best":
             test += costs.load_seconds
     rest = costs.start_seconds + costs.first_step_seconds + records * costs.record_seconds + test
-    return Seconds(training=training, evaluation=evaluation, saving=saving, rest=rest)
+    return Seconds(training=training, evaluation=evaluation, saving=saving, accounting=accounting, rest=rest)
 
 
 def _saving(plan: Plan, costs: Costs, *, epochs: int, epoch_seconds: float) -> float:

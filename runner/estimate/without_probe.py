@@ -8,7 +8,7 @@ from runner.data.augment import is_on
 from runner.data.cache import Cache
 from runner.data.feed import READY_BYTES
 from runner.estimate.costs import Costs, ModelSize
-from runner.estimate.machine import Machine, Passes, measure_machine, time_passes
+from runner.estimate.machine import Machine, Passes, busy_neighbours, measure_machine, time_passes
 from runner.estimate.operations import measure_model
 from runner.models.build import build_model
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
@@ -49,7 +49,8 @@ def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
     )
     size = measure_model(model, image_shape=shape)
     private = semantic.privacy is not None
-    with torch_settings(plan):
+    neighbours = plan.performance.processes - 1 if device.type == "cpu" else 0
+    with torch_settings(plan), busy_neighbours(neighbours):
         machine = measure_machine(device, Cache(cache_dir).root)
         precision = build_precision(semantic.precision, device, private=private)
         passes = time_passes(model, precision, image_shape=shape, batch=plan.performance.batch_size)

@@ -1,6 +1,7 @@
 """What planning must show, measured: ``python -m tests.plan.campaign foresee|table|start``.
 
-``foresee --into FILE [RECIPE ...]`` adds lines to a file, of which ``table FILE`` makes a table.  For each recipe three commands, each a process of its own as a user starts it: a plan without a probe, a plan with one,
+``foresee [RECIPE ...] --into FILE`` adds a line of JSON for each recipe; ``table FILE`` makes a table of them.  Of a
+recipe there are three commands, each a process of its own as a user starts it: a plan without a probe, a plan with one,
 and the run.  ``run.json`` holds the error of the latter plan; epsilon is compared as numbers.  ``start`` times the two
 plans of a small model alone.
 """
@@ -108,7 +109,8 @@ def table(rows):
         epsilon = "" if row["epsilon"] is None else " / ".join(repr(value) for value in row["epsilon"])
         print(
             f"| {row['recipe']} | {row['seconds']:.2f} s | {row['probe_seconds']:.2f} s"
-            f" | {row['probe_seconds_error']:+.1%} | {row['estimate_seconds'] / row['seconds']:.2f}x | {row['peak_bytes'] / 2**20:.0f}"
+            f" | {row['probe_seconds_error']:+.1%} | {row['estimate_seconds'] / row['seconds']:.2f}x"
+            f" | {row['peak_bytes'] / 2**20:.0f}"
             f" | {row['probe_peak_error']:+.1%} | {row['estimate_peak'] / row['peak_bytes']:.2f}x | {epsilon} |"
         )
     for name, key, most in (("time", "probe_seconds_error", 0.15), ("memory", "probe_peak_error", 0.10)):

@@ -1,11 +1,13 @@
 """How a forecast is put together, and what is warned of."""
 
 import dataclasses
+import threading
 import warnings
 
 import pytest
 import torch
 
+from runner.config.errors import RequestError
 from runner.data.open import open_data
 from runner.estimate.forecast import forecast
 from runner.estimate.operations import measure_model
@@ -13,6 +15,7 @@ from runner.estimate.trouble import find_trouble
 from runner.models.build import build_model
 from runner.plan.build import build_plan
 from runner.plan.device import Device
+from runner.privacy.ledger import contents_of
 
 
 @pytest.mark.parametrize("name", ["mlp", "small_cnn", "linear_hog"])
@@ -27,6 +30,31 @@ def test_operations_are_those_that_torch_counts(configure, name):
     assert size.flops == counter.get_total_flops() / 3
     assert size.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert size.kernels > 3
+
+
+def test_an_estimate_for_two_processes_ends_what_kept_the_other_core_busy(assessed):
+    before = set(threading.enumerate())
+    found = assessed("trainer=accelerate", "hardware.processes=2", "data.batch_size=32")
+    assert found.plan.performance.processes == 2
+    assert set(threading.enumerate()) <= before
+    assert found.forecast.seconds.expected > 0
+
+
+def test_a_private_run_keeps_books(assessed, tmp_path):
+    place = f"privacy.ledger_dir={tmp_path / 'ledger'}"
+    books = assessed("trainer=dp", place).costs.accounts
+    assert min(books.epoch, books.final, books.line) > 0
+    assert books.seconds(epochs=1, evaluations=0) == books.final
+    assert books.seconds(epochs=3, evaluations=2) == books.set_up + 2 * books.epoch + 2 * books.line + books.final
+    assert assessed("trainer=dp", "privacy.validation=public", place).costs.accounts.line == 0
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_a_broken_ledger_is_refused_by_the_plan_too(assessed, tmp_path, configure):
+    contents = contents_of(open_data(configure("data.limit=200").data).origin)
+    (tmp_path / f"{contents}.jsonl").write_text("not a line\n")
+    with pytest.raises(RequestError, match=r"privacy\.ledger_dir"):
+        assessed("trainer=dp", f"privacy.ledger_dir={tmp_path}")
 
 
 def test_more_epochs_and_a_price(assessed, configure):
