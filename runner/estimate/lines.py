@@ -82,6 +82,7 @@ def _forecast_lines(assessment: Assessment) -> list[str]:
             ("training", parts.training),
             ("evaluation", parts.evaluation),
             ("checkpoints", parts.saving),
+            *([] if costs.accounts is None else [("accounting", parts.accounting)]),
             ("the rest", parts.rest),
         )
     )
