@@ -101,6 +101,11 @@ class Feed:
         """Whether every example has been normalised beforehand, so that the stored pixels are not read again."""
         return self._ready is not None
 
+    @property
+    def decodes(self) -> bool:
+        """Whether files are decoded for every batch, because nothing holds their pixels."""
+        return self._pixels is None and self._ready is None
+
     def batch(self, rows: Tensor, draws: Tensor | None, *, copies: int = 1) -> tuple[Tensor, Tensor]:
         """Gather examples.
 

@@ -36,5 +36,5 @@ def test_own_pictures_are_copied_from_every_folder_and_too_few_are_refused(small
     write_small(tmp_path / "own", 4, images=small)
     first_of_each = [sorted(folder.iterdir())[0].read_bytes() for folder in sorted(small.iterdir())]
     assert {path.read_bytes() for path in (tmp_path / "own").rglob("*.jpg")} == set(first_of_each)
-    with pytest.raises(RequestError, match="--images: got .*, expected a folder with 11 JPEG files"):
+    with pytest.raises(RequestError, match=r"--images: got .*, expected a folder with 11 JPEG files"):
         write_small(tmp_path / "more", 11, images=small)
