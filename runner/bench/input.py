@@ -98,7 +98,7 @@ def _section(task: Task, folder: Path, files: str, settings: Settings) -> Sectio
             for result in fair
             if result.contender in (_TUNED, _RUNNER)
         ),
-        axis=f"images per CPU-second over {_FILES.name} (median of paired ratios, 95 % interval)",
+        axis=f"images per CPU-second over {_FILES.name} (95 % interval)",
         notes=(f"Noise floor: the same input against itself gave {floor}.",),
     )
 
