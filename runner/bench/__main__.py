@@ -16,7 +16,7 @@ from typing import NoReturn
 from runner.bench.settings import Settings
 from runner.config.errors import ExitCode, RequestError, RunError, nearest
 
-PARTS = ("loops", "recipes", "half", "startup")
+PARTS = ("loops", "dp", "recipes", "half", "sweep", "growth", "startup")
 """Modules of this package with ``measure(settings)``, in the order of the page."""
 
 

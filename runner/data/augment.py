@@ -30,6 +30,9 @@ from runner.config.schema import AugmentConfig
 ) = range(10)
 COLUMNS = 10
 
+# The column that follows those where hue is on; it came later, and takes bits that they leave over.
+HUE = COLUMNS
+
 # Keeps these numbers apart from other uses of Philox under the same (seed, step): the highest word of its counter.
 STREAM = 0x61756700
 
@@ -42,7 +45,7 @@ LUMA = (0.2989, 0.587, 0.114)
 
 def is_on(config: AugmentConfig) -> bool:
     """Whether ``config`` changes any image."""
-    return bool(config.crop_padding or config.flip or config.random_resized_crop or config.color_jitter)
+    return bool(config.crop_padding or config.flip or config.random_resized_crop or config.color_jitter or config.hue)
 
 
 def draw(config: AugmentConfig, image_size: int, seed: int, step: int, n: int) -> Tensor | None:
@@ -59,16 +62,19 @@ def draw(config: AugmentConfig, image_size: int, seed: int, step: int, n: int) -
         n: Examples in the logical batch.
 
     Returns:
-        float32 on the CPU, ``[n, COLUMNS]``, or None when nothing is on.
+        float32 on the CPU, ``[n, COLUMNS]``, with ``hue`` one column more, or None when nothing is on.
     """
     del image_size
     if not is_on(config):
         return None
     # Typed, because numpy reads a list that holds both small and very large integers as floating point.
     key, counter = np.array([seed % 2**64, step], dtype=np.uint64), np.array([0, 0, 0, STREAM], dtype=np.uint64)
-    raw = np.random.Philox(key=key, counter=counter).random_raw(n * COLUMNS)
+    raw = np.random.Philox(key=key, counter=counter).random_raw(n * COLUMNS).reshape(n, COLUMNS)
     # 24 bits: what float32 holds without ever rounding up to 1.
-    return torch.from_numpy((raw >> 40).astype(np.float32) * np.float32(2**-24)).view(n, COLUMNS)
+    whole = raw >> 40
+    if config.hue:
+        whole = np.concatenate((whole, raw[:, BRIGHTNESS : BRIGHTNESS + 1] >> 16 & 0xFFFFFF), axis=1)
+    return torch.from_numpy(whole.astype(np.float32) * np.float32(2**-24))
 
 
 def apply(config: AugmentConfig, images: Tensor, draws: Tensor, *, image_size: int) -> Tensor:
@@ -77,7 +83,7 @@ def apply(config: AugmentConfig, images: Tensor, draws: Tensor, *, image_size: i
     Args:
         config: What is on.
         images: ``[b, C, H, W]``, values 0..255; uint8 or floating point; fastest in channels-last memory.
-        draws: ``[b, COLUMNS]`` on the CPU, rows of what :func:`draw` gave.
+        draws: Rows of what :func:`draw` gave, ``[b, ...]`` on the CPU.
         image_size: Height and width of the result.  The images have that size already, or ``random_resized_crop`` is
             on and brings them to it.
 
@@ -97,6 +103,8 @@ def apply(config: AugmentConfig, images: Tensor, draws: Tensor, *, image_size: i
         images = _mirror(images, mirrored.to(images.device, non_blocking=True))
     if config.color_jitter:
         images = _jitter(images, draws, config.color_jitter)
+    if config.hue and images.shape[1] == 3:
+        images = _turn_hue(images, draws, config.hue)
     return images
 
 
@@ -180,6 +188,29 @@ def _jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     if images.shape[1] == 1:
         return pixels
     return torch.lerp(_luma(pixels).expand_as(pixels), pixels, saturation).clamp(0, 255)
+
+
+def _turn_hue(images: Tensor, draws: Tensor, most: float) -> Tensor:
+    """Turn the hue (of HSV) of each image by up to ``most`` of the circle, either way.
+
+    Back from HSV without cases: a channel is V - V S max(0, min(k, 4 - k, 1)) with k = (n + 6 H) mod 6 and n = 5, 3, 1
+    for red, green, blue.
+    """
+    pixels = images if images.is_floating_point() else images.to(torch.float32)
+    red, green, blue = pixels.unbind(1)
+    value, least = pixels.amax(1), pixels.amin(1)
+    chroma = value - least
+    safe = torch.where(chroma == 0, 1, chroma)
+    sixths = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    turn = 6 * most * (2 * draws[:, HUE].to(pixels.dtype) - 1)
+    place = sixths + turn[:, None, None] + torch.tensor([5.0, 3.0, 1.0], device=pixels.device)[:, None, None, None]
+    place = place.to(pixels.dtype).remainder(6)
+    part = torch.minimum(place, 4 - place).clamp(0, 1)
+    return (value - chroma * part).permute(1, 0, 2, 3).contiguous(memory_format=torch.channels_last)
 
 
 def _luma(pixels: Tensor) -> Tensor:

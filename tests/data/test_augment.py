@@ -124,6 +124,31 @@ def test_jitter_is_torchvisions(channels):
     assert (got.float() - batch).abs().max() > 10
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+def test_hue_is_torchvisions(dtype):
+    config = AugmentConfig(hue=0.3)
+    batch, draws = images(20), draw(config, 16, 0, 0, 20)
+    batch[3] = 77  # grey has no hue
+    batch[4, 1] = batch[4, 0]  # two channels that tie
+    got = apply(config, batch.to(dtype), draws, image_size=16)
+    turns = []
+    for image, u, one in zip(batch, draws, got, strict=True):
+        turns.append(0.3 * (2 * u[augment.HUE].item() - 1))
+        expected = reference.adjust_hue(image.double() / 255, turns[-1])
+        assert (one.double() / 255 - expected).abs().max() < 1e-5
+    assert min(turns) < -0.1
+    assert max(turns) > 0.1
+    grey = images(4, channels=1)
+    assert torch.equal(apply(config, grey, draws[:4], image_size=16), grey)
+
+
+def test_hue_leaves_the_other_draws_alone_and_goes_its_own_way():
+    got = draw(AugmentConfig(hue=0.1), 16, 0, 0, 20_000)
+    assert torch.equal(got[:, : augment.COLUMNS], draw(EVERYTHING, 16, 0, 0, 20_000))
+    assert torch.allclose(got.T.corrcoef(), torch.eye(augment.COLUMNS + 1), atol=0.03)
+    assert 0 <= got[:, augment.HUE].min() < 0.001 < 0.999 < got[:, augment.HUE].max() < 1
+
+
 def test_jitter_stronger_than_one_never_turns_colours_round():
     config = AugmentConfig(color_jitter=2.0)
     got = apply(config, images(20), draw(config, 16, 0, 0, 20), image_size=16)
@@ -144,7 +169,7 @@ def test_all_together_split_anyhow_to_the_bit(dtype):
     assert torch.equal(torch.cat(parts), whole)
 
 
-@pytest.mark.parametrize("name", ["crop_padding", "flip", "random_resized_crop", "color_jitter"])
+@pytest.mark.parametrize("name", ["crop_padding", "flip", "random_resized_crop", "color_jitter", "hue"])
 def test_empty_batches_and_untouched_inputs(name):
     config = AugmentConfig(**{name: 1})
     assert apply(config, images(0), draw(config, 16, 0, 0, 0), image_size=16).shape == (0, 3, 16, 16)

@@ -13,7 +13,7 @@ AUGMENTS = {
     "none": None,
     "moves": AugmentConfig(crop_padding=2, flip=True),
     "boxes": AugmentConfig(random_resized_crop=True),
-    "all": AugmentConfig(crop_padding=2, flip=True, random_resized_crop=True, color_jitter=0.3),
+    "all": AugmentConfig(crop_padding=2, flip=True, random_resized_crop=True, color_jitter=0.3, hue=0.1),
 }
 
 
