@@ -286,6 +286,16 @@ def _betas_are_two(config: RunConfig) -> None:
         raise RequestError("optimizer.betas", betas, "two numbers in [0, 1)")
 
 
+def _private_gradients_come_from_one_pass(config: RunConfig) -> None:
+    """Per-example gradients come from hooks and transforms of the model's own forward pass, run once."""
+    if config.privacy.enabled and config.model.gradient_checkpointing:
+        raise RequestError(
+            "model.gradient_checkpointing",
+            True,
+            "false with trainer=dp, whose per-example gradients need what it throws away",
+        )
+
+
 def _processes_suit_the_device(config: RunConfig) -> None:
     hardware = config.hardware
     if hardware.device in ("cpu", "mps") and hardware.processes is None:
@@ -326,6 +336,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _betas_are_two,
     *PRIVACY_RELATIONS,
     *BATCH_RELATIONS,
+    _private_gradients_come_from_one_pass,
     _processes_suit_the_device,
     _online_needs_a_tracker,
     a_comparison_can_be_made,

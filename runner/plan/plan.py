@@ -147,6 +147,8 @@ class PerformancePlan:
     save_every: int | None
     profile: bool | None = None
     """Whether to write a profile; None times the phases of a few steps alone, False none."""
+    gradient_checkpointing: bool = False
+    """Whether blocks of the model are computed again in the backward pass."""
     batch_reason: str | None = None
     """Why ``batch_size``; None where it is as typed."""
     lr_reason: str | None = None
@@ -256,7 +258,8 @@ def recipe_of(semantic: dict[str, Any]) -> dict[str, Any]:
     recipe["precision"] = {key: recipe["precision"][key] for key in counts}
     # the file counts by its contents: the same weights may move, and others may take their place
     del recipe["model"]["weights"]
-    # what is scaled stands in the learning rate
+    # how, not what; and what is scaled stands in the learning rate
+    recipe["model"].pop("gradient_checkpointing", None)
     for key in ("scale_lr", "reference_batch_size"):
         recipe["optimizer"].pop(key, None)
     return recipe

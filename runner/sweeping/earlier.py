@@ -31,7 +31,7 @@ _COUNTED = (
 )
 """Groups and keys that make a cell what it is; where it runs and who is told may change."""
 
-_HOW = ("data.eval_batch_size", "trainer.save_every")
+_HOW = ("data.eval_batch_size", "model.gradient_checkpointing", "trainer.save_every")
 """Keys among them that may change all the same, where they are not what the sweep asks about."""
 
 _PLACES = ("data.root", "data.cache_dir", "privacy.ledger_dir", "privacy.sweep_epsilon")

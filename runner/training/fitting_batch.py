@@ -67,7 +67,7 @@ def fitting_batch(plan: Plan, config: HardwareConfig, device: Device) -> tuple[i
             "hardware.memory_limit",
             config.memory_limit or f"{limit / _GIB:.2f} GiB",
             f"more than {min(peaks.values(), default=held) / _GIB:.2f} GiB, which one example takes at least, or a"
-            " smaller model or data.image_size, or precision=bf16",
+            " smaller model or data.image_size, or precision=bf16, or model.gradient_checkpointing=true",
         )
     told = ", ".join(f"{size} take {peak / _GIB:.3f} GiB" for size, peak in sorted(peaks.items()))
     return best, f"the largest divisor of {share} whose update fits into {limit / _GIB:.3f} GiB, measured: {told}"

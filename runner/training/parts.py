@@ -9,6 +9,7 @@ import torch
 
 from runner.data.feed import Feed
 from runner.models.build import build_model
+from runner.models.recomputed import recompute_blocks
 from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
 from runner.training.averaging import WeightAverage
@@ -80,6 +81,8 @@ def build_parts(
     memory_format = torch.channels_last if performance.channels_last else torch.contiguous_format
     model = model.to(device=world.device, dtype=precision.parameter_dtype).to(memory_format=memory_format)
     model.train()
+    if performance.gradient_checkpointing:
+        recompute_blocks(model, name=semantic.model.name, forward=precision.forward)
     feed = Feed(
         data.train,
         data,
