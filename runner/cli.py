@@ -32,7 +32,7 @@ from runner.attempt import Attempt, attempt_run, record_failure
 from runner.config import store
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, RunError, nearest
-from runner.config.load import load_config
+from runner.config.load import load_config, typed_keys
 from runner.config.request import Request, check_run, read_request
 from runner.config.resume_request import expand_resume
 from runner.config.schema import TrackerConfig
@@ -162,7 +162,9 @@ def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
         whole: Any = HydraConfig.instance().cfg
         run_dir = Path(whole.hydra.runtime.output_dir)
         plain: Any = OmegaConf.to_container(composed, resolve=True)
-        attempt = attempt_run(load_config(composed, composer.option_defaults(whole)), plain, run_dir, None)
+        defaults = composer.option_defaults(whole)
+        config = load_config(composed, defaults, typed_keys=typed_keys(whole.hydra))
+        attempt = attempt_run(config, plain, run_dir, None)
         ended.append(attempt)
         if attempt.exit_code == ExitCode.WRONG_REQUEST:
             _forget(run_dir)

@@ -64,12 +64,12 @@ def composer():
 @pytest.fixture
 def configure(composer):
     """configure("key=value", ...) -> a checked RunConfig, as the command line would make it."""
-    from runner.config.load import load_config
+    from runner.config.load import load_config, typed_keys
     from runner.config.rules import check
 
     def configure(*overrides):
         composed = composer.compose(list(overrides))
-        config = load_config(composed, composer.option_defaults(composed))
+        config = load_config(composed, composer.option_defaults(composed), typed_keys=typed_keys(composed.hydra))
         check(config)
         return config
 

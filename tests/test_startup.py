@@ -53,3 +53,32 @@ def test_the_question_notices_an_import(tmp_path):
         timeout=60,
     )
     assert ended.stdout.splitlines()[-1] == "loaded ['numpy'] code 0"
+
+
+FIRST_STEP_NEEDS_NOT = (
+    *("torch._dynamo", "torch._inductor", "torch.distributed.tensor", "torchvision", "opacus", "dp_accounting"),
+    *("wandb", "optuna", "sklearn", "scipy", "accelerate", "matplotlib", "triton.language"),
+)
+RUN = f"""
+import sys
+from runner.cli import main
+code = main(sys.argv[1:])
+print("loaded", [name for name in {FIRST_STEP_NEEDS_NOT} if name in sys.modules], "code", code)
+"""
+
+
+def test_a_plain_run_imports_none_of_the_slow_modules_that_it_does_not_use(tmp_path):
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-c", RUN, "data=synthetic", "data.num_train=64", "data.image_size=8"),
+            *("data.batch_size=16", "model=linear", "trainer.epochs=1", "hardware=cpu", "tracker=none"),
+            *("optimizer=adamw", "hydra.run.dir=run"),
+        ],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert ended.stdout.splitlines()[-1] == "loaded [] code 0"

@@ -16,7 +16,7 @@ from typing import NoReturn
 from runner.bench.settings import Settings
 from runner.config.errors import ExitCode, RequestError, RunError, nearest
 
-PARTS = ("loops", "recipes", "half", "startup", "input")
+PARTS = ("loops", "dp", "recipes", "half", "sweep", "growth", "startup", "input")
 """Modules of this package with ``measure(settings)``, in the order of the page."""
 
 

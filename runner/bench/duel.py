@@ -31,6 +31,8 @@ class Contender:
     options: tuple[str, ...] = ()
     exact: bool = True
     """Whether it computes in float32 and must show the losses of the first contender."""
+    warm_up: int = 1
+    """Blocks before the first that counts."""
 
 
 @dataclass(kw_only=True)
@@ -54,7 +56,7 @@ def run_duel(
     """Prove, then time ``rounds`` rounds in each of ``launches`` sets of fresh processes.
 
     A round visits every contender in order and then again in reverse (A B C C B A), so that drift within a round
-    cancels.  The first block of a process is its warm-up and is not counted.
+    cancels.  The first blocks of a process are its warm-up and are not counted.
 
     Raises:
         RunError: a contender's process died.
@@ -133,6 +135,7 @@ def _worker(task: Task, prepared: Path, contender: Contender, threads: int, *, p
         threads=threads,
         proving=proving,
         block=task.block,
+        warm_up=contender.warm_up,
     )
     log = prepared.with_name(f"{task.name}-{contender.name.replace(' ', '_').replace('/', '_')}.log")
     with (

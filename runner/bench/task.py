@@ -113,12 +113,12 @@ def configure(request: Sequence[str]) -> RunConfig:
     """The checked configuration of a request."""
     # Late: a loop written by hand shares this module, and must not pay for what it does not use.
     from runner.config.compose import Composer
-    from runner.config.load import load_config
+    from runner.config.load import load_config, typed_keys
     from runner.config.rules import check
 
     composer = Composer(caller=Path.cwd())
     composed = composer.compose(list(request))
-    config = load_config(composed, composer.option_defaults(composed))
+    config = load_config(composed, composer.option_defaults(composed), typed_keys=typed_keys(composed.hydra))
     check(config)
     return config
 

@@ -15,7 +15,7 @@ from runner.bench.task import PROOF_STEPS
 class Turns:
     """A contender's side: ``for step in turns`` is its training loop, and waits between blocks for the next turn."""
 
-    def __init__(self, orders: IO[str], answers: IO[str], *, block: int, proving: bool) -> None:
+    def __init__(self, orders: IO[str], answers: IO[str], *, block: int, proving: bool, warm_up: int = 1) -> None:
         """Take orders line by line from ``orders`` and answer each with a line of JSON.
 
         Args:
@@ -23,18 +23,19 @@ class Turns:
             answers: where measurements go.
             block: updates in a block.
             proving: hand over the losses of the first updates instead of taking times.
+            warm_up: blocks before the first that counts; they wait for no turn.
         """
         self._orders = orders
         self._answers = answers
         self._losses: list[float] = []
-        self._warm = False
+        self._cold = warm_up
         self.block = block
         self.proving = proving
         self._began = 0.0
         self._cpu = 0.0
 
     def __iter__(self) -> Iterator[int]:
-        """Steps from 0 on: the first block is the warm-up."""
+        """Steps from 0 on; the first blocks are the warm-up."""
         step = 0
         if self.proving:
             yield from range(PROOF_STEPS)
@@ -53,10 +54,13 @@ class Turns:
 
     def pause(self) -> None:
         """End a block, and wait for the order to begin the next."""
-        if self._warm:
+        if self._cold > 1:
+            self._cold -= 1
+            return
+        if self._cold == 0:
             self._answer({"seconds": time.perf_counter() - self._began, "cpu_seconds": time.process_time() - self._cpu})
         else:
-            self._warm = True
+            self._cold = 0
             self._answer({"ready": True})
         if self._orders.readline() != "go\n":
             self.stop()

@@ -28,6 +28,8 @@ class Order:
     proving: bool
     block: int
     """Updates in a block."""
+    warm_up: int = 1
+    """Blocks before the first that counts."""
 
     def to_json(self) -> str:
         """As an argument of the worker."""
@@ -44,7 +46,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(order.threads)
-    turns = Turns(sys.stdin, answers, block=order.block, proving=order.proving)
+    turns = Turns(sys.stdin, answers, block=order.block, proving=order.proving, warm_up=order.warm_up)
     module = importlib.import_module(f"runner.bench.contenders.{order.contender}")
     module.train(order.task, Path(order.prepared), turns, tuple(order.options))
 

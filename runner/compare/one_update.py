@@ -129,6 +129,8 @@ def _compute(
     plan = build_plan(config, data, device, processes=performance["processes"])
     there = SingleProcess(torch_device(device.kind)) if world is None else world
     plan = settle(plan, config, device, there, run_dir=folder)
+    sizes = {key: performance[key] for key in ("batch_size", "accumulation_steps")}
+    plan = dataclasses.replace(plan, performance=dataclasses.replace(plan.performance, **sizes))
     if plan.identity != identity:
         raise RunError("its configuration leads to another plan today: code or data have changed")
     with torch_settings(plan):

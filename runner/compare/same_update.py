@@ -17,7 +17,16 @@ TOLERANCE = 1e-9
 """Largest relative difference in float64 that is rounding: equal updates differ by 1e-16 to 1e-14, those of a net with
 BatchNorm by 1e-3 and more."""
 
-_IRRELEVANT = ("device_name", "grad_sample_reason", "eval_batch_size", "log_every", "save_every", "secure_noise")
+_IRRELEVANT = (
+    "device_name",
+    "grad_sample_reason",
+    "batch_reason",
+    "lr_reason",
+    "eval_batch_size",
+    "log_every",
+    "save_every",
+    "secure_noise",
+)
 """Settings that no update depends on; the noise itself is left out of the comparison."""
 
 

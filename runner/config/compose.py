@@ -32,6 +32,7 @@ from omegaconf import (
     ListConfig,
     OmegaConf,
     StringNode,
+    UnionNode,
     open_dict,
 )
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -39,7 +40,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from runner.config import store
 from runner.config.errors import RequestError, nearest
 from runner.config.groups import OPEN, RECIPES
-from runner.config.load import load_config
+from runner.config.load import load_config, typed_keys
 from runner.config.schema import RunConfig
 
 _FAILURES = (
@@ -50,6 +51,7 @@ _KINDS = {
     BooleanNode: "true or false",
     IntegerNode: "a whole number",
     FloatNode: "a number",
+    UnionNode: "a whole number, or auto",
     StringNode: "text",
     DictConfig: "a mapping of its keys",
 }
@@ -109,7 +111,7 @@ class Composer:
         before = HydraConfig.instance().cfg
         HydraConfig.instance().set_config(config)
         try:
-            return load_config(config, self.option_defaults(config))
+            return load_config(config, self.option_defaults(config), typed_keys=typed_keys(config.hydra))
         finally:
             HydraConfig.instance().cfg = before
 

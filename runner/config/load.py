@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import fields
 from typing import Any
 
@@ -13,15 +13,24 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import RequestError
 from runner.config.groups import CLOSED, OPEN, SECTIONS, field_name
+from runner.config.ranges import BATCH_SIZE
 from runner.config.schema import AugmentConfig, RunConfig
 from runner.config.store import root_node
 
+_BATCH_KEYS = {"data.batch_size", "trainer.accumulation_steps"}
 
-def load_config(config: DictConfig, defaults: Mapping[str, Mapping[str, Any]] | None = None) -> RunConfig:
+
+def load_config(
+    config: DictConfig,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    typed_keys: Set[str] = frozenset(),
+) -> RunConfig:
     """The typed form of ``config``, composed or read back from a run's ``.hydra/config.yaml``.
 
     ``defaults`` maps an open group to what its option's own YAML says (``Composer.option_defaults``): an option's
-    value must be of the kind of its default there, where that is not null.
+    value must be of the kind of its default there, where that is not null.  ``typed_keys`` are those of the command
+    line: a typed batch is not split further by what an option of ``hardware`` says.
 
     Raises ``RequestError`` for a missing value, an interpolation that leads nowhere, a value of the wrong type, an
     unknown key and a number that is not finite.
@@ -52,8 +61,21 @@ def load_config(config: DictConfig, defaults: Mapping[str, Mapping[str, Any]] | 
             _check_kind(f"{name}.{key}", value, default)
         groups[name] = kind(**{key: value for key, value in given.items() if key in known}, options=options)
     groups["data"].augment = AugmentConfig(**values["data"]["augment"])
+    if isinstance(size := groups["data"].batch_size, str):
+        if size.isdecimal():  # quoted, or from the environment
+            groups["data"].batch_size = int(size)
+        else:
+            BATCH_SIZE.check("data.batch_size", size)
+    if typed_keys & _BATCH_KEYS and "hardware.micro_batch" not in typed_keys:
+        groups["hardware"].micro_batch = None
     loose = {key: value for key, value in values.items() if key not in groups}
     return RunConfig(**groups, **loose)
+
+
+def typed_keys(hydra: DictConfig) -> frozenset[str]:
+    """The keys that a command line names, or a sweep for the cell; ``hydra`` is Hydra's part of a configuration."""
+    lines: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # as typed: a value may refer to nothing
+    return frozenset(line.partition("=")[0].lstrip("+") for line in lines)
 
 
 def _plain(config: DictConfig, key: str) -> Any:

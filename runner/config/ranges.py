@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,42 @@ class Choices:
             raise RequestError(key, value, f"one of {', '.join(names)}", nearest=nearest(str(value), names))
 
 
+@dataclass(frozen=True)
+class WholeNumberOr:
+    """A whole number, at least 1, or one word."""
+
+    word: str
+
+    def check(self, key: str, value: Any) -> None:
+        """Raises ``RequestError`` when ``value`` is neither."""
+        if value == self.word:
+            return
+        if not isinstance(value, int):
+            near = nearest(str(value), [self.word])
+            raise RequestError(key, value, f"a whole number, or {self.word}", nearest=near)
+        if value < 1:
+            raise RequestError(key, value, f"a number >= 1, or {self.word}")
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """A number of bytes, with or without a unit."""
+
+    def check(self, key: str, value: Any) -> None:
+        """Raises ``RequestError`` when ``value`` is none, or less than a byte."""
+        if read_bytes(value) < 1:
+            raise RequestError(key, value, "a number of bytes, such as 4GiB, 512MB or 8589934592")
+
+
+def read_bytes(text: str) -> int:
+    """The number that ``text`` stands for: ``4GiB``, ``1.5 GB``, ``512MB``, ``1073741824``; 0 for anything else."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, flags=re.IGNORECASE)
+    if found is None:
+        return 0
+    power = " KMGT".index(found[2].upper() or " ")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+
+
 POSITIVE = Range(0, open_low=True)
 AT_LEAST_0 = Range(0)
 AT_LEAST_1 = Range(1)
@@ -52,3 +89,5 @@ SHARE_BELOW_1 = Range(0, 1, open_high=True)
 INSIDE_0_1 = Range(0, 1, open_low=True, open_high=True)
 SHARE_ABOVE_0 = Range(0, 1, open_low=True)
 SEED = Range(0, 2**32 - 1)
+BATCH_SIZE = WholeNumberOr("auto")
+MEMORY = Bytes()

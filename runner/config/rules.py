@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from runner.config.batches import BATCH_RELATIONS
 from runner.config.comparison_rules import a_comparison_can_be_made
 from runner.config.errors import RequestError
 from runner.config.groups import CLOSED, OPEN, TARGET
@@ -17,14 +18,18 @@ from runner.config.privacy_rules import PRIVACY_RELATIONS
 from runner.config.ranges import (
     AT_LEAST_0,
     AT_LEAST_1,
+    BATCH_SIZE,
     INSIDE_0_1,
+    MEMORY,
     POSITIVE,
     SEED,
     SHARE,
     SHARE_ABOVE_0,
     SHARE_BELOW_1,
+    Bytes,
     Choices,
     Range,
+    WholeNumberOr,
 )
 from runner.config.schema import RunConfig
 
@@ -35,10 +40,10 @@ environment and from nowhere else, so that a configuration from somebody else ca
 _TRUSTED = ("runner", "torch.optim", "torch.nn", "torchvision", "timm")
 
 
-RULES: dict[str, Range | Choices] = {
+RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "seed": SEED,
     "seeds": AT_LEAST_1,
-    "data.batch_size": AT_LEAST_1,
+    "data.batch_size": BATCH_SIZE,
     "data.eval_batch_size": AT_LEAST_1,
     "data.image_size": AT_LEAST_1,
     "data.channels": Choices((1, 3)),
@@ -60,6 +65,7 @@ RULES: dict[str, Range | Choices] = {
     "trainer.epochs": POSITIVE,
     "trainer.steps": AT_LEAST_1,
     "trainer.accumulation_steps": AT_LEAST_1,
+    "trainer.effective_batch_size": AT_LEAST_1,
     "trainer.clip_norm": POSITIVE,
     "trainer.ema_decay": SHARE_BELOW_1,
     "trainer.label_smoothing": SHARE_BELOW_1,
@@ -95,11 +101,15 @@ RULES: dict[str, Range | Choices] = {
     "hardware.processes": Range(1, 1024),
     "hardware.threads": Range(1, 1024),
     "hardware.price_per_hour": AT_LEAST_0,
+    "hardware.memory_limit": MEMORY,
+    "hardware.micro_batch": AT_LEAST_1,
     "tracker.mode": Choices(("offline", "online")),
     "comparison.metric": Choices(("test_accuracy", "val_accuracy", "test_loss", "val_loss", "train_loss")),
     "comparison.margin": POSITIVE,
     "comparison.confidence": INSIDE_0_1,
     "optimizer.lr": POSITIVE,
+    "optimizer.scale_lr": Choices(("none", "linear", "sqrt")),
+    "optimizer.reference_batch_size": AT_LEAST_1,
     "optimizer.weight_decay": AT_LEAST_0,
     "optimizer.momentum": SHARE_BELOW_1,
     "optimizer.dampening": SHARE,
@@ -315,6 +325,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _nesterov_has_momentum,
     _betas_are_two,
     *PRIVACY_RELATIONS,
+    *BATCH_RELATIONS,
     _processes_suit_the_device,
     _online_needs_a_tracker,
     a_comparison_can_be_made,

@@ -43,8 +43,9 @@ class DataConfig:
     """Name of the data set in records and reports."""
     root: str | None = None
     """Folder that holds the files; unused by sources that need none."""
-    batch_size: int = 64
-    """Examples per process and micro-batch.  Effective batch = batch_size x accumulation_steps x processes."""
+    batch_size: int | str = 64
+    """Examples per process and micro-batch.  Effective batch = batch_size x accumulation_steps x processes.  ``auto``
+    measures how many fit into ``hardware.memory_limit`` and splits ``trainer.effective_batch_size`` accordingly."""
     eval_batch_size: int = 512
     """Examples per process and batch in evaluation; does not change any result beyond rounding."""
     image_size: int | None = None
@@ -110,8 +111,12 @@ class TrainerConfig:
     ``privacy.epsilon`` lasts at ``privacy.noise_multiplier``."""
     steps: int | None = None
     """Number of updates; when set it replaces ``epochs``."""
-    accumulation_steps: int = 1
-    """Micro-batches per process and update; only a way to split the logical batch."""
+    accumulation_steps: int | None = None
+    """Micro-batches per process and update; only a way to split the logical batch.  Null is 1, or what
+    ``effective_batch_size`` makes it."""
+    effective_batch_size: int | None = None
+    """Examples per update over all processes and micro-batches: fixes the product that ``data.batch_size`` splits.
+    Null for whatever the product is."""
     clip_norm: float | None = None
     """Largest global L2 norm of the averaged gradient; null for no clipping."""
     ema_decay: float | None = None
@@ -224,6 +229,12 @@ class HardwareConfig:
     """Fused optimizer kernels; null uses them where the optimizer and device have them."""
     price_per_hour: float | None = None
     """What an hour of this machine costs, in any currency, for ``python -m runner.plan``; it changes no run."""
+    memory_limit: str | None = None
+    """Memory that a process may take, in bytes or as ``4GiB`` (a GPU's own, or on a CPU the process's whole): what
+    ``data.batch_size=auto`` keeps to.  Null for what is here."""
+    micro_batch: int | None = None
+    """Most examples that go through the model at once: a larger ``data.batch_size`` of the recipe is split further,
+    with the same effective batch.  Null for no such limit; a ``data.batch_size`` on the command line lifts it."""
 
 
 @dataclass
@@ -255,7 +266,12 @@ class OptimizerConfig:
     name: str = ""
     """Name in records."""
     lr: float = 0.1
-    """Peak learning rate, reached after warm-up."""
+    """Peak learning rate, reached after warm-up; with ``scale_lr`` that of ``reference_batch_size``."""
+    scale_lr: str = "none"
+    """Multiply ``lr`` by effective batch / ``reference_batch_size``: ``linear`` (Goyal et al. 2017), by the root of
+    that: ``sqrt`` (Krizhevsky 2014), or not: ``none``."""
+    reference_batch_size: int | None = None
+    """The effective batch for which ``lr`` is right; needed by ``scale_lr``."""
     weight_decay: float = 0.0
     """Coefficient of weight decay, as the optimizer defines it."""
     decay_norm_and_bias: bool = False

@@ -62,7 +62,7 @@ def advise(config: RunConfig, overrides: Sequence[str], *, probe: bool) -> Advic
         _privacy(config),
         _devices(config, device),
         _precision(plan, device, probe=probe),
-        _memory(config, device, probe=probe),
+        _memory(config, plan, device, probe=probe),
     ]
     decided = [word for decision in decisions for word in decision.words]
     groups = {word.partition("=")[0] for word in decided}
@@ -156,7 +156,7 @@ def _measured_precision(plan: Plan, device: Device, question: str, answer: str) 
     )
 
 
-def _memory(config: RunConfig, device: Device, *, probe: bool) -> Decision:
+def _memory(config: RunConfig, plan: Plan, device: Device, *, probe: bool) -> Decision:
     question = "Is memory short?"
     found = assess(config, probe=probe)
     needed = found.forecast.peak_bytes.expected
@@ -164,10 +164,10 @@ def _memory(config: RunConfig, device: Device, *, probe: bool) -> Decision:
     if needed <= FITS * device.memory_bytes:
         return Decision(question=question, answer="no", words=(), reason=reason)
     fixed = found.costs.baseline_bytes + 4 * found.costs.model.parameters
-    fits, batch = 1, config.data.batch_size
+    fits, batch = 1, plan.performance.batch_size
     while fits < batch and fixed + (needed - fixed) * 2 * fits / batch <= FITS * device.memory_bytes:
         fits *= 2
-    accumulated = config.trainer.accumulation_steps * -(-batch // fits)
+    accumulated = plan.performance.accumulation_steps * -(-batch // fits)
     return Decision(
         question=question,
         answer="yes",

@@ -52,8 +52,9 @@ def assess(config: RunConfig, *, probe: bool) -> Assessment:
     plan = build_plan(config, data, device, processes=processes)
     in_turns = None
     if probe:
-        _import_tracker(config)
+        start_seconds = _import_tracker(config)
         costs = _probe(config, plan, data, device, processes)
+        costs = dataclasses.replace(costs, start_seconds=start_seconds)
         if (dtype := plan.semantic.precision.dtype) in SIXTEEN_BITS:
             from runner.estimate.turns import step_seconds_in
 
@@ -62,6 +63,11 @@ def assess(config: RunConfig, *, probe: bool) -> Assessment:
         from runner.estimate.without_probe import work_out
 
         costs = work_out(plan, data, cache_dir=config.data.cache_dir)
+    if plan.semantic.privacy is not None:
+        from runner.estimate.accounts import time_accounts
+
+        accounts = time_accounts(plan, ledger_dir=config.privacy.ledger_dir, cache_dir=config.data.cache_dir)
+        costs = dataclasses.replace(costs, accounts=accounts)
     found = forecast(plan, data, costs, price_per_hour=config.hardware.price_per_hour)
     return Assessment(
         plan=plan,
@@ -109,14 +115,19 @@ def _rehearse(config: RunConfig, plan: Plan, data: ImageData, world: World) -> C
         raise RunError(f"the run would end at once: {error}; a smaller optimizer.lr may help") from error
 
 
-def _import_tracker(config: RunConfig) -> None:
-    """Load what the run's tracker will load, because it counts in the memory of the process."""
+def _import_tracker(config: RunConfig) -> float:
+    """Load what the run's tracker will load, because it counts in the memory of the process; seconds.
+
+    A run loads it on a thread beside its first updates, which wait for the interpreter's lock for as long.
+    """
     import importlib
 
     from runner.config.targets import locate
 
+    start = time.perf_counter()
     if config.tracker.target is not None:
         importlib.import_module(locate("tracker", config.tracker.target, "a tracker").requires)
+    return time.perf_counter() - start
 
 
 def described(assessment: Assessment) -> dict[str, Any]:

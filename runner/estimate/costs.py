@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from runner.estimate.accounts import Accounts
 
 Method = Literal["probe", "estimate"]
 
@@ -55,3 +58,5 @@ class Costs:
     """Memory of the process before it had a model: on a CPU its libraries, on a GPU nothing."""
     grad_sample: str | None
     """The way to per-example gradients that was chosen, and why; None without DP or where it was not asked."""
+    accounts: Accounts | None = None
+    """What the books of a private run take; None without DP."""

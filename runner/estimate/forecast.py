@@ -37,13 +37,15 @@ class Seconds:
     """Of the validation split, over all evaluations."""
     saving: float
     """Checkpoints, and keeping the best weights at hand."""
+    accounting: float
+    """Of a private run: epsilon epoch by epoch, and the ledger."""
     rest: float
     """Start, first update, records and the test."""
 
     @property
     def total(self) -> float:
         """All of it."""
-        return self.training + self.evaluation + self.saving + self.rest
+        return self.training + self.evaluation + self.saving + self.accounting + self.rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class Forecast:
 
 def forecast(plan: Plan, data: ImageData, costs: Costs, *, price_per_hour: float | None) -> Forecast:
     """What ``plan`` will take with pieces that cost ``costs``.  Early stopping would end it sooner."""
-    step = _typical(costs.step_seconds)
+    step = statistics.fmean(costs.step_seconds)
     parts = _seconds(plan, data, costs, step)
     seconds = _range(parts.total, max(TIME_MARGIN[costs.method], _spread(costs.step_seconds)))
     return Forecast(
@@ -86,13 +88,14 @@ def _seconds(plan: Plan, data: ImageData, costs: Costs, step: float) -> Seconds:
     training, evaluation = semantic.steps * step, evaluations * once
     per_epoch = steps_per_epoch * step + evaluation / epochs
     saving = _saving(plan, costs, epochs=epochs, epoch_seconds=per_epoch)
+    accounting = 0.0 if costs.accounts is None else costs.accounts.seconds(epochs=epochs, evaluations=evaluations)
     test = 0.0
     if data.test is not None:
         test = costs.test_set_up_seconds + len(data.test) * costs.evaluation_seconds_per_example
         if semantic.test_checkpoint == "best":
             test += costs.load_seconds
     rest = costs.start_seconds + costs.first_step_seconds + records * costs.record_seconds + test
-    return Seconds(training=training, evaluation=evaluation, saving=saving, rest=rest)
+    return Seconds(training=training, evaluation=evaluation, saving=saving, accounting=accounting, rest=rest)
 
 
 def _saving(plan: Plan, costs: Costs, *, epochs: int, epoch_seconds: float) -> float:
@@ -106,12 +109,6 @@ def _saving(plan: Plan, costs: Costs, *, epochs: int, epoch_seconds: float) -> f
     if plan.performance.save_every is not None:
         return costs.save_seconds * math.ceil(epochs / plan.performance.save_every) + last
     return min(SHARE * epochs * epoch_seconds, epochs * costs.save_seconds) + holds + last
-
-
-def _typical(samples: tuple[float, ...]) -> float:
-    """Mean of the updates without the slowest tenth: Poisson batches differ, and hiccups of the machine are no work."""
-    kept = sorted(samples)[: max(1, math.ceil(0.9 * len(samples)))]
-    return statistics.fmean(kept)
 
 
 def _spread(samples: tuple[float, ...]) -> float:

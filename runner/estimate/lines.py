@@ -35,10 +35,13 @@ def describe(assessment: Assessment) -> list[str]:
         f"batch      {semantic.logical_batch} = {performance.batch_size} x {performance.accumulation_steps} accumulated"
         f" x {performance.processes} process{'es' if performance.processes > 1 else ''},"
         f" {performance.threads} thread{'s' if performance.threads > 1 else ''} each",
+        *([] if performance.batch_reason is None else [f"           {performance.batch_reason}"]),
         f"length     {semantic.steps:,} updates, {semantic.steps / semantic.steps_per_epoch:g} epochs"
         + ("" if semantic.patience is None else f"; early stopping after {semantic.patience} evaluations may end it"),
         f"optimizer  {semantic.optimizer.name}, lr {semantic.optimizer.lr:g}, {schedule.name}{warmup}",
     ]
+    if performance.lr_reason is not None:
+        lines.append(f"           {performance.lr_reason}")
     if (privacy := semantic.privacy) is not None:
         spent = math.inf if privacy.unsafe_noise_seed is not None else privacy.epsilon
         solved = {"epsilon": "ε", "noise_multiplier": "the noise", "steps": "the length"}[privacy.solved]
@@ -79,6 +82,7 @@ def _forecast_lines(assessment: Assessment) -> list[str]:
             ("training", parts.training),
             ("evaluation", parts.evaluation),
             ("checkpoints", parts.saving),
+            *([] if costs.accounts is None else [("accounting", parts.accounting)]),
             ("the rest", parts.rest),
         )
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import statistics
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +19,13 @@ from runner.training.precision import Precision
 
 _ROUNDS = 3
 _SECONDS = 0.15
-"""After which no further round begins, and no larger batch is tried."""
-_MOST = 32
-"""Images of the larger batch."""
+"""After which no further round begins."""
+_LARGER_SECONDS = 0.3
+"""What one pass of the larger batch may take."""
+_AT_LEAST = 8
+"""Images of the larger batch however long they take."""
+_NEIGHBOUR_SIZE = 512
+"""Rows of the products that keep a core busy: milliseconds each, without the interpreter's lock."""
 _STREAM_BYTES = 2**24
 """Beyond what most caches hold."""
 
@@ -57,14 +64,41 @@ def time_passes(model: nn.Module, precision: Precision, *, image_shape: tuple[in
                 logits = model(images)
             logits.float().sum().backward()
 
-        return _least(once, device)
+        return _median(once, device)
 
-    few, many = EXAMPLES, min(batch, _MOST)
+    few = EXAMPLES
     once = both_passes(few)
-    if many <= few or once > _SECONDS:
+    # what a batch of the run's size does to the caches counts, where it can be afforded
+    many = min(batch, max(_AT_LEAST, int(_LARGER_SECONDS / once * few)))
+    if many <= few:
         return Passes(per_example=once / few, per_batch=0.0)
     per_example = max(0.0, both_passes(many) - once) / (many - few)
     return Passes(per_example=per_example, per_batch=max(0.0, once - few * per_example))
+
+
+@contextmanager
+def busy_neighbours(count: int) -> Iterator[None]:
+    """Keep ``count`` more cores at work, as the other processes of a run do, which share caches, memory and power.
+
+    Two hardware threads of one core are half as fast together as each is alone.
+    """
+    matrix = torch.ones(_NEIGHBOUR_SIZE, _NEIGHBOUR_SIZE)
+    out = threading.Event()
+
+    def work() -> None:
+        result = torch.empty_like(matrix)
+        while not out.is_set():
+            torch.mm(matrix, matrix, out=result)
+
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        out.set()
+        for thread in threads:
+            thread.join()
 
 
 def measure_machine(device: torch.device, folder: Path) -> Machine:
@@ -82,25 +116,26 @@ def measure_machine(device: torch.device, folder: Path) -> Machine:
         stream.mul_(1.0)
 
     return Machine(
-        bytes_per_second=2 * _STREAM_BYTES / _least(stream_through, device),
-        kernel_seconds=_least(chain, device) / kernels,
+        bytes_per_second=2 * _STREAM_BYTES / _median(stream_through, device),
+        kernel_seconds=_median(chain, device) / kernels,
         write_seconds=_write(folder),
     )
 
 
-def _least(work: Callable[[], None], device: torch.device) -> float:
-    """Seconds of the fastest of a few rounds, after one that is not timed."""
-    best, begun = float("inf"), time.perf_counter()
+def _median(work: Callable[[], None], device: torch.device) -> float:
+    """Seconds of the middle one of a few rounds, after one that is not timed."""
+    taken: list[float] = []
+    begun = time.perf_counter()
     for number in range(_ROUNDS + 1):
         start = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         if number:
-            best = min(best, time.perf_counter() - start)
+            taken.append(time.perf_counter() - start)
             if time.perf_counter() - begun > _SECONDS:
                 break
-    return best
+    return statistics.median(taken)
 
 
 def _write(folder: Path) -> float:

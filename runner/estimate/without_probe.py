@@ -8,7 +8,7 @@ from runner.data.augment import is_on
 from runner.data.cache import Cache
 from runner.data.feed import READY_BYTES
 from runner.estimate.costs import Costs, ModelSize
-from runner.estimate.machine import Machine, Passes, measure_machine, time_passes
+from runner.estimate.machine import Machine, Passes, busy_neighbours, measure_machine, time_passes
 from runner.estimate.operations import measure_model
 from runner.models.build import build_model
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 PRIVATE_FACTOR = 1.75
 """What ghost clipping multiplies a step by (docs/results/2026-11-23-dp-step.md: 1.6 to 1.9)."""
-_UPDATE_KERNELS = 30
-"""Operations of an update outside the network: batch, loss, accuracy, optimizer, as a probe of a linear model finds."""
+_UPDATE_KERNELS, _STATE_KERNELS, _AVERAGE_KERNELS = 30, 20, 30
+"""Operations of an update outside the network: batch, loss and accuracy; each state of the optimizer; averaged weights.
+By probes of small models, whose updates consist of little else."""
+_NORM_KERNELS = 3
+"""Operations of a private update for each of the network's: norms, weighted sums, noise."""
 
 
 def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
@@ -46,7 +49,8 @@ def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
     )
     size = measure_model(model, image_shape=shape)
     private = semantic.privacy is not None
-    with torch_settings(plan):
+    neighbours = plan.performance.processes - 1 if device.type == "cpu" else 0
+    with torch_settings(plan), busy_neighbours(neighbours):
         machine = measure_machine(device, Cache(cache_dir).root)
         precision = build_precision(semantic.precision, device, private=private)
         passes = time_passes(model, precision, image_shape=shape, batch=plan.performance.batch_size)
@@ -77,14 +81,20 @@ def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
 def _step(plan: Plan, size: ModelSize, machine: Machine, passes: Passes) -> float:
     """Seconds of an update of one process."""
     semantic, performance = plan.semantic, plan.performance
-    copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
+    states = _optimizer_states(plan)
     share = min(semantic.logical_batch, semantic.data.examples) / performance.processes
     micro_batches = max(1.0, share / performance.batch_size)
-    both = share * copies * passes.per_example + micro_batches * passes.per_batch
-    if semantic.privacy is not None:
-        both *= PRIVATE_FACTOR
-    update = (2 + 2 * _optimizer_states(plan)) * size.trainable * 4 / machine.bytes_per_second
-    return both + update + _UPDATE_KERNELS * machine.kernel_seconds
+    kernels = _UPDATE_KERNELS + _STATE_KERNELS * states
+    if semantic.ema_decay is not None:
+        kernels += _AVERAGE_KERNELS
+    moved = (2 + 2 * states) * size.trainable * 4
+    update = moved / machine.bytes_per_second + kernels * machine.kernel_seconds
+    privacy = semantic.privacy
+    if privacy is None:
+        return share * passes.per_example + micro_batches * passes.per_batch + update
+    # half of the Poisson samples are larger than the batch and take another, small pass
+    private = share * privacy.augmentation_multiplicity * passes.per_example + (micro_batches + 0.5) * passes.per_batch
+    return PRIVATE_FACTOR * private + update + size.kernels * _NORM_KERNELS * machine.kernel_seconds
 
 
 def _memory(plan: Plan, data: ImageData, size: ModelSize, states: int) -> int:

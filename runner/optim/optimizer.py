@@ -12,6 +12,7 @@ from torch import nn
 from runner.config.errors import RequestError, nearest
 from runner.config.schema import OptimizerConfig
 from runner.config.targets import locate
+from runner.optim.without_compiler import leave_compiler_out
 
 _OURS = ("params", "lr", "weight_decay", "fused", "foreach")
 _FUSED_DEVICES = ("cpu", "cuda")
@@ -54,6 +55,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, fused: bool | 
         raise RequestError("optimizer.weight_decay", config.weight_decay, f"0: {config.name} has no weight decay")
     else:
         groups = [{"params": parameters}]
+    leave_compiler_out()
     try:
         return optimizer_class(groups, lr=config.lr, **options)
     except (TypeError, ValueError) as error:

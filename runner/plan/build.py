@@ -8,12 +8,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.config.batches import Split, split_batch
 from runner.config.errors import RequestError
 from runner.plan.device import Device, available_cores
 from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan
 
 if TYPE_CHECKING:
-    from runner.config.schema import PrecisionConfig, RunConfig
+    from runner.config.schema import OptimizerConfig, PrecisionConfig, RunConfig
     from runner.data.images import ImageData
 
 DEFAULT_EPSILON = 3.0
@@ -29,12 +30,13 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
     notes: list[str] = []
     private = config.privacy.enabled
     examples = len(data.train)
-    logical_batch = config.data.batch_size * config.trainer.accumulation_steps * processes
+    split = split_batch(config, processes)
+    logical_batch = split.logical
+    optimizer, lr_reason = _scale_lr(config.optimizer, logical_batch)
     if private and logical_batch > examples:
         raise RequestError(
             "data.batch_size",
-            f"an effective batch of {logical_batch} ({config.data.batch_size} x {config.trainer.accumulation_steps} x"
-            f" {processes})",
+            f"an effective batch of {logical_batch} ({split.batch_size} x {split.accumulation} x {processes})",
             f"at most the {examples} training examples, because it is sampled from them with q = B / N",
         )
     steps_per_epoch = examples / logical_batch if private else float(-(-examples // logical_batch))
@@ -48,6 +50,8 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
         notes.append(f"trainer=mixed_precision runs in {precision.dtype}: the baseline cell of a precision grid")
     if privacy is not None and privacy.unsafe_noise_seed is not None:
         notes.append("privacy.unsafe_noise_seed is set: anyone can compute the noise, so this run is NOT private")
+    if split.batch_size != config.data.batch_size and isinstance(config.data.batch_size, int):
+        notes.append(_split_note(config, split))
     if data.skipped:
         notes.append(f"{len(data.skipped)} unreadable files were skipped, the first is {data.skipped[0]}")
     _check_validation(config, data)
@@ -68,7 +72,7 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
         model=config.model,
         weights=_identify_weights(config.model.weights),
         norm=norm,
-        optimizer=config.optimizer,
+        optimizer=optimizer,
         scheduler=config.scheduler,
         precision=precision,
         privacy=privacy,
@@ -89,8 +93,10 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
         device=device.kind,
         device_name=device.name,
         processes=processes,
-        batch_size=config.data.batch_size,
-        accumulation_steps=config.trainer.accumulation_steps,
+        batch_size=split.batch_size,
+        accumulation_steps=split.accumulation,
+        batch_reason="to begin with: the run measures what fits" if config.data.batch_size == "auto" else None,
+        lr_reason=lr_reason,
         eval_batch_size=config.data.eval_batch_size,
         threads=config.hardware.threads or max(1, available_cores() // processes),
         # Measured on two CPU cores: channels_last is 1.04 to 1.6 times as fast for conv nets and never slower.
@@ -140,6 +146,37 @@ def choose_precision(config: PrecisionConfig, device: Device) -> PrecisionPlan:
     settings = dataclasses.asdict(config) | {"tf32": config.tf32 and device.tf32}
     del settings["amp_dtype"]
     return PrecisionPlan(requested=requested, dtype=dtype, reason=reason, **settings)
+
+
+def _split_note(config: RunConfig, split: Split) -> str:
+    note = (
+        f"hardware.micro_batch={config.hardware.micro_batch} splits the effective batch of {split.logical} into"
+        f" micro-batches of {split.batch_size}: the same update"
+    )
+    return f"{note}, but BatchNorm takes its statistics over fewer examples" if _may_have_batch_norm(config) else note
+
+
+def _may_have_batch_norm(config: RunConfig) -> bool:
+    return not config.privacy.enabled and config.model.norm != "group"
+
+
+def _scale_lr(config: OptimizerConfig, logical_batch: int) -> tuple[OptimizerConfig, str | None]:
+    """The optimizer with its learning rate scaled as asked, and how: the recipe is that of who types the result.
+
+    With k = effective batch / reference, ``linear`` is k x lr (Goyal et al. 2017, "Accurate, Large Minibatch SGD",
+    section 2.1), ``sqrt`` is sqrt(k) x lr, which keeps the variance of the update (Krizhevsky 2014, "One weird trick
+    for parallelizing convolutional neural networks", section 5).
+    """
+    if config.scale_lr == "none":
+        return config, None
+    assert config.reference_batch_size is not None, "the rules ask for a reference"
+    ratio = logical_batch / config.reference_batch_size
+    lr = config.lr * (ratio if config.scale_lr == "linear" else math.sqrt(ratio))
+    source = "Goyal et al. 2017" if config.scale_lr == "linear" else "Krizhevsky 2014"
+    factor = f"{logical_batch} / {config.reference_batch_size}"
+    factor = factor if config.scale_lr == "linear" else f"sqrt({factor})"
+    reason = f"{config.lr:g} x {factor} = {lr:g} (optimizer.scale_lr={config.scale_lr}, {source})"
+    return dataclasses.replace(config, lr=lr, scale_lr="none", reference_batch_size=None), reason
 
 
 def _steps_asked(config: RunConfig, steps_per_epoch: float) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.config.errors import RequestError
+from runner.config.ranges import read_bytes
 
 if TYPE_CHECKING:
     from runner.config.schema import HardwareConfig
@@ -35,11 +37,18 @@ class Device:
 
 
 def detect_device(config: HardwareConfig) -> Device:
-    """The device that ``config.device`` asks for.
+    """The device that ``config.device`` asks for, with the memory that ``config.memory_limit`` leaves of it.
 
     Raises:
         RequestError: the device is not here.
     """
+    device = _detect(config)
+    if config.memory_limit is None:
+        return device
+    return dataclasses.replace(device, memory_bytes=read_bytes(config.memory_limit))
+
+
+def _detect(config: HardwareConfig) -> Device:
     import torch
 
     kind = config.device

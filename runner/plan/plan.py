@@ -147,6 +147,10 @@ class PerformancePlan:
     save_every: int | None
     profile: bool | None = None
     """Whether to write a profile; None times the phases of a few steps alone, False none."""
+    batch_reason: str | None = None
+    """Why ``batch_size``; None where it is as typed."""
+    lr_reason: str | None = None
+    """How the learning rate was scaled; None where it is as typed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +196,8 @@ class Plan:
             f" {semantic.scheduler.name}, {semantic.steps:,} steps, seed {semantic.seed}",
             f"batch      {semantic.logical_batch} = {performance.batch_size} x {performance.accumulation_steps}"
             f" accumulated x {performance.processes} process{'es' if performance.processes > 1 else ''}",
+            *([] if performance.batch_reason is None else [f"           {performance.batch_reason}"]),
+            *([] if performance.lr_reason is None else [f"lr         {performance.lr_reason}"]),
             f"precision  {precision.dtype} on {performance.device_name}, {performance.threads} threads",
         ]
         if precision.requested.startswith("auto"):
@@ -250,4 +256,7 @@ def recipe_of(semantic: dict[str, Any]) -> dict[str, Any]:
     recipe["precision"] = {key: recipe["precision"][key] for key in counts}
     # the file counts by its contents: the same weights may move, and others may take their place
     del recipe["model"]["weights"]
+    # what is scaled stands in the learning rate
+    for key in ("scale_lr", "reference_batch_size"):
+        recipe["optimizer"].pop(key, None)
     return recipe

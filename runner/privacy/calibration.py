@@ -14,6 +14,8 @@ MOST_STEPS = 10_000_000
 
 # Epsilon may stay below its target by this much, or by this share of a target below 1.
 _SLACK = 2e-3
+# Evaluations of a function that only finds a place to start from: its curve may have steps, on which a search lingers.
+_TRIES = 10
 # Noise multipliers are rounded up to a millionth, so that the figure in a record is the figure that was used.
 _NOISE_UNITS = 1e6
 
@@ -41,9 +43,9 @@ def solve_noise_multiplier(accountant: str, *, epsilon: float, delta: float, sam
     def on_coarse_grid(noise: float) -> float:
         return accounting.coarse_pld(sample_rate, noise, steps, delta)(steps) + _above_pld(accountant)
 
-    start, _, slope = _noise_for(by_renyi, epsilon, 1.0, slack=0.05)
+    start, _, slope = _noise_for(by_renyi, epsilon, 1.0, slack=0.05, tries=_TRIES)
     if accountant != "rdp":
-        start, _, slope = _noise_for(on_coarse_grid, epsilon, start, slope=slope)
+        start, _, slope = _noise_for(on_coarse_grid, epsilon, start, slope=slope, tries=_TRIES)
     noise, found, _ = _noise_for(reported, epsilon, start, slope=slope)
     if found > epsilon:
         raise RequestError("privacy.epsilon", epsilon, f"at least {found:.4g}, which noise multiplier {noise:g} gives")
@@ -145,13 +147,20 @@ def _next_steps(
 
 
 def _noise_for(
-    function: Callable[[float], float], target: float, start: float, *, slope: float = -1.0, slack: float = _SLACK
+    function: Callable[[float], float],
+    target: float,
+    start: float,
+    *,
+    slope: float = -1.0,
+    slack: float = _SLACK,
+    tries: int | None = None,
 ) -> tuple[float, float, float]:
     """The noise at which the falling ``function`` is just below ``target``, its value there, and its slope.
 
     A secant in logarithms, where the curve is nearly straight, kept inside the bracket found so far; ``slope`` is taken
-    until two points are known.  Where no noise in range meets the target, the end of the range comes back, for the
-    caller to judge.
+    until two points are known.  What is handed on is at most -1, for epsilon falls at least as fast as noise grows;
+    divergences of few orders can be flat.  Where no noise in range meets the target, the end of the range comes back,
+    for the caller to judge; after ``tries`` evaluations, the latest.
     """
     width = slack * min(1.0, target)
     aim = math.log(target - width / 2)
@@ -163,16 +172,17 @@ def _noise_for(
         here = (math.log(noise), math.log(found)) if 0.0 < found < math.inf else None
         if here is not None and earlier is not None and earlier[0] != here[0]:
             slope = min((earlier[1] - here[1]) / (earlier[0] - here[0]), -0.1)
-        if target - width < found <= target:
-            return noise, found, slope
+        tries = None if tries is None else tries - 1
+        if target - width < found <= target or tries == 0:
+            return noise, found, min(slope, -1.0)
         if found > target:
             if noise >= MOST_NOISE:
-                return noise, found, slope
+                return noise, found, min(slope, -1.0)
             too_little = max(too_little, noise)
         else:
             # The last rounding unit can be wider than the slack: the safe side of it is the answer then.
             if noise <= LEAST_NOISE or noise - too_little < 1.5 / _NOISE_UNITS:
-                return noise, found, slope
+                return noise, found, min(slope, -1.0)
             too_much = min(too_much, noise)
         noise = _next_noise(here, slope, aim, too_little, too_much)
         earlier = here

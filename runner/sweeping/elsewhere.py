@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from runner.attempt import Attempt, record_failure
 from runner.config.errors import RequestError
-from runner.config.load import load_config
+from runner.config.load import load_config, typed_keys
 from runner.config.schema import RunConfig
 from runner.records.sweep_table import write_table
 from runner.sweeping.cell import Cell, Place, killed, plain_types, run_forked
@@ -28,7 +28,7 @@ def run_elsewhere(composed: DictConfig) -> float:
     assert isinstance(whole, DictConfig)
     config: RunConfig | RequestError
     try:
-        config = load_config(composed)
+        config = load_config(composed, typed_keys=typed_keys(whole.hydra))
     except RequestError as error:
         config = error
     # its callbacks are called here, by the launcher

@@ -27,6 +27,8 @@ _HOPELESS = 1.15
 """A recipe whose best of ``_LEAST_ROUNDS`` took this many times that of the fastest is not timed again."""
 _HOPELESS_AT_ONCE = 1.5
 """The same after the first round: one disturbed update shall not decide."""
+_SHARE_OF_MEMORY = 0.25
+"""Most of the device's memory that the weights of all candidates, with gradients and optimizer, may take."""
 _MARGIN = 1.02
 """A 16-bit type has to be faster by this much: noise alone must not cost bits, and less is not worth them."""
 
@@ -62,8 +64,10 @@ def recipes(device: Device, channels_last: bool | None) -> list[Recipe]:
     return [Recipe(dtype=dtype, channels_last=chosen) for dtype in dtypes for chosen in formats]
 
 
-def fastest_recipe(plan: Plan, tried: Sequence[Recipe]) -> tuple[Recipe, str]:
+def fastest_recipe(plan: Plan, tried: Sequence[Recipe], *, memory_bytes: int) -> tuple[Recipe, str] | None:
     """One of ``tried`` and the reason, measured by updates of ``plan`` on random images, in turns against drifts.
+
+    None for a model of which so many would not fit into the ``memory_bytes`` of the device side by side.
 
     Raises:
         RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
@@ -74,6 +78,8 @@ def fastest_recipe(plan: Plan, tried: Sequence[Recipe]) -> tuple[Recipe, str]:
         first = stack.enter_context(_open(probed, tried[0]))
         # found once: the same way to per-example gradients serves all
         probed = _with_way(probed, first)
+        if first.state_bytes * len(tried) > _SHARE_OF_MEMORY * memory_bytes:
+            return None
         steppers = {tried[0]: first}
         for recipe in tried[1:]:
             if first.convolves or recipe.channels_last == tried[0].channels_last:

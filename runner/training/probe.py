@@ -8,8 +8,11 @@ plan and the machine alone, and a choice made by it costs no privacy.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
+import gc
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -109,6 +112,7 @@ class Stepper:
         self._device = device
         self._clock = clock
         self._done = 0
+        self._held: list[torch.Tensor] = []
 
     def step(self) -> float:
         """Do the next update and wait for the device; seconds."""
@@ -121,15 +125,38 @@ class Stepper:
         self._done += 1
         return self._clock() - start
 
+    def hold(self) -> None:
+        """Keep a copy of what a checkpoint holds, as a run keeps its best state."""
+        kept = [*self._parts.model.state_dict().values()]
+        for state in self._parts.optimizer.state.values():
+            kept += [value for value in state.values() if isinstance(value, torch.Tensor)]
+        if self._parts.average is not None:
+            kept += self._parts.average.tensors()
+        self._held = [tensor.detach().to("cpu", copy=True) for tensor in kept]
+
     @property
     def fits(self) -> bool:
         """Whether the memory has sufficed without smaller micro-batches."""
         return not self._parts.sizes.halvings
 
     @property
+    def state_bytes(self) -> int:
+        """Weights, gradients and an optimizer that keeps two numbers a weight."""
+        return 4 * sum(parameter.nbytes for parameter in self._parts.parameters)
+
+    @property
     def convolves(self) -> bool:
         """Whether the model has weights to which the memory format matters."""
         return any(parameter.dim() == 4 for parameter in self._parts.parameters)
+
+
+def give_back_memory() -> None:
+    """Hand back what ended probes have left in reference cycles and allocators, so that no run shows their peak."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc, not musl
+        libc.malloc_trim(0)
 
 
 def _measure(plan: Plan, accumulation: int, *, seconds: float, least: int, most: int) -> StepCost:

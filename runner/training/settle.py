@@ -10,6 +10,10 @@ it is asked.  In this order it is:
 5. what is measured now, on random images: under DP the choice then depends on nothing private.
 
 A precision that the request names is taken as it is, and nothing is measured.
+
+``data.batch_size=auto`` is settled after it, because what fits depends on the type: again as the run was begun, in a
+sweep as the first cell of this kind was given, or else measured now; what else takes memory on a machine changes, so no
+measurement outlives its sweep.
 """
 
 from __future__ import annotations
@@ -56,16 +60,25 @@ def settle(
         config: the request.
         device: where the run happens.
         world: its processes; the first one decides for all.
-        run_dir: folder of the run, which may have been begun before; None for a plan that is not run.
+        run_dir: folder of the run, which may have been begun before; None where there is none yet.
         sweep_dir: folder of the sweep that the run belongs to.
 
     Raises:
         RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
         RunError: there is no memory for one example, or ``run.json`` is not a record of a run.
     """
-    if plan.semantic.precision.requested != "auto":
-        return plan
-    choice = _agreed(world, lambda: _choose(plan, config, device, run_dir, sweep_dir))
+    if plan.semantic.precision.requested == "auto":
+        plan = _with_precision(plan, config, _agreed(world, lambda: _choose(plan, config, device, run_dir, sweep_dir)))
+    if config.data.batch_size == "auto":
+        from runner.training.fitting_batch import with_batch
+
+        fitting = _agreed(world, lambda: _fit(plan, config, device, run_dir, sweep_dir))
+        assert fitting is not None
+        plan = with_batch(plan, fitting["batch_size"], fitting["reason"])
+    return plan
+
+
+def _with_precision(plan: Plan, config: RunConfig, choice: dict[str, Any] | None) -> Plan:
     if choice is None:
         return plan
     precision = dataclasses.replace(plan.semantic.precision, dtype=choice["dtype"], reason=choice["reason"])
@@ -96,8 +109,9 @@ def _choose(
     plan: Plan, config: RunConfig, device: Device, run_dir: Path | None, sweep_dir: Path | None
 ) -> dict[str, Any] | None:
     """``dtype``, ``channels_last`` and ``reason``; None for what the plan says already."""
-    if run_dir is not None and (before := _begun_with(run_dir)) is not None:
-        return before
+    if (before := _begun_with(run_dir)) is not None:
+        precision, channels_last = before["semantic"]["precision"], before["performance"]["channels_last"]
+        return {"dtype": precision["dtype"], "channels_last": channels_last, "reason": precision["reason"]}
     if plan.performance.deterministic:
         return None
 
@@ -110,19 +124,52 @@ def _choose(
     return keep(sweep_dir / CHOICES, _what(plan), measured_once)
 
 
-def _begun_with(run_dir: Path) -> dict[str, Any] | None:
-    if not (run_dir / RUN_FILE).exists() or not (before := read_run(run_dir).plan):
+def _fit(plan: Plan, config: RunConfig, device: Device, run_dir: Path | None, sweep_dir: Path | None) -> dict[str, Any]:
+    """``batch_size`` and ``reason``."""
+    from runner.training.fitting_batch import fitting_batch, memory_limit
+
+    performance = plan.performance
+    share = performance.batch_size * performance.accumulation_steps
+    if (before := _begun_with(run_dir)) is not None:
+        earlier = before["performance"]
+        if earlier["batch_size"] * earlier["accumulation_steps"] == share and earlier["batch_reason"] is not None:
+            return {"batch_size": earlier["batch_size"], "reason": earlier["batch_reason"]}
+
+    def measured() -> dict[str, Any]:
+        size, reason = fitting_batch(plan, config.hardware, device)
+        return {"batch_size": size, "reason": reason}
+
+    if sweep_dir is None:
+        return measured()
+    facts = {
+        "dtype": plan.semantic.precision.dtype,
+        "share": share,
+        "limit": memory_limit(config.hardware, device, performance.processes),
+        "augment": dataclasses.asdict(plan.semantic.data.augment),
+    }
+    return keep(sweep_dir / CHOICES, _what(plan) | _where(plan, config) | facts, measured)
+
+
+def _begun_with(run_dir: Path | None) -> dict[str, Any] | None:
+    """The plan of the run that was begun in ``run_dir``."""
+    if run_dir is None or not (run_dir / RUN_FILE).exists():
         return None
-    precision = before["semantic"]["precision"]
-    channels_last = before["performance"]["channels_last"]
-    return {"dtype": precision["dtype"], "channels_last": channels_last, "reason": precision["reason"]}
+    return dict(read_run(run_dir).plan) or None
 
 
 def _measure(plan: Plan, config: RunConfig, device: Device) -> dict[str, Any]:
     from runner.training.fastest_recipe import fastest_recipe, recipes
+    from runner.training.probe import give_back_memory
 
     start = time.perf_counter()
-    recipe, reason = fastest_recipe(plan, recipes(device, config.hardware.channels_last))
+    candidates = recipes(device, config.hardware.channels_last)
+    found = fastest_recipe(plan, candidates, memory_bytes=device.memory_bytes)
+    give_back_memory()
+    if found is None:
+        precision, channels_last = plan.semantic.precision, plan.performance.channels_last
+        reason = f"too large to measure; {precision.reason}"
+        return {"dtype": precision.dtype, "channels_last": channels_last, "reason": reason}
+    recipe, reason = found
     when = f"measured {utc_now()[:16]} in {time.perf_counter() - start:.1f} s"
     return {"dtype": recipe.dtype, "channels_last": recipe.channels_last, "reason": f"{when}: {reason}"}
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from runner.bench.__main__ import main
+from runner.bench.__main__ import PARTS, main
 from runner.bench.duel import Contender, run_duel
 from runner.bench.pairs import paired_difference, paired_ratio
 from runner.bench.results import write_results
@@ -74,7 +74,7 @@ def test_differences_are_paired_too():
 
 
 @pytest.mark.parametrize(("argv", "told"), [
-    (["lops"], "error: part: got lops, expected one of loops, recipes, half, startup, input; did you mean loops?"),
+    (["lops"], f"error: part: got lops, expected one of {', '.join(PARTS)}; did you mean loops?"),
     (["--rounds=0"], "error: --rounds: got 0, expected a whole number, at least 1"),
     (["--round=1"], "error: command line:"),
     (["recipes", "--models", "resnet18"], "error: --models: got resnet18, expected MODEL@SIZExBATCH, such as"),

@@ -80,9 +80,29 @@ WRONG = [
     # missing values and interpolations
     ("data.root=???", "data.root", "got no value"),
     ("data.root=${nope}", "data.root", "Interpolation key 'nope' not found"),
-    ("data.batch_size=${data.name}", "data.batch_size", "could not be converted to Integer"),
+    ("data.batch_size=${data.name}", "data.batch_size", "a whole number, or auto"),
     ("seed=${seed}", "seed", "Recursive"),
     ("hydra.run.dir=${nope}", "hydra.run.dir", "the name of a folder"),
+    # how an update is split
+    ("data.batch_size=auot", "data.batch_size", "did you mean auto?"),
+    ("data.batch_size=0", "data.batch_size", ">= 1, or auto"),
+    ("data.batch_size=auto", "trainer.effective_batch_size", "a number with data.batch_size=auto"),
+    (
+        "data.batch_size=auto trainer.effective_batch_size=64 trainer.accumulation_steps=2",
+        "trainer.accumulation_steps",
+        "null",
+    ),
+    ("data.batch_size=auto trainer.effective_batch_size=64 deterministic=true", "data.batch_size", "a number"),
+    ("data.batch_size=48 trainer.effective_batch_size=100", "data.batch_size", "such as 25"),
+    (
+        "data.batch_size=10 trainer.accumulation_steps=5 trainer.effective_batch_size=100",
+        "trainer.effective_batch_size",
+        "= 50",
+    ),
+    ("hardware.memory_limit=4GX", "hardware.memory_limit", "such as 4GiB"),
+    ("optimizer.scale_lr=cubic", "optimizer.scale_lr", "one of none, linear, sqrt"),
+    ("optimizer.scale_lr=linear", "optimizer.reference_batch_size", "the effective batch"),
+    ("optimizer.reference_batch_size=64", "optimizer.scale_lr", "linear or sqrt"),
     # ranges
     ("data.batch_size=0", "data.batch_size", "a number >= 1"),
     ("data.eval_batch_size=-1", "data.eval_batch_size", "a number >= 1"),
@@ -217,7 +237,7 @@ WRONG = [
 # What a user reads, in full: change it here when a sentence is improved.
 KNOWN = {
     "data.batchsize=32": "data.batchsize: got 32, expected a key that exists; did you mean data.batch_size?",
-    "data.batch_size=abc": "data.batch_size: got abc, expected a whole number",
+    "data.batch_size=abc": "data.batch_size: got abc, expected a whole number, or auto",
     "train": "train: got a bare word, expected key=value, such as trainer=dp",
     "precision=fp17": ("precision: got fp17, expected one of auto, bf16, fp16, fp32, fp64, mixed; did you mean fp16?"),
     "precision=fp32,bf16": (
@@ -235,7 +255,7 @@ KNOWN = {
         " because each follows from the others; trainer.epochs=null trains until epsilon is spent"
     ),
     "--multirun data.batch_size=16,x": (
-        "data.batch_size: got x, expected a whole number (in cell 1: data.batch_size=x)"
+        "data.batch_size: got x, expected a whole number, or auto (in cell 1: data.batch_size=x)"
     ),
 }
 

@@ -1,0 +1,113 @@
+"""``data.batch_size=auto``: the largest micro-batch that fits into the memory, found by measuring."""
+
+from __future__ import annotations
+
+import dataclasses
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from runner.config.batches import divisors
+from runner.config.errors import RequestError
+from runner.config.ranges import read_bytes
+from runner.records.environment import peak_memory_bytes, reset_peak_memory
+from runner.training.peak_memory import PeakMemory, import_what_a_run_does
+from runner.training.probe import one_share
+from runner.training.world import torch_device
+
+if TYPE_CHECKING:
+    from runner.config.schema import HardwareConfig
+    from runner.plan.device import Device
+    from runner.plan.plan import Plan
+
+_SHARE = 0.9
+"""Of a device's memory, where no limit is given: the rest is for what is not measured."""
+_GIB = 2**30
+
+
+def memory_limit(config: HardwareConfig, device: Device, processes: int) -> int:
+    """Bytes that a process may take: as asked, or nearly all that there is; on a CPU its share of the machine's."""
+    if config.memory_limit is not None:
+        return read_bytes(config.memory_limit)
+    sharing = 1 if device.kind == "cuda" else processes
+    return int(_SHARE * device.memory_bytes / sharing)
+
+
+def fitting_batch(plan: Plan, config: HardwareConfig, device: Device) -> tuple[int, str]:
+    """The largest divisor of a process's share of the effective batch that fits on this process's device, and why.
+
+    Sizes are doubled until one does not fit, then bisected, so no size is tried that is far beyond the memory.  Each
+    is measured by updates on random images.
+
+    Raises:
+        RequestError: not even one example fits.
+        RunError: see ``PeakMemory.of``.
+    """
+    limit = memory_limit(config, device, plan.performance.processes)
+    share = plan.performance.batch_size * plan.performance.accumulation_steps
+    # what the run holds already: libraries, data and, on a CPU, everything else in the process
+    import_what_a_run_does()
+    where = torch_device(device.kind)
+    reset_peak_memory(where)
+    held = peak_memory_bytes(where)
+    peaks: dict[int, int] = {}
+    with PeakMemory(device.kind) as memory:
+
+        def fits(size: int) -> bool:
+            growth = memory.of(one_share(plan, size, _micro_batches(plan, share // size)))
+            if growth is None:
+                return False
+            peaks[size] = held + growth
+            return peaks[size] <= limit
+
+        sizes = [size for size in divisors(share) if size <= (config.micro_batch or share)]
+        best = largest(sizes, fits) if held < limit else None
+    if best is None:
+        raise RequestError(
+            "hardware.memory_limit",
+            config.memory_limit or f"{limit / _GIB:.2f} GiB",
+            f"more than {min(peaks.values(), default=held) / _GIB:.2f} GiB, which one example takes at least, or a"
+            " smaller model or data.image_size, or precision=bf16",
+        )
+    told = ", ".join(f"{size} take {peak / _GIB:.3f} GiB" for size, peak in sorted(peaks.items()))
+    return best, f"the largest divisor of {share} whose update fits into {limit / _GIB:.3f} GiB, measured: {told}"
+
+
+def largest(sizes: Sequence[int], fits: Callable[[int], bool]) -> int | None:
+    """The largest of the ascending ``sizes`` that ``fits``, if whatever is below one that fits does; None for none."""
+    low, high = -1, len(sizes)
+    while high - low > 1:
+        if high < len(sizes):
+            tried = (low + high) // 2
+        else:  # nothing was too large so far
+            twice = 0 if low < 0 else 2 * sizes[low]
+            tried = max(low + 1, bisect_right(sizes, twice) - 1)
+        if fits(sizes[tried]):
+            low = tried
+        else:
+            high = tried
+    return sizes[low] if low >= 0 else None
+
+
+def _micro_batches(plan: Plan, accumulation: int) -> int:
+    """How many show what all of them take: the second meets the gradients of the first.
+
+    A Poisson sample is larger or smaller than its mean; of a mean of several micro-batches the first is full.
+    """
+    return min(2, accumulation) if plan.semantic.privacy is None else 4
+
+
+def with_batch(plan: Plan, size: int, reason: str) -> Plan:
+    """``plan`` in micro-batches of ``size``; evaluation, which keeps no activations, fits with as many examples."""
+    performance = plan.performance
+    share = performance.batch_size * performance.accumulation_steps
+    return dataclasses.replace(
+        plan,
+        performance=dataclasses.replace(
+            performance,
+            batch_size=size,
+            accumulation_steps=share // size,
+            eval_batch_size=min(performance.eval_batch_size, size),
+            batch_reason=reason,
+        ),
+    )

@@ -1,0 +1,172 @@
+"""How a forecast is put together, and what is warned of."""
+
+import dataclasses
+import threading
+import warnings
+
+import pytest
+import torch
+
+from runner.config.errors import RequestError
+from runner.data.open import open_data
+from runner.estimate.forecast import forecast
+from runner.estimate.operations import measure_model
+from runner.estimate.trouble import find_trouble
+from runner.models.build import build_model
+from runner.plan.build import build_plan
+from runner.plan.device import Device
+from runner.privacy.ledger import contents_of
+
+
+@pytest.mark.parametrize("name", ["mlp", "small_cnn", "linear_hog"])
+def test_operations_are_those_that_torch_counts(configure, name):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = build_model(configure(f"model={name}").model, channels=1, num_classes=10, image_size=16, norm="batch")
+    size = measure_model(model, image_shape=(1, 16, 16))
+    images = torch.zeros(3, 1, 16, 16)
+    with FlopCounterMode(display=False) as counter:
+        model(images).sum().backward()
+    assert size.flops == counter.get_total_flops() / 3
+    assert size.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert size.kernels > 3
+
+
+def test_an_estimate_for_two_processes_ends_what_kept_the_other_core_busy(assessed):
+    before = set(threading.enumerate())
+    found = assessed("trainer=accelerate", "hardware.processes=2", "data.batch_size=32")
+    assert found.plan.performance.processes == 2
+    assert set(threading.enumerate()) <= before
+    assert found.forecast.seconds.expected > 0
+
+
+def test_a_private_run_keeps_books(assessed, tmp_path):
+    place = f"privacy.ledger_dir={tmp_path / 'ledger'}"
+    books = assessed("trainer=dp", place).costs.accounts
+    assert min(books.epoch, books.final, books.line) > 0
+    assert books.seconds(epochs=1, evaluations=0) == books.final
+    assert books.seconds(epochs=3, evaluations=2) == books.set_up + 2 * books.epoch + 2 * books.line + books.final
+    assert assessed("trainer=dp", "privacy.validation=public", place).costs.accounts.line == 0
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_a_broken_ledger_is_refused_by_the_plan_too(assessed, tmp_path, configure):
+    contents = contents_of(open_data(configure("data.limit=200").data).origin)
+    (tmp_path / f"{contents}.jsonl").write_text("not a line\n")
+    with pytest.raises(RequestError, match=r"privacy\.ledger_dir"):
+        assessed("trainer=dp", f"privacy.ledger_dir={tmp_path}")
+
+
+def test_more_epochs_and_a_price(assessed, configure):
+    short, long = (assessed(f"trainer.epochs={epochs}") for epochs in (2, 20))
+    assert short.forecast.price is None
+    assert long.plan.semantic.steps == 10 * short.plan.semantic.steps
+    data = open_data(configure("data.limit=200").data)
+    times = [forecast(plan, data, short.costs, price_per_hour=36) for plan in (short.plan, long.plan)]
+    assert times[1].parts.training == pytest.approx(10 * times[0].parts.training)
+    assert times[1].parts.evaluation == pytest.approx(10 * times[0].parts.evaluation)
+    assert times[1].price.expected == pytest.approx(times[1].seconds.expected / 100)
+    assert times[1].seconds.low < times[1].seconds.expected < times[1].seconds.high
+
+
+OLD_GPU = Device(
+    kind="cuda",
+    name="GTX 1080",
+    native_bf16=False,
+    native_fp16=False,
+    tf32=False,
+    count=1,
+    memory_bytes=8 * 2**30,
+)
+SMALL_GPU = dataclasses.replace(OLD_GPU, name="tiny", native_fp16=True, memory_bytes=2**20)
+CPU = dataclasses.replace(OLD_GPU, kind="cpu", name="a CPU", memory_bytes=2**40)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "device", "key", "what"),
+    [
+        (["data.batch_size=512"], CPU, "data.batch_size", "larger than the training data"),
+        (["model=resnet18", "data.batch_size=4"], CPU, "data.batch_size", "tiny micro-batches"),
+        (["model=resnet18", "data.batch_size=66"], CPU, "data.batch_size", "last micro-batch"),
+        (["trainer=dp", "privacy.epsilon=0.1"], CPU, "data.batch_size", "the noise is larger"),
+        (["trainer=dp", "privacy.delta=0.004"], CPU, "privacy.delta", "one example in ten"),
+        (["trainer=dp", "privacy.unsafe_noise_seed=1"], CPU, "privacy.unsafe_noise_seed", "not be private"),
+        (["precision=fp16"], OLD_GPU, "precision", "no tensor cores"),
+        (["precision=bf16"], CPU, "precision", "no native bfloat16"),
+        ([], SMALL_GPU, "data.batch_size", "memory will not suffice"),
+        (["hardware.threads=1000"], CPU, "hardware.threads", "more than the cores"),
+    ],
+)
+def test_trouble_is_named(configure, assessed, costs, overrides, device, key, what):
+    config = configure("hardware=cpu", "hardware.threads=1", "data.limit=200", "model=linear", *overrides)
+    data = open_data(config.data)
+    plan = build_plan(config, data, CPU, processes=1)
+    batch_norm = config.model.name == "resnet18"
+    known = dataclasses.replace(costs, model=dataclasses.replace(costs.model, batch_norm=batch_norm))
+    found = find_trouble(plan, data, device, known, forecast(plan, data, known, price_per_hour=None), in_turns=None)
+    (named,) = [trouble for trouble in found if what in trouble.what]
+    assert named.key == key
+    assert named.evidence
+    assert named.cure
+
+
+@pytest.fixture
+def costs(assessed):
+    return assessed().costs
+
+
+def test_a_good_plan_has_no_trouble(assessed):
+    assert assessed().troubles == ()
+
+
+@pytest.mark.parametrize(("bf16", "trouble"), [(0.9, []), (1.1, ["precision"])])
+def test_sixteen_bits_that_gain_nothing_are_named_by_measurement(configure, costs, bf16, trouble):
+    config = configure("hardware=cpu", "hardware.threads=1", "data.limit=200", "model=linear", "precision=bf16")
+    data = open_data(config.data)
+    device = dataclasses.replace(CPU, native_bf16=True)
+    plan = build_plan(config, data, device, processes=1)
+    found = find_trouble(
+        plan,
+        data,
+        device,
+        costs,
+        forecast(plan, data, costs, price_per_hour=None),
+        in_turns={"float32": 1.0, "bfloat16": bf16},
+    )
+    assert [each.key for each in found] == trouble
+
+
+def test_updates_in_two_precisions_are_timed_in_turns(assessed):
+    from runner.estimate.turns import step_seconds_in
+
+    found = step_seconds_in(assessed().plan, ("float32", "bfloat16"))
+    assert found.keys() == {"float32", "bfloat16"}
+    assert min(found.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [([], "precision=fp32"), (["trainer=dp", "privacy.epsilon=3"], "trainer=dp")],
+    ids=["ordinary", "private"],
+)
+def test_advice_is_a_command_that_can_be_typed(configure, composer, overrides, words):
+    import shlex
+
+    from runner.estimate.advice import advise, describe_advice
+
+    typed = ["tracker=none", "hardware=cpu", "data.limit=200", "model=linear", *overrides]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        advice = advise(configure(*typed), typed, probe=False)
+    assert [decision.question for decision in advice.decisions] == [
+        "Is privacy needed?",
+        "Are there several GPUs?",
+        "Is bfloat16 native?",
+        "Is memory short?",
+    ]
+    assert all(decision.reason for decision in advice.decisions)
+    program, *arguments = shlex.split(advice.command)[2:]
+    assert program == "runner"
+    assert words in arguments
+    composer.compose(arguments)
+    assert describe_advice(advice)[-1] == advice.command

@@ -1,0 +1,134 @@
+"""``python -m runner.plan``: what it says is what then happens, and nothing is left but a note in the cache."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from runner.estimate.command import main
+from runner.records.run_file import read_run
+from tests.conftest import ROOT
+
+RECIPE = ["tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=200", "model=linear", "trainer.epochs=2"]
+
+
+@pytest.fixture
+def plan(tmp_path, capsys):
+    """plan("--flag", "key=value", ...) -> (exit code, stdout, stderr) of the command in this process."""
+
+    def plan(*arguments):
+        with contextlib.chdir(tmp_path):
+            code = main(list(arguments))
+        return code, *capsys.readouterr()
+
+    return plan
+
+
+@pytest.mark.parametrize("overrides", [[], ["trainer=dp", "privacy.epsilon=2"]], ids=["ordinary", "private"])
+def test_what_is_foreseen_is_what_happens(plan, train, overrides, tmp_path):
+    code, out, _ = plan("--json", "-", *RECIPE, *overrides)
+    assert code == 0
+    foreseen = json.loads(out)
+    before = sorted(path for path in tmp_path.rglob("*") if "cache" not in path.parts)
+    record = read_run(train(*RECIPE[1:], *overrides))
+    assert not before, "planning leaves files in the cache alone"
+    assert foreseen["plan"]["identity"] == record.plan["identity"]
+    assert foreseen["plan"]["semantic"]["steps"] == record.steps
+    spent = record.privacy and record.privacy.epsilon
+    assert (foreseen["plan"]["semantic"]["privacy"] or {}).get("epsilon") == spent
+    kept = record.prediction
+    assert kept["method"] == "probe"
+    assert kept["seconds"] == foreseen["forecast"]["seconds"]["expected"] > 0
+    assert kept["seconds_error"] == pytest.approx(kept["seconds"] / record.seconds - 1)
+    # in one process memory that is freed is kept, so this is looser than the campaign, whose runs have their own
+    assert abs(kept["peak_bytes_error"]) < 0.3
+
+
+def test_a_run_of_another_plan_takes_no_prediction(plan, train):
+    assert plan("--no-probe", *RECIPE)[0] == 0
+    record = read_run(train(*RECIPE[1:], "data.batch_size=32"))
+    assert record.status == "completed"
+    assert record.prediction is None
+
+
+def test_the_text_says_all_that_is_asked(plan):
+    code, out, _ = plan("--no-probe", *RECIPE, "hardware.price_per_hour=3.6", "trainer.accumulation_steps=2")
+    assert code == 0
+    words = (
+        "device ",
+        "data ",
+        "model ",
+        "precision ",
+        "batch ",
+        "length ",
+        "optimizer ",
+        "memory ",
+        "time ",
+        "price ",
+    )
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert not [word for word in words if word.strip() not in lines]
+    assert "128 = 64 x 2 accumulated x 1 process" in lines["batch"]
+    assert "within a factor of 2" in lines["how"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["data.batchsize=3"], "error: data.batchsize: got 3, expected a key that exists; did you mean"),
+        (["trainer=dp", "privacy.delta=0.5"], "error: privacy.delta: got 0.5, expected less than 1/n"),
+        (["--probe"], "error: command line: got unrecognized arguments: --probe, expected"),
+        (["--advise", "-m", "seed=1,2"], "error: --advise: got a sweep, expected"),
+        (["--config-dir", "nowhere"], "error: --config-dir: got "),
+        (["--json", "no/such/folder/x.json", "--no-probe", *RECIPE], "error: --json: got no/such/folder/x.json"),
+    ],
+)
+def test_a_wrong_request_is_one_line(plan, arguments, line):
+    code, _, err = plan(*arguments)
+    assert code == 2
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+
+
+def test_an_estimate_imports_no_compiler(tmp_path):
+    # what would take a second more: the first optimizer, and torch's own switch of deterministic algorithms
+    ask = (
+        "import sys; from runner.estimate.command import main; code = main(sys.argv[1:]);"
+        "print([name for name in ('torch._dynamo', 'torch._inductor', 'torchvision') if name in sys.modules], code)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", ask, "--no-probe", *RECIPE, "model=small_cnn"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    assert ended.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_a_sweep_is_planned_cell_by_cell(tmp_path):
+    private = ["trainer=dp", "privacy.epsilon=1,2", "seed=1,2", "optimizer.lr=0.1,0.2"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "runner.plan", "-m", "--no-probe", "--json", "-", *RECIPE, *private],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    found = json.loads(ended.stdout)
+    assert found["cells"] == 8
+    # seeds and learning rates cost the same
+    assert [kind["count"] for kind in found["kinds"]] == [4, 4]
+    each = [kind["plan"]["semantic"]["privacy"]["epsilon"] for kind in found["kinds"]]
+    (together,) = found["privacy"]["publish_all"]
+    assert together["cells"] == 8
+    assert max(each) < together["epsilon"] < 4 * sum(each)
+    seconds = sum(4 * kind["forecast"]["seconds"]["expected"] for kind in found["kinds"])
+    assert found["seconds"]["expected"] == pytest.approx(seconds)

@@ -1,0 +1,73 @@
+"""``data.batch_size=auto`` finds the largest micro-batch that fits, and changes no number."""
+
+import dataclasses
+import itertools
+import json
+
+import pytest
+import torch
+
+from runner.config.batches import divisors
+from runner.config.errors import RequestError
+from runner.data.open import open_data
+from runner.plan.build import build_plan
+from runner.plan.device import detect_device
+from runner.records.environment import peak_memory_bytes, reset_peak_memory
+from runner.training.fitting_batch import fitting_batch, largest
+from runner.training.peak_memory import PeakMemory, import_what_a_run_does
+from runner.training.probe import one_share
+
+RECIPE = (
+    "hardware=cpu", "hardware.threads=1", "data.limit=200", "data.image_size=64", "model=small_cnn",
+    "model.norm=group", "scheduler=constant", "trainer.steps=1",
+)  # fmt: skip
+AUTO = (*RECIPE, "data.batch_size=auto", "trainer.effective_batch_size=128")
+
+
+@pytest.mark.parametrize("share", [1, 2, 97, 96, 512, 720])
+def test_the_search_finds_what_trying_everything_finds_and_goes_little_beyond(share):
+    sizes = divisors(share)
+    for limit in (0, *sizes, share + 1):
+        tried = []
+
+        def fits(size, limit=limit, tried=tried):
+            tried.append(size)
+            return size <= limit
+
+        assert largest(sizes, fits) == max((size for size in sizes if size <= limit), default=None)
+        assert len(tried) == len(set(tried))
+        beyond = [(below, size) for below, size in itertools.pairwise(sizes) if size in tried and size > limit]
+        assert all(size <= 2 * limit or below <= limit for below, size in beyond)
+
+
+def test_memory_decides_and_numbers_do_not_change(train, configure):
+    """Group norm, because BatchNorm would take its statistics over other examples."""
+    config = configure(*AUTO)
+    device = detect_device(config.hardware)
+    plan = build_plan(config, open_data(config.data), device, processes=1)
+    with PeakMemory("cpu") as memory:
+        least, most = (memory.of(one_share(plan, size, 1)) for size in (1, 128))
+    assert 0 < least < most
+    import_what_a_run_does()
+    reset_peak_memory(torch.device("cpu"))
+    limit = f"hardware.memory_limit={peak_memory_bytes(torch.device('cpu')) + (least + most) // 2}"
+
+    ran = train(*AUTO, limit)
+    auto = json.loads((ran / "run.json").read_text())
+    performance = auto["plan"]["performance"]
+    found = performance["batch_size"]
+    assert 1 < found < 128
+    assert performance["accumulation_steps"] == 128 // found
+    assert f"{found} take" in performance["batch_reason"]
+    fixed = train(*RECIPE, "data.batch_size=64", "trainer.accumulation_steps=2")
+    asked = json.loads((fixed / "run.json").read_text())
+    assert auto["plan"]["identity"] == asked["plan"]["identity"]
+    for key, value in asked["metrics"].items():
+        assert auto["metrics"][key] == pytest.approx(value, rel=1e-4)
+    # what a run was begun with stays, whatever would fit by now
+    (ran / "run.json").write_text(json.dumps(auto | {"status": "running"}))
+    train(*AUTO, "hardware.memory_limit=64GiB", run_dir=ran)
+    assert json.loads((ran / "run.json").read_text())["plan"]["performance"]["batch_size"] == found
+
+    with pytest.raises(RequestError, match="at least"):
+        fitting_batch(plan, dataclasses.replace(config.hardware, memory_limit="1MiB"), device)
