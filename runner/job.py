@@ -317,6 +317,8 @@ def _fit_on_record(
             _warn(recorder.console, True, note)
         with _out_of_memory_told():
             outcome = trainer.fit(checkpoint, stop)
+        for note in outcome.notes:
+            _warn(recorder.console, True, note)
     except BaseException as error:
         reason, code = " ".join(f"{error}".split()) or type(error).__name__, ExitCode.FAILED
         record = record.end("failed", error=reason)
@@ -373,6 +375,7 @@ def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:
         throughput=Throughput(samples_per_second=outcome.samples_per_second),
         memory=Memory(peak_bytes=outcome.peak_bytes),
         step_time=outcome.step_time,
+        notes=(*record.notes, *outcome.notes),
         privacy=spent,
         steps=outcome.steps,
         epochs=outcome.epochs,

@@ -16,7 +16,7 @@ from typing import NoReturn
 from runner.bench.settings import Settings
 from runner.config.errors import ExitCode, RequestError, RunError, nearest
 
-PARTS = ("loops", "dp", "recipes", "half", "sweep", "growth", "startup")
+PARTS = ("loops", "dp", "recipes", "half", "input", "sweep", "growth", "startup")
 """Modules of this package with ``measure(settings)``, in the order of the page."""
 
 
@@ -52,6 +52,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="MODEL@SIZExBATCH",
         help="models of the recipes part (%(default)s)",
     )
+    parser.add_argument(
+        "--images", type=Path, help="folder of JPEG files of 32 x 32 pixels for the input part (made up if not given)"
+    )
     parser.add_argument("--results", type=Path, default=Path("outputs/bench"), help="folder of the page (%(default)s)")
     args = parser.parse_intermixed_args(argv)
     for part in args.parts:
@@ -68,7 +71,12 @@ def _measure(args: argparse.Namespace) -> int:
 
     with tempfile.TemporaryDirectory(prefix="recipe-runner-bench-") as work:
         settings = Settings(
-            threads=args.threads, launches=args.launches, rounds=args.rounds, models=args.models, work=work
+            threads=args.threads,
+            launches=args.launches,
+            rounds=args.rounds,
+            models=args.models,
+            work=work,
+            images=args.images,
         )
         sections = []
         for part in args.parts or PARTS:

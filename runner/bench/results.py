@@ -5,56 +5,98 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from runner.bench.asked import COLUMNS, asked_rows
 from runner.bench.section import Section
 from runner.bench.settings import Settings
 from runner.disk.files import write_text
 from runner.records.environment import describe_environment
 
+_SHOWN = ("title", "about", "columns", "rows", "notes")
 _OURS, _OTHERS, _INK = "#1f6feb", "#9aa4b2", "#24292f"
 
 
 def write_results(sections: Sequence[Section], settings: Settings, folder: Path) -> Path:
-    """Write what was found into ``folder`` and return the page; each section also has a plot where it has bars."""
+    """Write what was found into ``folder`` and return the page; each section also has a plot where it has bars.
+
+    Sections that an earlier measurement left there stay, so that a part can be measured alone.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     environment = describe_environment()
     date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    lines = [{"section": "environment", "date": date, "threads": settings.threads, **environment}]
+    file = folder / "bench.jsonl"
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
     for section in sections:
-        lines += section.samples
+        shown = {key: value for key, value in asdict(section).items() if key in _SHOWN}
         if section.bars:
-            _plot(section, folder / f"bench-{section.name}.png")
-    write_text(folder / "bench.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+            shown["plot"] = f"bench-{section.name}.png"
+            _plot(section, folder / shown["plot"])
+        heading = {
+            "section": section.name,
+            "page": shown,
+            "date": date,
+            "threads": settings.threads,
+            "launches": settings.launches,
+            "rounds": settings.rounds,
+            "environment": environment,
+        }
+        lines = _replaced(lines, section.name, [heading, *section.samples])
+    write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
     page = folder / "bench.md"
-    write_text(page, _page(sections, settings, environment, date))
+    write_text(page, _page(lines))
     return page
 
 
-def _page(sections: Sequence[Section], settings: Settings, environment: dict[str, Any], date: str) -> str:
-    packages = environment["packages"]
+def _replaced(lines: list[dict[str, Any]], name: str, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``lines`` with those of section ``name`` replaced at their place, or with ``new`` at the end."""
+    place = next((index for index, line in enumerate(lines) if line["section"] == name), len(lines))
+    return [*lines[:place], *new, *(line for line in lines[place:] if line["section"] != name)]
+
+
+def _page(lines: Sequence[dict[str, Any]]) -> str:
+    headings = [line for line in lines if "page" in line]
     parts = [
         "# Benchmarks",
         "",
-        f"{date}; {environment['cpu']}, {environment['cores']} cores, {settings.threads} thread(s) a process, "
-        + ("no GPU" if not environment["gpus"] else ", ".join(environment["gpus"]))
-        + f"; Python {environment['python']}, torch {packages['torch']}.",
+        "Made by `make bench`, or a part at a time by `python -m runner.bench PART --results FOLDER`, on a machine "
+        "left alone.  The first block of a process is its warm-up and does not count.  Contenders take turns in A B "
+        "B A order; ratios are medians of paired ratios with 95 % bootstrap intervals.  Every sample is in "
+        "`bench.jsonl`, with the environment of each section.",
         "",
-        f"Made by `make bench`: {settings.launches} sets of fresh processes, {settings.rounds} A B B A rounds in each; "
-        "the first block of a process is its warm-up.  Ratios are medians of paired ratios with 95 % bootstrap "
-        "intervals.  Every sample is in `bench.jsonl`.",
+        "## Asked and measured",
+        "",
+        *_table(COLUMNS, asked_rows([line for line in lines if "page" not in line])),
     ]
-    for section in sections:
-        parts += ["", f"## {section.title}", "", section.about, ""]
-        parts.append("| " + " | ".join(section.columns) + " |")
-        parts.append("|" + "|".join(["---", *["---:"] * (len(section.columns) - 1)]) + "|")
-        parts += ["| " + " | ".join(row) + " |" for row in section.rows]
-        for note in section.notes:
+    for heading in headings:
+        page = heading["page"]
+        parts += ["", f"## {page['title']}", "", page["about"], "", *_table(page["columns"], page["rows"])]
+        for note in page["notes"]:
             parts += ["", note]
-        if section.bars:
-            parts += ["", f"![{section.title}](bench-{section.name}.png)"]
+        parts += ["", f"{_machine(heading)}."]
+        if "plot" in page:
+            parts += ["", f"![{page['title']}]({page['plot']})"]
     return "\n".join(parts) + "\n"
+
+
+def _machine(heading: dict[str, Any]) -> str:
+    environment = heading["environment"]
+    gpus = ", ".join(environment["gpus"]) or "no GPU"
+    return (
+        f"{heading['date']}; {environment['cpu']}, {environment['cores']} cores, {heading['threads']} thread(s) a "
+        f"process, {gpus}; Python {environment['python']}, torch {environment['packages']['torch']}; sets of fresh "
+        f"processes: {heading['launches']}, rounds in each: {heading['rounds']}"
+    )
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(columns) + " |",
+        "|" + "|".join(["---", *["---:"] * (len(columns) - 1)]) + "|",
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
 
 
 def _plot(section: Section, path: Path) -> None:

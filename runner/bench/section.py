@@ -79,6 +79,10 @@ def duel_section(
             {"section": name, "contender": label, "round": index, "seconds": seconds, "cpu_seconds": cpu}
             for index, (seconds, cpu) in enumerate(zip(result.seconds, result.cpu_seconds, strict=True))
         ]
+        samples += [
+            {"section": name, "contender": label, "launch": index, "peak_bytes": peak}
+            for index, peak in enumerate(result.peak_bytes)
+        ]
     notes: tuple[str, ...] = ()
     if control is not None:
         floor = paired_ratio(fair[control].seconds, first.seconds)

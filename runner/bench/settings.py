@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,3 +21,5 @@ class Settings:
     """Temporary folder."""
     models: Sequence[str] = ("resnet18@32x16",)
     """Those whose recipes are compared, each ``MODEL@SIZExBATCH``."""
+    images: Path | None = None
+    """Folder of small JPEG files for the input part; None to make some up."""

@@ -56,12 +56,18 @@ def measure(settings: Settings) -> Iterator[Section]:
         rows=tuple(rows),
         samples=(
             *(
-                {"section": "sweep", "sweep": name, "cell": index, "between_seconds": gap}
+                {"section": "sweep", "contender": name, "cell": index, "between_seconds": gap}
                 for name in names
                 for index, gap in enumerate(gaps[name])
             ),
             *(
-                {"section": "sweep", "sweep": name, "wall_seconds": walls[name], "training_seconds": training[name]}
+                {
+                    "section": "sweep",
+                    "contender": name,
+                    "wall_seconds": walls[name],
+                    "training_seconds": training[name],
+                    "driver_seconds_a_cell": (walls[name] - training[name]) / cells,
+                }
                 for name in names
             ),
         ),

@@ -91,12 +91,14 @@ def apply(config: AugmentConfig, images: Tensor, draws: Tensor, *, image_size: i
         ``[b, C, image_size, image_size]`` in channels-last memory, values 0..255: uint8 where pixels were only moved,
         float32 (or the images' own floating type) where they were computed.
     """
+    # Without a padded crop in between, a mirrored image is one whose box is sampled from right to left.
+    backwards = config.flip and config.random_resized_crop and not config.crop_padding
     # Mirroring half of the batch needs the half's row numbers, which the CPU can tell without asking the device.
-    mirrored = torch.nonzero(draws[:, FLIP] < 0.5)[:, 0] if config.flip else None
+    mirrored = torch.nonzero(draws[:, FLIP] < 0.5)[:, 0] if config.flip and not backwards else None
     draws = draws.to(images.device, non_blocking=True)
     if config.random_resized_crop:
-        low, high = config.crop_area
-        images = _resize_boxes(images, _boxes(draws, images.shape[2], images.shape[3], low, high), image_size)
+        boxes = _boxes(draws, images.shape[2], images.shape[3], *config.crop_area)
+        images = _resize_boxes(images, boxes, image_size, draws[:, FLIP] < 0.5 if backwards else None)
     if config.crop_padding:
         images = _crop_padded(images, draws, config.crop_padding)
     if mirrored is not None:
@@ -154,8 +156,10 @@ def _boxes(draws: Tensor, height: int, width: int, low: float, high: float) -> T
     return torch.stack((top, left, tall, wide), dim=1)
 
 
-def _resize_boxes(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+def _resize_boxes(images: Tensor, boxes: Tensor, size: int, backwards: Tensor | None) -> Tensor:
     """Bilinear samples of each image's box, ``[b, C, size, size]``; equal to cutting the box out and resizing it.
+
+    Columns run from right to left where ``backwards``, bool ``[b]``, says so.
 
     No low-pass filter: a box is at most a few times the size (see ``MARGIN`` in ``image_store``).
     """
@@ -171,6 +175,8 @@ def _resize_boxes(images: Tensor, boxes: Tensor, size: int) -> Tensor:
         return (2 * (inside + start[:, None]) + 1) / whole - 1
 
     y, x = places(boxes[:, 0], boxes[:, 2], height), places(boxes[:, 1], boxes[:, 3], width)
+    if backwards is not None:
+        x = torch.where(backwards[:, None], x.flip(1), x)
     grid = torch.stack((x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)), dim=3)
     sampled = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return sampled.contiguous(memory_format=torch.channels_last)

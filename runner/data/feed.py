@@ -22,6 +22,13 @@ RESIDENT_SHARE = 0.25
 
 COPY_ROWS = 4096
 
+# Float pixels that are augmented at a time on a CPU.
+CHANGED_BYTES = 8 * 2**20
+
+# glibc hands blocks beyond a limit back to the kernel and gets zeroed pages for the next ones, which takes as long as
+# augmenting them.  The limit follows the largest block that was ever freed, up to 32 MiB (mallopt(3)).
+KEPT_BYTES = 31 * 2**20
+
 # What a thread that works ahead does at a time: decoding takes milliseconds an image, gathering microseconds.
 DECODED_ROWS = 4
 GATHERED_ROWS = 256
@@ -72,6 +79,8 @@ class Feed:
         self._pixels: Tensor | None = None  # uint8 [N, H, W, C] on the CPU, maybe a memory map
         self._ahead: Ahead | None = None
         on_gpu = device.type == "cuda"
+        if self._augment is not None and device.type == "cpu":
+            torch.empty(KEPT_BYTES, dtype=torch.uint8)
         if isinstance(images.images, np.ndarray):
             self._pixels = torch.from_numpy(images.images)
         else:
@@ -91,6 +100,11 @@ class Feed:
     def is_ready(self) -> bool:
         """Whether every example has been normalised beforehand, so that the stored pixels are not read again."""
         return self._ready is not None
+
+    @property
+    def decodes(self) -> bool:
+        """Whether files are decoded for every batch, because nothing holds their pixels."""
+        return self._pixels is None and self._ready is None
 
     def batch(self, rows: Tensor, draws: Tensor | None, *, copies: int = 1) -> tuple[Tensor, Tensor]:
         """Gather examples.
@@ -117,10 +131,8 @@ class Feed:
             pixels = pixels.repeat_interleave(copies, dim=0)
         pixels = pixels.permute(0, 3, 1, 2)
         if self._augment is not None and draws is not None:
-            pixels = augmentation.apply(self._augment, pixels, draws, image_size=self._size)
-        else:
-            pixels = self._centre(pixels)
-        return self._normalise(pixels), labels
+            return self._change(pixels, draws), labels
+        return self._normalise(self._centre(pixels)), labels
 
     @property
     def works_ahead(self) -> bool:
@@ -156,6 +168,14 @@ class Feed:
         assert self._pixels is not None
         return self._pixels.index_select(0, stored).to(self._device)
 
+    def _change(self, pixels: Tensor, draws: Tensor) -> Tensor:
+        """Augmented and normalised; on a CPU so few at a time that what is in between stays in its caches."""
+        assert self._augment is not None
+        few = max(1, CHANGED_BYTES // (4 * pixels.shape[1:].numel())) if self._device.type == "cpu" else len(pixels)
+        if len(pixels) <= few:
+            return self._normalise(augmentation.apply(self._augment, pixels, draws, image_size=self._size))
+        return torch.cat([self._change(*part) for part in zip(pixels.split(few), draws.split(few), strict=True)])
+
     def _centre(self, pixels: Tensor) -> Tensor:
         """The middle of images that are stored with a margin."""
         margin = pixels.shape[2] - self._size
@@ -168,7 +188,7 @@ class Feed:
         flat = pixels.permute(0, 2, 3, 1).reshape(count, height, width * channels)
         # A product and a sum, each rounded, and no fused operation: how that rounds in vector loops and in their scalar
         # ends is up to the build of torch, and an example's bits must not depend on its place in the batch.
-        scaled = torch.mul(flat.to(self._compute), self._scale).add_(self._shift).to(self._dtype)
+        scaled = flat.to(self._compute).mul_(self._scale).add_(self._shift).to(self._dtype)
         image = scaled.view(count, height, width, channels).permute(0, 3, 1, 2)
         return image if self._channels_last else image.contiguous()
 

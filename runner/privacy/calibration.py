@@ -41,7 +41,7 @@ def solve_noise_multiplier(accountant: str, *, epsilon: float, delta: float, sam
         return accounting.quick_rdp(sample_rate, noise, steps, delta)
 
     def on_coarse_grid(noise: float) -> float:
-        return accounting.coarse_pld(sample_rate, noise, steps, delta)(steps) + _above_pld(accountant)
+        return accounting.coarse_pld(sample_rate, noise, steps, delta)(steps) + _above_pld(accountant, epsilon)
 
     start, _, slope = _noise_for(by_renyi, epsilon, 1.0, slack=0.05, tries=_TRIES)
     if accountant != "rdp":
@@ -74,7 +74,10 @@ def solve_steps(accountant: str, *, epsilon: float, delta: float, sample_rate: f
     if accountant != "rdp":
         coarse = accounting.coarse_pld(sample_rate, noise_multiplier, start, delta)
         start = _last_within(
-            lambda steps: coarse(steps) + _above_pld(accountant), epsilon, start, slack=_SLACK * min(1.0, epsilon)
+            lambda steps: coarse(steps) + _above_pld(accountant, epsilon),
+            epsilon,
+            start,
+            slack=_SLACK * min(1.0, epsilon),
         )
     return _last_within(reported, epsilon, max(start, 1))
 
@@ -99,9 +102,12 @@ def solve_length(accountant: str, *, epsilon: float, delta: float, sample_rate: 
     return steps
 
 
-def _above_pld(accountant: str) -> float:
-    """What ``accountant`` adds to an epsilon that ``pld`` has found, about."""
-    return accounting.PRV_ERROR if accountant == "prv" else 0.0
+def _above_pld(accountant: str, epsilon: float) -> float:
+    """What ``accountant`` adds to an epsilon that ``pld`` has found, about.
+
+    Nothing where ``epsilon`` is not much larger than that: the searches then begin on the side where they need not end.
+    """
+    return accounting.PRV_ERROR if accountant == "prv" and epsilon > 10 * accounting.PRV_ERROR else 0.0
 
 
 def _last_within(function: Callable[[int], float], epsilon: float, start: int, *, slack: float = 0.0) -> int:

@@ -98,7 +98,8 @@ class RunRecord:
     ``method``, and ``foreseen``: when), and once the run is finished how far off it was, as shares of what was measured
     (``seconds_error``, ``peak_bytes_error``; positive for too much).  None where nobody asked."""
     notes: tuple[str, ...] = ()
-    """What the run did otherwise than asked, such as a fallback of the precision: the warnings that the user saw."""
+    """What the run did otherwise than asked, such as a fallback of the precision, and what slowed it down: the
+    warnings that the user saw."""
     plan: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None

@@ -27,6 +27,7 @@ from runner.training.parts import Parts
 from runner.training.precision import NonFiniteGradient
 from runner.training.published import published, take_up, weights_to_save
 from runner.training.saving import Saving, Snapshot
+from runner.training.slow_input import name_slow_input
 from runner.training.standing import Outcome, Standing, Status
 from runner.training.step import TrainStep
 from runner.training.tally import StepTotals
@@ -303,6 +304,7 @@ class Loop:
             with nullcontext() if best_is_gone else published(self._parts), closing(test[0]):
                 test_loss, test_accuracy = self._measure(test)
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
+        timed = self._step_time()
         rate = standing.timed_examples / standing.seconds if standing.seconds and standing.timed_examples else None
         return Outcome(
             status=status,
@@ -315,13 +317,14 @@ class Loop:
             ),
             samples_per_second=rate,
             peak_bytes=peak_memory_bytes(self._world.device),
-            step_time=self._step_time(),
+            step_time=timed,
             steps=done,
             epochs=epochs,
             skipped_steps=self._parts.precision.skipped,
             zeroed_examples=self._zeroed(),
             epsilon=None if self._spending is None else self._spending.reported_after(done),
             halvings=tuple(self._parts.sizes.halvings),
+            notes=name_slow_input(self._parts, timed),
         )
 
     def _step_time(self) -> StepTime | None:

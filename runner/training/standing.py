@@ -30,6 +30,8 @@ class Outcome:
     """Where the time of the steps went, mean over the processes; None where too few steps were made."""
     halvings: tuple[Halving, ...]
     """Times that memory ran out."""
+    notes: tuple[str, ...]
+    """What was found on the way and the user should know."""
 
 
 @dataclass(kw_only=True)

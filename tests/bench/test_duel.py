@@ -9,7 +9,7 @@ from runner.bench.__main__ import PARTS, main
 from runner.bench.duel import Contender, run_duel
 from runner.bench.pairs import paired_difference, paired_ratio
 from runner.bench.results import write_results
-from runner.bench.section import duel_section
+from runner.bench.section import Section, duel_section
 from runner.bench.settings import Settings
 from runner.bench.task import TASKS, prepare
 
@@ -49,7 +49,7 @@ def test_the_page_holds_the_table_the_plot_and_every_sample(results, tmp_path):
     assert "| another recipe | not the same computation: no time taken |" in page
     assert (tmp_path / "results" / "bench-loop.png").read_bytes().startswith(b"\x89PNG")
     lines = (tmp_path / "results" / "bench.jsonl").read_text().splitlines()
-    assert len(lines) == 1 + 2 * 2
+    assert len(lines) == 1 + 2 * (2 + 1), "a heading, two rounds and a peak for each"
 
 
 def test_an_interval_covers_the_true_ratio_and_a_noisier_pair_widens_it():
@@ -84,3 +84,31 @@ def test_wrong_requests(argv, told, capsys):
     err = capsys.readouterr().err
     assert err.startswith(told)
     assert err.count("\n") == 1
+
+
+def test_a_part_measured_later_keeps_the_other_sections_and_limits_are_judged_by_the_samples(tmp_path):
+    settings = Settings(threads=1, launches=1, rounds=2, work=str(tmp_path))
+
+    def add(name, seconds):
+        times = {"bare loop": 1.0, "bare loop again": 1.0, "runner": seconds}
+        section = Section(
+            name=name, title=f"About {name}", about="Made up.", columns=("what", "time"),
+            rows=(("runner", f"{seconds} s"),),
+            samples=tuple(
+                {"section": name, "contender": who, "round": index, "seconds": time}
+                for who, time in times.items() for index in range(3)
+            ),
+        )  # fmt: skip
+        return write_results([section], settings, tmp_path).read_text()
+
+    add("loop_resnet18", 1.5)
+    both = add("loop_small_cnn", 1.01)
+    assert "| ResNet-18, time over the bare loop | <= 1.02 | **1.500** | [1.500, 1.500] | 1.000 " in both
+    again = add("loop_resnet18", 1.015)
+    assert again.index("About loop_resnet18") < again.index("About loop_small_cnn")
+    judged = {line.split(" | ")[0]: line.split(" | ")[-1] for line in again.splitlines() if "bare loop" in line}
+    assert judged == {"| ResNet-18, time over the bare loop": "yes |", "| small_cnn, time over the bare loop": "yes |"}
+    assert "**no**" in both
+    assert "**no**" not in again
+    assert "unmeasured" in again
+    assert len((tmp_path / "bench.jsonl").read_text().splitlines()) == 2 * (1 + 9)

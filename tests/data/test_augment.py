@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from torchvision.transforms import InterpolationMode
@@ -122,6 +124,16 @@ def test_jitter_is_torchvisions(channels):
         expected = reference.adjust_saturation(expected, factors[2])
         assert (one / 255 - expected).abs().max() < 1e-5
     assert (got.float() - batch).abs().max() > 10
+
+
+def test_a_mirrored_box_is_the_box_mirrored_to_the_bit():
+    config = AugmentConfig(random_resized_crop=True)
+    batch, draws = images(20), draw(config, 16, 0, 0, 20)
+    plain = apply(config, batch, draws, image_size=16)
+    got = apply(dataclasses.replace(config, flip=True), batch, draws, image_size=16)
+    mirrored = draws[:, augment.FLIP] < 0.5
+    assert 0 < mirrored.sum() < 20
+    assert torch.equal(got, torch.where(mirrored[:, None, None, None], plain.flip(3), plain))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])

@@ -43,6 +43,7 @@ def by_hand(data, images, rows):
 def way(request, monkeypatch):
     if request.param == "gathered":
         monkeypatch.setattr(feed, "READY_BYTES", 0)
+        monkeypatch.setattr(feed, "CHANGED_BYTES", 5 * 4 * 3 * 11**2)  # five images at a time
     return request.param
 
 

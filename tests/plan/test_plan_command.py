@@ -109,26 +109,3 @@ def test_an_estimate_imports_no_compiler(tmp_path):
         timeout=240,
     )
     assert ended.stdout.splitlines()[-1] == "[] 0"
-
-
-def test_a_sweep_is_planned_cell_by_cell(tmp_path):
-    private = ["trainer=dp", "privacy.epsilon=1,2", "seed=1,2", "optimizer.lr=0.1,0.2"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "runner.plan", "-m", "--no-probe", "--json", "-", *RECIPE, *private],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=240,
-    )
-    found = json.loads(ended.stdout)
-    assert found["cells"] == 8
-    # seeds and learning rates cost the same
-    assert [kind["count"] for kind in found["kinds"]] == [4, 4]
-    each = [kind["plan"]["semantic"]["privacy"]["epsilon"] for kind in found["kinds"]]
-    (together,) = found["privacy"]["publish_all"]
-    assert together["cells"] == 8
-    assert max(each) < together["epsilon"] < 4 * sum(each)
-    seconds = sum(4 * kind["forecast"]["seconds"]["expected"] for kind in found["kinds"])
-    assert found["seconds"]["expected"] == pytest.approx(seconds)

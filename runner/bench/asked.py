@@ -1,0 +1,129 @@
+"""What the runner is asked to keep, beside what was found: computed from the raw samples of all sections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from runner.bench.pairs import Ratio, paired_difference, paired_ratio
+
+COLUMNS = ("asked", "limit", "measured", "95 % interval", "the same against itself", "kept")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One limit."""
+
+    what: str
+    section: str
+    of: str
+    """The contender in question."""
+    over: str
+    """The contender that it is compared with."""
+    limit: float
+    at_least: bool = False
+    """Whether ``limit`` is the least; else it is the most."""
+    per: Literal["ratio", "us more", "s more"] = "ratio"
+    value: str = "seconds"
+    """Field of the samples."""
+    control: tuple[str, str] | None = None
+    """Two contenders that are the same."""
+
+
+_BARE = ("bare loop again", "bare loop")
+_TINY = "loop_tiny_mlp"
+ASKED = (
+    Asked(what="tiny MLP, us an update more than the bare loop", section=_TINY, of="runner", over="bare loop",
+          limit=60.0, per="us more", control=_BARE),
+    Asked(what="tiny MLP, time over the bare loop", section=_TINY, of="runner", over="bare loop", limit=1.15,
+          control=_BARE),
+    Asked(what="small_cnn, time over the bare loop", section="loop_small_cnn", of="runner", over="bare loop",
+          limit=1.02, control=_BARE),
+    Asked(what="ResNet-18, time over the bare loop", section="loop_resnet18", of="runner", over="bare loop",
+          limit=1.02, control=_BARE),
+    Asked(what="tiny MLP, peak memory over the bare loop's", section=_TINY, of="runner", over="bare loop", limit=1.02,
+          value="peak_bytes", control=_BARE),
+    Asked(what="tiny MLP, updates a second over Lightning as shipped", section=_TINY, of="Lightning", over="runner",
+          limit=2.9, at_least=True, control=_BARE),
+    Asked(what="the same, Lightning with its logging", section=_TINY, of="Lightning with logging", over="runner",
+          limit=6.0, at_least=True, control=_BARE),
+    Asked(what="the same, Lightning with the same input", section=_TINY, of="Lightning, same input", over="runner",
+          limit=2.0, at_least=True, control=_BARE),
+    Asked(what="tiny MLP, updates a second over Accelerate as shipped", section=_TINY, of="Accelerate", over="runner",
+          limit=2.4, at_least=True, control=_BARE),
+    Asked(what="the same, Accelerate with the same input", section=_TINY, of="Accelerate, same input", over="runner",
+          limit=1.8, at_least=True, control=_BARE),
+    Asked(what="float16 on a CPU, times faster than torch's autocast", section="half", of="torch's autocast to float16",
+          over="runner's float16", limit=50.0, at_least=True, value="cpu_seconds"),
+    Asked(what="start-up, s more than a bare script", section="startup", of="runner's command line", over="bare script",
+          limit=0.5, per="s more"),
+    Asked(what="start-up, over Lightning's", section="startup", of="runner's command line", over="Lightning script",
+          limit=0.75),
+    Asked(what="time per image, 60,000 images over 1,024", section="growth", of="60,000 images", over="1,024 images",
+          limit=1.03, control=("1,024 images again", "1,024 images")),
+    Asked(what="time per image, 50 epochs later", section="growth", of="1,024 images, 50 epochs later",
+          over="1,024 images", limit=1.03, control=("1,024 images again", "1,024 images")),
+    Asked(what="peak memory, 50 epochs later", section="growth", of="1,024 images, 50 epochs later",
+          over="1,024 images", limit=1.01, value="peak_bytes", control=("1,024 images again", "1,024 images")),
+    Asked(what="a sweep's driver, s a cell beside its training", section="sweep", of="a sweep", over="", limit=0.5,
+          per="s more", value="driver_seconds_a_cell"),
+)  # fmt: skip
+UNMEASURED = (
+    ("GPU: resnet50, efficientnet_b0, vit_b_16 at 224 px, over a hand-tuned script", ">= 1.00"),
+    ("GPU: conv nets over float32 references in NCHW", ">= 1.3"),
+    ("GPU: ResNet-18 at 32 px with CUDA graphs, over tuned Lightning", ">= 1.5"),
+    ("GPU: resnet50's share of the FLOP limit and of the memory bandwidth", "stated"),
+    ("GPU: float32, float16 and bfloat16 beside each other", "stated"),
+)
+"""What needs a machine with a GPU, and its limit."""
+
+
+def asked_rows(samples: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """A row of ``COLUMNS`` for each limit whose samples are there, then those that need a GPU."""
+    rows = []
+    for asked in ASKED:
+        of, over = (_values(samples, asked, contender) for contender in (asked.of, asked.over))
+        if not of:
+            continue
+        found = _compare(asked, of, over)
+        floor = ""
+        if asked.control is not None:
+            pair = [_values(samples, asked, contender) for contender in asked.control]
+            floor = f"{_number(_compare(asked, *pair).median, asked)} {_interval(_compare(asked, *pair), asked)}"
+        kept = found.median >= asked.limit if asked.at_least else found.median <= asked.limit
+        rows.append(
+            (
+                asked.what,
+                f"{'>=' if asked.at_least else '<='} {asked.limit:g}",
+                f"**{_number(found.median, asked)}**",
+                _interval(found, asked) if found.pairs > 1 else "one measurement",
+                floor,
+                "yes" if kept else "**no**",
+            )
+        )
+    return [*rows, *((what, limit, "unmeasured", "", "", "") for what, limit in UNMEASURED)]
+
+
+def _values(samples: Sequence[Mapping[str, Any]], asked: Asked, contender: str) -> list[float]:
+    return [
+        sample[asked.value]
+        for sample in samples
+        if sample["section"] == asked.section and sample.get("contender") == contender and asked.value in sample
+    ]
+
+
+def _compare(asked: Asked, of: Sequence[float], over: Sequence[float]) -> Ratio:
+    if asked.per == "ratio":
+        return paired_ratio(of, over)
+    return paired_difference(of, over or [0.0] * len(of))
+
+
+def _number(value: float, asked: Asked) -> str:
+    return f"{value * 1e6:+.0f}" if asked.per == "us more" else f"{value:.3f}" if value < 10 else f"{value:.1f}"
+
+
+def _interval(ratio: Ratio, asked: Asked) -> str:
+    if ratio.pairs == 1:
+        return ""
+    return f"[{_number(ratio.low, asked)}, {_number(ratio.high, asked)}]"
