@@ -23,7 +23,7 @@ NEEDS = {
 }
 LARGE = ("resnet18", "resnet34", "resnet50", "efficientnet_b0", "mobilenet_v3_small", "vit_b_16")
 DOWNLOADED = ("cifar10", "cifar100", "mnist", "fashion_mnist")
-ELSEWHERE = {"one_gpu": "cuda", "multi_gpu": "cuda", "mps": "mps"}
+ELSEWHERE = {**dict.fromkeys(("one_gpu", "multi_gpu", "v100", "a100", "h100"), "cuda"), "mps": "mps"}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
