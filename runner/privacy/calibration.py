@@ -70,16 +70,16 @@ def solve_steps(accountant: str, *, epsilon: float, delta: float, sample_rate: f
     accounting.check_mechanism(accountant, sample_rate, noise_multiplier, 1, delta)
     if noise_multiplier == 0.0:
         return 0
-    start = accounting.quick_rdp_steps(sample_rate, noise_multiplier, delta, epsilon, MOST_STEPS)
+    start, power = accounting.quick_rdp_steps(sample_rate, noise_multiplier, delta, epsilon, MOST_STEPS), 2.0
     if accountant != "rdp":
         coarse = accounting.coarse_pld(sample_rate, noise_multiplier, start, delta)
-        start = _last_within(
+        start, power = _last_within(
             lambda steps: coarse(steps) + _above_pld(accountant, epsilon),
             epsilon,
             start,
             slack=_SLACK * min(1.0, epsilon),
         )
-    return _last_within(reported, epsilon, max(start, 1))
+    return _last_within(reported, epsilon, max(start, 1), power=power)[0]
 
 
 def solve_length(accountant: str, *, epsilon: float, delta: float, sample_rate: float, noise_multiplier: float) -> int:
@@ -110,12 +110,15 @@ def _above_pld(accountant: str, epsilon: float) -> float:
     return accounting.PRV_ERROR if accountant == "prv" and epsilon > 10 * accounting.PRV_ERROR else 0.0
 
 
-def _last_within(function: Callable[[int], float], epsilon: float, start: int, *, slack: float = 0.0) -> int:
+def _last_within(
+    function: Callable[[int], float], epsilon: float, start: int, *, power: float = 2.0, slack: float = 0.0
+) -> tuple[int, float]:
     """The largest argument, from 0 to ten million, at which the rising ``function`` does not pass ``epsilon``.
 
-    With ``slack`` it is any at which the function is above ``epsilon - slack``, where there is one.
+    With ``slack`` it is any at which the function is above ``epsilon - slack``, where there is one.  ``power`` of
+    epsilon is how the argument grows, until two points are known; what was found of it comes back beside the argument.
     """
-    fits, fails, power = (0, 0.0), (MOST_STEPS + 1, math.inf), 2.0
+    fits, fails = (0, 0.0), (MOST_STEPS + 1, math.inf)
     steps, stalled = start, 0
     while fails[0] - fits[0] > 1 and fits[1] <= epsilon - slack:
         width = fails[0] - fits[0]
@@ -129,7 +132,7 @@ def _last_within(function: Callable[[int], float], epsilon: float, start: int, *
             power = _power(fits, fails, power)
         stalled = stalled + 1 if fails[0] - fits[0] > width // 2 else 0
         steps = _next_steps(fits, fails, power, epsilon, bisect=stalled > 2)
-    return fits[0]
+    return fits[0], power
 
 
 def _power(fewer: tuple[int, float], more: tuple[int, float], before: float) -> float:
