@@ -23,8 +23,9 @@ _NOISE_UNITS = 1e6
 def solve_noise_multiplier(accountant: str, *, epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
     """The noise multiplier whose reported epsilon after ``steps`` updates lies just below the target ``epsilon``.
 
-    The result, rounded to 1e-6, is in (epsilon - 0.002 min(1, epsilon), epsilon], checked with the function that
-    reports it.  The search walks from Renyi's answer over a coarse grid and touches the fine one at the end.
+    The result, rounded to 1e-6, is in (epsilon - 0.002 min(1, epsilon), epsilon] (by ``prv``, at least 0.0002 wide),
+    checked with the function that reports it.  The search walks from Renyi's answer over a coarse grid and touches the
+    fine one at the end.
 
     Raises:
         RequestError: no noise multiplier from 0.05 to 10,000 meets the target; or a value outside its range.
@@ -46,7 +47,9 @@ def solve_noise_multiplier(accountant: str, *, epsilon: float, delta: float, sam
     start, _, slope = _noise_for(by_renyi, epsilon, 1.0, slack=0.05, tries=_TRIES)
     if accountant != "rdp":
         start, _, slope = _noise_for(on_coarse_grid, epsilon, start, slope=slope, tries=_TRIES)
-    noise, found, _ = _noise_for(reported, epsilon, start, slope=slope)
+    # Where epsilon is little more than the error interval of prv, its last digits are noise, on which a search lingers.
+    slack = max(_SLACK, 0.02 * accounting.PRV_ERROR / min(1.0, epsilon)) if accountant == "prv" else _SLACK
+    noise, found, _ = _noise_for(reported, epsilon, start, slope=slope, slack=slack)
     if found > epsilon:
         raise RequestError("privacy.epsilon", epsilon, f"at least {found:.4g}, which noise multiplier {noise:g} gives")
     if noise == LEAST_NOISE:
