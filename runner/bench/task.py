@@ -89,7 +89,7 @@ class Prepared:
     labels: torch.Tensor
     """int64 [N]."""
     rows: torch.Tensor
-    """int64 [steps, B]: the examples of each update of the first epoch."""
+    """int64 [steps, B]: the examples of each update of the first epoch, or of the whole proof where that is longer."""
     lr: float
     momentum: float
     weight_decay: float
@@ -144,7 +144,7 @@ def prepare(task: Task, path: Path) -> None:
         "model": parts.model,
         "images": images,
         "labels": labels,
-        "rows": torch.stack([parts.stream.rows(step) for step in range(task.block)]),
+        "rows": torch.stack([parts.stream.rows(step) for step in range(max(task.block, PROOF_STEPS))]),
         "lr": plan.semantic.optimizer.lr,
         "momentum": group["momentum"],
         "weight_decay": group["weight_decay"],
