@@ -200,7 +200,7 @@ def _feed(parts: Parts, data: ImageData, images: ImageSet) -> Feed:
         data,
         device=parts.world.device,
         dtype=parts.precision.parameter_dtype,
-        channels_last=parts.plan.performance.channels_last,
+        channels_last=parts.channels_last,
         augment=None,
     )
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from runner.data.images import ImageData, ImageSet
+from runner.models.memory_format import convolves
 from runner.plan.plan import Plan
 from runner.privacy.independence import fixed_randomness
 from runner.privacy.key import SecretKey
@@ -147,7 +148,7 @@ class Stepper:
     @property
     def convolves(self) -> bool:
         """Whether the model has weights to which the memory format matters."""
-        return any(parameter.dim() == 4 for parameter in self._parts.parameters)
+        return convolves(self._parts.model)
 
 
 def give_back_memory() -> None:

@@ -3,9 +3,14 @@
 ``speed`` holds the product's pass against two others, in turns in one process with one thread for the model, and
 prints the ratio of the rounds, also in seconds of the processor, which other work on the machine touches less:
 
-- *hand-written*: all in memory, normalised beforehand, batches as slices of it, loss and accuracy added up;
-- *ImageFolder + DataLoader*: the loop of most tutorials over the same files, with 0 and with 2 workers, the faster of
-  which counts.  Against it the product starts from the files as well: with decoded images in its cache, and without.
+- *hand-written*: all in memory, normalised beforehand, in the memory format that is faster for the model, batches as
+  slices of it, loss and accuracy added up; in the same batches as the product, and in the pieces in which the product's
+  batches go through the model;
+- *ImageFolder + DataLoader*: the loop of most tutorials over the same files, with 0 and with 2 workers and in those
+  pieces; it decodes every file in every pass.  Against it the product starts from the files as well: it lists them and
+  takes their decoded pixels from its cache; and, once, with nothing in its cache.
+
+The model alone, without any loop around it, is what no loop can beat.
 
 ``quality`` runs every strategy and both exports, and prints how accuracy, size and probabilities differ.
 """
@@ -28,6 +33,8 @@ from runner.inference.finished_run import open_run
 from runner.inference.images import open_folder, open_split
 from runner.inference.measure import answer
 from runner.inference.request import read_request
+from runner.models.memory_format import format_for
+from runner.training.pieces import images_at_once
 from runner.training.precision import build_precision
 from runner.training.torch_settings import torch_settings
 from runner.training.world import SingleProcess
@@ -66,38 +73,52 @@ def write_files(run, root):
 
 def speed(run, images, rounds):
     precision = build_precision(run.plan.semantic.precision, CPU, private=False)
-    model = run.build_model(precision.parameter_dtype).to(memory_format=torch.channels_last)
+    model = run.build_model(precision.parameter_dtype)
+    layout = format_for(model, channels_last=True)
+    model = model.to(memory_format=layout)
     batch = run.plan.performance.eval_batch_size
     subject = open_folder(run, images)
     count = len(subject.images)
-    feed = feed_of(subject)
+    feed = feed_of(subject, layout)
     ready = feed.batch(torch.arange(count), None)
-    in_memory = {
-        "product, in memory": lambda: product(model, feed, count, batch, precision),
-        "hand-written": lambda: hand_written(model, *ready, batch),
-    }
-    from_files = {
-        "product, from files (cached)": lambda: product_from_files(run, images, model, batch, precision),
-        "ImageFolder + DataLoader, 0 workers": lambda: tutorial(run, images, model, batch, workers=0),
-        "ImageFolder + DataLoader, 2 workers": lambda: tutorial(run, images, model, batch, workers=2),
-    }
     performance = dataclasses.replace(run.plan.performance, threads=1)
     with torch_settings(dataclasses.replace(run.plan, performance=performance)):
+        with torch.inference_mode():
+            piece = min(batch, images_at_once(model, ready[0][:batch], precision))
+        in_memory = {
+            PRODUCT: lambda: product(model, feed, count, batch, precision),
+            "hand-written": lambda: hand_written(model, *ready, batch),
+            "hand-written, product's pieces": lambda: hand_written(model, *ready, piece),
+            ALONE: lambda: model_alone(model, ready[0], piece),
+        }
+        from_files = {
+            CACHED: lambda: product_from_files(run, images, model, layout, batch, precision),
+            "ImageFolder + DataLoader, 0 workers": lambda: tutorial(run, images, model, layout, batch, workers=0),
+            "ImageFolder + DataLoader, 2 workers": lambda: tutorial(run, images, model, layout, batch, workers=2),
+            "the same, 0 workers, our pieces": lambda: tutorial(run, images, model, layout, piece, workers=0),
+        }
         contestants = in_memory | from_files
         accuracies = {name: contest() for name, contest in contestants.items()}  # warm, and shows that they agree
         # short passes need more rounds
         seconds = in_turns(in_memory, 5 * rounds) | in_turns(from_files, rounds)
-        cold = cold_seconds(run, images, model, batch, precision)
-    print(f"\n{run.plan.name}: {count:,} images")
+        cold = cold_seconds(run, images, model, layout, batch, precision)
+    print(f"\n{run.plan.name}: {count:,} images, batches of {batch} in pieces of {piece}, {layout}")
     for name, times in seconds.items():
         rate = count / statistics.median(wall for wall, _ in times)
         print(f"  {name:<36} {rate:>10,.0f} images/s   accuracy {accuracies[name]:.4f}")
     print(f"  {'product, from files, nothing cached':<36} {count / cold:>10,.0f} images/s   (once)")
-    loader = min((name for name in seconds if "DataLoader" in name), key=lambda name: statistics.median(seconds[name]))
-    compare("product, in memory", "hand-written", seconds, 0)
-    compare("product, in memory", "hand-written", seconds, 1)
-    # not in seconds of the processor: those of the loader's workers are not in this process
-    compare("product, from files (cached)", loader, seconds, 0)
+    loaders = [name for name in seconds if "workers" in name]
+    for other in (*list(in_memory)[1:], *loaders):
+        # those of the loaders against the product that starts from files as well
+        ours = CACHED if other in from_files else PRODUCT
+        compare(ours, other, seconds, 0)
+        if other in in_memory:  # not for loaders: what their workers do is not counted in this process
+            compare(ours, other, seconds, 1)
+    fastest = min(loaders, key=lambda name: statistics.median(seconds[name]))
+    compare(ALONE, fastest, {ALONE: seconds[ALONE][:rounds], fastest: seconds[fastest]}, 0)
+
+
+PRODUCT, CACHED, ALONE = "product, in memory", "product, from files (cached)", "the model alone, product's pieces"
 
 
 def compare(ours, theirs, seconds, clock):
@@ -118,8 +139,11 @@ def in_turns(contestants, rounds):
     return seconds
 
 
-def feed_of(subject):
-    return Feed(subject.images, subject.data, device=CPU, dtype=torch.float32, channels_last=True, augment=None)
+def feed_of(subject, layout):
+    channels_last = layout == torch.channels_last
+    return Feed(
+        subject.images, subject.data, device=CPU, dtype=torch.float32, channels_last=channels_last, augment=None
+    )
 
 
 def product(model, feed, count, batch, precision):
@@ -129,16 +153,16 @@ def product(model, feed, count, batch, precision):
     return (found.predicted == found.labels).mean()
 
 
-def product_from_files(run, images, model, batch, precision):
+def product_from_files(run, images, model, layout, batch, precision):
     subject = open_folder(run, images)
-    return product(model, feed_of(subject), len(subject.images), batch, precision)
+    return product(model, feed_of(subject, layout), len(subject.images), batch, precision)
 
 
-def cold_seconds(run, images, model, batch, precision):
+def cold_seconds(run, images, model, layout, batch, precision):
     with tempfile.TemporaryDirectory() as cache:
         run.config.data.cache_dir = cache
         start = time.perf_counter()
-        product_from_files(run, images, model, batch, precision)
+        product_from_files(run, images, model, layout, batch, precision)
         return time.perf_counter() - start
 
 
@@ -153,7 +177,15 @@ def hand_written(model, pixels, labels, batch):
     return float(right) / len(labels)
 
 
-def tutorial(run, images, model, batch, *, workers):
+def model_alone(model, pixels, batch):
+    """What no loop can beat: the forward passes and nothing else."""
+    with torch.inference_mode():
+        for start in range(0, len(pixels), batch):
+            model(pixels[start : start + batch])
+    return float("nan")
+
+
+def tutorial(run, images, model, layout, batch, *, workers):
     from torch.utils.data import DataLoader
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
@@ -165,7 +197,7 @@ def tutorial(run, images, model, batch, *, workers):
     right = total = 0
     with torch.inference_mode():
         for pixels, labels in loader:
-            right += (model(pixels.to(memory_format=torch.channels_last)).argmax(1) == labels).sum()
+            right += (model(pixels.to(memory_format=layout)).argmax(1) == labels).sum()
             total += len(labels)
     return float(right) / total
 
