@@ -190,7 +190,7 @@ class Feed:
             flat = pixels.permute(0, 2, 3, 1).reshape(count, height, width * channels)
             scale, shift = self._scale, self._shift
         else:  # into planes while they are small
-            flat = pixels.reshape(count, channels, height * width)
+            flat = pixels.contiguous().view(count, channels, height * width)
             scale, shift = self._scale[:channels, None], self._shift[:channels, None]
         # A product and a sum, each rounded, and no fused operation: how that rounds in vector loops and in their scalar
         # ends is up to the build of torch, and an example's bits must not depend on its place in the batch.

@@ -90,20 +90,20 @@ def answer(
             logits = logits_in_pieces(model, images, precision)
             # cross-entropy in its two parts, because the first also tells the confidence
             log_shares = logits.log_softmax(1)
-            loss = torch.nn.functional.nll_loss(log_shares, labels, reduction="none").sum()
+            nats = torch.nn.functional.nll_loss(log_shares, labels, reduction="none").sum()
             predicted = logits.argmax(1)
             confidence = log_shares.gather(1, predicted[:, None])[:, 0].exp()
-            answered.append((predicted, confidence, labels, loss))
+            answered.append((predicted, confidence, labels, nats))
             done += (stop - start) * world.size
             progress(min(done, examples))
     shares = world.gather([tuple(part.cpu().numpy() for part in batch) for batch in answered])
-    predicted, confidences, labels, losses = zip(*_in_order(shares), strict=True)
+    columns = list(zip(*_in_order(shares), strict=True))
     return Answers(
-        predicted=np.concatenate(predicted),
-        confidence=np.concatenate(confidences).astype(np.float64),
-        labels=np.concatenate(labels),
+        predicted=np.concatenate(columns[0]),
+        confidence=np.concatenate(columns[1]).astype(np.float64),
+        labels=np.concatenate(columns[2]),
         # one by one, as evaluation in training adds them up
-        loss=sum(float(of_batch) for of_batch in losses) / examples,
+        loss=sum(float(nats) for nats in columns[3]) / examples,
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from runner.config.schema import HardwareConfig
 from runner.inference.finished_run import FinishedRun, Privacy, open_run
+from runner.inference.in_place import activate_in_place
 from runner.inference.preprocessing import Normalise, to_pixels
 from runner.models.memory_format import format_for
 from runner.plan.device import detect_device
@@ -61,7 +62,7 @@ class Predictor:
         self._precision = build_precision(plan.semantic.precision, self.device, private=False)
         dtype = self._precision.parameter_dtype
         self._batch_size = plan.performance.eval_batch_size
-        model = run.build_model(dtype).to(self.device)
+        model = activate_in_place(run.build_model(dtype)).to(self.device)
         self._memory_format = format_for(model, channels_last=plan.performance.channels_last)
         self._model = model.to(memory_format=self._memory_format)
         data = plan.semantic.data

@@ -1,9 +1,9 @@
 """Batches without gradients in pieces that the caches of a CPU hold, in training's evaluations and in inference alike.
 
-The activations of a large batch of a convolutional net leave the caches between one layer and the next, and where they
-pass 32 MiB the allocator gives them back to the kernel each time and gets zeroed pages for the next ones (mallopt(3)).
-How many images are a piece follows from the model alone, so that a finished run's figures can be had again to the bit.
-The constants are measured: docs/results/2026-11-23-inference.md.
+The activations of a large batch of a small convolutional net leave the caches between one layer and the next.  A net of
+many weights has them put in order at each call, so that it likes whole batches better.  How many images are a piece
+follows from the model alone: a finished run's figures can be had again to the bit.  The constants are measured:
+docs/results/2026-11-23-inference.md.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from runner.models.memory_format import convolves
 if TYPE_CHECKING:
     from runner.training.precision import Precision
 
-BYTES = 8 * 2**20
-"""What the largest activation of a piece may take."""
+WEIGHTS = 2**20
+"""Bytes of weights up to which there are pieces."""
+ACTIVATION = 2**22
+"""Bytes that the largest activation of a piece may take."""
 LEAST = 32
-"""Images in a piece however large they are: deep nets of small layers lose more by the number of their calls."""
+"""Images in a piece, however large they are."""
 
-_largest: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+_wanted: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
+"""Images in a piece of each model; None for whole batches."""
 
 
 def logits_in_pieces(model: nn.Module, images: Tensor, precision: Precision) -> Tensor:
@@ -44,14 +47,16 @@ def logits_of(model: nn.Module, images: Tensor, precision: Precision) -> Tensor:
 
 
 def images_at_once(model: nn.Module, images: Tensor, precision: Precision) -> int:
-    """How many of ``images`` go through ``model`` together, at most: all but for convolutions on a CPU."""
-    if images.device.type != "cpu" or len(images) < 2 * LEAST or not convolves(model):
+    """How many of ``images`` [b, C, H, W] go through ``model`` together, at most."""
+    if images.device.type != "cpu" or len(images) < 2 * LEAST:
         return len(images)
-    if model not in _largest:
-        _largest[model] = _largest_activation(model, images[:1], precision)
+    if model not in _wanted:
+        small = sum(parameter.nbytes for parameter in model.parameters()) <= WEIGHTS
+        few = small and convolves(model)
+        _wanted[model] = max(LEAST, ACTIVATION // _largest_activation(model, images[:1], precision)) if few else None
+    wanted = _wanted[model]
     # two threads share a core's caches where cores have two; more threads have more of them
-    cores = max(1, torch.get_num_threads() // 2)
-    return cores * max(LEAST, BYTES // _largest[model])
+    return len(images) if wanted is None else wanted * max(1, torch.get_num_threads() // 2)
 
 
 def _largest_activation(model: nn.Module, image: Tensor, precision: Precision) -> int:
