@@ -88,7 +88,7 @@ def _work(job: _Job, world: World, device: Device) -> Results:
     results = Results(
         run=run.folder.absolute().name,
         name=run.plan.name,
-        identity=run.plan.identity,
+        identity=run.identity,
         step=run.step,
         inference=request.inference,
         dtype=prepared.dtype,

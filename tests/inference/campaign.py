@@ -113,7 +113,7 @@ def speed(folder, images, rounds):
             compare(PRODUCT, other, seconds, 1)
     for loader in LOADERS:  # what its workers do is not counted in seconds of the processor
         compare(CACHED, loader, seconds, 0)
-    fastest = min(LOADERS, key=lambda name: statistics.median(seconds[name]))
+    fastest = min(LOADERS, key=lambda name: sorted(seconds[name])[rounds // 2])
     compare(ALONE, fastest, {ALONE: seconds[ALONE][:rounds], fastest: seconds[fastest]}, 0)
 
 
@@ -163,9 +163,11 @@ def beside(folder, images, batch, piece):
         here.send(name)
         return here.recv()
 
-    yield {name: functools.partial(ask, name) for name in here.recv()}
-    here.send(None)
-    process.join()
+    try:
+        yield {name: functools.partial(ask, name) for name in here.recv()}
+    finally:
+        here.send(None)
+        process.join()
 
 
 def serve(pipe, folder, images, batch, piece):
