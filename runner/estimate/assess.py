@@ -122,11 +122,11 @@ def _import_tracker(config: RunConfig) -> float:
     """
     import importlib
 
-    from runner.config.targets import locate
+    from runner.records.sink import package_of
 
     start = time.perf_counter()
-    if config.tracker.target is not None:
-        importlib.import_module(locate("tracker", config.tracker.target, "a tracker").requires)
+    if (package := package_of(config.tracker)) is not None:
+        importlib.import_module(package)
     return time.perf_counter() - start
 
 
