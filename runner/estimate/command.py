@@ -75,7 +75,8 @@ def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict
     from runner.estimate.lines import describe
 
     assessment = assess(config, probe=not args.no_probe)
-    keep(assessment.plan, assessment.forecast, cache_dir=config.data.cache_dir)
+    if assessment.device.here:
+        keep(assessment.plan, assessment.forecast, cache_dir=config.data.cache_dir)
     return describe(assessment), described(assessment)
 
 
