@@ -1,7 +1,7 @@
 """What inference must show, measured: ``python -m tests.inference.campaign speed|quality RUN ... [--images FOLDER]``.
 
-``speed`` holds the product's pass against others, in turns, with one thread for the model, and prints the ratio of the
-rounds, also in seconds of the processor, which other work on the machine touches less:
+``speed`` holds the product's pass against others, in turns, with one thread for the model (``--threads``), and prints
+the ratio of the rounds, also in seconds of the processor, which other work on the machine touches less:
 
 - *hand-written*: all in memory, normalised beforehand, in the memory format that is faster for the model, batches as
   slices of it, loss and accuracy added up; once more with the class and the probability of each image, as the product
@@ -53,6 +53,7 @@ def main():
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--images", type=Path, help="class folders (default: the run's test images, written as PNG)")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--threads", type=int, default=1, help="of the model, in speed")
     args = parser.parse_args()
     for folder in args.runs:
         with tempfile.TemporaryDirectory() as scratch:
@@ -60,7 +61,7 @@ def main():
                 quality(folder, Path(scratch))
                 continue
             images = args.images or write_files(open_run(folder), Path(scratch) / "files")
-            speed(folder, images, args.rounds)
+            speed(folder, images, args.rounds, args.threads)
 
 
 def write_files(run, root):
@@ -74,7 +75,7 @@ def write_files(run, root):
     return root
 
 
-def speed(folder, images, rounds):
+def speed(folder, images, rounds, threads):
     run = open_run(folder)
     precision = build_precision(run.plan.semantic.precision, CPU, private=False)
     model = activate_in_place(run.build_model(precision.parameter_dtype))
@@ -84,7 +85,7 @@ def speed(folder, images, rounds):
     subject = open_folder(run, images)
     count = len(subject.images)
     feed = feed_of(subject, layout)
-    performance = dataclasses.replace(run.plan.performance, threads=1)
+    performance = dataclasses.replace(run.plan.performance, threads=threads)
     with torch_settings(dataclasses.replace(run.plan, performance=performance)):
         pixels, _ = feed.span(0, count)
         with torch.inference_mode():
@@ -94,7 +95,7 @@ def speed(folder, images, rounds):
             ALONE: timed(lambda: model_alone(model, pixels, piece)),
             CACHED: timed(lambda: product_from_files(run, images, model, layout, batch, precision)),
         }
-        with beside(folder, images, batch, piece) as theirs:
+        with beside(folder, images, batch, piece, threads) as theirs:
             contestants = ours | theirs
             accuracies = {name: contest()[0] for name, contest in contestants.items()}  # warm, and do they agree?
             # short passes need more rounds
@@ -102,7 +103,7 @@ def speed(folder, images, rounds):
             seconds = in_turns({name: contestants[name] for name in in_memory}, 5 * rounds)
             seconds |= in_turns({name: contestants[name] for name in (CACHED, *LOADERS)}, rounds)
         cold = cold_seconds(run, images, model, layout, batch, precision)
-    print(f"\n{run.plan.name}: {count:,} images, batches of {batch} in pieces of {piece}, {layout}")
+    print(f"\n{run.plan.name}: {count:,} images, batches of {batch} in pieces of {piece}, {layout}, {threads} threads")
     for name, times in seconds.items():
         rate = count / statistics.median(wall for wall, _ in times)
         print(f"  {name:<36} {rate:>10,.0f} images/s   accuracy {accuracies[name]:.4f}")
@@ -149,14 +150,14 @@ def timed(contest):
 
 
 @contextlib.contextmanager
-def beside(folder, images, batch, piece):
+def beside(folder, images, batch, piece, threads):
     """The loops of others, each to be started by a call, in a process that holds nothing of the product but the model.
 
     The product changes how its process keeps freed memory, which would help them too.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there, folder, images, batch, piece))
+    process = context.Process(target=serve, args=(there, folder, images, batch, piece, threads))
     process.start()
 
     def ask(name):
@@ -170,8 +171,8 @@ def beside(folder, images, batch, piece):
         process.join()
 
 
-def serve(pipe, folder, images, batch, piece):
-    torch.set_num_threads(1)
+def serve(pipe, folder, images, batch, piece, threads):
+    torch.set_num_threads(threads)
     run = open_run(folder)
     model = run.build_model(torch.float32)
     layout = format_for(model, channels_last=True)
@@ -180,6 +181,7 @@ def serve(pipe, folder, images, batch, piece):
     pixels = torch.stack([image for image, _ in files]).to(memory_format=layout)
     labels = torch.tensor(files.targets)
     contestants = {
+        "the model alone, there": timed(lambda: model_alone(model, pixels, piece)),
         "hand-written": timed(lambda: hand_written(model, pixels, labels, batch)),
         "hand-written, the same answers": timed(lambda: hand_written_answers(model, pixels, labels, batch)),
         "hand-written, product's pieces": timed(lambda: hand_written(model, pixels, labels, piece)),

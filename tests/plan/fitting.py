@@ -1,7 +1,7 @@
 """``data.batch_size=auto`` against trying everything: ``python -m tests.plan.fitting [RECIPE ...] --cifar FOLDER``.
 
-Of each recipe every divisor of the effective batch is run as a fixed setting, in a process of its own, and its peak
-memory read from ``run.json``.  Limits are then set between the smallest and the largest of these, and a run with
+Of each recipe every divisor of the effective batch is run as a fixed setting, for evaluation too, in a process of its
+own, and its peak memory read from ``run.json``.  Limits are then set between the smallest and the largest of these, and a run with
 ``data.batch_size=auto`` under each: is its size the largest whose real run keeps to the limit, or the next to it?  Its
 numbers have to be those of the fixed setting with the same size, to the last bit, and of all others to rounding.
 """
@@ -50,15 +50,11 @@ def compare(name, whole, overrides, scratch):
     length = "trainer.steps=3"
     private = ["privacy.unsafe_noise_seed=5"] if "trainer=dp" in overrides else []
     overrides = [*overrides, *private, length]
-    fixed = {
-        size: run(
-            scratch / f"fixed{size}",
-            *overrides,
-            f"data.batch_size={size}",
-            f"trainer.accumulation_steps={whole // size}",
-        )
-        for size in divisors(whole)
-    }
+    fixed = {}
+    for size in divisors(whole):
+        # auto evaluates as many images at a time
+        split = f"data.batch_size={size} trainer.accumulation_steps={whole // size} data.eval_batch_size={size}"
+        fixed[size] = run(scratch / f"fixed{size}", *overrides, *split.split())
     peaks = {size: found["memory"]["peak_bytes"] for size, found in fixed.items()}
     print(f"<!-- {name}: " + ", ".join(f"{size} {peak / 2**20:.0f} MiB" for size, peak in peaks.items()) + " -->")
     for number, share in enumerate(BETWEEN):
