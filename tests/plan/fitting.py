@@ -2,9 +2,9 @@
 
 Of each recipe every divisor of the effective batch is run as a fixed setting, for evaluation too, in a process of its
 own, and its peak memory read from ``run.json``.  Limits are then set between the smallest and the largest of these,
-and a run with ``data.batch_size=auto`` made under each: is its size the largest whose real run keeps to the limit, or the
-next to it?  Its numbers have to be those of the fixed setting with the same size, to the last bit, and of all others to
-rounding.
+and a run with ``data.batch_size=auto`` made under each: is its size the largest whose real run keeps to the limit, or
+the next to it?  Its numbers have to be those of the fixed setting with the same size, to the last bit, and of all
+others to rounding.
 """
 
 import argparse
