@@ -98,6 +98,11 @@ class Feed:
                 self._ahead = _gathering(self._pixels)
 
     @property
+    def augments(self) -> bool:
+        """Whether batches change with draws."""
+        return self._augment is not None
+
+    @property
     def is_ready(self) -> bool:
         """Whether every example has been normalised beforehand, so that the stored pixels are not read again."""
         return self._ready is not None
