@@ -169,7 +169,9 @@ def _tell_ledger(run: FinishedRun, request: InferenceRequest, world: World) -> N
 def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepared: Prepared) -> tuple[str, ...]:
     notes = list(prepared.notes)
     if subject.skipped:
-        notes.append(f"{len(subject.skipped)} unreadable files were skipped, the first is {subject.skipped[0]}")
+        count = len(subject.skipped)
+        were = "file was" if count == 1 else "files were"
+        notes.append(f"{count} unreadable {were} skipped, the first is {subject.skipped[0]}")
     if run.privacy is not None and subject.labelled:
         notes.append(
             "ε covers the weights and whatever they predict; it does not cover figures measured on private images"
