@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -26,10 +27,8 @@ _STEP_SECONDS = 1.5
 """A probed update that would take longer gets fewer images, so that a large model does not keep the run waiting.  Fewer
 than the run's favour one memory format over the other, so only what would take far too long is cut."""
 _FEW_IMAGES = 4
-_HOPELESS = 1.15
-"""A recipe that took this many times as long as the fastest over ``_LEAST_ROUNDS`` is not timed again."""
-_HOPELESS_AT_ONCE = 1.5
-"""The same after the first round: one disturbed update shall not decide."""
+_HOPELESS = ((3, 1.15), (2, 1.5))
+"""After so many rounds, a recipe whose best took this many times the fastest's best is not timed again."""
 _SHARE_OF_MEMORY = 0.25
 """Most of the device's memory that the weights of all candidates, with gradients and optimizer, may take."""
 _MARGIN = 1.01
@@ -155,14 +154,17 @@ def _measure(steppers: dict[Recipe, Stepper]) -> dict[Recipe, Samples]:
 
 def _still_in(left: Sequence[Recipe], samples: Mapping[Recipe, Samples]) -> list[Recipe]:
     """Those of ``left``, which were all in each round so far, that may yet be the fastest."""
-    fastest = min(left, key=lambda recipe: statistics.median(samples[recipe]), default=None)
+    if not left:
+        return []
+    fastest = min(left, key=lambda recipe: statistics.median(samples[recipe]))
+    rounds, least = len(samples[fastest]), min(samples[fastest])
+    limit = next((factor for needed, factor in _HOPELESS if rounds >= needed), math.inf)
 
     def may_win(recipe: Recipe) -> bool:
-        assert fastest is not None
-        ratios = [mine / best for mine, best in zip(samples[recipe], samples[fastest], strict=True)]
-        limit = _HOPELESS if len(ratios) >= _LEAST_ROUNDS else _HOPELESS_AT_ONCE
-        clear = len(ratios) >= _CLEAR_ROUNDS and min(ratios) > 1.0
-        return statistics.median(ratios) <= limit and not clear
+        pairs = zip(samples[recipe], samples[fastest], strict=True)
+        clear = rounds >= _CLEAR_ROUNDS and all(mine > best for mine, best in pairs)
+        # what disturbs an update only ever adds to it, so one good update saves a recipe
+        return not clear and min(samples[recipe]) <= limit * least
 
     return [recipe for recipe in left if may_win(recipe)]
 

@@ -124,6 +124,7 @@ def test_bits_are_given_up_for_a_gain_only():
     assert _still_in([wide, other], drifting) == [wide, other]
     clear = drifting | {wide: [1.0, 1.5, 2.0, 2.1, 2.0, 2.0]}
     assert _still_in([wide, other], clear) == [wide]
-    assert _still_in([wide, narrow], {wide: [1.0], narrow: [1.4]}) == [wide, narrow]
-    assert _still_in([wide, narrow], {wide: [1.0], narrow: [1.6]}) == [wide]
+    assert _still_in([wide, narrow], {wide: [2.6], narrow: [1.0]}) == [wide, narrow]
+    assert _still_in([wide, narrow], {wide: [2.6, 0.9], narrow: [1.0, 1.1]}) == [wide, narrow]
+    assert _still_in([wide, narrow], {wide: [2.6, 1.6], narrow: [1.0, 1.0]}) == [narrow]
     assert _still_in([], {}) == []
