@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,8 +20,8 @@ class Asked:
     section: str
     of: str
     """The contender in question."""
-    over: str
-    """The contender that it is compared with."""
+    over: str | None
+    """The contender that it is compared with; None for the fastest of the others."""
     limit: float
     at_least: bool = False
     """Whether ``limit`` is the least; else it is the most."""
@@ -31,6 +32,8 @@ class Asked:
     """Two contenders that are the same."""
 
 
+_FILES = ("ImageFolder + DataLoader again", "ImageFolder + DataLoader")
+_FP32 = ("fp32, contiguous, again", "fp32, contiguous")
 _BARE = ("bare loop again", "bare loop")
 _TINY = "loop_tiny_mlp"
 ASKED = (
@@ -54,6 +57,17 @@ ASKED = (
           limit=2.4, at_least=True, control=_BARE),
     Asked(what="the same, Accelerate with the same input", section=_TINY, of="Accelerate, same input", over="runner",
           limit=1.8, at_least=True, control=_BARE),
+    Asked(what="small JPEG files, images per CPU-second over ImageFolder + DataLoader", section="input_small",
+          of="runner", over=_FILES[1], limit=15.0, at_least=True, value="images_per_cpu_second", control=_FILES),
+    Asked(what="photos at 224 px, the same", section="input_photos", of="runner", over=_FILES[1], limit=3.5,
+          at_least=True, value="images_per_cpu_second", control=_FILES),
+    *(
+        Asked(what=f"precision=auto, {model}: time over the fastest recipe set by hand", section=f"recipes_{model}",
+              of="precision=auto", over=None, limit=1.02, control=_FP32, value="cpu_seconds")
+        for model in ("resnet18", "mobilenet_v3_small", "efficientnet_b0")
+    ),
+    Asked(what="private small_cnn, time over the ordinary update", section="dp", of="runner, private",
+          over="runner, not private", limit=2.0, control=("runner, not private, again", "runner, not private")),
     Asked(what="float16 on a CPU, times faster than torch's autocast", section="half", of="torch's autocast to float16",
           over="runner's float16", limit=50.0, at_least=True, value="cpu_seconds"),
     Asked(what="start-up, s more than a bare script", section="startup", of="runner's command line", over="bare script",
@@ -83,9 +97,10 @@ def asked_rows(samples: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """A row of ``COLUMNS`` for each limit whose samples are there, then those that need a GPU."""
     rows = []
     for asked in ASKED:
-        of, over = (_values(samples, asked, contender) for contender in (asked.of, asked.over))
+        of = _values(samples, asked, asked.of)
         if not of:
             continue
+        over = _values(samples, asked, _fastest_other(samples, asked) if asked.over is None else asked.over)
         found = _compare(asked, of, over)
         floor = ""
         if asked.control is not None:
@@ -103,6 +118,15 @@ def asked_rows(samples: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             )
         )
     return [*rows, *((what, limit, "unmeasured", "", "", "") for what, limit in UNMEASURED)]
+
+
+def _fastest_other(samples: Sequence[Mapping[str, Any]], asked: Asked) -> str:
+    """The contender of the section with the least median; not the control, which has two chances."""
+    again = () if asked.control is None else asked.control[:1]
+    names = {sample["contender"] for sample in samples if sample["section"] == asked.section}
+    return min(
+        sorted(names.difference((asked.of, *again))), key=lambda name: statistics.median(_values(samples, asked, name))
+    )
 
 
 def _values(samples: Sequence[Mapping[str, Any]], asked: Asked, contender: str) -> list[float]:

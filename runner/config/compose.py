@@ -263,6 +263,8 @@ def _folder(config: DictConfig, key: str) -> str:
         got = OmegaConf.to_container(OmegaConf.select(config, section), resolve=False)
         assert isinstance(got, dict)
         raise RequestError(key, got[last], f"the name of a folder ({_first_line(error)})") from error
+    if OmegaConf.select(config, key) == "":
+        raise RequestError(key, "", "the name of a folder, such as . for this one")
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise RequestError(key, folder, f"a folder that can be written, which {existing} is not")

@@ -13,6 +13,7 @@ from runner.data import augment as augmentation
 from runner.data.ahead import Ahead
 from runner.data.image_store import cores
 from runner.data.images import ImageData, ImageSet, Undecoded
+from runner.data.kept_memory import keep_freed_memory
 
 # Sets that are not augmented and stay below this are normalised once, so that a batch is a single gather.
 READY_BYTES = 256 * 2**20
@@ -24,10 +25,6 @@ COPY_ROWS = 4096
 
 # Float pixels that are augmented at a time on a CPU.
 CHANGED_BYTES = 8 * 2**20
-
-# glibc hands blocks beyond a limit back to the kernel and gets zeroed pages for the next ones, which takes as long as
-# augmenting them.  The limit follows the largest block that was ever freed, up to 32 MiB (mallopt(3)).
-KEPT_BYTES = 31 * 2**20
 
 # What a thread that works ahead does at a time: decoding takes milliseconds an image, gathering microseconds.
 DECODED_ROWS = 4
@@ -79,8 +76,8 @@ class Feed:
         self._pixels: Tensor | None = None  # uint8 [N, H, W, C] on the CPU, maybe a memory map
         self._ahead: Ahead | None = None
         on_gpu = device.type == "cuda"
-        if self._augment is not None and device.type == "cpu":
-            torch.empty(KEPT_BYTES, dtype=torch.uint8)
+        if device.type == "cpu":
+            keep_freed_memory()
         if isinstance(images.images, np.ndarray):
             self._pixels = torch.from_numpy(images.images)
         else:
@@ -95,6 +92,11 @@ class Feed:
                 self._pixels, self._rows = self._copy_to_device(self._pixels), None
             else:
                 self._ahead = _gathering(self._pixels)
+
+    @property
+    def augments(self) -> bool:
+        """Whether batches change with draws."""
+        return self._augment is not None
 
     @property
     def is_ready(self) -> bool:

@@ -271,8 +271,6 @@ def _epsilon_of(orders: Any, divergences: Any, delta: float) -> float:
 
 def _prv(sample_rate: float, noise_multiplier: float, delta: float, *, coarse: bool) -> Callable[[int], float]:
     def at(count: int) -> float:
-        from opacus.accountants import PRVAccountant
-
         # The mesh has about 2 * (loss range) / (error / sqrt(count * log(12000 / delta) / 2)) points.
         error = _PRV_PROGRESS_ERROR if coarse else PRV_ERROR
         spread = 2.0 * (quick_rdp(sample_rate, noise_multiplier, count, delta / 4000) + 3.0)
@@ -281,7 +279,7 @@ def _prv(sample_rate: float, noise_multiplier: float, delta: float, *, coarse: b
         # Gopi et al. 2021 bound the error for small half-widths only.
         if error > 0.5:
             raise _prv_refusal(sample_rate, noise_multiplier, count)
-        accountant: Any = PRVAccountant()
+        accountant = _prv_class()()
         accountant.history = [(noise_multiplier, sample_rate, count)]
         try:
             # The library takes logarithms of zero on purpose and warns that its Renyi orders could be more.
@@ -295,6 +293,26 @@ def _prv(sample_rate: float, noise_multiplier: float, delta: float, *, coarse: b
         return bound
 
     return at
+
+
+@functools.cache
+def _prv_class() -> Any:
+    from opacus.accountants import PRVAccountant
+    from opacus.accountants.analysis.prv import Domain
+    from scipy.fft import next_fast_len
+
+    class FastLengths(PRVAccountant):  # type: ignore[misc]
+        """Its range of losses has some points more, so that the length of a Fourier transform is 2^a 3^b 5^c.
+
+        A transform of another length takes up to ten times as long.  A wider range cuts off less.
+        """
+
+        def _get_domain(self, **given: Any) -> Any:
+            domain = super()._get_domain(**given)
+            more = next_fast_len(domain.size // 2, real=True) - domain.size // 2
+            return Domain(domain.t_min - more * domain.dt, domain.t_max + more * domain.dt, domain.size + 2 * more)
+
+    return FastLengths
 
 
 def _prv_refusal(sample_rate: float, noise_multiplier: float, steps: int) -> RequestError:

@@ -1,7 +1,12 @@
 """What cells need and is slow to import: the fork server does it once for all of them."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runner.config.schema import RunConfig
+
 MODULES = (
-    "torch._dynamo",
     "torch.func",
     "dp_accounting.pld.privacy_loss_distribution",
     "safetensors.torch",
@@ -28,3 +33,17 @@ MODULES = (
 
 SEARCHED = ("runner.search.sampling", "runner.search.storage", "runner.search.study")
 """What trials of a search need besides."""
+
+_WITH_TORCHVISION = ("runner.models.from_torchvision.build", "runner.models.from_timm.build")
+"""What builds models with torchvision, which imports torch's compiler."""
+
+
+def slow_modules(configs: Iterable[RunConfig]) -> tuple[str, ...]:
+    """What some of these runs import late and is slow: a second and more, which a sweep of other runs does not pay."""
+    found = set()
+    for config in configs:
+        if config.model.target in _WITH_TORCHVISION:
+            found |= {"torch._dynamo", "torchvision"}
+        if config.privacy.enabled and config.privacy.grad_sample in ("auto", "functional"):
+            found.add("torch._dynamo")
+    return tuple(sorted(found))

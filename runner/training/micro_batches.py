@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -30,24 +30,34 @@ def micro_batches(parts: Parts, step: int, rows: Tensor, *, rank: int, size: int
         Rows int64 [b] on the CPU, images [b * copies, C, H, W] with the copies of an example side by side, and labels
         int64 [b].
     """
-    semantic = parts.plan.semantic
-    copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
-    data = semantic.data
     parts.clock.enter("data")
-    draws = augment.draw(data.augment, data.image_size, semantic.seed, step, rows.numel() * copies)
-    my_draws = None if draws is None else draws.unflatten(0, (rows.numel(), copies))[rank::size]
+    feed = parts.feed
     start = 0
+    my_draws, copies = _draw(parts, step, rows.numel(), rank=rank, size=size) if feed.augments else (None, 1)
     for part in shares(parts, rows, rank=rank, size=size):
-        stop = start + part.numel()
-        own_draws = None if my_draws is None else my_draws[start:stop].flatten(0, 1)
-        yield part, *parts.feed.batch(part, own_draws, copies=copies)
-        start = stop
+        if my_draws is None:
+            yield part, *feed.batch(part, None)
+        else:
+            stop = start + part.numel()
+            yield part, *feed.batch(part, my_draws[start:stop].flatten(0, 1), copies=copies)
+            start = stop
         parts.clock.enter("data")
 
 
-def shares(parts: Parts, rows: Tensor, *, rank: int, size: int) -> Iterator[Tensor]:
+def shares(parts: Parts, rows: Tensor, *, rank: int, size: int) -> Sequence[Tensor]:
     """The rows of each of these micro-batches, int64 [b] on the CPU; the arguments are those of ``micro_batches``."""
     mine = rows if size == 1 else rows[rank::size]
-    micro = parts.sizes["training"]
-    for start in range(0, mine.numel(), micro):
-        yield mine if mine.numel() <= micro else mine[start : start + micro]
+    count, micro = mine.numel(), parts.sizes["training"]
+    if count > micro:
+        return mine.split(micro)
+    return (mine,) if count else ()
+
+
+def _draw(parts: Parts, step: int, examples: int, *, rank: int, size: int) -> tuple[Tensor, int]:
+    """The draws of this process's examples, [m, copies, ...], and how many copies there are."""
+    semantic = parts.plan.semantic
+    copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
+    data = semantic.data
+    draws = augment.draw(data.augment, data.image_size, semantic.seed, step, examples * copies)
+    assert draws is not None
+    return draws.unflatten(0, (examples, copies))[rank::size], copies

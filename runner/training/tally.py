@@ -53,13 +53,14 @@ class Tally:
         self._world = world
         self._loss = torch.zeros((), dtype=dtype, device=world.device)
         self._right = torch.zeros((), dtype=torch.int64, device=world.device)
+        self._losses: list[Tensor] = []
         self._waiting: list[Answers] = []
         self.examples = 0
         """Over all processes."""
 
     def add(self, loss: Tensor, answers: Answers) -> None:
         """Take in a micro-batch: the sum of its losses, a scalar, and its answers."""
-        self._loss.add_(loss)
+        self._losses.append(loss)
         self._waiting.append(answers)
         large = isinstance(answers, Unmarked) and answers.logits.numel() > _SMALL
         if large or len(self._waiting) == _WAITING:
@@ -93,7 +94,10 @@ class Tally:
         self.examples = int(saved[0]["examples"])
 
     def _mark(self) -> None:
-        """Count the right ones among the answers that wait, all in one go."""
+        """Take in what waits: add the losses in their order, and count the right answers all in one go."""
+        for loss in self._losses:
+            self._loss.add_(loss)
+        self._losses.clear()
         unmarked = [answers for answers in self._waiting if isinstance(answers, Unmarked)]
         marked = [answers for answers in self._waiting if not isinstance(answers, Unmarked)]
         if unmarked:

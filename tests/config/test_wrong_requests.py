@@ -83,6 +83,7 @@ WRONG = [
     ("data.batch_size=${data.name}", "data.batch_size", "a whole number, or auto"),
     ("seed=${seed}", "seed", "Recursive"),
     ("hydra.run.dir=${nope}", "hydra.run.dir", "the name of a folder"),
+    ("hydra.run.dir=", "hydra.run.dir", "the name of a folder"),
     ("trainer=dp model.gradient_checkpointing=true", "model.gradient_checkpointing", "false with trainer=dp"),
     # how an update is split
     ("data.batch_size=auot", "data.batch_size", "did you mean auto?"),

@@ -74,6 +74,15 @@ def test_pld_agrees_with_dp_accounting_at_its_own_settings():
     assert epsilon("pld", **SHORT) == pytest.approx(reference.get_epsilon(1e-5), abs=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:Optimal order:UserWarning", "ignore:divide by zero:RuntimeWarning")
+def test_prv_agrees_with_opacus_whose_transforms_may_have_slow_lengths():
+    from opacus.accountants import PRVAccountant
+
+    reference = PRVAccountant()
+    reference.history = [(1.311, 0.02, 1500)]
+    assert epsilon("prv", **SHORT) == pytest.approx(reference.get_epsilon(1e-5, eps_error=0.01), abs=1e-6)
+
+
 @pytest.mark.parametrize("mechanism", random_mechanisms(6, seed=0), ids=lambda m: f"{m['steps']}")
 def test_every_accountant_is_an_upper_bound(mechanism):
     lower = optimistic_pld(**mechanism)

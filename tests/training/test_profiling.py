@@ -4,9 +4,11 @@ import gzip
 import json
 
 import pytest
+import torch
 
 from runner.records.step_time import PHASES
 from runner.training.checkpoint import load_checkpoint
+from runner.training.step_clock import StepClock
 
 RECIPE = ("data.limit=128", "data.batch_size=16", "model=small_cnn", "trainer.epochs=3", "hardware.threads=1")
 
@@ -40,6 +42,15 @@ def test_every_run_times_a_few_steps(train):
     assert all(found["shares"][phase] == 0 for phase in ("clip_and_noise", "waiting"))
     assert step_time(none) is None
     assert bits(plain) == bits(none)
+
+
+def test_a_long_run_times_fewer_of_its_steps():
+    clock = StepClock(torch.device("cpu"))
+    for _ in range(1000):
+        clock.begin()
+        clock.end()
+    # every fifth from 2 to 202, then every 25th up to 977
+    assert clock.read().steps == 41 + 31
 
 
 def test_too_short_a_run_has_no_split(train):

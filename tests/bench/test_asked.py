@@ -1,0 +1,25 @@
+"""Limits beside what was found."""
+
+from runner.bench.asked import asked_rows
+
+
+def rows(**seconds):
+    samples = [
+        {"section": "recipes_resnet18", "contender": name, "round": number, "cpu_seconds": value}
+        for name, values in seconds.items()
+        for number, value in enumerate(values)
+    ]
+    return {row[0]: row for row in asked_rows(samples)}
+
+
+def test_precision_auto_is_held_against_the_fastest_of_the_others_and_not_against_the_control():
+    asked = "precision=auto, resnet18: time over the fastest recipe set by hand"
+    others = {"fp32, contiguous": [4.0] * 3, "fp32, contiguous, again": [1.0] * 3, "bf16, contiguous": [2.0] * 3}
+    kept = rows(**others, **{"precision=auto": [2.02] * 3})[asked]
+    assert (kept[2], kept[-1]) == ("**1.010**", "yes")
+    missed = rows(**others, **{"precision=auto": [2.1] * 3})[asked]
+    assert (missed[2], missed[-1]) == ("**1.050**", "**no**")
+
+
+def test_what_was_not_measured_has_no_row_but_for_a_gpu():
+    assert all(row[2] == "unmeasured" for row in rows().values())
