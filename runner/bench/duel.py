@@ -16,8 +16,8 @@ from runner.bench.task import Task
 from runner.bench.worker import Order
 from runner.config.errors import RunError
 
-PROOF_TOLERANCE = 1e-4
-"""Largest relative difference of a loss in the proof: rounding of float32 over 20 updates stays far below."""
+FLOAT32 = 1e-4
+"""Largest relative difference of a loss in the proof: rounding of float32 over the updates of a proof stays below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class Contender:
     module: str
     """In ``runner.bench.contenders``."""
     options: tuple[str, ...] = ()
-    exact: bool = True
-    """Whether it computes in float32 and must show the losses of the first contender."""
+    tolerance: float | None = FLOAT32
+    """Largest relative difference of a loss from the first contender's; None where they need not be alike."""
     warm_up: int = 1
     """Blocks before the first that counts."""
 
@@ -64,7 +64,8 @@ def run_duel(
     results = [_prove(task, prepared, contender, threads) for contender in contenders]
     first = results[0].losses
     for result in results:
-        result.same = not result.contender.exact or _agree(result.losses, first)
+        tolerance = result.contender.tolerance
+        result.same = tolerance is None or _agree(result.losses, first, tolerance)
     fair = [result for result in results if result.same]
     for _ in range(launches):
         with ExitStack() as stack:
@@ -86,14 +87,14 @@ def run_duel(
     return results
 
 
-def _agree(losses: Sequence[float], first: Sequence[float]) -> bool:
+def _agree(losses: Sequence[float], first: Sequence[float], tolerance: float) -> bool:
     return len(losses) == len(first) and all(
-        abs(loss - other) <= PROOF_TOLERANCE * abs(other) for loss, other in zip(losses, first, strict=True)
+        abs(loss - other) <= tolerance * abs(other) for loss, other in zip(losses, first, strict=True)
     )
 
 
 def _prove(task: Task, prepared: Path, contender: Contender, threads: int) -> Result:
-    if not contender.exact:
+    if contender.tolerance is None:
         return Result(contender=contender, losses=[], same=True)
     with _worker(task, prepared, contender, threads, proving=True) as worker:
         return Result(contender=contender, losses=worker.receive()["losses"], same=False)
