@@ -74,8 +74,8 @@ def _section(task: Task, folder: Path, files: str, settings: Settings) -> Sectio
         name=f"input_{task.name}",
         title=f"Input: {task.about}",
         about=f"JPEG files: {files}; {bytes_per_file(folder) / 1e3:.1f} kB each, in the page cache.  Without random"
-        f" changes all gave the same batches, to rounding, over {_SMALL.proof_steps} of them; then images per second of CPU"
-        " time, with the same kinds of random changes, no worker processes, and the cache of the runner built."
+        f" changes all gave the same batches, to rounding, over {_SMALL.proof_steps} of them; then images per second of"
+        " CPU time, with the same kinds of random changes, no worker processes, and the cache of the runner built."
         "  *Tuned*: decoded by torchvision, transforms v2 on 8-bit tensors.",
         columns=("input", "images per CPU-second", f"over {_FILES.name}", "images per second", "peak MiB"),
         rows=tuple(_row(result, results[0], rates, task) for result in results),

@@ -78,6 +78,7 @@ def fastest_recipe(plan: Plan, tried: Sequence[Recipe], *, memory_bytes: int) ->
         RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
         RunError: there is no memory for one example.
     """
+    plan = plan.uncompiled()
     with ExitStack() as stack:
         probed = _shortened(one_share(plan, plan.performance.batch_size, 1), tried[0])
         first = stack.enter_context(_open(probed, tried[0]))
