@@ -1,4 +1,4 @@
-"""Trained by torch's compiler: the numbers, names and bits of a run without it, one compilation, and one-line refusals."""
+"""Trained by torch's compiler: numbers, names and bits of a run without it, one compilation, one-line refusals."""
 
 import json
 import shutil
