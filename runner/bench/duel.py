@@ -43,6 +43,8 @@ class Result:
     losses: list[float]
     same: bool
     """Whether its losses are those of the first contender; without that no time counts."""
+    compile_seconds: float | None = None
+    """What its compiler took in the proof, alone on the machine and with nothing compiled before."""
     seconds: list[float] = field(default_factory=list)
     """Per update: one number a round, the mean of its two blocks."""
     cpu_seconds: list[float] = field(default_factory=list)
@@ -97,7 +99,10 @@ def _prove(task: Task, prepared: Path, contender: Contender, threads: int) -> Re
     if contender.tolerance is None:
         return Result(contender=contender, losses=[], same=True)
     with _worker(task, prepared, contender, threads, proving=True) as worker:
-        return Result(contender=contender, losses=worker.receive()["losses"], same=False)
+        said = worker.receive()
+        return Result(
+            contender=contender, losses=said["losses"], same=False, compile_seconds=said.get("compile_seconds")
+        )
 
 
 class _Worker:
@@ -147,7 +152,8 @@ def _worker(task: Task, prepared: Path, contender: Contender, threads: int, *, p
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            env=os.environ
+            | {"OMP_NUM_THREADS": str(threads), "TORCHINDUCTOR_CACHE_DIR": str(prepared.with_name("compiled"))},
         ) as process,
     ):
         try:

@@ -31,6 +31,8 @@ class Turns:
         self._cold = warm_up
         self.block = block
         self._proof_steps = proof_steps
+        self.facts: dict[str, Any] = {}
+        """What else to say at the end."""
         self.proving = proof_steps is not None
         self._began = 0.0
         self._cpu = 0.0
@@ -71,9 +73,9 @@ class Turns:
     def stop(self) -> None:
         """Say what only the end can tell, and leave."""
         if self.proving:
-            self._answer({"losses": self._losses})
+            self._answer({"losses": self._losses, **self.facts})
         else:
-            self._answer({"peak_bytes": _peak_bytes()})
+            self._answer({"peak_bytes": _peak_bytes(), **self.facts})
         self._answers.flush()
         sys.exit(0)
 
