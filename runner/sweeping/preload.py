@@ -8,16 +8,13 @@ from runner.config.schema import RunConfig
 
 MODULES = (
     "torch.func",
-    "dp_accounting.pld.privacy_loss_distribution",
     "safetensors.torch",
     "rich.live",
-    "wandb",
     "runner.job",
     "runner.data.open",
     "runner.plan.build",
     "runner.records.environment",
     "runner.records.recorder",
-    "runner.records.wandb_sink",
     "runner.sweep_spending",
     "runner.sweeping.cell",
     "runner.sweeping.earlier",
@@ -25,7 +22,6 @@ MODULES = (
     "runner.training.loop",
     "runner.training.on_ledger",
     "runner.training.parts",
-    "runner.training.private_parts",
     "runner.training.resume",
     "runner.training.torch_settings",
     "runner.training.trainers",
@@ -44,6 +40,10 @@ def slow_modules(configs: Iterable[RunConfig]) -> tuple[str, ...]:
     for config in configs:
         if config.model.target in _WITH_TORCHVISION:
             found |= {"torch._dynamo", "torchvision"}
-        if config.privacy.enabled and config.privacy.grad_sample in ("auto", "functional"):
-            found.add("torch._dynamo")
+        if config.privacy.enabled:
+            found |= {"dp_accounting.pld.privacy_loss_distribution", "runner.training.private_parts"}
+            if config.privacy.grad_sample in ("auto", "functional"):
+                found.add("torch._dynamo")
+        if config.tracker.target == "runner.records.wandb_sink.WandbSink":
+            found |= {"wandb", "runner.records.wandb_sink"}
     return tuple(sorted(found))

@@ -1,8 +1,13 @@
 """What a sweep imports once for all its cells."""
 
+import importlib.util
+
 import pytest
 
 from runner.sweeping.preload import slow_modules
+
+PLAIN = ("tracker=none",)
+PRIVATE = ("dp_accounting.pld.privacy_loss_distribution", "runner.training.private_parts")
 
 
 @pytest.mark.parametrize(
@@ -10,10 +15,13 @@ from runner.sweeping.preload import slow_modules
     [
         ((), ()),
         (("model=resnet18",), ("torch._dynamo", "torchvision")),
-        (("trainer=dp", "privacy.grad_sample=ghost"), ()),
-        (("trainer=dp", "privacy.grad_sample=functional"), ("torch._dynamo",)),
+        (("trainer=dp", "privacy.grad_sample=ghost"), PRIVATE),
+        (("trainer=dp", "privacy.grad_sample=functional"), (*PRIVATE, "torch._dynamo")),
+        (("tracker=wandb",), ("runner.records.wandb_sink", "wandb")),
     ],
-    ids=["plain", "torchvision", "ghost", "functional"],
+    ids=["plain", "torchvision", "ghost", "functional", "wandb"],
 )
 def test_slow_libraries_are_imported_for_those_who_need_them(configure, overrides, expected):
-    assert slow_modules([configure(), configure(*overrides)]) == expected
+    assert sorted(slow_modules([configure(*PLAIN), configure(*PLAIN, *overrides)])) == sorted(expected)
+    for name in expected:
+        assert importlib.util.find_spec(name)
