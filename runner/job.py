@@ -372,7 +372,7 @@ def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:
     return record.end(
         outcome.status,
         metrics=outcome.metrics,
-        throughput=Throughput(samples_per_second=outcome.samples_per_second),
+        throughput=Throughput(samples_per_second=outcome.samples_per_second, compile_seconds=outcome.compile_seconds),
         memory=Memory(peak_bytes=outcome.peak_bytes),
         step_time=outcome.step_time,
         notes=(*record.notes, *outcome.notes),

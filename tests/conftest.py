@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-# pytest notes the phase of the test; torch sets the folder of its compiler when its first optimizer is made;
-# scikit-learn, which Optuna's importances import, sets switches of OpenMP when it is imported
+# pytest notes the phase of the test; torch sets the folder of its compiler when its first optimizer is made, and an
+# address for compiled code when something is compiled; scikit-learn, which Optuna's importances import, sets switches
+# of OpenMP when it is imported
 _SET_BY_LIBRARIES = {
     "PYTEST_CURRENT_TEST",
     "TORCHINDUCTOR_CACHE_DIR",
+    "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR",
     "KMP_DUPLICATE_LIB_OK",
     "KMP_INIT_AT_FORK",
 }

@@ -16,7 +16,7 @@ from typing import NoReturn
 from runner.bench.settings import Settings
 from runner.config.errors import ExitCode, RequestError, answer, nearest
 
-PARTS = ("loops", "dp", "recipes", "half", "input", "sweep", "growth", "startup")
+PARTS = ("loops", "dp", "recipes", "compiled", "half", "input", "sweep", "growth", "startup")
 """Modules of this package with ``measure(settings)``, in the order of the page."""
 
 
@@ -43,7 +43,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         default=Settings.models,
         metavar="MODEL@SIZExBATCH",
-        help="models of the recipes part (%(default)s)",
+        help="models of the parts recipes and compiled (%(default)s)",
     )
     parser.add_argument(
         "--images", type=Path, help="folder of JPEG files of 32 x 32 pixels for the input part (made up if not given)"

@@ -28,10 +28,10 @@ _PRIVATE = Contender(
         # An epoch a block, for as long as the accountant can say something about
         *("trainer.epochs=2000", "trainer.save_every=2000"),
     ),
-    exact=False,
+    tolerance=None,
 )
-_OPACUS = Contender(name="Opacus as shipped (hooks)", module="opacus_loop", exact=False)
-_GHOST = Contender(name="Opacus tuned (ghost)", module="opacus_loop", options=("ghost",), exact=False)
+_OPACUS = Contender(name="Opacus as shipped (hooks)", module="opacus_loop", tolerance=None)
+_GHOST = Contender(name="Opacus tuned (ghost)", module="opacus_loop", options=("ghost",), tolerance=None)
 
 
 def measure(settings: Settings) -> Iterator[Section]:

@@ -16,8 +16,8 @@ from runner.bench.task import Task
 from runner.bench.worker import Order
 from runner.config.errors import RunError
 
-PROOF_TOLERANCE = 1e-4
-"""Largest relative difference of a loss in the proof: rounding of float32 over 20 updates stays far below."""
+FLOAT32 = 1e-4
+"""Largest relative difference of a loss in the proof: rounding of float32 over the updates of a proof stays below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class Contender:
     module: str
     """In ``runner.bench.contenders``."""
     options: tuple[str, ...] = ()
-    exact: bool = True
-    """Whether it computes in float32 and must show the losses of the first contender."""
+    tolerance: float | None = FLOAT32
+    """Largest relative difference of a loss from the first contender's; None where they need not be alike."""
     warm_up: int = 1
     """Blocks before the first that counts."""
 
@@ -43,6 +43,8 @@ class Result:
     losses: list[float]
     same: bool
     """Whether its losses are those of the first contender; without that no time counts."""
+    compile_seconds: float | None = None
+    """What its compiler took in the proof, alone on the machine and with nothing compiled before."""
     seconds: list[float] = field(default_factory=list)
     """Per update: one number a round, the mean of its two blocks."""
     cpu_seconds: list[float] = field(default_factory=list)
@@ -64,7 +66,8 @@ def run_duel(
     results = [_prove(task, prepared, contender, threads) for contender in contenders]
     first = results[0].losses
     for result in results:
-        result.same = not result.contender.exact or _agree(result.losses, first)
+        tolerance = result.contender.tolerance
+        result.same = tolerance is None or _agree(result.losses, first, tolerance)
     fair = [result for result in results if result.same]
     for _ in range(launches):
         with ExitStack() as stack:
@@ -86,17 +89,20 @@ def run_duel(
     return results
 
 
-def _agree(losses: Sequence[float], first: Sequence[float]) -> bool:
+def _agree(losses: Sequence[float], first: Sequence[float], tolerance: float) -> bool:
     return len(losses) == len(first) and all(
-        abs(loss - other) <= PROOF_TOLERANCE * abs(other) for loss, other in zip(losses, first, strict=True)
+        abs(loss - other) <= tolerance * abs(other) for loss, other in zip(losses, first, strict=True)
     )
 
 
 def _prove(task: Task, prepared: Path, contender: Contender, threads: int) -> Result:
-    if not contender.exact:
+    if contender.tolerance is None:
         return Result(contender=contender, losses=[], same=True)
     with _worker(task, prepared, contender, threads, proving=True) as worker:
-        return Result(contender=contender, losses=worker.receive()["losses"], same=False)
+        said = worker.receive()
+        return Result(
+            contender=contender, losses=said["losses"], same=False, compile_seconds=said.get("compile_seconds")
+        )
 
 
 class _Worker:
@@ -146,7 +152,8 @@ def _worker(task: Task, prepared: Path, contender: Contender, threads: int, *, p
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            env=os.environ
+            | {"OMP_NUM_THREADS": str(threads), "TORCHINDUCTOR_CACHE_DIR": str(prepared.with_name("compiled"))},
         ) as process,
     ):
         try:

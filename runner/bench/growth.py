@@ -30,7 +30,7 @@ _AGAIN = Contender(name=f"{_FEW:,} images again", module="through_runner")
 _LATE = Contender(name=f"{_FEW:,} images, {_EPOCHS} epochs later", module="through_runner", warm_up=1 + _EPOCHS)
 _SIZES = {f"{size:,} images": size for size in (8_000, _MANY)}
 _MORE = tuple(
-    Contender(name=name, module="through_runner", options=(f"data.num_train={size}",), exact=False)
+    Contender(name=name, module="through_runner", options=(f"data.num_train={size}",), tolerance=None)
     for name, size in _SIZES.items()
 )
 

@@ -11,7 +11,7 @@ from runner.bench.pairs import paired_ratio
 from runner.bench.pictures import PHOTO, bytes_per_file, write_photos, write_small
 from runner.bench.section import Bar, Section
 from runner.bench.settings import Settings
-from runner.bench.task import PROOF_STEPS, Task
+from runner.bench.task import Task
 
 _FILES = Contender(name="ImageFolder + DataLoader", module="read_files")
 _AGAIN = Contender(name="ImageFolder + DataLoader again", module="read_files")
@@ -43,8 +43,8 @@ def measure(settings: Settings) -> Iterator[Section]:
     """
     work = Path(settings.work)
     small, photos = work / "small", work / "photos"
-    write_small(small, PROOF_STEPS * _SMALL.batch, images=settings.images)
-    write_photos(photos, PROOF_STEPS * _PHOTOS.batch, small=small)
+    write_small(small, _SMALL.proof_steps * _SMALL.batch, images=settings.images)
+    write_photos(photos, _PHOTOS.proof_steps * _PHOTOS.batch, small=small)
     made_of = "made-up pictures" if settings.images is None else f"pictures of `--images {settings.images.name}`"
     width, height = PHOTO
     for task, folder, files in (
@@ -74,8 +74,8 @@ def _section(task: Task, folder: Path, files: str, settings: Settings) -> Sectio
         name=f"input_{task.name}",
         title=f"Input: {task.about}",
         about=f"JPEG files: {files}; {bytes_per_file(folder) / 1e3:.1f} kB each, in the page cache.  Without random"
-        f" changes all gave the same batches, to rounding, over {PROOF_STEPS} of them; then images per second of CPU"
-        " time, with the same kinds of random changes, no worker processes, and the cache of the runner built."
+        f" changes all gave the same batches, to rounding, over {_SMALL.proof_steps} of them; then images per second of"
+        " CPU time, with the same kinds of random changes, no worker processes, and the cache of the runner built."
         "  *Tuned*: decoded by torchvision, transforms v2 on 8-bit tensors.",
         columns=("input", "images per CPU-second", f"over {_FILES.name}", "images per second", "peak MiB"),
         rows=tuple(_row(result, results[0], rates, task) for result in results),

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     from runner.config.schema import RunConfig
 
-PROOF_STEPS = 20
-"""Updates whose losses must agree before any time is taken."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -28,6 +25,8 @@ class Task:
     batch: int
     block: int
     """Updates in a block; also in an epoch, so that what the runner does at an epoch's end is in every block."""
+    proof_steps: int = 20
+    """Updates whose losses must agree before any time is taken."""
 
     @property
     def request(self) -> tuple[str, ...]:
@@ -144,7 +143,7 @@ def prepare(task: Task, path: Path) -> None:
         "model": parts.model,
         "images": images,
         "labels": labels,
-        "rows": torch.stack([parts.stream.rows(step) for step in range(max(task.block, PROOF_STEPS))]),
+        "rows": torch.stack([parts.stream.rows(step) for step in range(max(task.block, task.proof_steps))]),
         "lr": plan.semantic.optimizer.lr,
         "momentum": group["momentum"],
         "weight_decay": group["weight_decay"],

@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from runner.bench.task import PROOF_STEPS
-
 
 class Turns:
     """A contender's side: ``for step in turns`` is its training loop, and waits between blocks for the next turn."""
 
-    def __init__(self, orders: IO[str], answers: IO[str], *, block: int, proving: bool, warm_up: int = 1) -> None:
+    def __init__(
+        self, orders: IO[str], answers: IO[str], *, block: int, proof_steps: int | None = None, warm_up: int = 1
+    ) -> None:
         """Take orders line by line from ``orders`` and answer each with a line of JSON.
 
         Args:
             orders: ``go`` for a block of updates; its end ends the process.
             answers: where measurements go.
             block: updates in a block.
-            proving: hand over the losses of the first updates instead of taking times.
+            proof_steps: hand over the losses of so many first updates instead of taking times.
             warm_up: blocks before the first that counts; they wait for no turn.
         """
         self._orders = orders
@@ -30,15 +30,18 @@ class Turns:
         self._losses: list[float] = []
         self._cold = warm_up
         self.block = block
-        self.proving = proving
+        self._proof_steps = proof_steps
+        self.facts: dict[str, Any] = {}
+        """What else to say at the end."""
+        self.proving = proof_steps is not None
         self._began = 0.0
         self._cpu = 0.0
 
     def __iter__(self) -> Iterator[int]:
         """Steps from 0 on; the first blocks are the warm-up."""
         step = 0
-        if self.proving:
-            yield from range(PROOF_STEPS)
+        if self._proof_steps is not None:
+            yield from range(self._proof_steps)
             self.stop()
         while True:
             for _ in range(self.block):
@@ -49,7 +52,7 @@ class Turns:
     def note(self, loss: float) -> None:
         """Hand over the loss of an update, in a proof."""
         self._losses.append(loss)
-        if len(self._losses) == PROOF_STEPS:
+        if len(self._losses) == self._proof_steps:
             self.stop()
 
     def pause(self) -> None:
@@ -70,9 +73,9 @@ class Turns:
     def stop(self) -> None:
         """Say what only the end can tell, and leave."""
         if self.proving:
-            self._answer({"losses": self._losses})
+            self._answer({"losses": self._losses, **self.facts})
         else:
-            self._answer({"peak_bytes": _peak_bytes()})
+            self._answer({"peak_bytes": _peak_bytes(), **self.facts})
         self._answers.flush()
         sys.exit(0)
 

@@ -46,7 +46,8 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(order.threads)
-    turns = Turns(sys.stdin, answers, block=order.block, proving=order.proving, warm_up=order.warm_up)
+    proof_steps = order.task.proof_steps if order.proving else None
+    turns = Turns(sys.stdin, answers, block=order.block, proof_steps=proof_steps, warm_up=order.warm_up)
     module = importlib.import_module(f"runner.bench.contenders.{order.contender}")
     module.train(order.task, Path(order.prepared), turns, tuple(order.options))
 

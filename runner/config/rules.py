@@ -12,6 +12,7 @@ from typing import Any
 
 from runner.config.batches import BATCH_RELATIONS
 from runner.config.comparison_rules import a_comparison_can_be_made
+from runner.config.compilation_rules import COMPILATION_RELATIONS
 from runner.config.errors import RequestError
 from runner.config.groups import CLOSED, OPEN, TARGET
 from runner.config.privacy_rules import PRIVACY_RELATIONS
@@ -338,6 +339,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     *PRIVACY_RELATIONS,
     *BATCH_RELATIONS,
     _private_gradients_come_from_one_pass,
+    *COMPILATION_RELATIONS,
     _processes_suit_the_device,
     _online_needs_a_tracker,
     a_comparison_can_be_made,

@@ -232,6 +232,12 @@ class HardwareConfig:
     """Memory format NHWC for convolutions; null takes it, unless ``precision=auto`` measures that it is slower."""
     fused_optimizer: bool | None = None
     """Fused optimizer kernels; null uses them where the optimizer and device have them."""
+    compile: bool = False
+    """Train by torch's compiler: the same numbers to rounding, for a wait before the first step.  Not under DP.  For
+    ``precision=auto`` and ``data.batch_size=auto`` the model is measured without it."""
+    cuda_graphs: bool = False
+    """Launch the forward and backward passes of a micro-batch as one CUDA graph: for small models on a fast GPU.  Not
+    under DP."""
     price_per_hour: float | None = None
     """What an hour of this machine costs, in any currency, for ``python -m runner.plan``; it changes no run."""
     memory_limit: str | None = None

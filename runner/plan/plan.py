@@ -149,6 +149,10 @@ class PerformancePlan:
     """Whether to write a profile; None times the phases of a few steps alone, False none."""
     gradient_checkpointing: bool = False
     """Whether blocks of the model are computed again in the backward pass."""
+    compile: bool = False
+    """Whether torch's compiler makes code of whole micro-batches."""
+    cuda_graphs: bool = False
+    """Whether whole micro-batches are recorded and launched at once."""
     batch_reason: str | None = None
     """Why ``batch_size``; None where it is as typed."""
     lr_reason: str | None = None
@@ -172,6 +176,12 @@ class Plan:
         """This plan with ``auto`` replaced, and why."""
         chosen = dataclasses.replace(self.performance, grad_sample=grad_sample, grad_sample_reason=reason)
         return dataclasses.replace(self, performance=chosen)
+
+    def uncompiled(self) -> Plan:
+        """This plan without compiler and recordings, which take longer to make than a short measurement lasts."""
+        return dataclasses.replace(
+            self, performance=dataclasses.replace(self.performance, compile=False, cuda_graphs=False)
+        )
 
     @property
     def identity(self) -> str:
@@ -203,6 +213,8 @@ class Plan:
         ]
         if precision.requested.startswith("auto"):
             lines.append(f"           {precision.reason}")
+        if made := [name for name in ("compile", "cuda_graphs") if getattr(performance, name)]:
+            lines.append(f"made first {' and '.join(f'hardware.{name}' for name in made)}: before the first step")
         if (privacy := semantic.privacy) is not None:
             # two decimals, rounded up: a privacy figure may not flatter
             spent = f"ε={math.ceil(100 * privacy.epsilon) / 100:.2f} at δ={privacy.delta:g} ({privacy.accountant})"

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
+PRECISION_MARKS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
+"""Type -> how it is marked in a line."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -25,7 +28,7 @@ class Progress:
     """Share in [0, 1]."""
     lr: float | None = None
     precision: str = ""
-    """Mark such as ``bf16``."""
+    """One of ``PRECISION_MARKS``."""
     samples_per_second: float | None = None
     seconds_left: float | None = None
     epsilon: float | None = None

@@ -45,6 +45,8 @@ class Throughput:
     """Training examples per second of training time, over all processes, evaluation and start-up left out."""
 
     samples_per_second: float | None = None
+    compile_seconds: float | None = None
+    """What ``hardware.compile`` took before the first step of this sitting, no part of the rate; None without it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,8 @@ def slow_modules(configs: Iterable[RunConfig]) -> tuple[str, ...]:
     for config in configs:
         if config.model.target in _WITH_TORCHVISION:
             found |= {"torch._dynamo", "torchvision"}
+        if config.hardware.compile:
+            found.add("torch._dynamo")
         if config.privacy.enabled:
             found |= {"dp_accounting.pld.privacy_loss_distribution", "runner.training.private_parts"}
             if config.privacy.grad_sample in ("auto", "functional"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,21 +17,25 @@ if TYPE_CHECKING:
     from runner.plan.device import Device
     from runner.plan.plan import Plan
 
-_SECONDS = 1.0
+_SECONDS = 4.0
 """No further round begins after this time."""
 _LEAST_ROUNDS = 3
 _MOST_ROUNDS = 60
-_STEP_SECONDS = 0.25
-"""A probed update that would take longer gets fewer images, so that a large model does not keep the run waiting."""
+_CLEAR_ROUNDS = 6
+"""A recipe that was slower than the fastest in each of so many rounds is slower: by chance, one in 64 would be."""
+_STEP_SECONDS = 1.5
+"""A probed update that would take longer gets fewer images, so that a large model does not keep the run waiting.  Fewer
+than the run's favour one memory format over the other, so only what would take far too long is cut."""
 _FEW_IMAGES = 4
-_HOPELESS = 1.15
-"""A recipe whose best of ``_LEAST_ROUNDS`` took this many times that of the fastest is not timed again."""
-_HOPELESS_AT_ONCE = 1.5
-"""The same after the first round: one disturbed update shall not decide."""
+_HOPELESS = ((3, 1.15), (2, 1.5))
+"""After so many rounds, a recipe whose best took this many times the fastest's best is not timed again."""
 _SHARE_OF_MEMORY = 0.25
 """Most of the device's memory that the weights of all candidates, with gradients and optimizer, may take."""
-_MARGIN = 1.02
+_MARGIN = 1.01
 """A 16-bit type has to be faster by this much: noise alone must not cost bits, and less is not worth them."""
+
+Samples = Sequence[float]
+"""Seconds of an update in each round that a recipe took part in, from the first round on; empty: out of memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,7 @@ def fastest_recipe(plan: Plan, tried: Sequence[Recipe], *, memory_bytes: int) ->
         RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
         RunError: there is no memory for one example.
     """
+    plan = plan.uncompiled()
     with ExitStack() as stack:
         probed = _shortened(one_share(plan, plan.performance.batch_size, 1), tried[0])
         first = stack.enter_context(_open(probed, tried[0]))
@@ -84,13 +90,13 @@ def fastest_recipe(plan: Plan, tried: Sequence[Recipe], *, memory_bytes: int) ->
         for recipe in tried[1:]:
             if first.convolves or recipe.channels_last == tried[0].channels_last:
                 steppers[recipe] = stack.enter_context(_open(probed, recipe))
-        best = _measure(steppers)
-    chosen = _choose(best)
+        samples = _measure(steppers)
     told = ", ".join(
-        f"{recipe} {1e3 * seconds:.3g} ms" if math.isfinite(seconds) else f"{recipe} out of memory"
-        for recipe, seconds in best.items()
+        f"{recipe} {1e3 * statistics.median(taken):.3g} ms" if taken else f"{recipe} out of memory"
+        for recipe, taken in samples.items()
     )
-    return chosen, f"{told} for an update by {probed.performance.batch_size} random images"
+    rounds = max(len(taken) for taken in samples.values())
+    return _choose(samples), f"{told} for an update by {probed.performance.batch_size} random images ({rounds} rounds)"
 
 
 def _open(plan: Plan, recipe: Recipe) -> AbstractContextManager[Stepper]:
@@ -131,28 +137,45 @@ def _shortened(plan: Plan, recipe: Recipe) -> Plan:
     return one_share(plan, max(_FEW_IMAGES, min(batch, affordable)), 1)
 
 
-def _measure(steppers: dict[Recipe, Stepper]) -> dict[Recipe, float]:
-    """The least seconds of an update by each recipe; infinity where the memory did not suffice."""
-    best = dict.fromkeys(steppers, math.inf)
+def _measure(steppers: dict[Recipe, Stepper]) -> dict[Recipe, Samples]:
+    """Time updates in turns, there and back (A B B A), until one recipe is left or the time is over."""
     for stepper in steppers.values():
         stepper.step()
-    left = {recipe: stepper for recipe, stepper in steppers.items() if stepper.fits}
+    left = [recipe for recipe, stepper in steppers.items() if stepper.fits]
+    samples: dict[Recipe, list[float]] = {recipe: [] for recipe in steppers}
     start = time.perf_counter()
     for finished in range(1, _MOST_ROUNDS + 1):
-        for recipe, stepper in left.items():
-            best[recipe] = min(best[recipe], stepper.step())
-        limit = min(best.values()) * (_HOPELESS if finished >= _LEAST_ROUNDS else _HOPELESS_AT_ONCE)
-        left = {recipe: stepper for recipe, stepper in left.items() if best[recipe] <= limit}
+        for recipe in left if finished % 2 else reversed(left):
+            samples[recipe].append(steppers[recipe].step())
+        left = _still_in(left, samples)
         if len(left) < 2 or (finished >= _LEAST_ROUNDS and time.perf_counter() - start > _SECONDS):
             break
-    return best
+    return dict(samples)
 
 
-def _choose(best: dict[Recipe, float]) -> Recipe:
-    """The fastest; of types that are as good as equal, the one that was tried first."""
-    chosen = next(iter(best))
-    for recipe, seconds in best.items():
+def _still_in(left: Sequence[Recipe], samples: Mapping[Recipe, Samples]) -> list[Recipe]:
+    """Those of ``left``, which were all in each round so far, that may yet be the fastest."""
+    if not left:
+        return []
+    fastest = min(left, key=lambda recipe: statistics.median(samples[recipe]))
+    rounds, least = len(samples[fastest]), min(samples[fastest])
+    limit = next((factor for needed, factor in _HOPELESS if rounds >= needed), math.inf)
+
+    def may_win(recipe: Recipe) -> bool:
+        pairs = zip(samples[recipe], samples[fastest], strict=True)
+        clear = rounds >= _CLEAR_ROUNDS and all(mine > best for mine, best in pairs)
+        # what disturbs an update only ever adds to it, so one good update saves a recipe
+        return not clear and min(samples[recipe]) <= limit * least
+
+    return [recipe for recipe in left if may_win(recipe)]
+
+
+def _choose(samples: Mapping[Recipe, Samples]) -> Recipe:
+    """The fastest by medians of paired ratios; of types that are as good as equal, the one that was tried first."""
+    chosen, best = next(iter(samples.items()))
+    for recipe, taken in samples.items():
         margin = 1.0 if recipe.dtype == chosen.dtype else _MARGIN
-        if seconds * margin < best[chosen]:
-            chosen = recipe
+        # pairs of one round, because the speed of a shared machine drifts from round to round
+        if taken and (not best or statistics.median(a / b for a, b in zip(taken, best, strict=False)) * margin < 1.0):
+            chosen, best = recipe, taken
     return chosen

@@ -18,8 +18,8 @@ from runner.disk.files import write_text
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
-"""Of what the files hold; a file of another version is as good as none."""
+_VERSION = 2
+"""Of what the files hold and of how it is measured; a file of another version is as good as none."""
 
 
 def keep(folder: Path, facts: Mapping[str, Any], choose: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from runner.config.errors import RunError
 from runner.data.feed import Feed
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
-from runner.records.progress import Progress
+from runner.records.progress import PRECISION_MARKS, Progress
 from runner.records.run_file import FinalMetrics
 from runner.records.step_time import StepTime
 from runner.training.account import open_account
@@ -316,6 +316,7 @@ class Loop:
                 test_accuracy=test_accuracy,
             ),
             samples_per_second=rate,
+            compile_seconds=None if self._parts.compiled is None else self._parts.compiled.seconds,
             peak_bytes=peak_memory_bytes(self._world.device),
             step_time=timed,
             steps=done,
@@ -395,6 +396,3 @@ class Loop:
         if self._world.device.type == "cuda":
             torch.cuda.synchronize()
         self._window = time.perf_counter()
-
-
-PRECISION_MARKS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}

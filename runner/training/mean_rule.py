@@ -72,9 +72,13 @@ class MeanRule:
         world: World,
         clip_norm: float | None,
         enter: Enter = unobserved,
+        compiled: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
-        """``loss`` maps logits [b, K] and labels [b] to the sum of b losses; ``enter`` is told what begins."""
-        self._model = model
+        """``loss`` maps logits [b, K] and labels [b] to the sum of b losses; ``enter`` is told what begins.
+
+        ``compiled`` computes the logits in the place of ``model``, from the same parameters.
+        """
+        self._model = model if compiled is None else compiled
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._loss = loss
         self._precision = precision
@@ -92,6 +96,10 @@ class MeanRule:
         if denominator != self._denominator:
             self._denominator = denominator
             self._weight.fill_(1.0 / denominator)
+        self.forget()
+
+    def forget(self) -> None:
+        """Leave no gradient."""
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -100,14 +108,21 @@ class MeanRule:
         if not labels.numel():
             return self._nothing
         self._enter("forward")
+        total, logits = self.forward_backward(images, labels, enter=self._enter)
+        return total, Unmarked(logits, labels)
+
+    def forward_backward(
+        self, images: torch.Tensor, labels: torch.Tensor, *, enter: Enter
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum of the losses and the logits [b, K], detached; the weighted gradient is added to each ``grad``."""
         with self._precision.forward():
             logits = self._model(images)
             total = self._loss(logits, labels)
-        self._enter("backward")
+        enter("backward")
         scale = self._precision.loss_scale
         # the gradient of the total is where weight and scale enter: the graph needs no products of its own
         total.backward(self._weight if scale is None else self._weight * scale)
-        return total.detach(), Unmarked(logits.detach(), labels)
+        return total.detach(), logits.detach()
 
     def share(self, flags: Sequence[bool]) -> list[bool]:
         """See ``GradientRule.share``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runner.data.images import ImageData
     from runner.plan.plan import Plan
     from runner.privacy.key import SecretKey
+    from runner.training.compiled_model import CompiledModel
     from runner.training.world import World
 
 
@@ -50,6 +51,8 @@ class Parts:
     key: SecretKey | None
     """Secret of noise and sampling under DP; the same in all processes."""
     clock: StepClock
+    compiled: CompiledModel | None
+    """What trains the model by compiled code; None without ``hardware.compile``."""
     average: WeightAverage | None
     """The averaged weights that are evaluated and published; None for the model's own."""
 
@@ -95,13 +98,30 @@ def build_parts(
         augment=semantic.data.augment,
     )
     clock = StepClock(world.device, every=None if performance.profile is False else 1 if performance.profile else EVERY)
+    sizes = BatchSizes(performance)
+    compiled: CompiledModel | None = None
     rule: GradientRule
     stream: Stream
     if semantic.privacy is None:
-        loss = cross_entropy(semantic.label_smoothing, reduction="sum")
-        rule = MeanRule(
-            model, loss=loss, precision=precision, world=world, clip_norm=semantic.clip_norm, enter=clock.enter
-        )
+        if performance.compile:
+            # imports the compiler
+            from runner.training.compiled_model import CompiledModel
+
+            compiled = CompiledModel(model, sizes)
+        same: dict[str, Any] = {
+            "loss": cross_entropy(semantic.label_smoothing, reduction="sum"),
+            "precision": precision,
+            "world": world,
+            "clip_norm": semantic.clip_norm,
+            "enter": clock.enter,
+            "compiled": compiled,
+        }
+        if performance.cuda_graphs:
+            from runner.training.graphed_mean_rule import GraphedMeanRule
+
+            rule = GraphedMeanRule(model, sizes=sizes, **same)
+        else:
+            rule = MeanRule(model, **same)
         stream = ShuffledStream(len(data.train), semantic.logical_batch, semantic.seed)
     else:
         from runner.training.private_parts import build_private_parts
@@ -118,11 +138,12 @@ def build_parts(
         precision=precision,
         channels_last=memory_format == torch.channels_last,
         rule=rule,
-        sizes=BatchSizes(performance),
+        sizes=sizes,
         stream=stream,
         feed=feed,
         key=key,
         clock=clock,
+        compiled=compiled,
         average=None if semantic.ema_decay is None else WeightAverage(_trained(model), semantic.ema_decay),
     )
 

@@ -20,6 +20,7 @@ class Outcome:
     status: Status
     metrics: FinalMetrics
     samples_per_second: float | None
+    compile_seconds: float | None
     peak_bytes: int
     steps: int
     epochs: float

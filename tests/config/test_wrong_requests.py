@@ -85,6 +85,13 @@ WRONG = [
     ("hydra.run.dir=${nope}", "hydra.run.dir", "the name of a folder"),
     ("hydra.run.dir=", "hydra.run.dir", "the name of a folder"),
     ("trainer=dp model.gradient_checkpointing=true", "model.gradient_checkpointing", "false with trainer=dp"),
+    ("trainer=dp hardware.compile=true", "hardware.compile", "false with trainer=dp"),
+    ("trainer=dp hardware.cuda_graphs=true", "hardware.cuda_graphs", "false with trainer=dp"),
+    ("hardware.compile=true model.gradient_checkpointing=true", "hardware.compile", "computed again"),
+    ("hardware.cuda_graphs=true model.gradient_checkpointing=true", "hardware.cuda_graphs", "a recording may not read"),
+    ("hardware=mps hardware.compile=true", "hardware.compile", "hardware.device=cuda"),
+    ("hardware=cpu hardware.cuda_graphs=true", "hardware.cuda_graphs", "hardware.device=cuda"),
+    ("hardware.compile=maybe", "hardware.compile", "true or false"),
     # how an update is split
     ("data.batch_size=auot", "data.batch_size", "did you mean auto?"),
     ("data.batch_size=0", "data.batch_size", ">= 1, or auto"),

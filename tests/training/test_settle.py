@@ -8,7 +8,7 @@ from runner.data.open import open_data
 from runner.job import run_job
 from runner.plan.build import build_plan
 from runner.plan.device import Device, detect_device
-from runner.training.fastest_recipe import Recipe, _choose, recipes
+from runner.training.fastest_recipe import Recipe, _choose, _still_in, recipes
 from runner.training.settle import _what, _where
 
 RECIPE = ("tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=60", "model=linear", "trainer.steps=2",
@@ -115,6 +115,16 @@ def test_the_candidates_are_what_the_device_has_and_the_request_leaves_open(conf
 def test_bits_are_given_up_for_a_gain_only():
     wide, narrow = Recipe(dtype="float32", channels_last=True), Recipe(dtype="bfloat16", channels_last=True)
     other = Recipe(dtype="float32", channels_last=False)
-    assert _choose({wide: 1.0, other: 0.999, narrow: 0.99}) == other
-    assert _choose({wide: 1.0, other: 0.999, narrow: 0.9}) == narrow
-    assert _choose({wide: float("inf"), narrow: 1.0}) == narrow
+    assert _choose({wide: [1.0], other: [0.999], narrow: [0.995]}) == other
+    assert _choose({wide: [1.0], other: [0.999], narrow: [0.9]}) == narrow
+    assert _choose({wide: [], other: [], narrow: [1.0]}) == narrow
+    # a machine that slows down by half, and one disturbed update, deceive neither the choice nor what is timed again
+    drifting = {wide: [1.0, 1.5, 2.0, 2.1, 9.0, 2.0], other: [1.02, 1.53, 2.04, 2.142, 2.1, 2.04], narrow: [1.2]}
+    assert _choose(drifting) == wide
+    assert _still_in([wide, other], drifting) == [wide, other]
+    clear = drifting | {wide: [1.0, 1.5, 2.0, 2.1, 2.0, 2.0]}
+    assert _still_in([wide, other], clear) == [wide]
+    assert _still_in([wide, narrow], {wide: [2.6], narrow: [1.0]}) == [wide, narrow]
+    assert _still_in([wide, narrow], {wide: [2.6, 0.9], narrow: [1.0, 1.1]}) == [wide, narrow]
+    assert _still_in([wide, narrow], {wide: [2.6, 1.6], narrow: [1.0, 1.0]}) == [narrow]
+    assert _still_in([], {}) == []

@@ -13,7 +13,7 @@ from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import transforms as v1
 from torchvision.transforms import v2
 
-from runner.bench.task import PROOF_STEPS, Task, configure
+from runner.bench.task import Task, configure
 from runner.bench.turns import Turns
 from runner.config.schema import RunConfig
 from runner.data.image_store import MARGIN
@@ -31,7 +31,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
         str(prepared), transform=changes, **({"loader": _tensor} if tuned and not turns.proving else {})
     )
     batches = (
-        DataLoader(Subset(images, range(PROOF_STEPS * task.batch)), batch_size=task.batch)
+        DataLoader(Subset(images, range(task.proof_steps * task.batch)), batch_size=task.batch)
         if turns.proving
         else DataLoader(images, batch_size=task.batch, shuffle=True)
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.bench.task import Task, configure
 from runner.bench.turns import Turns
 from runner.records.metrics import Record
 from runner.records.sink import RunInfo
+
+if TYPE_CHECKING:
+    from runner.training.parts import Parts
 
 
 class _Pause:
@@ -18,14 +21,17 @@ class _Pause:
 
     run_id: str | None = None
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, parts: Parts) -> None:
         self._turns = turns
+        self._parts = parts
 
     def start(self, info: RunInfo) -> None:
         """Nothing to begin."""
 
     def log(self, record: Record) -> None:
         """Hand over a loss in a proof; else pause where a block ends."""
+        if self._parts.compiled is not None:
+            self._turns.facts["compile_seconds"] = self._parts.compiled.seconds
         if self._turns.proving:
             self._turns.note(record["loss"])
         elif record["step"] % self._turns.block == 0:
@@ -58,7 +64,8 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     world = SingleProcess(torch_device(device.kind))
     plan = settle(build_plan(config, data, device, processes=1), config, device, world)
     with tempfile.TemporaryDirectory() as folder, torch_settings(plan):
-        recorder = Recorder(Path(folder), [_Pause(turns)], make_console(True))
-        loop = Loop(build_parts(plan, data, world), data, recorder, Path(folder))
+        parts = build_parts(plan, data, world)
+        recorder = Recorder(Path(folder), [_Pause(turns, parts)], make_console(True))
+        loop = Loop(parts, data, recorder, Path(folder))
         with StopRequest(alone=True) as stop:
             loop.fit(stop)
