@@ -31,14 +31,7 @@ def measure(settings: Settings) -> Iterator[Section]:
         task = parse_model(asked)
         prepared = Path(settings.work) / f"compiled_{task.name}.pt"
         prepare(task, prepared)
-        timed = run_duel(
-            task,
-            prepared,
-            (FIRST, AGAIN, *RECIPES, *_COMPILED),
-            threads=settings.threads,
-            launches=settings.launches,
-            rounds=settings.rounds,
-        )
+        timed = run_duel(task, prepared, (FIRST, AGAIN, *RECIPES, *_COMPILED), settings)
         timed = [by_processor_time(result) for result in timed]
         section = duel_section(
             timed,

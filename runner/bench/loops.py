@@ -36,9 +36,7 @@ def measure(settings: Settings) -> Iterator[Section]:
         prepared = Path(settings.work) / f"{task.name}.pt"
         prepare(task, prepared)
         contenders = _BY_HAND + (_OTHERS if task.name == "tiny_mlp" else ())
-        results = run_duel(
-            task, prepared, contenders, threads=settings.threads, launches=settings.launches, rounds=settings.rounds
-        )
+        results = run_duel(task, prepared, contenders, settings)
         yield duel_section(
             results,
             name=f"loop_{task.name}",
