@@ -22,6 +22,7 @@ _OTHERS = (
     Contender(name="Accelerate", module="accelerate_loop"),
     Contender(name="Accelerate, same input", module="accelerate_loop", options=("same_input",)),
     Contender(name="torchvision's style", module="reference_style"),
+    Contender(name="torchvision's style, same input", module="reference_style", options=("same_input",)),
 )
 _ABOUT = {
     "tiny_mlp": "A model so small that nothing but the loop is measured.",
