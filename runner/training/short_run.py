@@ -53,12 +53,16 @@ def run_in_short(plan: Plan, data: ImageData, scratch: Path) -> bool:
         step.run(0)
         if val is not None and data.val is not None:
             _evaluate(parts, val, data.val)
-        saving.hold(_snapshot(parts, 1))
+        # after its only evaluation a run saves at once, and is tested with the weights that it has
+        waits = plan.semantic.test_checkpoint == "best" and plan.epoch_of(plan.semantic.steps - 1) > 1
+        if waits:
+            saving.hold(_snapshot(parts, 1, best=1))
         # this one meets the optimizer's state as well
         step.run(1)
-        saving.save(_snapshot(parts, 2))
+        saving.save(_snapshot(parts, 2, best=1 if waits else 2))
         if data.test is not None:
-            _kept = load_checkpoint(Path(folder) / "last")
+            if waits:
+                parts.model.load_state_dict(load_checkpoint(Path(folder) / "best").weights)
             _evaluate(parts, _feed(parts, data, data.test), data.test)
         return not parts.sizes.halvings
 
@@ -73,10 +77,10 @@ def _one_process(plan: Plan, examples: int) -> Plan:
     return dataclasses.replace(plan, semantic=dataclasses.replace(plan.semantic, privacy=privacy))
 
 
-def _snapshot(parts: Parts, done: int) -> Snapshot:
+def _snapshot(parts: Parts, done: int, *, best: int) -> Snapshot:
     weights, raw_weights = weights_to_save(parts)
     state = {"raw_weights": raw_weights, "optimizer": parts.optimizer.state_dict()}
-    return Snapshot(step=done, best=1, weights=weights, state=state)
+    return Snapshot(step=done, best=best, weights=weights, state=state)
 
 
 def _feed(parts: Parts, data: ImageData, images: ImageSet) -> Feed:

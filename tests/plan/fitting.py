@@ -18,9 +18,9 @@ from pathlib import Path
 from runner.config.batches import divisors
 
 ROOT = Path(__file__).resolve().parents[2]
-CIFAR = "data=image_folder data.root={cifar} data.limit=600"
+CIFAR = "data=image_folder data.root={cifar} data.limit=300"
 RECIPES = {
-    "digits at 64 pixels, small_cnn": (128, "data.limit=600 data.image_size=64 model=small_cnn"),
+    "digits at 64 pixels, small_cnn": (128, "data.limit=400 data.image_size=64 model=small_cnn"),
     "CIFAR-10, resnet18": (64, f"{CIFAR} model=resnet18 model.norm=group"),
     "CIFAR-10 at 64 pixels, mobilenet, AdamW": (
         96,
@@ -47,8 +47,8 @@ def main():
 
 
 def compare(name, whole, overrides, scratch):
-    # an update more than the run needs to show what it holds; the same noise and samples for private ones
-    length = "trainer.steps=3"
+    # the second epoch begins while the best state of the first is held; private ones draw the same noise and samples
+    length = "trainer.epochs=2"
     private = ["privacy.unsafe_noise_seed=5"] if "trainer=dp" in overrides else []
     overrides = [*overrides, *private, length]
     fixed = {}
