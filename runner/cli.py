@@ -31,7 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.attempt import Attempt, attempt_run, record_failure
 from runner.config import store
 from runner.config.compose import Composer
-from runner.config.errors import ExitCode, RequestError, RunError, nearest
+from runner.config.errors import ExitCode, RequestError, RunError, answer, nearest
 from runner.config.load import load_config, typed_keys
 from runner.config.request import Request, check_run, read_request
 from runner.config.resume_request import expand_resume
@@ -54,15 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return follow(run_rank)
     try:
-        return _main(list(sys.argv[1:] if argv is None else argv))
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.WRONG_REQUEST
-    except RunError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return ExitCode.FAILED
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
+        return answer(lambda: _main(list(sys.argv[1:] if argv is None else argv)), interrupted=ExitCode.INTERRUPTED)
     finally:
         # Only a request that was right has started the group, and imported torch with it.
         if launch := sys.modules.get("runner.training.launch"):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from runner.config.errors import ExitCode, RequestError, RunError, nearest
+from runner.config.errors import ExitCode, RequestError, answer, nearest
 from runner.inference.results_folder import refuse_existing
 
 FORMATS = ("onnx", "torch_export")
@@ -33,14 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    try:
-        return _export(_read(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv).words))
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.WRONG_REQUEST
-    except RunError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return ExitCode.FAILED
+    return answer(lambda: _export(_read(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv).words)))
 
 
 def _parser() -> argparse.ArgumentParser:

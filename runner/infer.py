@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.errors import ExitCode, RequestError, answer
 from runner.inference.request import InferenceRequest, keys, read_request
 from runner.inference.results_folder import refuse_existing
 
@@ -26,18 +26,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    try:
-        args = _parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)
-        request = read_request(args.words, checkpoint_path=args.checkpoint_path, compare=args.compare)
-        return _run(request, compare=args.compare)
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.WRONG_REQUEST
-    except RunError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return ExitCode.FAILED
-    except KeyboardInterrupt:
-        return ExitCode.FAILED
+    return answer(lambda: _main(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
+    request = read_request(args.words, checkpoint_path=args.checkpoint_path, compare=args.compare)
+    return _run(request, compare=args.compare)
 
 
 def _parser() -> argparse.ArgumentParser:

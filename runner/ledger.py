@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from runner.config.errors import ExitCode, RequestError, nearest
+from runner.config.errors import ExitCode, RequestError, answer, nearest
 from runner.privacy.chain import BrokenChain
 from runner.privacy.ledger import Entry, Ledger, compose_entries, find_ledgers, ledger_folder
 from runner.privacy.sweep import UNCOVERED
@@ -31,17 +31,16 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    try:
-        args = _parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)
-        command, names = "show", list(args.words)
-        if names and names[0] in _COMMANDS:
-            command = names.pop(0)
-        ledgers = _chosen(ledger_folder(args.dir), names, explicit=args.dir is not None)
-        width = shutil.get_terminal_size((120, 24)).columns
-        return _verify(ledgers) if command == "verify" else _show(ledgers, width)
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.WRONG_REQUEST
+    return answer(lambda: _main(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
+    command, names = "show", list(args.words)
+    if names and names[0] in _COMMANDS:
+        command = names.pop(0)
+    ledgers = _chosen(ledger_folder(args.dir), names, explicit=args.dir is not None)
+    width = shutil.get_terminal_size((120, 24)).columns
+    return _verify(ledgers) if command == "verify" else _show(ledgers, width)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from runner.config import rules
 from runner.config.compose import Composer
-from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.errors import ExitCode, RequestError, answer
 from runner.config.groups import RECIPES
 
 if TYPE_CHECKING:
@@ -28,16 +28,12 @@ AUDIT_FILE = "audit.json"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Audit what ``argv`` (null: that of the process) asks for; prints a table and leaves ``audit.json``."""
-    try:
-        args = _parse(argv)
-        config, folder = _compose(args.overrides)
-        return _audit(config, folder, guesses=args.guesses, confidence=args.confidence)
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.WRONG_REQUEST
-    except RunError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return ExitCode.FAILED
+    return answer(lambda: _main(_parse(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
+    config, folder = _compose(args.overrides)
+    return _audit(config, folder, guesses=args.guesses, confidence=args.confidence)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -138,7 +138,7 @@ def _witness(parts: Parts, data: ImageData, canaries: int) -> Witness:
         data,
         device=parts.world.device,
         dtype=parts.precision.parameter_dtype,
-        channels_last=parts.plan.performance.channels_last,
+        channels_last=parts.channels_last,
         augment=None,
     )
     images, labels = feed.batch(torch.arange(canaries), None)

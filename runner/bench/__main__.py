@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from runner.bench.settings import Settings
-from runner.config.errors import ExitCode, RequestError, RunError, nearest
+from runner.config.errors import ExitCode, RequestError, answer, nearest
 
 PARTS = ("loops", "dp", "recipes", "compiled", "half", "input", "sweep", "growth", "startup")
 """Modules of this package with ``measure(settings)``, in the order of the page."""
@@ -27,14 +27,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what ``argv`` (null: that of the process) names; all parts if it names none."""
-    try:
-        return _measure(_parse(argv))
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.WRONG_REQUEST
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.FAILED
+    return answer(lambda: _measure(_parse(argv)))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -43,14 +43,7 @@ def measure(settings: Settings) -> Iterator[Section]:
     prepared = Path(settings.work) / "dp.pt"
     prepare(TASK, prepared)
     proof = prove(TASK, prepared, grad_sample="ghost")
-    results = run_duel(
-        TASK,
-        prepared,
-        (_ORDINARY, _AGAIN, _PRIVATE, _OPACUS, _GHOST),
-        threads=settings.threads,
-        launches=settings.launches,
-        rounds=settings.rounds,
-    )
+    results = run_duel(TASK, prepared, (_ORDINARY, _AGAIN, _PRIVATE, _OPACUS, _GHOST), settings)
     yield duel_section(
         results,
         name="dp",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner.bench.settings import Settings
 from runner.bench.task import Task
 from runner.bench.worker import Order
 from runner.config.errors import RunError
@@ -52,10 +53,8 @@ class Result:
     """Largest resident size of each of its processes."""
 
 
-def run_duel(
-    task: Task, prepared: Path, contenders: Sequence[Contender], *, threads: int, launches: int, rounds: int
-) -> list[Result]:
-    """Prove, then time ``rounds`` rounds in each of ``launches`` sets of fresh processes.
+def run_duel(task: Task, prepared: Path, contenders: Sequence[Contender], settings: Settings) -> list[Result]:
+    """Prove, then time as many rounds in as many sets of fresh processes as ``settings`` say.
 
     A round visits every contender in order and then again in reverse (A B C C B A), so that drift within a round
     cancels.  The first blocks of a process are its warm-up and are not counted.
@@ -63,21 +62,21 @@ def run_duel(
     Raises:
         RunError: a contender's process died.
     """
-    results = [_prove(task, prepared, contender, threads) for contender in contenders]
+    results = [_prove(task, prepared, contender, settings.threads) for contender in contenders]
     first = results[0].losses
     for result in results:
         tolerance = result.contender.tolerance
         result.same = tolerance is None or _agree(result.losses, first, tolerance)
     fair = [result for result in results if result.same]
-    for _ in range(launches):
+    for _ in range(settings.launches):
         with ExitStack() as stack:
             workers = [
-                stack.enter_context(_worker(task, prepared, result.contender, threads, proving=False))
+                stack.enter_context(_worker(task, prepared, result.contender, settings.threads, proving=False))
                 for result in fair
             ]
             for worker in workers:
                 worker.receive()
-            for _ in range(rounds):
+            for _ in range(settings.rounds):
                 visits: list[list[dict[str, float]]] = [[] for _ in fair]
                 for index in [*range(len(fair)), *reversed(range(len(fair)))]:
                     visits[index].append(workers[index].block())

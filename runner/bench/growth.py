@@ -39,14 +39,7 @@ def measure(settings: Settings) -> Iterator[Section]:
     """Two sections: time and memory in a running process, and files."""
     prepared = Path(settings.work) / "growth.pt"
     prepare(TASK, prepared)
-    results = run_duel(
-        TASK,
-        prepared,
-        (_FIRST, _AGAIN, _LATE, *_MORE),
-        threads=settings.threads,
-        launches=settings.launches,
-        rounds=settings.rounds,
-    )
+    results = run_duel(TASK, prepared, (_FIRST, _AGAIN, _LATE, *_MORE), settings)
     yield duel_section(
         results,
         name="growth",

@@ -63,9 +63,7 @@ def _section(task: Task, folder: Path, files: str, settings: Settings) -> Sectio
         replace(task, overrides=(*task.overrides, f"data.root={folder}")),
         folder,
         (_FILES, _AGAIN, _TUNED, _RUNNER),
-        threads=settings.threads,
-        launches=settings.launches,
-        rounds=settings.rounds,
+        settings,
     )
     rates = {result.contender.name: [task.batch / seconds for seconds in result.cpu_seconds] for result in results}
     fair = [result for result in results if result.same]

@@ -22,6 +22,7 @@ _OTHERS = (
     Contender(name="Accelerate", module="accelerate_loop"),
     Contender(name="Accelerate, same input", module="accelerate_loop", options=("same_input",)),
     Contender(name="torchvision's style", module="reference_style"),
+    Contender(name="torchvision's style, same input", module="reference_style", options=("same_input",)),
 )
 _ABOUT = {
     "tiny_mlp": "A model so small that nothing but the loop is measured.",
@@ -36,9 +37,7 @@ def measure(settings: Settings) -> Iterator[Section]:
         prepared = Path(settings.work) / f"{task.name}.pt"
         prepare(task, prepared)
         contenders = _BY_HAND + (_OTHERS if task.name == "tiny_mlp" else ())
-        results = run_duel(
-            task, prepared, contenders, threads=settings.threads, launches=settings.launches, rounds=settings.rounds
-        )
+        results = run_duel(task, prepared, contenders, settings)
         yield duel_section(
             results,
             name=f"loop_{task.name}",

@@ -53,14 +53,7 @@ def measure(settings: Settings) -> Iterator[Section]:
         task = parse_model(asked)
         prepared = Path(settings.work) / f"recipes_{task.name}.pt"
         prepare(task, prepared)
-        timed = run_duel(
-            task,
-            prepared,
-            (FIRST, AGAIN, *RECIPES, _AUTO),
-            threads=settings.threads,
-            launches=settings.launches,
-            rounds=settings.rounds,
-        )
+        timed = run_duel(task, prepared, (FIRST, AGAIN, *RECIPES, _AUTO), settings)
         section = duel_section(
             [by_processor_time(result) for result in timed],
             name=f"recipes_{task.name}",

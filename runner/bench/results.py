@@ -122,6 +122,7 @@ def _plot(section: Section, path: Path) -> None:
                 xytext=(6, 0),
                 textcoords="offset points",
                 va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )
         axes.axvline(1.0, color=_INK, linewidth=0.8, linestyle=":")
         axes.set_yticks(range(len(bars)), [bar.label for bar in bars])

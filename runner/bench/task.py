@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +93,11 @@ class Prepared:
     momentum: float
     weight_decay: float
     nesterov: bool
+
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Images and labels of each update of the first epoch, by row numbers."""
+        for row in self.rows:
+            yield self.images.index_select(0, row), self.labels.index_select(0, row)
 
     def optimizer(self, *, fused: bool) -> torch.optim.Optimizer:
         """SGD over the model, by fused kernels or as torch comes."""

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from runner.compare.finish import finish_sweep
-from runner.config.errors import ExitCode
-from runner.report.arguments import answer, parse, question_of
+from runner.config.errors import ExitCode, answer
+from runner.report.arguments import parse, question_of
 from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import read_sweep
 from runner.report.contents import find

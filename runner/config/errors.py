@@ -1,10 +1,11 @@
-"""What a user is told when a request is wrong: one line with the key, what was given and what is allowed."""
+"""How a command ends: its exit code, and one line for what is wrong with a request or failed on the way."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Any
 
@@ -59,6 +60,23 @@ def _restore(key: str, got: object, expected: str, nearest: str | None, cell: st
 
 class RunError(RuntimeError):
     """A run that was right to start and failed on the way.  Ends the program with exit code 1 and one line."""
+
+
+def answer(action: Callable[[], int], *, interrupted: ExitCode = ExitCode.FAILED) -> int:
+    """The exit code of ``action``, a whole command; what is wrong ends as one line on standard error.
+
+    ``interrupted`` is the exit code after Ctrl-C.
+    """
+    try:
+        return action()
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.WRONG_REQUEST
+    except RunError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return ExitCode.FAILED
+    except KeyboardInterrupt:
+        return interrupted
 
 
 def as_typed(value: object) -> str:

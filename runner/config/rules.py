@@ -99,6 +99,7 @@ RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "privacy.selection_shape": Range(0, 100),
     "privacy.unsafe_noise_seed": SEED,
     "hardware.device": Choices(("auto", "cpu", "cuda", "mps")),
+    "hardware.gpu": Choices(("v100", "a100", "h100")),
     "hardware.processes": Range(1, 1024),
     "hardware.threads": Range(1, 1024),
     "hardware.price_per_hour": AT_LEAST_0,

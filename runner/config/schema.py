@@ -222,6 +222,8 @@ class HardwareConfig:
 
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``mps``."""
+    gpu: str | None = None
+    """``v100``, ``a100`` or ``h100``: whose facts ``python -m runner.plan`` takes where no CUDA device is here."""
     processes: int | None = 1
     """Processes that the runner starts on this machine; null means one per GPU."""
     threads: int | None = None

@@ -26,6 +26,9 @@ COPY_ROWS = 4096
 # Float pixels that are augmented at a time on a CPU.
 CHANGED_BYTES = 8 * 2**20
 
+# Pixels that are normalised at a time on a CPU where all are kept: what is in between stays in its caches.
+NORMALISED_BYTES = 2**20
+
 # What a thread that works ahead does at a time: decoding takes milliseconds an image, gathering microseconds.
 DECODED_ROWS = 4
 GATHERED_ROWS = 256
@@ -59,6 +62,7 @@ class Feed:
             augment: Random changes for batches that come with draws; None for none.
         """
         self._size = data.image_size
+        self._channels = data.channels
         self._device = device
         self._dtype = dtype
         self._channels_last = channels_last
@@ -187,22 +191,35 @@ class Feed:
     def _normalise(self, pixels: Tensor) -> Tensor:
         """``(pixels / 255 - mean) / std`` in the wanted type and memory format, from ``[b, C, H, W]``."""
         count, channels, height, width = pixels.shape
-        flat = pixels.permute(0, 2, 3, 1).reshape(count, height, width * channels)
+        if self._channels_last:
+            flat = pixels.permute(0, 2, 3, 1).reshape(count, height, width * channels)
+            scale, shift = self._scale, self._shift
+        else:  # into planes while they are small
+            flat = pixels.contiguous().view(count, channels, height * width)
+            scale, shift = self._scale[:channels, None], self._shift[:channels, None]
         # A product and a sum, each rounded, and no fused operation: how that rounds in vector loops and in their scalar
         # ends is up to the build of torch, and an example's bits must not depend on its place in the batch.
-        scaled = flat.to(self._compute).mul_(self._scale).add_(self._shift).to(self._dtype)
-        image = scaled.view(count, height, width, channels).permute(0, 3, 1, 2)
-        return image if self._channels_last else image.contiguous()
+        scaled = flat.to(self._compute).mul_(scale).add_(shift).to(self._dtype)
+        if self._channels_last:
+            return scaled.view(count, height, width, channels).permute(0, 3, 1, 2)
+        return scaled.view(count, channels, height, width)
 
     def _normalise_all(self) -> Tensor:
         """Every example of the split, normalised, in the order of memory that batches have."""
         assert self._rows is not None
-        parts = []
-        for start in range(0, len(self._rows), COPY_ROWS):
-            rows = torch.arange(start, min(start + COPY_ROWS, len(self._rows)))
-            parts.append(self._normalise(self._centre(self._gather(rows).permute(0, 3, 1, 2))))
-        whole = torch.cat(parts)
-        return whole.permute(0, 2, 3, 1).contiguous() if self._channels_last else whole
+        shape = (len(self._rows), self._channels, self._size, self._size)
+        whole = torch.empty(shape, dtype=self._dtype, device=self._device)
+        # channels_last batches are handed out as views of this
+        whole = whole.view(shape[0], *shape[2:], shape[1]) if self._channels_last else whole
+        few = COPY_ROWS
+        if self._device.type == "cpu" and self._pixels is not None:
+            few = max(1, NORMALISED_BYTES // (whole[0].numel() * whole.element_size()))
+        for start in range(0, len(whole), few):
+            part = whole[start : start + few]
+            rows = torch.arange(start, start + len(part))
+            images = self._normalise(self._centre(self._gather(rows).permute(0, 3, 1, 2)))
+            part.copy_(images.permute(0, 2, 3, 1) if self._channels_last else images)
+        return whole
 
     def _fits_on_device(self, count: int) -> bool:
         """Whether ``count`` bytes of pixels may stay there."""

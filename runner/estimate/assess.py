@@ -15,7 +15,7 @@ from runner.data.open import open_data
 from runner.estimate.forecast import Forecast, forecast
 from runner.estimate.trouble import SIXTEEN_BITS, Trouble, find_trouble
 from runner.plan.build import build_plan
-from runner.plan.device import Device, available_cores, detect_device
+from runner.plan.device import Device, available_cores, foresee_device
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
@@ -46,12 +46,16 @@ def assess(config: RunConfig, *, probe: bool) -> Assessment:
         RunError: there is no memory for one example, or the first updates would end the run.
     """
     started = time.perf_counter()
-    device = detect_device(config.hardware)
+    device = foresee_device(config.hardware)
     data = open_data(config.data)
     processes = device.count if config.hardware.processes is None else config.hardware.processes
     plan = build_plan(config, data, device, processes=processes)
     in_turns = None
-    if probe:
+    if not device.here:
+        from runner.estimate.without_probe import work_out_elsewhere
+
+        costs = work_out_elsewhere(plan, data, cache_dir=config.data.cache_dir)
+    elif probe:
         start_seconds = _import_tracker(config)
         costs = _probe(config, plan, data, device, processes)
         costs = dataclasses.replace(costs, start_seconds=start_seconds)
@@ -68,7 +72,9 @@ def assess(config: RunConfig, *, probe: bool) -> Assessment:
 
         accounts = time_accounts(plan, ledger_dir=config.privacy.ledger_dir, cache_dir=config.data.cache_dir)
         costs = dataclasses.replace(costs, accounts=accounts)
-    found = forecast(plan, data, costs, price_per_hour=config.hardware.price_per_hour)
+    # what an hour of that machine costs says nothing about seconds of this one
+    price = config.hardware.price_per_hour if device.here else None
+    found = forecast(plan, data, costs, price_per_hour=price)
     return Assessment(
         plan=plan,
         device=device,
@@ -122,11 +128,11 @@ def _import_tracker(config: RunConfig) -> float:
     """
     import importlib
 
-    from runner.config.targets import locate
+    from runner.records.sink import package_of
 
     start = time.perf_counter()
-    if config.tracker.target is not None:
-        importlib.import_module(locate("tracker", config.tracker.target, "a tracker").requires)
+    if (package := package_of(config.tracker)) is not None:
+        importlib.import_module(package)
     return time.perf_counter() - start
 
 

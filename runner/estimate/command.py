@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from runner.config.compose import Composer
-from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.errors import ExitCode, RequestError, answer
 from runner.config.request import Request, check_run, read_request
 
 
@@ -24,16 +24,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    try:
-        return _main(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv))
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.WRONG_REQUEST
-    except RunError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return ExitCode.FAILED
-    except KeyboardInterrupt:
-        return ExitCode.FAILED
+    return answer(lambda: _main(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,7 +75,8 @@ def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict
     from runner.estimate.lines import describe
 
     assessment = assess(config, probe=not args.no_probe)
-    keep(assessment.plan, assessment.forecast, cache_dir=config.data.cache_dir)
+    if assessment.device.here:
+        keep(assessment.plan, assessment.forecast, cache_dir=config.data.cache_dir)
     return describe(assessment), described(assessment)
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from runner.estimate.accounts import Accounts
 
-Method = Literal["probe", "estimate"]
+Method = Literal["probe", "estimate", "elsewhere"]
+"""``elsewhere`` is an estimate for a GPU of another machine: the seconds are those of this machine's CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)

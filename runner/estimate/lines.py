@@ -89,24 +89,32 @@ def _forecast_lines(assessment: Assessment) -> list[str]:
     held = f", {mib(costs.baseline_bytes)} of it libraries" if assessment.device.kind == "cpu" else ""
     lines = [
         f"memory     {mib(peak.expected)} ({mib(peak.low)} to {mib(peak.high)}) a process{held}",
-        f"time       {seconds_range(forecast.seconds)}: {shares}",
+        f"time       {seconds_range(forecast.seconds)}{where(assessment.device)}: {shares}",
     ]
     if (price := forecast.price) is not None:
         lines.append(f"price      {price.expected:.2g} ({price.low:.2g} to {price.high:.2g})")
     return lines
 
 
+def where(device: Device) -> str:
+    """What a forecast of seconds is of, if not of ``device``; empty if it is."""
+    return "" if device.here else f" in float32 on this machine's CPU; on {device.name} not measured, and not foreseen"
+
+
 def _device_line(device: Device, cores: int) -> str:
     native = (device.native_bf16, device.native_fp16, device.tf32)
     facts = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in zip(_NAMES, native, strict=True))
     count = "" if device.kind == "cpu" else f"{device.count} x "
+    absent = "" if device.here else ", which is not here"
     return (
-        f"device     {count}{device.name} ({device.kind}), {device.memory_bytes / 2**30:.1f} GiB,"
+        f"device     {count}{device.name} ({device.kind}){absent}, {device.memory_bytes / 2**30:.1f} GiB,"
         f" {cores} core{'s' if cores > 1 else ''}; native: {facts}"
     )
 
 
 def _method(assessment: Assessment) -> str:
+    if assessment.forecast.method == "elsewhere":
+        return f"{assessment.device.name} by its data sheet, memory worked out from operations within a factor of 2"
     if assessment.forecast.method == "estimate":
         return "worked out from operations and the machine's rates; time and memory within a factor of 2 (--no-probe)"
     return (

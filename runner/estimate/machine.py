@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from runner.estimate.operations import EXAMPLES, count_operations
+from runner.models.memory_format import format_for
 from runner.training.precision import Precision
 
 _ROUNDS = 3
@@ -53,11 +54,12 @@ class Machine:
 def time_passes(model: nn.Module, precision: Precision, *, image_shape: tuple[int, int, int], batch: int) -> Passes:
     """Time both passes of ``model`` on blank images [C, H, W], in two sizes of at most ``batch``."""
     device = precision.device
-    model = model.to(device=device, dtype=precision.parameter_dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = format_for(model, channels_last=True)
+    model = model.to(device=device, dtype=precision.parameter_dtype, memory_format=layout)  # type: ignore[call-overload]
 
     def both_passes(count: int) -> float:
         images = torch.zeros(count, *image_shape, dtype=precision.parameter_dtype, device=device)
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=layout)
 
         def once() -> None:
             with precision.forward():

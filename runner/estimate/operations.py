@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from runner.estimate.costs import ModelSize
+from runner.models.memory_format import format_for
 
 EXAMPLES = 2
 """Images that are counted on: BatchNorm has no statistics of one."""
@@ -55,8 +56,9 @@ def measure_model(model: nn.Module, *, image_shape: tuple[int, int, int]) -> Mod
     parameters = list(model.parameters())
     dtype = parameters[0].dtype if parameters else torch.float32
     # as they are trained, so that what is prepared for these layouts serves again
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = torch.zeros(EXAMPLES, *image_shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    memory_format = format_for(model, channels_last=True)
+    model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
+    images = torch.zeros(EXAMPLES, *image_shape, dtype=dtype).contiguous(memory_format=memory_format)
     saved: dict[int, int] = {}
     own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
 

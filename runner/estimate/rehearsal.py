@@ -26,7 +26,7 @@ from runner.records.console import SilentConsole
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.recorder import Recorder
 from runner.training.checkpoint import load_checkpoint
-from runner.training.evaluate import evaluate
+from runner.training.evaluate import evaluate, share_buffers
 from runner.training.parts import Parts, build_parts
 from runner.training.published import weights_to_save
 from runner.training.saving import Saving, Snapshot
@@ -166,10 +166,12 @@ def _evaluation(parts: Parts, clock: _Clock, feed: Feed, examples: int) -> float
     batch = parts.sizes["evaluation"] * parts.world.size
     few = min(examples, batch)
 
+    def evaluation(count: int) -> None:
+        share_buffers(parts.model, parts.world)
+        evaluate(parts.model, feed, count, sizes=parts.sizes, precision=parts.precision, world=parts.world)
+
     def over(count: int) -> float:
-        return clock(
-            lambda: evaluate(parts.model, feed, count, sizes=parts.sizes, precision=parts.precision, world=parts.world)
-        )
+        return clock(lambda: evaluation(count))
 
     over(few)
     once = over(few)
@@ -200,7 +202,7 @@ def _feed(parts: Parts, data: ImageData, images: ImageSet) -> Feed:
         data,
         device=parts.world.device,
         dtype=parts.precision.parameter_dtype,
-        channels_last=parts.plan.performance.channels_last,
+        channels_last=parts.channels_last,
         augment=None,
     )
 

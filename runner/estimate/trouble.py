@@ -57,7 +57,7 @@ def find_trouble(
         *_memory(plan, device, forecast),
         *_sixteen_bits(plan, device, in_turns),
         *_cores(plan),
-        *_overhead(forecast),
+        *(_overhead(forecast) if device.here else ()),
     ]
 
 
@@ -105,6 +105,7 @@ def _privacy(plan: Plan, costs: Costs) -> Iterator[Trouble]:
     if privacy is None:
         return
     examples, batch = plan.semantic.data.examples, plan.semantic.logical_batch
+    model = plan.semantic.model.name
     # Each example's clipped gradient has a norm of at most C; their mean over the batch therefore too.
     noise = privacy.noise_multiplier * math.sqrt(costs.model.trainable) / batch
     if noise > 1:
@@ -115,7 +116,7 @@ def _privacy(plan: Plan, costs: Costs) -> Iterator[Trouble]:
                 f"noise of norm {noise:.1f} C on a mean gradient of at most C"
                 f" (noise multiplier {privacy.noise_multiplier:.2f}, {costs.model.trainable:,} weights, batch {batch})"
             ),
-            cure="a larger effective batch or privacy.epsilon, a smaller model or fixed features (model=mlp_hog)",
+            cure=f"a larger effective batch or privacy.epsilon, or {_smaller(model)}",
         )
     if privacy.delta * examples > 0.1:
         yield Trouble(
@@ -131,6 +132,15 @@ def _privacy(plan: Plan, costs: Costs) -> Iterator[Trouble]:
             evidence="anyone can compute noise from a known seed",
             cure="privacy.unsafe_noise_seed=null",
         )
+
+
+def _smaller(model: str) -> str:
+    """What to have fewer trained weights by; ``model`` may have fixed features in front already."""
+    if model.startswith("linear"):
+        return "a smaller data.image_size"
+    if model.endswith("_hog") or model.startswith("scatter_"):
+        return "a smaller model (model=linear_hog)"
+    return "a smaller model or fixed features (model=mlp_hog)"
 
 
 def _memory(plan: Plan, device: Device, forecast: Forecast) -> Iterator[Trouble]:

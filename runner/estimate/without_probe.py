@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from runner.data.augment import is_on
@@ -76,6 +77,24 @@ def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
         baseline_bytes=baseline,
         grad_sample=None,
     )
+
+
+def work_out_elsewhere(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
+    """Estimate ``plan`` for a GPU that is not here: its memory, and the seconds of the same work on this machine's CPU.
+
+    Raises:
+        RequestError: see ``work_out``.
+    """
+    here = dataclasses.replace(
+        plan,
+        semantic=dataclasses.replace(
+            plan.semantic, precision=dataclasses.replace(plan.semantic.precision, dtype="float32", tf32=False)
+        ),
+        performance=dataclasses.replace(plan.performance, device="cpu"),
+    )
+    costs = work_out(here, data, cache_dir=cache_dir)
+    peak = _memory(plan, data, costs.model, _optimizer_states(plan))
+    return dataclasses.replace(costs, method="elsewhere", peak_bytes=peak, baseline_bytes=0)
 
 
 def _step(plan: Plan, size: ModelSize, machine: Machine, passes: Passes) -> float:

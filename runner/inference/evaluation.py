@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from runner.config.errors import RequestError, RunError
 from runner.config.schema import HardwareConfig
@@ -19,6 +20,7 @@ from runner.inference.results import Results, write_results
 from runner.inference.results_folder import refuse_existing, results_folder
 from runner.inference.scores import score
 from runner.inference.strategies import Prepared, prepare
+from runner.models.memory_format import format_for
 from runner.plan.device import Device, available_cores, detect_device
 from runner.privacy.ledger import Ledger, contents_of, ledger_folder
 from runner.records.environment import describe_environment, peak_memory_bytes, reset_peak_memory
@@ -86,7 +88,7 @@ def _work(job: _Job, world: World, device: Device) -> Results:
     results = Results(
         run=run.folder.absolute().name,
         name=run.plan.name,
-        identity=run.plan.identity,
+        identity=run.identity,
         step=run.step,
         inference=request.inference,
         dtype=prepared.dtype,
@@ -122,7 +124,8 @@ def _measure(
         subject.data,
         device=world.device,
         dtype=prepared.precision.parameter_dtype,
-        channels_last=run.plan.performance.channels_last,
+        channels_last=format_for(prepared.model, channels_last=run.plan.performance.channels_last)
+        == torch.channels_last,
         augment=None,
     )
     examples = len(subject.images)
@@ -166,7 +169,9 @@ def _tell_ledger(run: FinishedRun, request: InferenceRequest, world: World) -> N
 def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepared: Prepared) -> tuple[str, ...]:
     notes = list(prepared.notes)
     if subject.skipped:
-        notes.append(f"{len(subject.skipped)} unreadable files were skipped, the first is {subject.skipped[0]}")
+        count = len(subject.skipped)
+        were = "file was" if count == 1 else "files were"
+        notes.append(f"{count} unreadable {were} skipped, the first is {subject.skipped[0]}")
     if run.privacy is not None and subject.labelled:
         notes.append(
             "ε covers the weights and whatever they predict; it does not cover figures measured on private images"

@@ -51,6 +51,8 @@ class FinishedRun:
     folder: Path
     config: RunConfig
     plan: Plan
+    identity: str
+    """Of the run's recipe, as the version that made the run computed it."""
     test_accuracy: float | None
     """What the run itself measured at its end; None where it has not."""
     privacy: Privacy | None
@@ -111,12 +113,13 @@ def open_run(folder: Path, checkpoint: str = "best") -> FinishedRun:
         found = load_checkpoint(path)
     except RunError as error:
         raise RequestError("checkpoint", f"{error}", "a checkpoint as the run wrote it") from error
-    if found.identity != plan.identity:
+    if found.identity != record.plan["identity"]:
         raise RequestError("checkpoint", f"{path} (saved by another run)", f"a checkpoint of {plan.name}")
     return FinishedRun(
         folder=folder,
         config=config,
         plan=plan,
+        identity=found.identity,
         test_accuracy=record.metrics.test_accuracy,
         privacy=_privacy(plan, None if record.privacy is None else record.privacy.epsilon),
         checkpoint=found.path,

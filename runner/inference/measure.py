@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from runner.training.evaluate import logits_of
+from runner.training.pieces import logits_in_pieces, logits_of
 
 if TYPE_CHECKING:
     from runner.data.feed import Feed
@@ -25,6 +25,9 @@ MOST_PASSES = 20
 LATENCY_IMAGES = 200
 LATENCY_SECONDS = 10.0
 WARM_UP = 10
+
+_Batch = tuple[NDArray[Any], ...]
+"""Predicted class, confidence and label of each of its images, and its loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,30 +82,28 @@ def answer(
         progress: Told how many images all processes have done by now.
     """
     batches = _spans(examples, batch_size, world)
-    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    answered: list[tuple[torch.Tensor, ...]] = []
     done = 0
     with torch.inference_mode():
         for start, stop in batches:
             images, labels = feed.span(start, stop)
-            logits = logits_of(model, images, precision)
+            logits = logits_in_pieces(model, images, precision)
             # cross-entropy in its two parts, because the first also tells the confidence
             log_shares = logits.log_softmax(1)
-            loss = torch.nn.functional.nll_loss(log_shares, labels, reduction="none").sum()
+            nats = torch.nn.functional.nll_loss(log_shares, labels, reduction="none").sum()
             predicted = logits.argmax(1)
             confidence = log_shares.gather(1, predicted[:, None])[:, 0].exp()
-            found.append((predicted, confidence, labels, loss))
+            answered.append((predicted, confidence, labels, nats))
             done += (stop - start) * world.size
             progress(min(done, examples))
-    columns = [[part.cpu() for part in column] for column in zip(*found, strict=True)] or [[], [], [], []]
-    shares = world.gather([[part.double().numpy() for part in column] for column in columns])
-    dealt = [[share[column] for share in shares] for column in range(4)]
-    all_predicted, all_confidence, all_labels, loss_sums = (_in_order(column) for column in dealt)
+    shares = world.gather([tuple(part.cpu().numpy() for part in batch) for batch in answered])
+    columns = list(zip(*_in_order(shares), strict=True))
     return Answers(
-        predicted=np.concatenate(all_predicted).astype(np.int64),
-        confidence=np.concatenate(all_confidence),
-        labels=np.concatenate(all_labels).astype(np.int64),
+        predicted=np.concatenate(columns[0]),
+        confidence=np.concatenate(columns[1]).astype(np.float64),
+        labels=np.concatenate(columns[2]),
         # one by one, as evaluation in training adds them up
-        loss=float(sum(loss_sums)) / examples,
+        loss=sum(float(nats) for nats in columns[3]) / examples,
     )
 
 
@@ -120,7 +121,7 @@ def measure_speed(
         start = time.perf_counter()
         with torch.inference_mode():
             for span in batches:
-                last = logits_of(model, feed.span(*span)[0], precision).argmax(1)
+                last = logits_in_pieces(model, feed.span(*span)[0], precision).argmax(1)
             if batches:
                 last.cpu()  # waits for the device
         return max(world.gather(time.perf_counter() - start))
@@ -180,7 +181,7 @@ def _latencies(model: torch.nn.Module, feed: Feed, examples: int, precision: Pre
     return seconds[WARM_UP:]
 
 
-def _in_order(shares: list[list[NDArray[np.float64]]]) -> list[NDArray[np.float64]]:
+def _in_order(shares: list[list[_Batch]]) -> list[_Batch]:
     """Batches dealt to processes like cards, in the order in which they lay."""
     rounds = max(len(share) for share in shares)
     return [share[number] for number in range(rounds) for share in shares if number < len(share)]

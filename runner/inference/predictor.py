@@ -11,8 +11,11 @@ from torch import Tensor
 
 from runner.config.schema import HardwareConfig
 from runner.inference.finished_run import FinishedRun, Privacy, open_run
+from runner.inference.in_place import activate_in_place
 from runner.inference.preprocessing import Normalise, to_pixels
+from runner.models.memory_format import format_for
 from runner.plan.device import detect_device
+from runner.training.pieces import logits_in_pieces
 from runner.training.precision import build_precision
 from runner.training.world import torch_device
 
@@ -58,10 +61,10 @@ class Predictor:
         self.device = torch_device(detect_device(HardwareConfig(device=device)).kind)
         self._precision = build_precision(plan.semantic.precision, self.device, private=False)
         dtype = self._precision.parameter_dtype
-        memory_format = torch.channels_last if plan.performance.channels_last else torch.contiguous_format
-        self._memory_format = memory_format
         self._batch_size = plan.performance.eval_batch_size
-        self._model = run.build_model(dtype).to(self.device).to(memory_format=memory_format)
+        model = activate_in_place(run.build_model(dtype)).to(self.device)
+        self._memory_format = format_for(model, channels_last=plan.performance.channels_last)
+        self._model = model.to(memory_format=self._memory_format)
         data = plan.semantic.data
         self._normalise = Normalise(data.mean, data.std, dtype).to(self.device)
 
@@ -87,9 +90,7 @@ class Predictor:
         with torch.inference_mode():
             for part in pixels.split(self._batch_size):
                 images = self._normalise(part.to(self.device)).contiguous(memory_format=self._memory_format)
-                with self._precision.forward():
-                    logits = self._model(images)
-                parts.append(logits.to(self._precision.parameter_dtype).softmax(1).float().cpu())
+                parts.append(logits_in_pieces(self._model, images, self._precision).softmax(1).float().cpu())
         return torch.cat(parts)
 
 

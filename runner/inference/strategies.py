@@ -11,6 +11,8 @@ from safetensors.torch import save as save_tensors
 
 from runner.config.errors import RequestError
 from runner.config.schema import PrecisionConfig
+from runner.inference.in_place import activate_in_place
+from runner.models.memory_format import format_for
 from runner.plan.build import choose_precision
 from runner.training.precision import Precision, build_precision
 
@@ -62,9 +64,9 @@ def prepare(run: FinishedRun, request: InferenceRequest, device: Device, place: 
     else:
         chosen = own
     precision = build_precision(chosen, place, private=False)
-    memory_format = torch.channels_last if run.plan.performance.channels_last else torch.contiguous_format
+    model = activate_in_place(run.build_model(precision.parameter_dtype)).to(place)
     return Prepared(
-        model=run.build_model(precision.parameter_dtype).to(place).to(memory_format=memory_format),
+        model=model.to(memory_format=format_for(model, channels_last=run.plan.performance.channels_last)),
         precision=precision,
         dtype=chosen.dtype,
         model_bytes=run.weights_file.stat().st_size,

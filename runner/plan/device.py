@@ -34,6 +34,31 @@ class Device:
     """Devices of this kind on this machine."""
     memory_bytes: int
     """Memory of one device; for a CPU the machine's."""
+    here: bool = True
+    """False for a GPU of another machine, which a plan is made for."""
+
+
+def _elsewhere(name: str, *, ampere: bool, gigabytes: int) -> Device:
+    return Device(
+        kind="cuda",
+        name=name,
+        native_bf16=ampere,
+        native_fp16=True,
+        tf32=ampere,
+        count=1,
+        memory_bytes=gigabytes * 10**9,
+        here=False,
+    )
+
+
+_GPUS = {
+    # compute capability 7.0: tensor cores for float16 alone
+    "v100": _elsewhere("NVIDIA V100", ampere=False, gigabytes=16),
+    # compute capability 8.0 and 9.0
+    "a100": _elsewhere("NVIDIA A100", ampere=True, gigabytes=40),
+    "h100": _elsewhere("NVIDIA H100", ampere=True, gigabytes=80),
+}
+"""What NVIDIA's data sheets and the CUDA C++ programming guide, "compute capabilities", say of them."""
 
 
 def detect_device(config: HardwareConfig) -> Device:
@@ -42,7 +67,23 @@ def detect_device(config: HardwareConfig) -> Device:
     Raises:
         RequestError: the device is not here.
     """
-    device = _detect(config)
+    return _limited(_detect(config), config)
+
+
+def foresee_device(config: HardwareConfig) -> Device:
+    """``detect_device``, or the GPU that ``config.gpu`` names where a CUDA device is asked for and none is here.
+
+    Raises:
+        RequestError: the device is not here, and nothing is known of it.
+    """
+    import torch
+
+    if config.device == "cuda" and config.gpu is not None and not torch.cuda.is_available():
+        return _limited(_GPUS[config.gpu], config)
+    return detect_device(config)
+
+
+def _limited(device: Device, config: HardwareConfig) -> Device:
     if config.memory_limit is None:
         return device
     return dataclasses.replace(device, memory_bytes=read_bytes(config.memory_limit))

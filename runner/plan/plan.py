@@ -186,8 +186,7 @@ class Plan:
     @property
     def identity(self) -> str:
         """SHA-256 of the semantic part."""
-        text = json.dumps(self.recipe(), sort_keys=True, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return identity_of(dataclasses.asdict(self.semantic))
 
     def recipe(self) -> dict[str, Any]:
         """The semantic part as JSON has it: what a checkpoint keeps, to say later what differs."""
@@ -257,6 +256,12 @@ class Plan:
 
     def _last_step_of(self, epoch: int) -> int:
         return math.floor(epoch * self.semantic.steps_per_epoch + 0.5) - 1
+
+
+def identity_of(semantic: dict[str, Any]) -> str:
+    """SHA-256 of the semantic part of a plan, as the plan or a ``run.json`` holds it."""
+    text = json.dumps(recipe_of(semantic), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def recipe_of(semantic: dict[str, Any]) -> dict[str, Any]:

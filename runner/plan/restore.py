@@ -7,21 +7,24 @@ from typing import Any
 
 from runner.config.errors import RunError
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
-from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan
+from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan, identity_of
 
 
 def restore_plan(stated: Mapping[str, Any]) -> Plan:
-    """The plan that ``Plan.as_dict`` gave ``stated``.
+    """The plan that ``Plan.as_dict`` gave ``stated``, in this version or in an earlier one.
+
+    Fields that did not exist yet have their defaults, so that ``identity`` of the restored plan may be another than the
+    stated one, by which the run is known.
 
     Raises:
         RunError: it is not such a plan, or its semantic part is not the one that its identity was computed of.
     """
     try:
         plan = _restore(stated)
-        identity = stated["identity"]
+        unchanged = identity_of(stated["semantic"]) == stated["identity"]
     except (KeyError, TypeError) as error:
-        raise RunError(f"the plan is not one that this version writes ({error})") from error
-    if plan.identity != identity:
+        raise RunError(f"the plan is not one that this version or an earlier one wrote ({error})") from error
+    if not unchanged:
         raise RunError("the plan has been changed since it was written")
     return plan
 

@@ -158,6 +158,11 @@ class GuardedSink:
             )
 
 
+def package_of(config: TrackerConfig) -> str | None:
+    """The package that the tracker of ``config`` will import; None without a tracker."""
+    return None if config.target is None else str(locate("tracker", config.target, "a tracker").requires)
+
+
 def build_sink(config: TrackerConfig, *, warn: Callable[[str], None] = log.warning) -> GuardedSink | None:
     """Return the tracker that ``config`` asks for, guarded; None for ``tracker=none``.
 

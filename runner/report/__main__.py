@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from runner.config.errors import ExitCode
-from runner.report.arguments import answer, parse, question_of
+from runner.config.errors import ExitCode, answer
+from runner.report.arguments import parse, question_of
 from runner.report.cells import read_sweep
 from runner.report.write import write_report
 

@@ -1,15 +1,14 @@
-"""What ``python -m runner.report`` and ``python -m runner.compare`` are asked on the command line, and how they end."""
+"""What ``python -m runner.report`` and ``python -m runner.compare`` are asked on the command line."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.errors import RequestError
 from runner.config.schema import ComparisonConfig
 from runner.report.cells import Sweep
 from runner.report.question import checked, configured
@@ -49,15 +48,3 @@ def question_of(args: argparse.Namespace, sweep: Sweep) -> ComparisonConfig:
     if "by" in given:
         given["by"] = given["by"].split(",")
     return checked(dataclasses.replace(configured(sweep), **given))
-
-
-def answer(action: Callable[[], int]) -> int:
-    """The exit code of ``action``; what is wrong ends as one line on standard error."""
-    try:
-        return action()
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.WRONG_REQUEST
-    except RunError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return ExitCode.FAILED

@@ -8,6 +8,7 @@ import torch
 
 from runner.config.errors import is_out_of_memory
 from runner.training.losses import cross_entropy
+from runner.training.pieces import logits_in_pieces
 
 if TYPE_CHECKING:
     from runner.data.feed import Feed
@@ -36,7 +37,7 @@ def evaluate(
     def measure(rows: torch.Tensor) -> torch.Tensor | None:
         try:
             images, labels = feed.batch(rows, None)
-            logits = logits_of(model, images, precision)
+            logits = logits_in_pieces(model, images, precision)
             loss = losses(logits, labels).sum()
             return torch.stack([loss.to(wide), (logits.argmax(1) == labels).sum().to(wide)])
         except (MemoryError, RuntimeError) as error:
@@ -61,13 +62,6 @@ def evaluate(
     world.sum_(totals)
     loss, accuracy = (totals / examples).tolist()
     return loss, accuracy
-
-
-def logits_of(model: torch.nn.Module, images: torch.Tensor, precision: Precision) -> torch.Tensor:
-    """Logits [b, K] of ``images`` [b, C, H, W], in the parameters' type; ``model`` is in eval mode."""
-    with precision.forward():
-        logits = model(images)
-    return logits.to(precision.parameter_dtype)
 
 
 def share_buffers(model: torch.nn.Module, world: World) -> None:

@@ -11,12 +11,13 @@ from runner.config.batches import divisors
 from runner.config.errors import RequestError
 from runner.config.ranges import read_bytes
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
-from runner.training.peak_memory import PeakMemory, import_what_a_run_does
+from runner.records.sink import package_of
+from runner.training.peak_memory import PeakMemory
 from runner.training.probe import one_share
 from runner.training.world import torch_device
 
 if TYPE_CHECKING:
-    from runner.config.schema import HardwareConfig
+    from runner.config.schema import HardwareConfig, RunConfig
     from runner.plan.device import Device
     from runner.plan.plan import Plan
 
@@ -33,39 +34,39 @@ def memory_limit(config: HardwareConfig, device: Device, processes: int) -> int:
     return int(_SHARE * device.memory_bytes / sharing)
 
 
-def fitting_batch(plan: Plan, config: HardwareConfig, device: Device) -> tuple[int, str]:
+def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> tuple[int, str]:
     """The largest divisor of a process's share of the effective batch that fits on this process's device, and why.
 
     Sizes are doubled until one does not fit, then bisected, so no size is tried that is far beyond the memory.  Each
-    is measured by updates on random images.
+    is measured: on a CPU by the run in short, on a GPU by updates on random images.
 
     Raises:
         RequestError: not even one example fits.
         RunError: see ``PeakMemory.of``.
     """
-    limit = memory_limit(config, device, plan.performance.processes)
+    limit = memory_limit(config.hardware, device, plan.performance.processes)
     share = plan.performance.batch_size * plan.performance.accumulation_steps
     # what the run holds already: libraries, data and, on a CPU, everything else in the process
-    import_what_a_run_does()
     where = torch_device(device.kind)
     reset_peak_memory(where)
     held = peak_memory_bytes(where)
     peaks: dict[int, int] = {}
-    with PeakMemory(device.kind) as memory:
+    with PeakMemory(device.kind, config.data, tracker=package_of(config.tracker)) as memory:
 
         def fits(size: int) -> bool:
-            growth = memory.of(one_share(plan, size, _micro_batches(plan, share // size)))
+            tried = with_batch(plan, size, "")
+            growth = memory.of(one_share(tried, size, _micro_batches(plan, share // size)))
             if growth is None:
                 return False
             peaks[size] = held + growth
             return peaks[size] <= limit
 
-        sizes = [size for size in divisors(share) if size <= (config.micro_batch or share)]
+        sizes = [size for size in divisors(share) if size <= (config.hardware.micro_batch or share)]
         best = largest(sizes, fits) if held < limit else None
     if best is None:
         raise RequestError(
             "hardware.memory_limit",
-            config.memory_limit or f"{limit / _GIB:.2f} GiB",
+            config.hardware.memory_limit or f"{limit / _GIB:.2f} GiB",
             f"more than {min(peaks.values(), default=held) / _GIB:.2f} GiB, which one example takes at least, or a"
             " smaller model or data.image_size, or precision=bf16, or model.gradient_checkpointing=true",
         )

@@ -378,7 +378,7 @@ class Loop:
             self._data,
             device=self._world.device,
             dtype=self._parts.precision.parameter_dtype,
-            channels_last=self._plan.performance.channels_last,
+            channels_last=self._parts.channels_last,
             augment=None,
         )
         return feed, len(images)

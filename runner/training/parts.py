@@ -9,6 +9,7 @@ import torch
 
 from runner.data.feed import Feed
 from runner.models.build import build_model
+from runner.models.memory_format import format_for
 from runner.models.recomputed import recompute_blocks
 from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
@@ -39,6 +40,8 @@ class Parts:
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     precision: Precision
+    channels_last: bool
+    """Memory format of images, which are those of every feed for ``model``."""
     rule: GradientRule
     sizes: BatchSizes
     """Of what goes through the model at once."""
@@ -81,7 +84,7 @@ def build_parts(
         image_size=semantic.data.image_size,
         norm="group" if semantic.norm == "group" else "batch",
     )
-    memory_format = torch.channels_last if performance.channels_last else torch.contiguous_format
+    memory_format = format_for(model, channels_last=performance.channels_last)
     model = model.to(device=world.device, dtype=precision.parameter_dtype).to(memory_format=memory_format)
     model.train()
     if performance.gradient_checkpointing:
@@ -91,7 +94,7 @@ def build_parts(
         data,
         device=world.device,
         dtype=precision.parameter_dtype,
-        channels_last=performance.channels_last,
+        channels_last=memory_format == torch.channels_last,
         augment=semantic.data.augment,
     )
     clock = StepClock(world.device, every=None if performance.profile is False else 1 if performance.profile else EVERY)
@@ -133,6 +136,7 @@ def build_parts(
         optimizer=build_optimizer(semantic.optimizer, model, fused=performance.fused_optimizer),
         schedule=build_schedule(semantic.scheduler, steps=semantic.steps, steps_per_epoch=semantic.steps_per_epoch),
         precision=precision,
+        channels_last=memory_format == torch.channels_last,
         rule=rule,
         sizes=sizes,
         stream=stream,

@@ -1,31 +1,55 @@
 """How much memory a plan's updates take: on a GPU as its allocator counts, on a CPU in a process of its own.
 
 The resident set of a process says nothing about what a part of it needs once the allocator has kept memory of earlier
-parts.  So a helper process, ``python -m runner.training.peak_memory``, imports what a run imports and computes nothing;
-for each question it forks, the child does a few updates, and the growth of its resident set is the answer.
+parts.  So a helper process, ``python -m runner.training.peak_memory``, imports what the run has imported, opens the
+run's data and computes nothing; for each question it forks, the child does the run in short, and the growth of its
+resident set is the answer.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from runner.config.errors import RequestError, RunError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from runner.config.schema import DataConfig
+    from runner.data.images import ImageData
     from runner.plan.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What of a run, beside its plan, takes memory."""
+
+    data: DataConfig
+    tracker: str | None
+    """Module that its tracker will import."""
+    modules: tuple[str, ...]
+    """Those of this package that it has imported, and the others with them."""
 
 
 class PeakMemory:
     """Answers for one device; a context that ends the helper process."""
 
-    def __init__(self, device: str) -> None:
-        """``device``: ``cpu``, ``cuda`` or ``mps``, of which the last is measured like the first."""
+    def __init__(self, device: str, data: DataConfig, *, tracker: str | None = None) -> None:
+        """``device``: ``cpu``, ``cuda`` or ``mps``, of which the last is measured like the first.
+
+        ``data`` are the run's, and ``tracker`` is the module that its tracker will import.
+        """
         self._device = device
+        modules = tuple(sorted(name for name in sys.modules if name.startswith("runner.")))
+        self._run = RunFacts(data=data, tracker=tracker, modules=modules)
         self._helper: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> PeakMemory:
@@ -66,6 +90,8 @@ class PeakMemory:
                 stdout=subprocess.PIPE,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
+            assert self._helper.stdin is not None
+            pickle.dump(self._run, self._helper.stdin)
         return self._helper
 
 
@@ -85,35 +111,38 @@ def _device_growth(plan: Plan) -> int | None:
     return cost.peak_bytes - before if cost.fits else None
 
 
-def _process_growth(plan: Plan) -> int | None:
-    """In a process that has computed nothing yet."""
+def _process_growth(plan: Plan, run: RunFacts, data: ImageData, held: NDArray[np.int64]) -> int | None:
+    """In the fork of a process that has computed nothing yet and holds the pages ``held`` of files."""
     import torch
 
+    from runner.data.cache import Cache
     from runner.records.environment import peak_memory_bytes, reset_peak_memory
-    from runner.training.probe import stepping
+    from runner.training.file_pages import bytes_in_both, file_pages
+    from runner.training.short_run import run_in_short
 
     cpu = torch.device("cpu")
     reset_peak_memory(cpu)
     before = peak_memory_bytes(cpu)
+    inherited = bytes_in_both(held, file_pages())
+    if run.tracker is not None:
+        importlib.import_module(run.tracker)
     try:
-        with stepping(plan) as stepper:
-            stepper.step()
-            stepper.hold()
-            # this one meets the optimizer's state as well
-            stepper.step()
-            return peak_memory_bytes(cpu) - before if stepper.fits else None
+        fits = run_in_short(plan, data, Cache(run.data.cache_dir).root)
     except RunError:
         return None
+    peak = peak_memory_bytes(cpu)
+    taken_anew = bytes_in_both(held, file_pages()) - inherited
+    return peak - before - taken_anew if fits else None
 
 
-def _answer_in_child(plan: Plan) -> object:
+def _answer_in_child(plan: Plan, run: RunFacts, data: ImageData, held: NDArray[np.int64]) -> object:
     """``_process_growth``, or the refusal, from a fork of this process; None when it was killed."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         try:
-            answer: object = _process_growth(plan)
+            answer: object = _process_growth(plan, run, data, held)
         except RequestError as refusal:
             answer = refusal
         with os.fdopen(writing, "wb") as pipe:
@@ -126,28 +155,27 @@ def _answer_in_child(plan: Plan) -> object:
     return pickle.loads(content) if content else None
 
 
-def import_what_a_run_does() -> None:
-    """Load the libraries that the parts of a run load late, so that they count in what a process holds before."""
-    import torch._dynamo  # noqa: F401  # the first optimizer imports it
-    import torchvision  # noqa: F401
-
-    from runner.training.probe import stepping  # noqa: F401
-
-
 def _main() -> None:
     import torch
 
-    import_what_a_run_does()
-    torch.set_num_threads(1)
+    from runner.data.open import open_data
+    from runner.training.file_pages import file_pages
+
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     # what a library prints must not stand between the answers
     os.dup2(2, 1)
+    run: RunFacts = pickle.load(questions)
+    for module in run.modules:
+        importlib.import_module(module)
+    torch.set_num_threads(1)
+    data = open_data(run.data)
+    held = file_pages()
     while True:
         try:
             plan = pickle.load(questions)
         except EOFError:
             return
-        pickle.dump(_answer_in_child(plan), answers)
+        pickle.dump(_answer_in_child(plan, run, data, held), answers)
         answers.flush()
 
 

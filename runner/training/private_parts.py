@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from runner.models.memory_format import convolves
 from runner.privacy.fastest_way import fastest_way, working_ways
 from runner.privacy.independence import check_examples_independent
 from runner.privacy.key import SecretKey
@@ -61,7 +62,7 @@ def build_private_parts(
                 batch_size=plan.performance.batch_size,
                 loss=loss,
                 forward=precision.forward,
-                channels_last=plan.performance.channels_last,
+                channels_last=plan.performance.channels_last and convolves(model),
                 measure=not plan.performance.deterministic,
                 copies=privacy.augmentation_multiplicity,
             )

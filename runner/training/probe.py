@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from runner.data.images import ImageData, ImageSet
+from runner.models.memory_format import convolves
 from runner.plan.plan import Plan
 from runner.privacy.independence import fixed_randomness
 from runner.privacy.key import SecretKey
@@ -112,7 +113,6 @@ class Stepper:
         self._device = device
         self._clock = clock
         self._done = 0
-        self._held: list[torch.Tensor] = []
 
     def step(self) -> float:
         """Do the next update and wait for the device; seconds."""
@@ -124,15 +124,6 @@ class Stepper:
             torch.mps.synchronize()
         self._done += 1
         return self._clock() - start
-
-    def hold(self) -> None:
-        """Keep a copy of what a checkpoint holds, as a run keeps its best state."""
-        kept = [*self._parts.model.state_dict().values()]
-        for state in self._parts.optimizer.state.values():
-            kept += [value for value in state.values() if isinstance(value, torch.Tensor)]
-        if self._parts.average is not None:
-            kept += self._parts.average.tensors()
-        self._held = [tensor.detach().to("cpu", copy=True) for tensor in kept]
 
     @property
     def fits(self) -> bool:
@@ -147,7 +138,7 @@ class Stepper:
     @property
     def convolves(self) -> bool:
         """Whether the model has weights to which the memory format matters."""
-        return any(parameter.dim() == 4 for parameter in self._parts.parameters)
+        return convolves(self._parts.model)
 
 
 def give_back_memory() -> None:
@@ -188,11 +179,22 @@ def one_share(plan: Plan, batch_size: int, accumulation: int) -> Plan:
     return dataclasses.replace(plan, semantic=semantic, performance=performance)
 
 
-def _made_up(plan: Plan) -> Plan:
-    """``plan`` with random data and a learning rate that leaves the weights where they are.
+def without_effect(plan: Plan) -> Plan:
+    """``plan`` with a learning rate that leaves the weights where they are, and none that would have to be fetched."""
+    semantic = plan.semantic
+    return dataclasses.replace(
+        plan,
+        semantic=dataclasses.replace(
+            semantic,
+            model=dataclasses.replace(semantic.model, weights=None),
+            optimizer=dataclasses.replace(semantic.optimizer, lr=_SMALL_RATE),
+        ),
+    )
 
-    Random labels could drive the weights to numbers that are not finite, and pretrained weights would be fetched.
-    """
+
+def _made_up(plan: Plan) -> Plan:
+    """``plan`` with random data, whose labels could drive the weights to numbers that are not finite."""
+    plan = without_effect(plan)
     semantic = plan.semantic
     examples = min(semantic.data.examples, _LOGICAL_BATCHES * semantic.logical_batch)
     privacy = semantic.privacy
@@ -203,8 +205,6 @@ def _made_up(plan: Plan) -> Plan:
         semantic=dataclasses.replace(
             semantic,
             data=dataclasses.replace(semantic.data, examples=examples),
-            model=dataclasses.replace(semantic.model, weights=None),
-            optimizer=dataclasses.replace(semantic.optimizer, lr=_SMALL_RATE),
             privacy=privacy,
         ),
     )

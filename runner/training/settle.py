@@ -136,7 +136,7 @@ def _fit(plan: Plan, config: RunConfig, device: Device, run_dir: Path | None, sw
             return {"batch_size": earlier["batch_size"], "reason": earlier["batch_reason"]}
 
     def measured() -> dict[str, Any]:
-        size, reason = fitting_batch(plan.uncompiled(), config.hardware, device)
+        size, reason = fitting_batch(plan.uncompiled(), config, device)
         return {"batch_size": size, "reason": reason}
 
     if sweep_dir is None:

@@ -24,7 +24,8 @@ def results(tmp_path_factory):
         Contender(name="runner", module="through_runner"),
         Contender(name="another recipe", module="through_runner", options=("optimizer.lr=0.002",)),
     ]
-    return run_duel(task, prepared, contenders, threads=1, launches=1, rounds=2)
+    settings = Settings(threads=1, launches=1, rounds=2, work=str(prepared.parent))
+    return run_duel(task, prepared, contenders, settings)
 
 
 def test_the_runner_computes_what_the_bare_loop_does_and_another_recipe_gets_no_time(results):

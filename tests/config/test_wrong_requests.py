@@ -153,6 +153,7 @@ WRONG = [
     ("scheduler.warmup_epochs=-1", "scheduler.warmup_epochs", "a number >= 0"),
     ("scheduler.warmup_epochs=31", "scheduler.warmup_epochs", "at most trainer.epochs=30"),
     ("hardware.device=gpu", "hardware.device", "did you mean cpu?"),
+    ("hardware.gpu=a10", "hardware.gpu", "did you mean a100?"),
     ("seed=-1", "seed", "a number in [0, 4.29497e+09]"),
     ("name=a/b", "name", "without slashes"),
     # across keys and groups

@@ -1,18 +1,26 @@
 """What inference must show, measured: ``python -m tests.inference.campaign speed|quality RUN ... [--images FOLDER]``.
 
-``speed`` holds the product's pass against two others, in turns in one process with one thread for the model, and
-prints the ratio of the rounds, also in seconds of the processor, which other work on the machine touches less:
+``speed`` holds the product's pass against others, in turns, with one thread for the model (``--threads``), and prints
+the ratio of the rounds, also in seconds of the processor, which other work on the machine touches less:
 
-- *hand-written*: all in memory, normalised beforehand, batches as slices of it, loss and accuracy added up;
-- *ImageFolder + DataLoader*: the loop of most tutorials over the same files, with 0 and with 2 workers, the faster of
-  which counts.  Against it the product starts from the files as well: with decoded images in its cache, and without.
+- *hand-written*: all in memory, normalised beforehand, in the memory format that is faster for the model, batches as
+  slices of it, loss and accuracy added up; once more with the class and the probability of each image, as the product
+  gives them; and in the pieces in which the product's batches go through the model;
+- *ImageFolder + DataLoader*: the loop of most tutorials over the same files, with 0 and with 2 workers and in those
+  pieces; it decodes every file in every pass.  Against it the product starts from the files as well: it lists them and
+  takes their decoded pixels from its cache; and, once, with nothing in its cache.
+
+These run in a process of their own, as their authors would run them.  The model alone is what no loop can beat.
 
 ``quality`` runs every strategy and both exports, and prints how accuracy, size and probabilities differ.
 """
 
 import argparse
+import contextlib
 import dataclasses
+import functools
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
@@ -26,8 +34,11 @@ from runner.inference.evaluation import infer
 from runner.inference.exporting import export
 from runner.inference.finished_run import open_run
 from runner.inference.images import open_folder, open_split
+from runner.inference.in_place import activate_in_place
 from runner.inference.measure import answer
 from runner.inference.request import read_request
+from runner.models.memory_format import format_for
+from runner.training.pieces import images_at_once
 from runner.training.precision import build_precision
 from runner.training.torch_settings import torch_settings
 from runner.training.world import SingleProcess
@@ -42,15 +53,15 @@ def main():
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--images", type=Path, help="class folders (default: the run's test images, written as PNG)")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--threads", type=int, default=1, help="of the model, in speed")
     args = parser.parse_args()
     for folder in args.runs:
         with tempfile.TemporaryDirectory() as scratch:
             if args.what == "quality":
                 quality(folder, Path(scratch))
                 continue
-            run = open_run(folder)
-            images = args.images or write_files(run, Path(scratch) / "files")
-            speed(run, images, args.rounds)
+            images = args.images or write_files(open_run(folder), Path(scratch) / "files")
+            speed(folder, images, args.rounds, args.threads)
 
 
 def write_files(run, root):
@@ -64,40 +75,51 @@ def write_files(run, root):
     return root
 
 
-def speed(run, images, rounds):
+def speed(folder, images, rounds, threads):
+    run = open_run(folder)
     precision = build_precision(run.plan.semantic.precision, CPU, private=False)
-    model = run.build_model(precision.parameter_dtype).to(memory_format=torch.channels_last)
+    model = activate_in_place(run.build_model(precision.parameter_dtype))
+    layout = format_for(model, channels_last=True)
+    model = model.to(memory_format=layout)
     batch = run.plan.performance.eval_batch_size
     subject = open_folder(run, images)
     count = len(subject.images)
-    feed = feed_of(subject)
-    ready = feed.batch(torch.arange(count), None)
-    in_memory = {
-        "product, in memory": lambda: product(model, feed, count, batch, precision),
-        "hand-written": lambda: hand_written(model, *ready, batch),
-    }
-    from_files = {
-        "product, from files (cached)": lambda: product_from_files(run, images, model, batch, precision),
-        "ImageFolder + DataLoader, 0 workers": lambda: tutorial(run, images, model, batch, workers=0),
-        "ImageFolder + DataLoader, 2 workers": lambda: tutorial(run, images, model, batch, workers=2),
-    }
-    performance = dataclasses.replace(run.plan.performance, threads=1)
+    feed = feed_of(subject, layout)
+    performance = dataclasses.replace(run.plan.performance, threads=threads)
     with torch_settings(dataclasses.replace(run.plan, performance=performance)):
-        contestants = in_memory | from_files
-        accuracies = {name: contest() for name, contest in contestants.items()}  # warm, and shows that they agree
-        # short passes need more rounds
-        seconds = in_turns(in_memory, 5 * rounds) | in_turns(from_files, rounds)
-        cold = cold_seconds(run, images, model, batch, precision)
-    print(f"\n{run.plan.name}: {count:,} images")
+        pixels, _ = feed.span(0, count)
+        with torch.inference_mode():
+            piece = min(batch, count, images_at_once(model, pixels[:batch], precision))
+        ours = {
+            PRODUCT: timed(lambda: product(model, feed, count, batch, precision)),
+            ALONE: timed(lambda: model_alone(model, pixels, piece)),
+            CACHED: timed(lambda: product_from_files(run, images, model, layout, batch, precision)),
+        }
+        with beside(folder, images, batch, piece, threads) as theirs:
+            contestants = ours | theirs
+            accuracies = {name: contest()[0] for name, contest in contestants.items()}  # warm, and do they agree?
+            # short passes need more rounds
+            in_memory = [name for name in contestants if name not in LOADERS and name != CACHED]
+            seconds = in_turns({name: contestants[name] for name in in_memory}, 5 * rounds)
+            seconds |= in_turns({name: contestants[name] for name in (CACHED, *LOADERS)}, rounds)
+        cold = cold_seconds(run, images, model, layout, batch, precision)
+    print(f"\n{run.plan.name}: {count:,} images, batches of {batch} in pieces of {piece}, {layout}, {threads} threads")
     for name, times in seconds.items():
         rate = count / statistics.median(wall for wall, _ in times)
         print(f"  {name:<36} {rate:>10,.0f} images/s   accuracy {accuracies[name]:.4f}")
     print(f"  {'product, from files, nothing cached':<36} {count / cold:>10,.0f} images/s   (once)")
-    loader = min((name for name in seconds if "DataLoader" in name), key=lambda name: statistics.median(seconds[name]))
-    compare("product, in memory", "hand-written", seconds, 0)
-    compare("product, in memory", "hand-written", seconds, 1)
-    # not in seconds of the processor: those of the loader's workers are not in this process
-    compare("product, from files (cached)", loader, seconds, 0)
+    for other in in_memory:
+        if other != PRODUCT:
+            compare(PRODUCT, other, seconds, 0)
+            compare(PRODUCT, other, seconds, 1)
+    for loader in LOADERS:  # what its workers do is not counted in seconds of the processor
+        compare(CACHED, loader, seconds, 0)
+    fastest = min(LOADERS, key=lambda name: sorted(seconds[name])[rounds // 2])
+    compare(ALONE, fastest, {ALONE: seconds[ALONE][:rounds], fastest: seconds[fastest]}, 0)
+
+
+PRODUCT, CACHED, ALONE = "product, in memory", "product, from files (cached)", "the model alone"
+LOADERS = ("ImageFolder + DataLoader, 0 workers", "ImageFolder + DataLoader, 2 workers", "0 workers, product's pieces")
 
 
 def compare(ours, theirs, seconds, clock):
@@ -112,14 +134,71 @@ def in_turns(contestants, rounds):
     seconds = {name: [] for name in contestants}
     for number in range(rounds):
         for name in contestants if number % 2 else reversed(contestants):
-            start, worked = time.perf_counter(), time.process_time()
-            contestants[name]()
-            seconds[name].append((time.perf_counter() - start, time.process_time() - worked))
+            seconds[name].append(contestants[name]()[1:])
     return seconds
 
 
-def feed_of(subject):
-    return Feed(subject.images, subject.data, device=CPU, dtype=torch.float32, channels_last=True, augment=None)
+def timed(contest):
+    """The contest as a function to (accuracy, wall seconds, processor seconds)."""
+
+    def run():
+        start, worked = time.perf_counter(), time.process_time()
+        accuracy = contest()
+        return accuracy, time.perf_counter() - start, time.process_time() - worked
+
+    return run
+
+
+@contextlib.contextmanager
+def beside(folder, images, batch, piece, threads):
+    """The loops of others, each to be started by a call, in a process that holds nothing of the product but the model.
+
+    The product changes how its process keeps freed memory, which would help them too.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(there, folder, images, batch, piece, threads))
+    process.start()
+
+    def ask(name):
+        here.send(name)
+        return here.recv()
+
+    try:
+        yield {name: functools.partial(ask, name) for name in here.recv()}
+    finally:
+        here.send(None)
+        process.join()
+
+
+def serve(pipe, folder, images, batch, piece, threads):
+    torch.set_num_threads(threads)
+    run = open_run(folder)
+    model = run.build_model(torch.float32)
+    layout = format_for(model, channels_last=True)
+    model = model.to(memory_format=layout)
+    files = image_folder(run, images)
+    pixels = torch.stack([image for image, _ in files]).to(memory_format=layout)
+    labels = torch.tensor(files.targets)
+    contestants = {
+        "the model alone, there": timed(lambda: model_alone(model, pixels, piece)),
+        "hand-written": timed(lambda: hand_written(model, pixels, labels, batch)),
+        "hand-written, the same answers": timed(lambda: hand_written_answers(model, pixels, labels, batch)),
+        "hand-written, product's pieces": timed(lambda: hand_written(model, pixels, labels, piece)),
+        LOADERS[0]: timed(lambda: tutorial(model, files, layout, batch, workers=0)),
+        LOADERS[1]: timed(lambda: tutorial(model, files, layout, batch, workers=2)),
+        LOADERS[2]: timed(lambda: tutorial(model, files, layout, piece, workers=0)),
+    }
+    pipe.send(list(contestants))
+    while (name := pipe.recv()) is not None:
+        pipe.send(contestants[name]())
+
+
+def feed_of(subject, layout):
+    channels_last = layout == torch.channels_last
+    return Feed(
+        subject.images, subject.data, device=CPU, dtype=torch.float32, channels_last=channels_last, augment=None
+    )
 
 
 def product(model, feed, count, batch, precision):
@@ -129,17 +208,25 @@ def product(model, feed, count, batch, precision):
     return (found.predicted == found.labels).mean()
 
 
-def product_from_files(run, images, model, batch, precision):
+def product_from_files(run, images, model, layout, batch, precision):
     subject = open_folder(run, images)
-    return product(model, feed_of(subject), len(subject.images), batch, precision)
+    return product(model, feed_of(subject, layout), len(subject.images), batch, precision)
 
 
-def cold_seconds(run, images, model, batch, precision):
+def cold_seconds(run, images, model, layout, batch, precision):
     with tempfile.TemporaryDirectory() as cache:
         run.config.data.cache_dir = cache
         start = time.perf_counter()
-        product_from_files(run, images, model, batch, precision)
+        product_from_files(run, images, model, layout, batch, precision)
         return time.perf_counter() - start
+
+
+def model_alone(model, pixels, batch):
+    """What no loop around it can beat."""
+    with torch.inference_mode():
+        for start in range(0, len(pixels), batch):
+            model(pixels[start : start + batch])
+    return float("nan")
 
 
 def hand_written(model, pixels, labels, batch):
@@ -153,19 +240,36 @@ def hand_written(model, pixels, labels, batch):
     return float(right) / len(labels)
 
 
-def tutorial(run, images, model, batch, *, workers):
-    from torch.utils.data import DataLoader
+def hand_written_answers(model, pixels, labels, batch):
+    loss, found = 0.0, []
+    with torch.inference_mode():
+        for start in range(0, len(labels), batch):
+            logits = model(pixels[start : start + batch])
+            loss += torch.nn.functional.cross_entropy(logits, labels[start : start + batch], reduction="sum")
+            found.append(logits.softmax(1).max(1))
+    classes = torch.cat([each.indices for each in found])
+    _confidences = torch.cat([each.values for each in found])
+    return float((classes == labels).sum()) / len(labels)
+
+
+def image_folder(run, images):
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
     data = run.plan.semantic.data
     steps = [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
     grey = [transforms.Grayscale()] if data.channels == 1 else []
-    loader = DataLoader(ImageFolder(images, transforms.Compose([*grey, *steps])), batch_size=batch, num_workers=workers)
+    return ImageFolder(images, transforms.Compose([*grey, *steps]))
+
+
+def tutorial(model, files, layout, batch, *, workers):
+    from torch.utils.data import DataLoader
+
+    forks = "fork" if workers else None  # as in a program that was started, and not spawned
     right = total = 0
     with torch.inference_mode():
-        for pixels, labels in loader:
-            right += (model(pixels.to(memory_format=torch.channels_last)).argmax(1) == labels).sum()
+        for pixels, labels in DataLoader(files, batch_size=batch, num_workers=workers, multiprocessing_context=forks):
+            right += (model(pixels.to(memory_format=layout)).argmax(1) == labels).sum()
             total += len(labels)
     return float(right) / total
 

@@ -76,7 +76,7 @@ def test_a_folder_without_classes_is_predicted_and_bad_files_are_counted(
     found, folder = ask(digits_run, f"images={flat}")
     assert found["metrics"] is None
     assert found["skipped"] == ["broken.png"]
-    assert "1 unreadable files were skipped" in found["notes"][0]
+    assert "1 unreadable file was skipped" in found["notes"][0]
     rows = predictions(folder)
     assert [row["file"] for row in rows] == [*(f"{number}.png" for number in range(5)), "large.png"]
     assert list(rows[0]) == ["file", "class", "probability"]

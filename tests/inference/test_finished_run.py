@@ -6,8 +6,9 @@ import shutil
 import pytest
 import torch
 
-from runner.config.errors import RequestError
+from runner.config.errors import RequestError, RunError
 from runner.inference.finished_run import open_run
+from runner.plan.plan import identity_of
 from runner.plan.restore import restore_plan
 from runner.records.run_file import read_run
 
@@ -28,6 +29,22 @@ def test_a_plan_read_back_is_the_plan(digits_run):
     plan = restore_plan(stated)
     assert json.loads(json.dumps(plan.as_dict())) == stated
     assert plan.classes == tuple("0123456789")
+
+
+def test_a_plan_of_an_earlier_version_has_the_defaults_of_fields_that_came_later(digits_run):
+    stated = read_run(digits_run).plan
+    del stated["semantic"]["data"]["augment"]["hue"]
+    del stated["performance"]["lr_reason"]
+    with pytest.raises(RunError, match="has been changed"):
+        restore_plan(stated)
+    stated["identity"] = identity_of(stated["semantic"])  # as that version computed it
+    plan = restore_plan(stated)
+    assert plan.semantic.data.augment.hue == 0.0
+    assert plan.performance.lr_reason is None
+    stated["semantic"]["data"]["augment"]["blur"] = 1.0
+    stated["identity"] = identity_of(stated["semantic"])
+    with pytest.raises(RunError, match="blur"):
+        restore_plan(stated)
 
 
 def test_the_model_is_the_one_that_was_saved(digits_run):

@@ -9,12 +9,14 @@ import torch
 
 from runner.config.errors import RequestError
 from runner.data.open import open_data
+from runner.estimate.assess import assess
 from runner.estimate.forecast import forecast
+from runner.estimate.lines import describe
 from runner.estimate.operations import measure_model
 from runner.estimate.trouble import find_trouble
 from runner.models.build import build_model
 from runner.plan.build import build_plan
-from runner.plan.device import Device
+from runner.plan.device import Device, detect_device
 from runner.privacy.ledger import contents_of
 
 
@@ -108,6 +110,40 @@ def test_trouble_is_named(configure, assessed, costs, overrides, device, key, wh
     assert named.key == key
     assert named.evidence
     assert named.cure
+
+
+@pytest.mark.parametrize(("model", "cure"), [("mlp_hog", "linear_hog"), ("small_cnn", "mlp_hog")])
+def test_a_model_is_not_advised_to_be_what_it_is(configure, assessed, costs, model, cure):
+    config = configure("hardware=cpu", "data.limit=200", f"model={model}", "trainer=dp", "privacy.epsilon=0.1")
+    data = open_data(config.data)
+    plan = build_plan(config, data, CPU, processes=1)
+    found = find_trouble(plan, data, CPU, costs, forecast(plan, data, costs, price_per_hour=None), in_turns=None)
+    (noise,) = [trouble for trouble in found if "noise is larger" in trouble.what]
+    assert f"model={cure}" in noise.cure
+    assert f"model={model}" not in noise.cure
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+@pytest.mark.parametrize(("gpu", "dtype"), [("v100", "float16"), ("h100", "bfloat16")])
+def test_a_gpu_that_is_not_here_is_planned_for_by_its_facts(configure, gpu, dtype):
+    config = configure(
+        f"hardware={gpu}",
+        "precision=bf16",
+        "hardware.price_per_hour=4",
+        "data.limit=200",
+        "model=linear",
+        "tracker=none",
+    )
+    found = assess(config, probe=True)
+    assert not found.device.here
+    assert found.plan.semantic.precision.dtype == dtype
+    assert found.forecast.method == "elsewhere"
+    assert found.forecast.price is None
+    lines = "\n".join(describe(found))
+    assert "which is not here" in lines
+    assert "on this machine's CPU; on NVIDIA" in lines
+    with pytest.raises(RequestError, match="no CUDA device"):
+        detect_device(config.hardware)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """``data.batch_size=auto`` finds the largest micro-batch that fits, and changes no number."""
 
-import dataclasses
 import itertools
 import json
 
@@ -14,7 +13,7 @@ from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.training.fitting_batch import fitting_batch, largest
-from runner.training.peak_memory import PeakMemory, import_what_a_run_does
+from runner.training.peak_memory import PeakMemory
 from runner.training.probe import one_share
 
 RECIPE = (
@@ -45,10 +44,9 @@ def test_memory_decides_and_numbers_do_not_change(train, configure):
     config = configure(*AUTO)
     device = detect_device(config.hardware)
     plan = build_plan(config, open_data(config.data), device, processes=1)
-    with PeakMemory("cpu") as memory:
+    with PeakMemory("cpu", config.data) as memory:
         least, most = (memory.of(one_share(plan, size, 1)) for size in (1, 128))
     assert 0 < least < most
-    import_what_a_run_does()
     reset_peak_memory(torch.device("cpu"))
     limit = f"hardware.memory_limit={peak_memory_bytes(torch.device('cpu')) + (least + most) // 2}"
 
@@ -69,5 +67,6 @@ def test_memory_decides_and_numbers_do_not_change(train, configure):
     train(*AUTO, "hardware.memory_limit=64GiB", run_dir=ran)
     assert json.loads((ran / "run.json").read_text())["plan"]["performance"]["batch_size"] == found
 
+    config.hardware.memory_limit = "1MiB"
     with pytest.raises(RequestError, match="at least"):
-        fitting_batch(plan, dataclasses.replace(config.hardware, memory_limit="1MiB"), device)
+        fitting_batch(plan, config, device)

@@ -6,9 +6,7 @@ implementation and a scheduler.  Option ``same_input``: batches by index and the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -34,13 +32,8 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
         model, optimizer, loader, scheduler = accelerator.prepare(given.model, optimizer, loader, scheduler)
     steps = iter(turns)
     next(steps)
-    batches: Iterator[Any]
     while True:
-        if same_input:
-            batches = ((given.images.index_select(0, row), given.labels.index_select(0, row)) for row in given.rows)
-        else:
-            batches = iter(loader)
-        for images, labels in batches:
+        for images, labels in given.batches() if same_input else loader:
             with accelerator.accumulate(model):
                 loss = cross_entropy(model(images), labels)
                 accelerator.backward(loss)

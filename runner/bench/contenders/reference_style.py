@@ -1,7 +1,7 @@
 """The style of torchvision's reference script for classification, in our own words.
 
-A ``DataLoader``, the default optimizer, and after every update the loss and the accuracy as Python numbers in smoothed
-meters.
+As shipped: a ``DataLoader``, the default optimizer, and after every update the loss and the accuracy as Python numbers
+in smoothed meters.  Option ``same_input``: batches by index and the fused optimizer, as in the bare loop.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ class _Meter:
 
 
 def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
-    """Train; there are no variants."""
+    """Train as shipped, or with the ``same_input``."""
+    same_input = "same_input" in options
     given = load_prepared(prepared)
     model = given.model
     criterion = torch.nn.CrossEntropyLoss()
-    optimizer = given.optimizer(fused=False)
+    optimizer = given.optimizer(fused=same_input)
     loader = DataLoader(TensorDataset(given.images, given.labels), batch_sampler=given.rows.tolist())
     meters = {name: _Meter() for name in ("loss", "acc1", "acc5", "lr", "img/s")}
     steps = iter(turns)
     next(steps)
     while True:
-        for images, target in loader:
+        for images, target in given.batches() if same_input else loader:
             began = time.time()
             output = model(images)
             loss = criterion(output, target)
