@@ -32,6 +32,15 @@ def measure(settings: Settings) -> Iterator[Section]:
         prepared = Path(settings.work) / f"compiled_{task.name}.pt"
         prepare(task, prepared)
         timed = run_duel(task, prepared, (FIRST, AGAIN, *RECIPES, *_COMPILED), settings)
+        timed = [by_processor_time(result) for result in timed]
+        section = duel_section(
+            timed,
+            name=f"compiled_{task.name}",
+            title=f"Compiled recipes: {task.about}",
+            about="The same with `hardware.compile=true`; the proof and the times are those of the recipes above.",
+            ours=_COMPILED[0].name,
+            control=AGAIN.name,
+        )
         yield dataclasses.replace(
             section,
             rows=(*section.rows, unmeasured("GPU: compiled"), unmeasured("GPU: CUDA graphs")),
