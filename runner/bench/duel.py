@@ -142,7 +142,8 @@ def _worker(task: Task, prepared: Path, contender: Contender, threads: int, *, p
         block=task.block,
         warm_up=contender.warm_up,
     )
-    log = prepared.with_name(f"{task.name}-{contender.name.replace(' ', '_').replace('/', '_')}.log")
+    place = prepared.with_name(f"{task.name}-{contender.name.replace(' ', '_').replace('/', '_')}")
+    log = place.with_suffix(".log")
     with (
         log.open("a", encoding="utf-8") as errors,
         subprocess.Popen(
@@ -151,8 +152,7 @@ def _worker(task: Task, prepared: Path, contender: Contender, threads: int, *, p
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=os.environ
-            | {"OMP_NUM_THREADS": str(threads), "TORCHINDUCTOR_CACHE_DIR": str(prepared.with_name("compiled"))},
+            env=os.environ | {"OMP_NUM_THREADS": str(threads), "TORCHINDUCTOR_CACHE_DIR": str(place)},
         ) as process,
     ):
         try:

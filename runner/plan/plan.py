@@ -214,7 +214,7 @@ class Plan:
         if precision.requested.startswith("auto"):
             lines.append(f"           {precision.reason}")
         if made := [name for name in ("compile", "cuda_graphs") if getattr(performance, name)]:
-            lines.append(f"made first {' and '.join(f'hardware.{name}' for name in made)}: before the first step")
+            lines.append(f"prepared   {' and '.join(f'hardware.{name}' for name in made)}, before the first step")
         if (privacy := semantic.privacy) is not None:
             # two decimals, rounded up: a privacy figure may not flatter
             spent = f"ε={math.ceil(100 * privacy.epsilon) / 100:.2f} at δ={privacy.delta:g} ({privacy.accountant})"

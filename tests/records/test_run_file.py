@@ -46,7 +46,7 @@ def test_the_contract_of_keys(tmp_path):
         "test_loss": None,
         "test_accuracy": 0.97,
     }
-    assert found["throughput"] == {"samples_per_second": 1000.0}
+    assert found["throughput"] == {"samples_per_second": 1000.0, "compile_seconds": None}
     assert found["memory"] == {"peak_bytes": 5}
     assert set(found["privacy"]) == {
         "epsilon",
