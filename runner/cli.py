@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return follow(run_rank)
     try:
-        return answer(lambda: _main(list(sys.argv[1:] if argv is None else argv)), interrupted=ExitCode.INTERRUPTED)
+        return answer(lambda: _main(list(sys.argv[1:] if argv is None else argv)))
     finally:
         # Only a request that was right has started the group, and imported torch with it.
         if launch := sys.modules.get("runner.training.launch"):

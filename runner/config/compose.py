@@ -265,7 +265,10 @@ def _folder(config: DictConfig, key: str) -> str:
         raise RequestError(key, got[last], f"the name of a folder ({_first_line(error)})") from error
     if OmegaConf.select(config, key) == "":
         raise RequestError(key, "", "the name of a folder, such as . for this one")
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    except OSError as error:  # a name that is too long
+        raise RequestError(key, folder, f"the name of a folder ({error.strerror})") from error
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise RequestError(key, folder, f"a folder that can be written, which {existing} is not")
     return str(folder)
@@ -280,6 +283,9 @@ def _parse(line: str) -> Override:
         key, equals, value = line.partition("=")
         if not equals:
             raise RequestError(line, "a bare word", "key=value, such as trainer=dp") from error
+        if not value.isascii():
+            expected = f"quotes around what is not plain ASCII, such as \"{key}='{value}'\""
+            raise RequestError(key.lstrip("+~") or line, value, expected) from error
         reason = str(error).splitlines()[0]
         raise RequestError(
             key.lstrip("+~") or line, value, f"a value that Hydra can read, quoted where it must be ({reason})"

@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
     WRONG_REQUEST = 2
     """The request cannot be run as typed; nothing was started."""
     INTERRUPTED = 75
-    """Stopped by a signal after saving; the same command goes on (EX_TEMPFAIL of sysexits.h)."""
+    """Stopped by a signal; the same command goes on, or begins again (EX_TEMPFAIL of sysexits.h)."""
 
 
 class RequestError(ValueError):
@@ -62,11 +62,12 @@ class RunError(RuntimeError):
     """A run that was right to start and failed on the way.  Ends the program with exit code 1 and one line."""
 
 
-def answer(action: Callable[[], int], *, interrupted: ExitCode = ExitCode.FAILED) -> int:
-    """The exit code of ``action``, a whole command; what is wrong ends as one line on standard error.
+class TooFewExamples(RunError):
+    """BatchNorm has no statistics of a single value a channel."""
 
-    ``interrupted`` is the exit code after Ctrl-C.
-    """
+
+def answer(action: Callable[[], int]) -> int:
+    """The exit code of ``action``, a whole command; what is wrong ends as one line on standard error."""
     try:
         return action()
     except RequestError as error:
@@ -76,7 +77,8 @@ def answer(action: Callable[[], int], *, interrupted: ExitCode = ExitCode.FAILED
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return ExitCode.FAILED
     except KeyboardInterrupt:
-        return interrupted
+        print("interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
 
 
 def as_typed(value: object) -> str:

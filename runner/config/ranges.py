@@ -67,9 +67,9 @@ class Bytes:
     """A number of bytes, with or without a unit."""
 
     def check(self, key: str, value: Any) -> None:
-        """Raises ``RequestError`` when ``value`` is none, or less than a byte."""
-        if read_bytes(value) < 1:
-            raise RequestError(key, value, "a number of bytes, such as 4GiB, 512MB or 8589934592")
+        """Raises ``RequestError`` when ``value`` is none, or less than a MiB, in which nothing runs."""
+        if read_bytes(value) < 2**20:
+            raise RequestError(key, value, "a number of bytes, at least 1MiB, such as 4GiB, 512MB or 8589934592")
 
 
 def read_bytes(text: str) -> int:

@@ -41,6 +41,11 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
             f"an effective batch of {logical_batch} ({split.batch_size} x {split.accumulation} x {processes})",
             f"at most the {examples} training examples, because it is sampled from them with q = B / N",
         )
+    if logical_batch > examples:
+        notes.append(
+            f"the effective batch of {logical_batch} is larger than the {examples} training images: an epoch is one"
+            " update"
+        )
     steps_per_epoch = examples / logical_batch if private else float(-(-examples // logical_batch))
     asked = _steps_asked(config, steps_per_epoch)
     precision = choose_precision(config.precision, device)
@@ -55,7 +60,7 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
     if split.batch_size != config.data.batch_size and isinstance(config.data.batch_size, int):
         notes.append(_split_note(config, split))
     if data.skipped:
-        notes.append(f"{len(data.skipped)} unreadable files were skipped, the first is {data.skipped[0]}")
+        notes.append(f"unreadable files skipped: {len(data.skipped)}, the first is {data.skipped[0]}")
     _check_validation(config, data)
     norm = {"auto": "group" if private else "batch"}.get(config.model.norm, config.model.norm)
     semantic = SemanticPlan(

@@ -219,7 +219,12 @@ def read_overrides(cell: Path) -> dict[str, str]:
     path = cell / _OVERRIDES_FILE
     if not path.exists():
         return {}
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    try:
+        found = yaml.safe_load(path.read_bytes()) or []
+    except yaml.YAMLError as error:
+        raise RunError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(found, list):
+        raise RunError(f"{path}: holds no list of overrides")
     pairs = (override.partition("=") for override in found)
     # `+key` and `++key` add a key; `~key` removes one, and keeps its mark, for it says something else.
     return {name: value for key, _, value in pairs if (name := key.lstrip("+")) not in _OF_THE_SWEEP}

@@ -195,7 +195,13 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     if not path.exists():
         return {}
     # the parser in C, where PyYAML has it, takes a tenth of the time, and a sweep may have hundreds of these
-    return yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    try:
+        found = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    except yaml.YAMLError as error:
+        raise RunError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: holds no configuration")
+    return found
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> set[str]:

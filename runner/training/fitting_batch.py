@@ -12,7 +12,7 @@ from runner.config.errors import RequestError
 from runner.config.ranges import read_bytes
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.sink import package_of
-from runner.training.peak_memory import PeakMemory
+from runner.training.peak_memory import TOO_FEW, PeakMemory
 from runner.training.probe import one_share
 from runner.training.world import torch_device
 
@@ -58,11 +58,20 @@ def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> tuple[int, s
             growth = memory.of(one_share(tried, size, _micro_batches(plan, share // size)))
             if growth is None:
                 return False
+            if growth == TOO_FEW:
+                return True
             peaks[size] = held + growth
             return peaks[size] <= limit
 
         sizes = [size for size in divisors(share) if size <= (config.hardware.micro_batch or share)]
         best = largest(sizes, fits) if held < limit else None
+    if best is not None and best not in peaks:
+        raise RequestError(
+            "data.batch_size",
+            "auto",
+            f"a model without BatchNorm, such as model.norm=group: it has no statistics of {best} example, and more do"
+            " not fit",
+        )
     if best is None:
         raise RequestError(
             "hardware.memory_limit",

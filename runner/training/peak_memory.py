@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from runner.config.errors import RequestError, RunError
+from runner.config.errors import RequestError, RunError, TooFewExamples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from runner.config.schema import DataConfig
     from runner.data.images import ImageData
     from runner.plan.plan import Plan
+
+
+TOO_FEW = 0
+"""The answer for micro-batches of which BatchNorm has no statistics: larger ones may do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,9 @@ class PeakMemory:
                 self._helper = None
 
     def of(self, plan: Plan) -> int | None:
-        """Bytes that updates of ``plan`` need beyond what a process holds before them; None for more than there is.
+        """Bytes that updates of ``plan`` need beyond what a process holds before them.
+
+        None for more than there is; ``TOO_FEW`` for none that can be done.
 
         Raises:
             RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
@@ -104,6 +110,8 @@ def _device_growth(plan: Plan) -> int | None:
     before = torch.cuda.memory_allocated()
     try:
         cost = measure_steps(plan, seconds=0, least=1, most=1)
+    except TooFewExamples:
+        return TOO_FEW
     except RunError:
         return None
     finally:
@@ -128,6 +136,8 @@ def _process_growth(plan: Plan, run: RunFacts, data: ImageData, held: NDArray[np
         importlib.import_module(run.tracker)
     try:
         fits = run_in_short(plan, data, Cache(run.data.cache_dir).root)
+    except TooFewExamples:
+        return TOO_FEW
     except RunError:
         return None
     peak = peak_memory_bytes(cpu)

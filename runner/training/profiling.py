@@ -84,7 +84,7 @@ class Profile:
             self._clock.naming = True
 
     def after(self, step: int) -> bool:
-        """Write what was seen where ``step`` was the last of the window; whether it was.
+        """Write what was seen where ``step`` was the last of the window; whether it was within the window.
 
         Raises:
             RunError: the files cannot be written.
@@ -94,7 +94,7 @@ class Profile:
         self._seen = step + 1 - self._start
         if step + 1 == self._stop:
             self.close()
-        return step + 1 == self._stop
+        return True
 
     def close(self) -> None:
         """Write what was seen, if the run ends within the window.

@@ -96,6 +96,8 @@ def secret_of(checkpoint: Checkpoint | None) -> SecretKey | None:
 def other_recipe(run_dir: Path, saved: dict[str, Any], asked: dict[str, Any]) -> RequestError:
     """The refusal to put a run of the recipe ``asked`` where one of ``saved`` is; names the first key that differs."""
     path, before, now = next(_differences(saved, asked))
+    if path == "steps":  # what epochs, or a budget, came to
+        before, now = f"{before} updates", f"{now} updates"
     return RequestError(
         _typed_key(path), now, f"{as_typed(before)}, as in the checkpoints of {run_dir}, or another hydra.run.dir"
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from runner.config.errors import is_out_of_memory
+from runner.config.errors import TooFewExamples, is_out_of_memory
 from runner.training.buffers import BuffersBefore
 from runner.training.lookahead import Lookahead
 from runner.training.micro_batches import micro_batches
@@ -105,6 +105,13 @@ class TrainStep:
                 raise
             # The traceback holds on to what the attempt had allocated, so it must end before another one begins.
             return None
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TooFewExamples(
+                f"step {step + 1}: a micro-batch of one example is too small for BatchNorm; try model.norm=group, or a"
+                " data.batch_size that leaves more at the end of an epoch"
+            ) from error
 
 
 def _seed_layers(seed: int, device: torch.device) -> None:

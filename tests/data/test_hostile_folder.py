@@ -101,7 +101,7 @@ def test_a_run_with_skipped_files_says_how_many_and_keeps_their_names(train, tmp
     put(root / "cat" / "name\udcff.png", b"not UTF-8")
     run_dir = train("data=image_folder", f"data.root={root}", "data.on_bad_file=skip", "model=linear",
                     "trainer.steps=1", "data.image_size=8")  # fmt: skip
-    told = "1 unreadable files were skipped, the first is cat/name\\udcff.png"
+    told = "unreadable files skipped: 1, the first is cat/name\\udcff.png"
     assert told.encode() in (run_dir / "run.json").read_bytes()
     assert told in caplog.text
     assert told in capfd.readouterr().err

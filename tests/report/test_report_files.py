@@ -265,6 +265,16 @@ def test_damage_ends_in_one_line(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize("file", ["config.yaml", "overrides.yaml"])
+@pytest.mark.parametrize("content", [b"x: [", b"\xff\xfe\x00", b"only words"])
+def test_damaged_yaml_ends_in_one_line(tmp_path, capsys, file, content):
+    write_sweep(tmp_path, [("seed=0", 0.9), ("seed=1", 0.8)])
+    damaged = tmp_path / "0" / ".hydra" / file
+    damaged.write_bytes(content)
+    assert main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {damaged}: ")
+
+
 def test_series_stand_out_by_day_and_by_night():
     """Contrast of 3 and more on either paper (WCAG 2.1, 1.4.11)."""
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from runner.config.batches import divisors
-from runner.config.errors import RequestError
+from runner.config.errors import RequestError, RunError
 from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
@@ -70,3 +70,16 @@ def test_memory_decides_and_numbers_do_not_change(train, configure):
     config.hardware.memory_limit = "1MiB"
     with pytest.raises(RequestError, match="at least"):
         fitting_batch(plan, config, device)
+
+
+def test_a_micro_batch_that_batchnorm_cannot_use_is_passed_over(configure, train):
+    """A residual net brings 8 x 8 pixels down to one, where a single example has no statistics."""
+    recipe = ("model=resnet18", "data.limit=24", "trainer.epochs=1", "hardware=cpu", "hardware.threads=1")
+    config = configure(*recipe, "data.batch_size=auto", "trainer.effective_batch_size=4")
+    device = detect_device(config.hardware)
+    plan = build_plan(config, open_data(config.data), device, processes=1)
+    size, reason = fitting_batch(plan, config, device)
+    assert size == 4
+    assert ": 2 take" in reason
+    with pytest.raises(RunError, match=r"too small for BatchNorm; try model\.norm=group"):
+        train(*recipe, "data.batch_size=1")
