@@ -15,7 +15,6 @@ from runner.audit.score import Witness
 from runner.config.errors import RequestError
 from runner.config.schema import RunConfig
 from runner.data import augment
-from runner.data.feed import Feed
 from runner.data.images import ImageData
 from runner.data.open import open_data
 from runner.plan.build import build_plan
@@ -133,14 +132,7 @@ def _witness(parts: Parts, data: ImageData, canaries: int) -> Witness:
             parts.plan.semantic.model.name,
             "linear or mlp with model.bias=false, where a pixel's weights belong to it alone",
         )
-    feed = Feed(
-        every_canary(data, canaries),
-        data,
-        device=parts.world.device,
-        dtype=parts.precision.parameter_dtype,
-        channels_last=parts.channels_last,
-        augment=None,
-    )
+    feed = parts.plain_feed(data, every_canary(data, canaries))
     images, labels = feed.batch(torch.arange(canaries), None)
     loss = cross_entropy(parts.plan.semantic.label_smoothing)
     return Witness(parts, images=images, labels=labels, dark=layout.dark, loss=loss)

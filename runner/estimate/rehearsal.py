@@ -34,7 +34,7 @@ from runner.training.step import TrainStep
 from runner.training.torch_settings import torch_settings
 
 if TYPE_CHECKING:
-    from runner.data.images import ImageData, ImageSet
+    from runner.data.images import ImageData
     from runner.plan.plan import Plan
     from runner.training.world import World
 
@@ -89,7 +89,7 @@ def _rehearse(plan: Plan, data: ImageData, world: World, clock: _Clock, folder: 
     made: list[Parts] = []
     set_up = clock(lambda: made.append(build_parts(plan, data, world)))
     (parts,) = made
-    val = None if data.val is None else _feed(parts, data, data.val)
+    val = None if data.val is None else parts.plain_feed(data, data.val)
     reset_peak_memory(world.device)
     first, samples = _steps(parts, clock)
     recorder = Recorder(folder, [], SilentConsole())
@@ -100,7 +100,7 @@ def _rehearse(plan: Plan, data: ImageData, world: World, clock: _Clock, folder: 
     test_set_up = 0.0
     if data.test is not None:
         test = data.test
-        test_set_up = clock(lambda: tests.append(_feed(parts, data, test)))
+        test_set_up = clock(lambda: tests.append(parts.plain_feed(data, test)))
         found = _evaluation(parts, clock, tests[0], len(test))
         per_example = per_example or found
     recorder.sync()
@@ -194,17 +194,6 @@ def _saving(parts: Parts, clock: _Clock, folder: Path) -> tuple[float, float, fl
     save = clock(lambda: saving.save(later))
     load = clock(lambda: load_checkpoint(folder / "last"))
     return hold, save, load
-
-
-def _feed(parts: Parts, data: ImageData, images: ImageSet) -> Feed:
-    return Feed(
-        images,
-        data,
-        device=parts.world.device,
-        dtype=parts.precision.parameter_dtype,
-        channels_last=parts.channels_last,
-        augment=None,
-    )
 
 
 def _untouched(parts: Parts, data: ImageData, steps: int) -> int:

@@ -373,15 +373,7 @@ class Loop:
         )
 
     def _feed(self, images: ImageSet) -> tuple[Feed, int]:
-        feed = Feed(
-            images,
-            self._data,
-            device=self._world.device,
-            dtype=self._parts.precision.parameter_dtype,
-            channels_last=self._parts.channels_last,
-            augment=None,
-        )
-        return feed, len(images)
+        return self._parts.plain_feed(self._data, images), len(images)
 
     def _zeroed(self) -> int:
         """Examples whose gradient was not finite and which DP left out, over all processes."""

@@ -22,7 +22,7 @@ from runner.training.step_clock import EVERY, StepClock
 from runner.training.streams import ShuffledStream, Stream
 
 if TYPE_CHECKING:
-    from runner.data.images import ImageData
+    from runner.data.images import ImageData, ImageSet
     from runner.plan.plan import Plan
     from runner.privacy.key import SecretKey
     from runner.training.compiled_model import CompiledModel
@@ -55,6 +55,17 @@ class Parts:
     """What trains the model by compiled code; None without ``hardware.compile``."""
     average: WeightAverage | None
     """The averaged weights that are evaluated and published; None for the model's own."""
+
+    def plain_feed(self, data: ImageData, images: ImageSet) -> Feed:
+        """``images``, a split of ``data``, as ``model`` takes them and without augmentation."""
+        return Feed(
+            images,
+            data,
+            device=self.world.device,
+            dtype=self.precision.parameter_dtype,
+            channels_last=self.channels_last,
+            augment=None,
+        )
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:

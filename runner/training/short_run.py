@@ -49,7 +49,7 @@ def run_in_short(plan: Plan, data: ImageData, scratch: Path) -> bool:
         key = None if plan.semantic.privacy is None else SecretKey.from_unsafe_seed(_SEED)
         parts = build_parts(_one_process(plan, len(data.train)), data, SingleProcess(device), key=key)
         step, saving = TrainStep(parts), Saving(Path(folder), parts.plan, parts.world)
-        val = None if data.val is None else _feed(parts, data, data.val)
+        val = None if data.val is None else parts.plain_feed(data, data.val)
         step.run(0)
         if val is not None and data.val is not None:
             _evaluate(parts, val, data.val)
@@ -63,7 +63,7 @@ def run_in_short(plan: Plan, data: ImageData, scratch: Path) -> bool:
         if data.test is not None:
             if waits:
                 parts.model.load_state_dict(load_checkpoint(Path(folder) / "best").weights)
-            _evaluate(parts, _feed(parts, data, data.test), data.test)
+            _evaluate(parts, parts.plain_feed(data, data.test), data.test)
         return not parts.sizes.halvings
 
 
@@ -81,17 +81,6 @@ def _snapshot(parts: Parts, done: int, *, best: int) -> Snapshot:
     weights, raw_weights = weights_to_save(parts)
     state = {"raw_weights": raw_weights, "optimizer": parts.optimizer.state_dict()}
     return Snapshot(step=done, best=best, weights=weights, state=state)
-
-
-def _feed(parts: Parts, data: ImageData, images: ImageSet) -> Feed:
-    return Feed(
-        images,
-        data,
-        device=parts.world.device,
-        dtype=parts.precision.parameter_dtype,
-        channels_last=parts.channels_last,
-        augment=None,
-    )
 
 
 def _evaluate(parts: Parts, feed: Feed, images: ImageSet) -> None:
