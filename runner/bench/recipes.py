@@ -40,7 +40,20 @@ RECIPES = (
         for layout in ("contiguous", "channels_last")
     ),
 )
-_AUTO = Contender(name="precision=auto", module="through_runner", options=("precision=auto",), tolerance=_SIXTEEN_BITS)
+_OPEN = "hardware.channels_last=null"
+_AUTO = Contender(
+    name="precision=auto", module="through_runner", options=("precision=auto", _OPEN), tolerance=_SIXTEEN_BITS
+)
+_FORMATS = tuple(
+    Contender(
+        name=f"{short}, hardware=auto",
+        module="through_runner",
+        options=(f"precision={short}", _OPEN),
+        tolerance=_SIXTEEN_BITS,
+    )
+    for short in ("fp32", "bf16")
+)
+"""A named type, and the memory format left to the machine."""
 
 
 def measure(settings: Settings) -> Iterator[Section]:
@@ -53,7 +66,7 @@ def measure(settings: Settings) -> Iterator[Section]:
         task = parse_model(asked)
         prepared = Path(settings.work) / f"recipes_{task.name}.pt"
         prepare(task, prepared)
-        timed = run_duel(task, prepared, (FIRST, AGAIN, *RECIPES, _AUTO), settings)
+        timed = run_duel(task, prepared, (FIRST, AGAIN, *RECIPES, *_FORMATS, _AUTO), settings)
         section = duel_section(
             [by_processor_time(result) for result in timed],
             name=f"recipes_{task.name}",

@@ -153,6 +153,8 @@ class PerformancePlan:
     """Whether torch's compiler makes code of whole micro-batches."""
     cuda_graphs: bool = False
     """Whether whole micro-batches are recorded and launched at once."""
+    channels_last_reason: str | None = None
+    """What ``channels_last`` was chosen by; None where it is as typed, or was not measured."""
     batch_reason: str | None = None
     """Why ``batch_size``; None where it is as typed."""
     lr_reason: str | None = None
@@ -213,6 +215,9 @@ class Plan:
         ]
         if precision.requested.startswith("auto"):
             lines.append(f"           {precision.reason}")
+        elif performance.channels_last_reason is not None:
+            layout = "channels_last" if performance.channels_last else "contiguous"
+            lines.append(f"format     {layout}: {performance.channels_last_reason}")
         if made := [name for name in ("compile", "cuda_graphs") if getattr(performance, name)]:
             lines.append(f"prepared   {' and '.join(f'hardware.{name}' for name in made)}, before the first step")
         if (privacy := semantic.privacy) is not None:
