@@ -211,7 +211,8 @@ class Plan:
             f" accumulated x {performance.processes} process{'es' if performance.processes > 1 else ''}",
             *([] if performance.batch_reason is None else [f"           {performance.batch_reason}"]),
             *([] if performance.lr_reason is None else [f"lr         {performance.lr_reason}"]),
-            f"precision  {precision.dtype} on {performance.device_name}, {performance.threads} threads",
+            f"precision  {precision.dtype} on {performance.device_name}, {performance.threads}"
+            f" thread{'s' if performance.threads > 1 else ''}",
         ]
         if precision.requested.startswith("auto"):
             lines.append(f"           {precision.reason}")

@@ -183,6 +183,7 @@ def test_another_rounding_is_taken_for_a_gain_only():
     assert _choose({wide: [1.0], other: [0.98], narrow: [0.975]}) == other
     assert _choose({wide: [1.0], other: [0.999], narrow: [0.9]}) == narrow
     assert _choose({wide: [], other: [], narrow: [1.0]}) == narrow
+    assert _choose({wide: [1.0, 2.0, 2.0], narrow: [1.1, 1.8, 1.8]}) == wide
     # a machine that slows down by half, and one disturbed update, deceive neither the choice nor what is timed again
     drifting = {wide: [1.0, 1.5, 2.0, 2.1, 9.0, 2.0], other: [1.02, 1.53, 2.04, 2.142, 2.1, 2.04], narrow: [1.2]}
     assert _choose(drifting) == wide
