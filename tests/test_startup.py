@@ -58,6 +58,7 @@ def test_the_question_notices_an_import(tmp_path):
 FIRST_STEP_NEEDS_NOT = (
     *("torch._dynamo", "torch._inductor", "torch.distributed.tensor", "torchvision", "opacus", "dp_accounting"),
     *("wandb", "optuna", "sklearn", "scipy", "accelerate", "matplotlib", "triton.language"),
+    *("sympy", "torch.fx.experimental.symbolic_shapes"),
 )
 RUN = f"""
 import sys

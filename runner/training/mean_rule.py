@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from runner.optim.flat_gradients import FLAGS, gradient_views
+from runner.training.lean_backward import lean_backward
 from runner.training.step_clock import Enter, unobserved
 from runner.training.tally import Answers, Unmarked
 
@@ -79,6 +80,7 @@ class MeanRule:
         ``compiled`` computes the logits in the place of ``model``, from the same parameters.
         """
         self._model = model if compiled is None else compiled
+        self._backward = lean_backward if compiled is None else torch.Tensor.backward
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._loss = loss
         self._precision = precision
@@ -121,7 +123,7 @@ class MeanRule:
         enter("backward")
         scale = self._precision.loss_scale
         # the gradient of the total is where weight and scale enter: the graph needs no products of its own
-        total.backward(self._weight if scale is None else self._weight * scale)
+        self._backward(total, self._weight if scale is None else self._weight * scale)
         return total.detach(), logits.detach()
 
     def share(self, flags: Sequence[bool]) -> list[bool]:

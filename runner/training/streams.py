@@ -24,16 +24,17 @@ class ShuffledStream:
         self._seed = seed
         self.steps_per_epoch = -(-examples // batch)
         self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.int64)
+        self._batches: tuple[torch.Tensor, ...] = ()
 
     def rows(self, step: int) -> torch.Tensor:
         """Positions of logical batch ``step``: int64 [batch], or fewer at the end of an epoch."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(fold_in(self._seed, epoch))
-            self._order = torch.randperm(self._examples, generator=generator)
+            # All at once: a slice in the middle of a step costs many times one of a row of slices.
+            self._batches = torch.randperm(self._examples, generator=generator).split(self._batch)
             self._epoch = epoch
-        return self._order[position * self._batch : (position + 1) * self._batch]
+        return self._batches[position]
 
 
 def fold_in(seed: int, *counters: int) -> int:
