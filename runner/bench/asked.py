@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ class Asked:
     section: str
     of: str
     """The contender in question."""
-    over: str | None
-    """The contender that it is compared with; None for the fastest of the others."""
+    over: str | tuple[str, ...]
+    """The contender that it is compared with; the fastest of several."""
     limit: float
     at_least: bool = False
     """Whether ``limit`` is the least; else it is the most."""
@@ -39,6 +40,7 @@ _FP32 = ("fp32, contiguous, again", "fp32, contiguous")
 _BARE = ("bare loop again", "bare loop")
 _HAND = ("by hand, bf16, again", "by hand, bf16")
 _TINY = "loop_tiny_mlp"
+_FORMATS = {short: (f"{short}, contiguous", f"{short}, channels_last") for short in ("fp32", "bf16", "fp16")}
 ASKED = (
     Asked(what="tiny MLP, us an update more than the bare loop", section=_TINY, of="runner", over="bare loop",
           limit=60.0, per="us more", control=_BARE),
@@ -66,8 +68,16 @@ ASKED = (
           at_least=True, value="images_per_cpu_second", control=_FILES),
     *(
         Asked(what=f"precision=auto, {model}: time over the fastest recipe set by hand", section=f"recipes_{model}",
-              of="precision=auto", over=None, limit=1.02, control=_FP32, value="cpu_seconds")
+              of="precision=auto", over=tuple(itertools.chain(*_FORMATS.values())), limit=1.02, control=_FP32,
+              value="cpu_seconds")
         for model in ("resnet18", "mobilenet_v3_small", "efficientnet_b0")
+    ),
+    *(
+        Asked(what=f"{short}, the memory format left open, {model}: time over the better format",
+              section=f"recipes_{model}", of=f"{short}, hardware=auto", over=_FORMATS[short], limit=1.02, control=_FP32,
+              value="cpu_seconds")
+        for model in ("resnet18", "mobilenet_v3_small", "efficientnet_b0")
+        for short in ("fp32", "bf16")
     ),
     Asked(what="private small_cnn, time over the ordinary update", section="dp", of="runner, private",
           over="runner, not private", limit=2.0, control=("runner, not private, again", "runner, not private")),
@@ -117,7 +127,7 @@ def asked_rows(samples: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             if asked.on_gpu:
                 rows.append((asked.what, limit, "unmeasured", "", "", ""))
             continue
-        over = _values(samples, asked, _fastest_other(samples, asked) if asked.over is None else asked.over)
+        over = _values(samples, asked, _fastest(samples, asked))
         found = _compare(asked, of, over)
         floor = ""
         if asked.control is not None:
@@ -141,13 +151,12 @@ def asked_rows(samples: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def _fastest_other(samples: Sequence[Mapping[str, Any]], asked: Asked) -> str:
-    """The contender of the section with the least median; not the control, which has two chances."""
-    again = () if asked.control is None else asked.control[:1]
-    names = {sample["contender"] for sample in samples if sample["section"] == asked.section}
-    return min(
-        sorted(names.difference((asked.of, *again))), key=lambda name: statistics.median(_values(samples, asked, name))
-    )
+def _fastest(samples: Sequence[Mapping[str, Any]], asked: Asked) -> str:
+    """The contender with the least median among those that are compared with and were timed."""
+    if isinstance(asked.over, str):
+        return asked.over
+    timed = {name: taken for name in asked.over if (taken := _values(samples, asked, name))}
+    return min(timed, key=lambda name: statistics.median(timed[name]))
 
 
 def _values(samples: Sequence[Mapping[str, Any]], asked: Asked, contender: str) -> list[float]:

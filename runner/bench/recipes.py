@@ -45,7 +45,20 @@ RECIPES = (
         for layout in ("contiguous", "channels_last")
     ),
 )
-_AUTO = Contender(name="precision=auto", module="through_runner", options=("precision=auto",), tolerance=SIXTEEN_BITS)
+_OPEN = "hardware.channels_last=null"
+_AUTO = Contender(
+    name="precision=auto", module="through_runner", options=("precision=auto", _OPEN), tolerance=SIXTEEN_BITS
+)
+_FORMATS = tuple(
+    Contender(
+        name=f"{short}, hardware=auto",
+        module="through_runner",
+        options=(f"precision={short}", _OPEN),
+        tolerance=SIXTEEN_BITS,
+    )
+    for short in ("fp32", "bf16")
+)
+"""A named type, and the memory format left to the machine."""
 
 
 def measure(settings: Settings) -> Iterator[Section]:
@@ -58,7 +71,7 @@ def measure(settings: Settings) -> Iterator[Section]:
         task = parse_model(asked, device=settings.device)
         prepared = Path(settings.work) / f"recipes_{task.name}.pt"
         prepare(task, prepared)
-        timed = run_duel(task, prepared, (FIRST, AGAIN, *RECIPES, _AUTO), settings)
+        timed = run_duel(task, prepared, (FIRST, AGAIN, *RECIPES, *_FORMATS, _AUTO), settings)
         if task.device == "cpu":
             timed = [by_processor_time(result) for result in timed]
         section = duel_section(

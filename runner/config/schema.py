@@ -229,7 +229,8 @@ class HardwareConfig:
     threads: int | None = None
     """CPU threads per process; null shares the machine's cores evenly between the processes."""
     channels_last: bool | None = None
-    """Memory format NHWC for convolutions; null takes it, unless ``precision=auto`` measures that it is slower."""
+    """Memory format NHWC for convolutions; null takes it, unless a longer run or ``precision=auto`` measures that it is
+    slower here."""
     fused_optimizer: bool | None = None
     """Fused optimizer kernels; null uses them where the optimizer and device have them."""
     compile: bool = False

@@ -16,13 +16,15 @@ from runner.config.schema import RunConfig
 from runner.data.open import open_data
 from runner.estimate.assess import assess
 from runner.estimate.lines import mib
-from runner.estimate.trouble import GAIN
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.plan.build import build_plan, choose_precision
+from runner.plan.device import foresee_device
 
 if TYPE_CHECKING:
     from runner.plan.device import Device
     from runner.plan.plan import Plan
+
+_SHORT = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+"""Options of ``precision``."""
 
 FITS = 0.9
 """Share of the device's memory that a plan may take before memory counts as short."""
@@ -56,12 +58,12 @@ def advise(config: RunConfig, overrides: Sequence[str], *, probe: bool) -> Advic
         RequestError: the request does not fit the data or the machine.
         RunError: it cannot be planned.
     """
-    device = detect_device(config.hardware)
+    device = foresee_device(config.hardware)
     plan = build_plan(config, open_data(config.data), device, processes=1)
     decisions = [
         _privacy(config),
         _devices(config, device),
-        _precision(plan, device, probe=probe),
+        _precision(config, plan, device, probe=probe),
         _memory(config, plan, device, probe=probe),
     ]
     decided = [word for decision in decisions for word in decision.words]
@@ -104,6 +106,13 @@ def _privacy(config: RunConfig) -> Decision:
 
 def _devices(config: RunConfig, device: Device) -> Decision:
     question = "Are there several GPUs?"
+    if not device.here:
+        return Decision(
+            question=question,
+            answer="not known from here",
+            words=_one_gpu(config),
+            reason=f"with several {device.name}, type trainer=accelerate hardware=multi_gpu there",
+        )
     if device.kind == "cuda" and device.count > 1:
         trainer = () if config.privacy.enabled else ("trainer=accelerate",)
         return Decision(
@@ -112,21 +121,24 @@ def _devices(config: RunConfig, device: Device) -> Decision:
             words=(*trainer, "hardware=multi_gpu"),
             reason=f"one process for each {device.name}; the effective batch grows with them, so set optimizer.lr anew",
         )
-    mixed = device.kind == "cuda" and not config.privacy.enabled
     return Decision(
         question=question,
         answer="no" if device.kind == "cuda" else f"no GPU that CUDA knows, but {device.name}",
-        words=("trainer=mixed_precision",) if mixed else (),
+        words=_one_gpu(config) if device.kind == "cuda" else (),
         reason="one process; several on one CPU share its cores and gain nothing"
         if device.kind == "cpu"
         else "one GPU",
     )
 
 
-def _precision(plan: Plan, device: Device, *, probe: bool) -> Decision:
+def _one_gpu(config: RunConfig) -> tuple[str, ...]:
+    return () if config.privacy.enabled else ("trainer=mixed_precision",)
+
+
+def _precision(config: RunConfig, plan: Plan, device: Device, *, probe: bool) -> Decision:
     question, answer = "Is bfloat16 native?", "yes" if device.native_bf16 else "no"
-    if probe:
-        return _measured_precision(plan, device, question, answer)
+    if probe and device.here:
+        return _measured_precision(config, plan, device, question, answer)
     if device.kind == "cpu":
         word, reason = "precision=fp32", "a CPU gains by 16 bits in large models at most; a probe would measure it"
     elif device.native_bf16:
@@ -138,29 +150,34 @@ def _precision(plan: Plan, device: Device, *, probe: bool) -> Decision:
     return Decision(question=question, answer=answer, words=(word,), reason=reason)
 
 
-def _measured_precision(plan: Plan, device: Device, question: str, answer: str) -> Decision:
-    """The faster of float32 and the 16-bit type that suits the device."""
-    from runner.estimate.turns import step_seconds_in
+def _measured_precision(config: RunConfig, plan: Plan, device: Device, question: str, answer: str) -> Decision:
+    """What ``precision=auto`` stands for here, and the memory format that goes with it."""
+    from runner.training.settle import settle
+    from runner.training.world import SingleProcess, torch_device
 
-    sixteen = "float16" if device.native_fp16 and not device.native_bf16 else "bfloat16"
-    seconds = step_seconds_in(plan, ("float32", sixteen))
-    gain = seconds["float32"] / seconds[sixteen]
-    name = {"bfloat16": "bf16", "float16": "fp16"}[sixteen]
-    evidence = (
-        f"{seconds['float32'] * 1e3:.2f} ms a micro-batch in float32 and {seconds[sixteen] * 1e3:.2f} ms in {name}"
+    left_open = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, batch_size=plan.performance.batch_size),
+        precision=dataclasses.replace(config.precision, amp_dtype="auto"),
     )
-    if gain >= GAIN:
-        return Decision(question=question, answer=answer, words=(f"precision={name}",), reason=evidence)
-    return Decision(
-        question=question, answer=answer, words=("precision=fp32",), reason=f"{evidence}: this model gains nothing"
+    plan = dataclasses.replace(
+        plan,
+        semantic=dataclasses.replace(plan.semantic, precision=choose_precision(left_open.precision, device)),
     )
+    chosen = settle(plan, left_open, device, SingleProcess(torch_device(device.kind)))
+    precision = chosen.semantic.precision
+    words = [f"precision={_SHORT[precision.dtype]}"]
+    if chosen.performance.channels_last != plan.performance.channels_last:
+        words.append(f"hardware.channels_last={str(chosen.performance.channels_last).lower()}")
+    return Decision(question=question, answer=answer, words=tuple(words), reason=precision.reason)
 
 
 def _memory(config: RunConfig, plan: Plan, device: Device, *, probe: bool) -> Decision:
     question = "Is memory short?"
     found = assess(config, probe=probe)
     needed = found.forecast.peak_bytes.expected
-    reason = f"{mib(needed)} of {mib(device.memory_bytes)}"
+    rough = "" if found.forecast.method == "probe" else ", by an estimate within a factor of 2"
+    reason = f"{mib(needed)} of {mib(device.memory_bytes)}{rough}"
     if needed <= FITS * device.memory_bytes:
         return Decision(question=question, answer="no", words=(), reason=reason)
     fixed = found.costs.baseline_bytes + 4 * found.costs.model.parameters

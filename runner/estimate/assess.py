@@ -140,7 +140,10 @@ def described(assessment: Assessment) -> dict[str, Any]:
     """The assessment as plain values, for JSON: the plan as ``run.json`` has it, and what it will take."""
     return {
         "plan": assessment.plan.as_dict(),
-        "device": {**dataclasses.asdict(assessment.device), "cores": assessment.cores},
+        "device": {
+            **dataclasses.asdict(assessment.device),
+            "cores": assessment.cores if assessment.device.here else None,
+        },
         "model": dataclasses.asdict(assessment.costs.model),
         "grad_sample": assessment.costs.grad_sample,
         "forecast": dataclasses.asdict(assessment.forecast),

@@ -33,10 +33,15 @@ def describe(assessment: Assessment) -> list[str]:
         f" {_flops(model.flops)} an image, {_flops(per_update)} an update",
         f"precision  {precision.dtype}{' with tf32' if precision.tf32 else ''}: {precision.reason}",
         f"batch      {semantic.logical_batch} = {performance.batch_size} x {performance.accumulation_steps} accumulated"
-        f" x {performance.processes} process{'es' if performance.processes > 1 else ''},"
-        f" {performance.threads} thread{'s' if performance.threads > 1 else ''} each",
+        f" x {performance.processes} process{'es' if performance.processes > 1 else ''}"
+        # the threads are those of this machine
+        + (
+            f" of {performance.threads} thread{'s' if performance.threads > 1 else ''}"
+            if assessment.device.here
+            else ""
+        ),
         *([] if performance.batch_reason is None else [f"           {performance.batch_reason}"]),
-        f"length     {semantic.steps:,} updates, {semantic.steps / semantic.steps_per_epoch:g} epochs"
+        f"length     {semantic.steps:,} updates, {semantic.steps / semantic.steps_per_epoch:.4g} epochs"
         + ("" if semantic.patience is None else f"; early stopping after {semantic.patience} evaluations may end it"),
         f"optimizer  {semantic.optimizer.name}, lr {semantic.optimizer.lr:g}, {schedule.name}{warmup}",
     ]
@@ -74,8 +79,11 @@ def seconds_range(range_: Range) -> str:
 
 
 def _forecast_lines(assessment: Assessment) -> list[str]:
-    forecast, costs = assessment.forecast, assessment.costs
+    forecast, costs, device = assessment.forecast, assessment.costs, assessment.device
     parts, peak = forecast.parts, forecast.peak_bytes
+    memory = f"memory     {mib(peak.expected)} ({mib(peak.low)} to {mib(peak.high)}) a process"
+    if not device.here:
+        return [f"{memory}, beside what CUDA itself takes", f"time       {time_text(forecast.seconds, device)}"]
     shares = ", ".join(
         f"{name} {seconds_text(seconds)}"
         for name, seconds in (
@@ -86,29 +94,29 @@ def _forecast_lines(assessment: Assessment) -> list[str]:
             ("the rest", parts.rest),
         )
     )
-    held = f", {mib(costs.baseline_bytes)} of it libraries" if assessment.device.kind == "cpu" else ""
-    lines = [
-        f"memory     {mib(peak.expected)} ({mib(peak.low)} to {mib(peak.high)}) a process{held}",
-        f"time       {seconds_range(forecast.seconds)}{where(assessment.device)}: {shares}",
-    ]
+    held = f", {mib(costs.baseline_bytes)} of it libraries" if device.kind == "cpu" else ""
+    lines = [f"{memory}{held}", f"time       {time_text(forecast.seconds, device)}: {shares}"]
     if (price := forecast.price) is not None:
         lines.append(f"price      {price.expected:.2g} ({price.low:.2g} to {price.high:.2g})")
     return lines
 
 
-def where(device: Device) -> str:
-    """What a forecast of seconds is of, if not of ``device``; empty if it is."""
-    return "" if device.here else f" in float32 on this machine's CPU; on {device.name} not measured, and not foreseen"
+def time_text(seconds: Range, device: Device) -> str:
+    """Say how long a run takes on ``device``, of which nothing is known if it is not here."""
+    if device.here:
+        return seconds_range(seconds)
+    return f"not known on {device.name}; in float32 on this machine's CPU {seconds_range(seconds)}"
 
 
 def _device_line(device: Device, cores: int) -> str:
     native = (device.native_bf16, device.native_fp16, device.tf32)
     facts = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in zip(_NAMES, native, strict=True))
-    count = "" if device.kind == "cpu" else f"{device.count} x "
-    absent = "" if device.here else ", which is not here"
+    count = f"{device.count} x " if device.kind != "cpu" and device.here else ""
+    machine = f", {cores} core{'s' if cores > 1 else ''}" if device.here else ""
+    absent = "" if device.here else "; not here, and of its machine nothing is known"
     return (
-        f"device     {count}{device.name} ({device.kind}){absent}, {device.memory_bytes / 2**30:.1f} GiB,"
-        f" {cores} core{'s' if cores > 1 else ''}; native: {facts}"
+        f"device     {count}{device.name} ({device.kind}), {device.memory_bytes / 2**30:.1f} GiB{machine};"
+        f" native: {facts}{absent}"
     )
 
 
@@ -132,4 +140,4 @@ def _flops(flops: float) -> str:
 
 def mib(count: float) -> str:
     """Say a memory in MiB."""
-    return f"{count / 2**20:,.0f} MiB"
+    return f"{count / 2**20:,.0f} MiB" if count >= 2**20 else "under 1 MiB"

@@ -13,7 +13,7 @@ from runner.config.request import Request
 from runner.config.schema import RunConfig
 from runner.config.search import SWEEPER, load_search
 from runner.estimate.forecast import Range
-from runner.estimate.lines import mib, seconds_range, seconds_text, where
+from runner.estimate.lines import mib, seconds_text, time_text
 from runner.records.progress import budget_text
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ def describe_sweep(sweep: SweepPlan) -> list[str]:
         )
         lines += [f"       warning {t.key}: {t.what} ({t.evidence}); {t.cure}" for t in found.troubles]
     shorter = ", pruning left out" if sweep.search else ""
-    elsewhere = where(sweep.kinds[0].assessment.device)
-    lines.append(f"time       {seconds_range(sweep.seconds)}{elsewhere}{shorter}")
+    lines.append(f"time       {time_text(sweep.seconds, sweep.kinds[0].assessment.device)}{shorter}")
     if sweep.price is not None:
         lines.append(f"price      {sweep.price.expected:.2g} ({sweep.price.low:.2g} to {sweep.price.high:.2g})")
     for name, count, composed in sweep.spent:

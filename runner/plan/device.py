@@ -74,11 +74,13 @@ def foresee_device(config: HardwareConfig) -> Device:
     """``detect_device``, or the GPU that ``config.gpu`` names where a CUDA device is asked for and none is here.
 
     Raises:
-        RequestError: the device is not here, and nothing is known of it.
+        RequestError: the device is not here, and nothing is known of it, or not how many there are.
     """
     import torch
 
     if config.device == "cuda" and config.gpu is not None and not torch.cuda.is_available():
+        if config.processes is None:
+            raise RequestError("hardware.processes", None, "how many GPUs there are: that machine cannot be asked")
         return _limited(_GPUS[config.gpu], config)
     return detect_device(config)
 

@@ -153,6 +153,8 @@ class PerformancePlan:
     """Whether torch's compiler makes code of whole micro-batches."""
     cuda_graphs: bool = False
     """Whether whole micro-batches are recorded and launched at once."""
+    channels_last_reason: str | None = None
+    """What ``channels_last`` was chosen by; None where it is as typed, or was not measured."""
     batch_reason: str | None = None
     """Why ``batch_size``; None where it is as typed."""
     lr_reason: str | None = None
@@ -209,10 +211,14 @@ class Plan:
             f" accumulated x {performance.processes} process{'es' if performance.processes > 1 else ''}",
             *([] if performance.batch_reason is None else [f"           {performance.batch_reason}"]),
             *([] if performance.lr_reason is None else [f"lr         {performance.lr_reason}"]),
-            f"precision  {precision.dtype} on {performance.device_name}, {performance.threads} threads",
+            f"precision  {precision.dtype} on {performance.device_name}, {performance.threads}"
+            f" thread{'s' if performance.threads > 1 else ''}",
         ]
         if precision.requested.startswith("auto"):
             lines.append(f"           {precision.reason}")
+        elif performance.channels_last_reason is not None:
+            layout = "channels_last" if performance.channels_last else "contiguous"
+            lines.append(f"format     {layout}: {performance.channels_last_reason}")
         if made := [name for name in ("compile", "cuda_graphs") if getattr(performance, name)]:
             lines.append(f"prepared   {' and '.join(f'hardware.{name}' for name in made)}, before the first step")
         if (privacy := semantic.privacy) is not None:

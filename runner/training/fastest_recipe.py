@@ -1,4 +1,4 @@
-"""``precision=auto``: which type and memory format make an update of this model fastest on this machine."""
+"""Which type and memory format make an update of this model fastest on this machine, of those that are left open."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ _HOPELESS = ((3, 1.15), (2, 1.5))
 _SHARE_OF_MEMORY = 0.25
 """Most of the device's memory that the weights of all candidates, with gradients and optimizer, may take."""
 _MARGIN = 1.01
-"""A 16-bit type has to be faster by this much: noise alone must not cost bits, and less is not worth them."""
+"""What is tried later has to be faster by this much: noise alone must neither cost bits nor choose other roundings."""
+_SHARE_OF_RUN = 0.02
+"""Most of a run's updates, beyond ``_LEAST_ROUNDS``, that timing may take where only the memory format is open."""
 
 Samples = Sequence[float]
 """Seconds of an update in each round that a recipe took part in, from the first round on; empty: out of memory."""
@@ -50,7 +52,7 @@ class Recipe:
         return f"{self.dtype} {'channels_last' if self.channels_last else 'contiguous'}"
 
 
-def recipes(device: Device, channels_last: bool | None) -> list[Recipe]:
+def recipes(device: Device, channels_last: bool | None, dtype: str | None = None) -> list[Recipe]:
     """What is worth trying on ``device``, the first of equals first.
 
     float16 is not among them on a CPU: what it gains in memory traffic it loses in rounding by software
@@ -59,28 +61,34 @@ def recipes(device: Device, channels_last: bool | None) -> list[Recipe]:
     Args:
         device: where the run happens.
         channels_last: the format that was asked for; None for either.
+        dtype: the type that was asked for; None for any.
     """
-    dtypes = ["float32"]
-    if device.kind == "cpu" or device.native_bf16:
+    dtypes = ["float32"] if dtype is None else [dtype]
+    if dtype is None and (device.kind == "cpu" or device.native_bf16):
         dtypes.append("bfloat16")
-    if device.kind != "cpu" and device.native_fp16:
+    if dtype is None and device.kind != "cpu" and device.native_fp16:
         dtypes.append("float16")
     formats = [True, False] if channels_last is None else [channels_last]
     return [Recipe(dtype=dtype, channels_last=chosen) for dtype in dtypes for chosen in formats]
 
 
-def fastest_recipe(plan: Plan, tried: Sequence[Recipe], *, memory_bytes: int) -> tuple[Recipe, str] | None:
-    """One of ``tried`` and the reason, measured by updates of ``plan`` on random images, in turns against drifts.
+def fastest_recipe(plan: Plan, tried: Sequence[Recipe], *, memory_bytes: int) -> tuple[Recipe, str | None] | None:
+    """One of ``tried`` and the times, measured by updates of ``plan`` on random images, in turns against drifts.
 
-    None for a model of which so many would not fit into the ``memory_bytes`` of the device side by side.
+    No times where one alone is left: the memory format is not tried with a model to which it does not matter.  None
+    for a model of which so many would not fit into the ``memory_bytes`` of the device side by side.
 
     Raises:
         RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
         RunError: there is no memory for one example.
     """
     plan = plan.uncompiled()
+    probed, convolves = _looked_at(one_share(plan, plan.performance.batch_size, 1), tried[0])
+    if not convolves:
+        tried = [recipe for recipe in tried if recipe.channels_last == tried[0].channels_last]
+    if len(tried) == 1:
+        return tried[0], None
     with ExitStack() as stack:
-        probed = _shortened(one_share(plan, plan.performance.batch_size, 1), tried[0])
         first = stack.enter_context(_open(probed, tried[0]))
         # found once: the same way to per-example gradients serves all
         probed = _with_way(probed, first)
@@ -88,9 +96,8 @@ def fastest_recipe(plan: Plan, tried: Sequence[Recipe], *, memory_bytes: int) ->
             return None
         steppers = {tried[0]: first}
         for recipe in tried[1:]:
-            if first.convolves or recipe.channels_last == tried[0].channels_last:
-                steppers[recipe] = stack.enter_context(_open(probed, recipe))
-        samples = _measure(steppers)
+            steppers[recipe] = stack.enter_context(_open(probed, recipe))
+        samples = _measure(steppers, _updates(plan, probed) if len({recipe.dtype for recipe in tried}) == 1 else None)
     told = ", ".join(
         f"{recipe} {1e3 * statistics.median(taken):.3g} ms" if taken else f"{recipe} out of memory"
         for recipe, taken in samples.items()
@@ -125,20 +132,31 @@ def _with_way(plan: Plan, stepper: Stepper) -> Plan:
     return plan if way is None else plan.with_grad_sample(way, "as probed")
 
 
-def _shortened(plan: Plan, recipe: Recipe) -> Plan:
-    """``plan`` with as many images in an update as take ``_STEP_SECONDS``, judged by an update with few."""
+def _looked_at(plan: Plan, recipe: Recipe) -> tuple[Plan, bool]:
+    """``plan`` with as many images in an update as take ``_STEP_SECONDS``, judged by an update with few.
+
+    And whether the memory format matters to its model.
+    """
     batch = plan.performance.batch_size
-    if batch <= _FEW_IMAGES:
-        return plan
-    with _open(one_share(plan, _FEW_IMAGES, 1), recipe) as stepper:
+    with _open(one_share(plan, min(batch, _FEW_IMAGES), 1), recipe) as stepper:
+        if batch <= _FEW_IMAGES:
+            return plan, stepper.convolves
         stepper.step()
-        seconds = stepper.step()
-    affordable = int(_STEP_SECONDS / seconds * _FEW_IMAGES)
-    return one_share(plan, max(_FEW_IMAGES, min(batch, affordable)), 1)
+        affordable = int(_STEP_SECONDS / stepper.step() * _FEW_IMAGES)
+        return one_share(plan, max(_FEW_IMAGES, min(batch, affordable)), 1), stepper.convolves
 
 
-def _measure(steppers: dict[Recipe, Stepper]) -> dict[Recipe, Samples]:
-    """Time updates in turns, there and back (A B B A), until one recipe is left or the time is over."""
+def _updates(plan: Plan, probed: Plan) -> float:
+    """The updates of ``plan``, counted in those of ``probed``."""
+    share = plan.semantic.steps * plan.semantic.logical_batch / plan.performance.processes
+    return share / probed.performance.batch_size
+
+
+def _measure(steppers: dict[Recipe, Stepper], updates: float | None) -> dict[Recipe, Samples]:
+    """Time updates in turns, there and back (A B B A), until one recipe is left or the time is over.
+
+    ``updates`` are those of the run, of which a small share may be spent; None for the whole time.
+    """
     for stepper in steppers.values():
         stepper.step()
     left = [recipe for recipe, stepper in steppers.items() if stepper.fits]
@@ -148,7 +166,10 @@ def _measure(steppers: dict[Recipe, Stepper]) -> dict[Recipe, Samples]:
         for recipe in left if finished % 2 else reversed(left):
             samples[recipe].append(steppers[recipe].step())
         left = _still_in(left, samples)
-        if len(left) < 2 or (finished >= _LEAST_ROUNDS and time.perf_counter() - start > _SECONDS):
+        if len(left) < 2:
+            break
+        worth = math.inf if updates is None else _SHARE_OF_RUN * updates * statistics.median(samples[left[0]])
+        if finished >= _LEAST_ROUNDS and time.perf_counter() - start > min(_SECONDS, worth):
             break
     return dict(samples)
 
@@ -171,11 +192,18 @@ def _still_in(left: Sequence[Recipe], samples: Mapping[Recipe, Samples]) -> list
 
 
 def _choose(samples: Mapping[Recipe, Samples]) -> Recipe:
-    """The fastest by medians of paired ratios; of types that are as good as equal, the one that was tried first."""
+    """The fastest; of those that are as good as equal, the one that was tried first."""
     chosen, best = next(iter(samples.items()))
     for recipe, taken in samples.items():
-        margin = 1.0 if recipe.dtype == chosen.dtype else _MARGIN
-        # pairs of one round, because the speed of a shared machine drifts from round to round
-        if taken and (not best or statistics.median(a / b for a, b in zip(taken, best, strict=False)) * margin < 1.0):
+        if taken and (not best or _is_faster(taken, best)):
             chosen, best = recipe, taken
     return chosen
+
+
+def _is_faster(taken: Samples, best: Samples) -> bool:
+    """By the median of paired ratios, because a shared machine's speed drifts from round to round.
+
+    And in its best round, because where most rounds are disturbed a median says little.
+    """
+    ratio = statistics.median(mine / other for mine, other in zip(taken, best, strict=False))
+    return ratio * _MARGIN < 1.0 and min(taken) < min(best)

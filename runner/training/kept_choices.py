@@ -18,7 +18,7 @@ from runner.disk.files import write_text
 
 log = logging.getLogger(__name__)
 
-_VERSION = 2
+_VERSION = 3
 """Of what the files hold and of how it is measured; a file of another version is as good as none."""
 
 

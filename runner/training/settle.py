@@ -9,7 +9,9 @@ it is asked.  In this order it is:
 4. what was measured before for this model, shape, device and version, from the user's cache;
 5. what is measured now, on random images: under DP the choice then depends on nothing private.
 
-A precision that the request names is taken as it is, and nothing is measured.
+With it goes the memory format.  Where the request names a precision, the format alone is chosen, in the same order; it
+changes results by rounding at most.  A run too short for that to pay takes channels_last, whatever the cache says:
+whether it is short follows from the request, so that the same command takes the same way whatever ran before it.
 
 ``data.batch_size=auto`` is settled after it, because what fits depends on the type: again as the run was begun, in a
 sweep as the first cell of this kind was given, or else measured now; what else takes memory on a machine changes, so no
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
 CHOICES = ".choices"
 """Folder of a sweep's choices, inside the sweep's own."""
 
+_SHORT = 500_000_000
+"""Numbers in the images that a run trains on, 3,300 photos of 224 pixels or 160,000 of 32, below which timing the
+memory formats would take more than some 3 % of its updates."""
+
 _VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 """Environment variables that change which kernels run."""
 
@@ -67,8 +73,8 @@ def settle(
         RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
         RunError: there is no memory for one example, or ``run.json`` is not a record of a run.
     """
-    if plan.semantic.precision.requested == "auto":
-        plan = _with_precision(plan, config, _agreed(world, lambda: _choose(plan, config, device, run_dir, sweep_dir)))
+    if plan.semantic.precision.requested == "auto" or config.hardware.channels_last is None:
+        plan = _with_choice(plan, config, _agreed(world, lambda: _choose(plan, config, device, run_dir, sweep_dir)))
     if config.data.batch_size == "auto":
         from runner.training.fitting_batch import with_batch
 
@@ -78,16 +84,24 @@ def settle(
     return plan
 
 
-def _with_precision(plan: Plan, config: RunConfig, choice: dict[str, Any] | None) -> Plan:
+def _with_choice(plan: Plan, config: RunConfig, choice: dict[str, Any] | None) -> Plan:
     if choice is None:
         return plan
+    measures_types = plan.semantic.precision.requested == "auto"
+    performance = plan.performance
+    if config.hardware.channels_last is None:
+        reason = "measured with the precision" if measures_types else choice["reason"]
+        performance = dataclasses.replace(
+            performance, channels_last=choice["channels_last"], channels_last_reason=reason
+        )
+    if not measures_types:
+        return dataclasses.replace(plan, performance=performance)
     precision = dataclasses.replace(plan.semantic.precision, dtype=choice["dtype"], reason=choice["reason"])
-    channels_last = choice["channels_last"] if config.hardware.channels_last is None else config.hardware.channels_last
     return dataclasses.replace(
         plan,
         name=config.name or derive_name(config, precision.dtype),
         semantic=dataclasses.replace(plan.semantic, precision=precision),
-        performance=dataclasses.replace(plan.performance, channels_last=channels_last),
+        performance=performance,
     )
 
 
@@ -108,11 +122,16 @@ def _agreed(world: World, decide: Callable[[], dict[str, Any] | None]) -> dict[s
 def _choose(
     plan: Plan, config: RunConfig, device: Device, run_dir: Path | None, sweep_dir: Path | None
 ) -> dict[str, Any] | None:
-    """``dtype``, ``channels_last`` and ``reason``; None for what the plan says already."""
+    """``dtype``, ``channels_last`` and ``reason``, which is None for a format that does not matter.
+
+    None for what the plan says already.
+    """
+    measures_types = plan.semantic.precision.requested == "auto"
     if (before := _begun_with(run_dir)) is not None:
-        precision, channels_last = before["semantic"]["precision"], before["performance"]["channels_last"]
-        return {"dtype": precision["dtype"], "channels_last": channels_last, "reason": precision["reason"]}
-    if plan.performance.deterministic:
+        precision, performance = before["semantic"]["precision"], before["performance"]
+        reason = precision["reason"] if measures_types else performance.get("channels_last_reason")
+        return {"dtype": precision["dtype"], "channels_last": performance["channels_last"], "reason": reason}
+    if plan.performance.deterministic or not (measures_types or _is_long(plan)):
         return None
 
     def measured_once() -> dict[str, Any]:
@@ -122,6 +141,12 @@ def _choose(
     if sweep_dir is None:
         return measured_once()
     return keep(sweep_dir / CHOICES, _what(plan), measured_once)
+
+
+def _is_long(plan: Plan) -> bool:
+    """Whether a run trains long enough for a measurement of the memory formats to pay."""
+    data = plan.semantic.data
+    return plan.semantic.steps * plan.semantic.logical_batch * data.channels * data.image_size**2 >= _SHORT
 
 
 def _fit(plan: Plan, config: RunConfig, device: Device, run_dir: Path | None, sweep_dir: Path | None) -> dict[str, Any]:
@@ -162,16 +187,22 @@ def _measure(plan: Plan, config: RunConfig, device: Device) -> dict[str, Any]:
     from runner.training.probe import give_back_memory
 
     start = time.perf_counter()
-    candidates = recipes(device, config.hardware.channels_last)
+    precision, channels_last = plan.semantic.precision, plan.performance.channels_last
+    named = None if precision.requested == "auto" else precision.dtype
+    candidates = recipes(device, config.hardware.channels_last, named)
     found = fastest_recipe(plan, candidates, memory_bytes=device.memory_bytes)
     give_back_memory()
     if found is None:
-        precision, channels_last = plan.semantic.precision, plan.performance.channels_last
-        reason = f"too large to measure; {precision.reason}"
+        reason = "too large to measure" if named else f"too large to measure; {precision.reason}"
         return {"dtype": precision.dtype, "channels_last": channels_last, "reason": reason}
-    recipe, reason = found
-    when = f"measured {utc_now()[:16]} in {time.perf_counter() - start:.1f} s"
-    return {"dtype": recipe.dtype, "channels_last": recipe.channels_last, "reason": f"{when}: {reason}"}
+    recipe, times = found
+    told = f"measured {utc_now()[:16]} in {time.perf_counter() - start:.1f} s: {times}"
+    only = None if named else "the only type that is native here"
+    return {
+        "dtype": recipe.dtype,
+        "channels_last": recipe.channels_last,
+        "reason": only if times is None else told,
+    }
 
 
 def _what(plan: Plan) -> dict[str, Any]:
@@ -186,6 +217,8 @@ def _what(plan: Plan) -> dict[str, Any]:
         "image": [data.channels, data.image_size],
         "classes": data.num_classes,
         "private": semantic.privacy is not None,
+        # None where it is asked for as well
+        "dtype": None if semantic.precision.requested == "auto" else semantic.precision.dtype,
     }
 
 

@@ -21,6 +21,15 @@ def test_precision_auto_is_held_against_the_fastest_of_the_others_and_not_agains
     assert (missed[2], missed[-1]) == ("**1.050**", "**no**")
 
 
+def test_an_open_memory_format_is_held_against_the_better_one_of_its_type():
+    asked = "bf16, the memory format left open, resnet18: time over the better format"
+    others = {"fp32, contiguous": [1.0] * 3, "fp32, contiguous, again": [1.0] * 3, "bf16, contiguous": [2.0] * 3}
+    kept = rows(**others, **{"bf16, channels_last": [3.0] * 3, "bf16, hardware=auto": [2.02] * 3})[asked]
+    assert (kept[2], kept[-1]) == ("**1.010**", "yes")
+    missed = rows(**others, **{"bf16, channels_last": [1.9] * 3, "bf16, hardware=auto": [2.02] * 3})[asked]
+    assert missed[-1] == "**no**"
+
+
 def test_what_was_not_measured_has_no_row_but_for_a_gpu():
     assert all(row[2] == "unmeasured" and row[0].startswith("GPU") for row in rows().values())
 

@@ -1,6 +1,8 @@
 """How a forecast is put together, and what is warned of."""
 
 import dataclasses
+import json
+import shlex
 import threading
 import warnings
 
@@ -16,7 +18,7 @@ from runner.estimate.operations import measure_model
 from runner.estimate.trouble import find_trouble
 from runner.models.build import build_model
 from runner.plan.build import build_plan
-from runner.plan.device import Device, detect_device
+from runner.plan.device import Device, detect_device, foresee_device
 from runner.privacy.ledger import contents_of
 
 
@@ -140,8 +142,12 @@ def test_a_gpu_that_is_not_here_is_planned_for_by_its_facts(configure, gpu, dtyp
     assert found.forecast.method == "elsewhere"
     assert found.forecast.price is None
     lines = "\n".join(describe(found))
-    assert "which is not here" in lines
-    assert "on this machine's CPU; on NVIDIA" in lines
+    assert "not here, and of its machine nothing is known" in lines
+    assert "not known on NVIDIA" in lines
+    assert "core" not in lines
+    assert "thread" not in lines
+    with pytest.raises(RequestError, match=r"hardware\.processes: got null, expected how many GPUs"):
+        foresee_device(dataclasses.replace(config.hardware, processes=None))
     with pytest.raises(RequestError, match="no CUDA device"):
         detect_device(config.hardware)
 
@@ -186,8 +192,6 @@ def test_updates_in_two_precisions_are_timed_in_turns(assessed):
     ids=["ordinary", "private"],
 )
 def test_advice_is_a_command_that_can_be_typed(configure, composer, overrides, words):
-    import shlex
-
     from runner.estimate.advice import advise, describe_advice
 
     typed = ["tracker=none", "hardware=cpu", "data.limit=200", "model=linear", *overrides]
@@ -206,3 +210,33 @@ def test_advice_is_a_command_that_can_be_typed(configure, composer, overrides, w
     assert words in arguments
     composer.compose(arguments)
     assert describe_advice(advice)[-1] == advice.command
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_advice_for_a_gpu_that_is_not_here_is_by_its_facts(configure):
+    from runner.estimate.advice import advise
+
+    typed = ["tracker=none", "hardware=v100", "data.limit=200", "model=linear"]
+    advice = advise(configure(*typed), typed, probe=True)
+    assert advice.command == shlex.join(["python", "-m", "runner", *typed, "trainer=mixed_precision", "precision=fp16"])
+    assert advice.decisions[1].answer == "not known from here"
+    assert "of 15,259 MiB" in advice.decisions[3].reason
+
+
+def test_advice_with_a_probe_is_what_precision_auto_stands_for(configure, tmp_path):
+    """The choice that is kept decides; one that is swapped is another answer, with the format that goes with it."""
+    from runner.estimate.advice import advise
+
+    typed = ["tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=60", "model=linear", "trainer.steps=2"]
+
+    def advised():
+        return advise(configure(*typed), typed, probe=True).decisions[2]
+
+    first = advised()
+    (path,) = (tmp_path / "cache/recipe-runner/choices").glob("*.json")
+    kept = json.loads(path.read_text())
+    assert first.reason == kept["choice"]["reason"]
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[kept["choice"]["dtype"]]
+    path.write_text(json.dumps(kept | {"choice": {"dtype": other, "channels_last": False, "reason": "swapped"}}))
+    word = {"float32": "precision=fp32", "bfloat16": "precision=bf16"}[other]
+    assert advised().words == (word, "hardware.channels_last=false")

@@ -1,15 +1,17 @@
-"""What precision=auto stands for is measured once and then stays: over runs, resumes and the cells of a sweep."""
+"""What is left to the machine is measured once and then stays: over runs, resumes and the cells of a sweep."""
 
 import json
 
 import pytest
+import torch
 
 from runner.data.open import open_data
 from runner.job import run_job
 from runner.plan.build import build_plan
 from runner.plan.device import Device, detect_device
 from runner.training.fastest_recipe import Recipe, _choose, _still_in, recipes
-from runner.training.settle import _what, _where
+from runner.training.settle import _what, _where, settle
+from runner.training.world import SingleProcess
 
 RECIPE = ("tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=60", "model=linear", "trainer.steps=2",
           "scheduler=constant")  # fmt: skip
@@ -101,6 +103,67 @@ def test_a_folder_that_keeps_nothing_and_a_damaged_file_cost_a_measurement_only(
     assert "cannot be kept" in caplog.text
 
 
+CONVOLUTIONS = (*RECIPE[:4], "model=small_cnn", "scheduler=constant", "precision=bf16")
+LONG = (*CONVOLUTIONS, "trainer.epochs=200000")
+
+
+@pytest.fixture
+def settled(configure):
+    """settled("key=value", ...) -> the performance part of a plan in which nothing is left open."""
+
+    def settled(*overrides, **folders):
+        config = configure(*overrides)
+        device = detect_device(config.hardware)
+        plan = build_plan(config, open_data(config.data), device, processes=1)
+        world = SingleProcess(torch.device("cpu"))
+        return settle(plan, config, device, world, **folders).performance
+
+    return settled
+
+
+def turn(path):
+    """Replace the memory format in a file of a choice by the other one, which it returns."""
+    kept = json.loads(path.read_text())
+    other = not kept["choice"]["channels_last"]
+    path.write_text(json.dumps(kept | {"choice": kept["choice"] | {"channels_last": other, "reason": "turned"}}))
+    return other
+
+
+def test_the_memory_format_of_a_longer_run_is_measured_and_kept(settled, choices, tmp_path):
+    first = settled(*LONG)
+    (path,) = choices()
+    assert "bfloat16 channels_last" in first.channels_last_reason
+    assert "bfloat16 contiguous" in first.channels_last_reason
+    other = turn(path)
+    assert settled(*LONG).channels_last is other
+    assert settled(*LONG, "seed=3").channels_last_reason == "turned"
+    # what was asked for, a fixed rule or a short run: whatever was measured before
+    assert settled(*LONG, f"hardware.channels_last={not other}").channels_last is not other
+    for fixed in ((*LONG, "deterministic=true"), (*CONVOLUTIONS, "trainer.steps=2")):
+        assert settled(*fixed).channels_last is True
+        assert settled(*fixed).channels_last_reason is None
+    # a sweep stays with what its first cell was given
+    sweep = tmp_path / "sweep"
+    assert settled(*LONG, sweep_dir=sweep).channels_last is other
+    turn(path)
+    assert settled(*LONG, "data.batch_size=32", sweep_dir=sweep).channels_last is other
+    assert choices() == [path]
+
+
+def test_a_run_keeps_the_memory_format_that_it_began_with(train, settled, choices):
+    short = (*CONVOLUTIONS, "trainer.steps=2")
+    folder = train(*short, "hardware.channels_last=false")
+    assert settled(*short).channels_last is True
+    assert settled(*short, run_dir=folder).channels_last is False
+    assert settled(*LONG, run_dir=folder).channels_last is False
+    assert choices() == []
+
+
+def test_a_model_without_convolutions_is_given_no_reason(settled, choices):
+    assert settled(*LONG, "model=linear").channels_last_reason is None
+    assert len(choices()) == 1
+
+
 def test_the_candidates_are_what_the_device_has_and_the_request_leaves_open(configure):
     gpu = {"kind": "cuda", "name": "GPU", "tf32": False, "count": 1, "memory_bytes": 1 << 34}
     old = Device(native_bf16=False, native_fp16=False, **gpu)
@@ -110,14 +173,17 @@ def test_the_candidates_are_what_the_device_has_and_the_request_leaves_open(conf
     cpu = detect_device(configure("hardware=cpu").hardware)
     assert {recipe.dtype for recipe in recipes(cpu, None)} == {"float32", "bfloat16"}
     assert all(recipe.channels_last is False for recipe in recipes(new, False))
+    assert [str(recipe) for recipe in recipes(new, None, "float16")] == ["float16 channels_last", "float16 contiguous"]
 
 
-def test_bits_are_given_up_for_a_gain_only():
+def test_another_rounding_is_taken_for_a_gain_only():
     wide, narrow = Recipe(dtype="float32", channels_last=True), Recipe(dtype="bfloat16", channels_last=True)
     other = Recipe(dtype="float32", channels_last=False)
-    assert _choose({wide: [1.0], other: [0.999], narrow: [0.995]}) == other
+    assert _choose({wide: [1.0], other: [0.995], narrow: [0.995]}) == wide
+    assert _choose({wide: [1.0], other: [0.98], narrow: [0.975]}) == other
     assert _choose({wide: [1.0], other: [0.999], narrow: [0.9]}) == narrow
     assert _choose({wide: [], other: [], narrow: [1.0]}) == narrow
+    assert _choose({wide: [1.0, 2.0, 2.0], narrow: [1.1, 1.8, 1.8]}) == wide
     # a machine that slows down by half, and one disturbed update, deceive neither the choice nor what is timed again
     drifting = {wide: [1.0, 1.5, 2.0, 2.1, 9.0, 2.0], other: [1.02, 1.53, 2.04, 2.142, 2.1, 2.04], narrow: [1.2]}
     assert _choose(drifting) == wide
