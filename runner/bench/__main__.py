@@ -10,6 +10,7 @@ import importlib
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +19,8 @@ from runner.config.errors import ExitCode, RequestError, answer, nearest
 
 PARTS = ("loops", "dp", "tuned", "recipes", "compiled", "half", "input", "sweep", "growth", "startup")
 """Modules of this package with ``measure(settings)``, in the order of the page."""
+_WITH_LIGHTNING = ("loops", "tuned", "startup")
+
 MODELS = {
     "cpu": ("resnet18@32x16",),
     "cuda": ("resnet50@224x64", "efficientnet_b0@224x64", "vit_b_16@224x64", "resnet18@32x128"),
@@ -61,6 +64,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for part in args.parts:
         if part not in PARTS:
             raise RequestError("part", part, f"one of {', '.join(PARTS)}", nearest=nearest(part, PARTS))
+    if find_spec("lightning") is None and (
+        part := next((p for p in args.parts or PARTS if p in _WITH_LIGHTNING), None)
+    ):
+        raise RequestError("part", part, "a machine with Lightning, which stands beside: pip install '.[bench]'")
     if args.device not in ("auto", *MODELS):
         raise RequestError("--device", args.device, "auto, cpu or cuda", nearest=nearest(args.device, MODELS))
     for name in ("threads", "launches", "rounds"):

@@ -107,6 +107,12 @@ def test_wrong_requests(argv, told, capsys):
     assert err.count("\n") == 1
 
 
+def test_without_lightning_the_parts_beside_it_are_refused_at_once(monkeypatch, capsys):
+    monkeypatch.setattr("runner.bench.__main__.find_spec", lambda name: None)
+    assert main(["recipes", "loops"]) == 2
+    assert capsys.readouterr().err.startswith("error: part: got loops, expected a machine with Lightning")
+
+
 def test_a_part_measured_later_keeps_the_other_sections_and_limits_are_judged_by_the_samples(tmp_path):
     settings = Settings(threads=1, launches=1, rounds=2, work=str(tmp_path))
 
