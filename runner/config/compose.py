@@ -381,6 +381,8 @@ def _composition_error(error: Exception) -> RequestError:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return RequestError(f"{mark.name}:{mark.line + 1}", error.problem or "bad YAML", "valid YAML")
+    if root := re.match(r"Cannot find primary config '([^']+)'", text):
+        return RequestError("--config-name", root[1], "config, or a file without .yaml in the folder of --config-dir")
     file = re.search(r"In '([^']+)'", text)
     full_key = re.search(r"full_key: (\S+)", text)
     place = f"the file {file[1]}.yaml" if file else "the configuration"

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, answer
 from runner.config.request import Request, check_run, read_request
+from runner.config.typed_lines import refuse_repeated
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(args: argparse.Namespace) -> int:
+    refuse_repeated(args.overrides)
     extra = None if args.config_dir is None else Path(args.config_dir).absolute()
     if extra is not None and not extra.is_dir():
         raise RequestError("--config-dir", extra, "a folder that exists")

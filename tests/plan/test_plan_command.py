@@ -10,7 +10,7 @@ import pytest
 
 from runner.estimate.command import main
 from runner.records.run_file import read_run
-from tests.conftest import ROOT
+from tests.conftest import ROOT, last_of_each
 
 RECIPE = ["tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=200", "model=linear", "trainer.epochs=2"]
 
@@ -100,7 +100,7 @@ def test_an_estimate_imports_no_compiler(tmp_path):
         "print([name for name in ('torch._dynamo', 'torch._inductor', 'torchvision') if name in sys.modules], code)"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", ask, "--no-probe", *RECIPE, "model=small_cnn"],
+        [sys.executable, "-c", ask, *last_of_each(["--no-probe", *RECIPE, "model=small_cnn"])],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
