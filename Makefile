@@ -14,7 +14,7 @@ help:  ## Explain each target
 run: $(READY)  ## Compare FP32, FP16 and BF16 on the embedded handwritten digits (under a minute on 2 cores)
 	$(PY) -m runner sweep=precision seeds=3 comparison.margin=1
 
-bench: $(READY)  ## Time the runner beside loops by hand and other libraries (PARTS="loops"; half an hour)
+bench: $(READY)  ## Time the runner beside loops by hand and other libraries (PARTS="loops" for a part, which takes minutes)
 	$(PY) -m runner.bench $(PARTS) --results docs/results
 
 audit: $(READY)  ## Attack the private trainer with canaries (OVERRIDES="privacy.epsilon=1"; half a minute)

@@ -10,14 +10,22 @@ import importlib
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
 from runner.bench.settings import Settings
 from runner.config.errors import ExitCode, RequestError, answer, nearest
 
-PARTS = ("loops", "dp", "recipes", "compiled", "half", "input", "sweep", "growth", "startup")
+PARTS = ("loops", "dp", "tuned", "recipes", "compiled", "half", "input", "sweep", "growth", "startup")
 """Modules of this package with ``measure(settings)``, in the order of the page."""
+_WITH_LIGHTNING = ("loops", "tuned", "startup")
+
+MODELS = {
+    "cpu": ("resnet18@32x16",),
+    "cuda": ("resnet50@224x64", "efficientnet_b0@224x64", "vit_b_16@224x64", "resnet18@32x128"),
+}
+"""Those whose recipes are compared where ``--models`` names none."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,9 +49,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--models",
         nargs="+",
-        default=Settings.models,
         metavar="MODEL@SIZExBATCH",
-        help="models of the parts recipes and compiled (%(default)s)",
+        help="models of the parts tuned, recipes and compiled; on a CPU"
+        f" {' '.join(MODELS['cpu'])} if none is named, on a GPU {' '.join(MODELS['cuda'])}",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu or cuda: where these parts run; auto is CUDA where it is there"
     )
     parser.add_argument(
         "--images", type=Path, help="folder of JPEG files of 32 x 32 pixels for the input part (made up if not given)"
@@ -53,6 +64,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for part in args.parts:
         if part not in PARTS:
             raise RequestError("part", part, f"one of {', '.join(PARTS)}", nearest=nearest(part, PARTS))
+    if find_spec("lightning") is None and (
+        part := next((p for p in args.parts or PARTS if p in _WITH_LIGHTNING), None)
+    ):
+        raise RequestError("part", part, "a machine with Lightning, which stands beside: pip install '.[bench]'")
+    if args.device not in ("auto", *MODELS):
+        raise RequestError("--device", args.device, "auto, cpu or cuda", nearest=nearest(args.device, MODELS))
     for name in ("threads", "launches", "rounds"):
         if getattr(args, name) < 1:
             raise RequestError(f"--{name}", getattr(args, name), "a whole number, at least 1")
@@ -60,14 +77,21 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _measure(args: argparse.Namespace) -> int:
+    import torch
+
     from runner.bench.results import write_results
 
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    if args.device == "cuda" != found:
+        raise RequestError("--device", "cuda", "cpu: torch finds no CUDA device here")
+    device = found if args.device == "auto" else args.device
     with tempfile.TemporaryDirectory(prefix="recipe-runner-bench-") as work:
         settings = Settings(
             threads=args.threads,
             launches=args.launches,
             rounds=args.rounds,
-            models=args.models,
+            device=device,
+            models=args.models or MODELS[device],
             work=work,
             images=args.images,
         )

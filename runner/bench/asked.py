@@ -31,11 +31,14 @@ class Asked:
     """Field of the samples."""
     control: tuple[str, str] | None = None
     """Two contenders that are the same."""
+    on_gpu: bool = False
+    """Whether it needs a machine with a GPU, and so has a row without a measurement."""
 
 
 _FILES = ("ImageFolder + DataLoader again", "ImageFolder + DataLoader")
 _FP32 = ("fp32, contiguous, again", "fp32, contiguous")
 _BARE = ("bare loop again", "bare loop")
+_HAND = ("by hand, bf16, again", "by hand, bf16")
 _TINY = "loop_tiny_mlp"
 _FORMATS = {short: (f"{short}, contiguous", f"{short}, channels_last") for short in ("fp32", "bf16", "fp16")}
 ASKED = (
@@ -92,23 +95,37 @@ ASKED = (
           over="1,024 images", limit=1.01, value="peak_bytes", control=("1,024 images again", "1,024 images")),
     Asked(what="a sweep's driver, s a cell beside its training", section="sweep", of="a sweep", over="", limit=0.5,
           per="s more", value="driver_seconds_a_cell"),
+    *(
+        Asked(what=f"GPU, {model} at 224 px, {short}: updates a second over a script tuned by hand",
+              section=f"tuned_cuda_{model}", of=f"by hand, {short}", over=f"runner, {short}", limit=1.0, at_least=True,
+              control=_HAND, on_gpu=True)
+        for model in ("resnet50", "efficientnet_b0", "vit_b_16") for short in ("bf16", "fp16")
+    ),
+    *(
+        Asked(what=f"GPU, {model} at 224 px: updates a second over float32 in planes", section=f"tuned_cuda_{model}",
+              of="fp32, in planes", over="runner, bf16", limit=1.3, at_least=True, control=_HAND, on_gpu=True)
+        for model in ("resnet50", "efficientnet_b0")
+    ),
+    Asked(what="GPU, ResNet-18 at 32 px, CUDA graphs: updates a second over Lightning in bf16 with the same input",
+          section="tuned_cuda_resnet18", of="Lightning, bf16, same input", over="runner, bf16, CUDA graphs", limit=1.5,
+          at_least=True, control=_HAND, on_gpu=True),
 )  # fmt: skip
-UNMEASURED = (
-    ("GPU: resnet50, efficientnet_b0, vit_b_16 at 224 px, over a hand-tuned script", ">= 1.00"),
-    ("GPU: conv nets over float32 references in NCHW", ">= 1.3"),
-    ("GPU: ResNet-18 at 32 px with CUDA graphs, over tuned Lightning", ">= 1.5"),
-    ("GPU: resnet50's share of the FLOP limit and of the memory bandwidth", "stated"),
-    ("GPU: float32, float16 and bfloat16 beside each other", "stated"),
+STATED = (
+    ("GPU: resnet50's share of the FLOP limit and of the memory bandwidth", "tuned_cuda_resnet50"),
+    ("GPU: float32, float16 and bfloat16 beside each other", "recipes_cuda_resnet50"),
 )
-"""What needs a machine with a GPU, and its limit."""
+"""What the page shall say without a limit, and the section that says it."""
 
 
 def asked_rows(samples: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """A row of ``COLUMNS`` for each limit whose samples are there, then those that need a GPU."""
+    """A row of ``COLUMNS`` for each limit whose samples are there, and for each that needs a GPU."""
     rows = []
     for asked in ASKED:
         of = _values(samples, asked, asked.of)
+        limit = f"{'>=' if asked.at_least else '<='} {asked.limit:g}"
         if not of:
+            if asked.on_gpu:
+                rows.append((asked.what, limit, "unmeasured", "", "", ""))
             continue
         over = _values(samples, asked, _fastest(samples, asked))
         found = _compare(asked, of, over)
@@ -120,14 +137,18 @@ def asked_rows(samples: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         rows.append(
             (
                 asked.what,
-                f"{'>=' if asked.at_least else '<='} {asked.limit:g}",
+                limit,
                 f"**{_number(found.median, asked)}**",
                 _interval(found, asked) if found.pairs > 1 else "one measurement",
                 floor,
                 "yes" if kept else "**no**",
             )
         )
-    return [*rows, *((what, limit, "unmeasured", "", "", "") for what, limit in UNMEASURED)]
+    there = {sample["section"] for sample in samples}
+    return [
+        *rows,
+        *((what, "stated", "see below" if section in there else "unmeasured", "", "", "") for what, section in STATED),
+    ]
 
 
 def _fastest(samples: Sequence[Mapping[str, Any]], asked: Asked) -> str:

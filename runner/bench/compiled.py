@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runner.bench.duel import Result, run_duel
-from runner.bench.recipes import AGAIN, FIRST, RECIPES, by_processor_time, parse_model, unmeasured
+from runner.bench.recipes import AGAIN, FIRST, RECIPES, by_processor_time, clock_of, parse_model, section_name
 from runner.bench.section import Section, duel_section
 from runner.bench.settings import Settings
 from runner.bench.task import prepare
@@ -19,6 +19,12 @@ _COMPILED = tuple(
     )
     for contender in (FIRST, *RECIPES)
 )
+_GRAPHS = tuple(
+    dataclasses.replace(
+        contender, name=f"{contender.name}, CUDA graphs", options=(*contender.options, "hardware.cuda_graphs=true")
+    )
+    for contender in RECIPES
+)
 
 
 def measure(settings: Settings) -> Iterator[Section]:
@@ -28,24 +34,22 @@ def measure(settings: Settings) -> Iterator[Section]:
         RequestError: a model is not named as ``parse_model`` reads it.
     """
     for asked in settings.models:
-        task = parse_model(asked)
+        task = parse_model(asked, device=settings.device)
         prepared = Path(settings.work) / f"compiled_{task.name}.pt"
         prepare(task, prepared)
-        timed = run_duel(task, prepared, (FIRST, AGAIN, *RECIPES, *_COMPILED), settings)
-        timed = [by_processor_time(result) for result in timed]
+        contenders = (FIRST, AGAIN, *RECIPES, *_COMPILED, *(_GRAPHS if task.device == "cuda" else ()))
+        timed = run_duel(task, prepared, contenders, settings)
+        if task.device == "cpu":
+            timed = [by_processor_time(result) for result in timed]
         section = duel_section(
             timed,
-            name=f"compiled_{task.name}",
+            name=section_name("compiled", task),
             title=f"Compiled recipes: {task.about}",
-            about="The same with `hardware.compile=true`; the proof and the times are those of the recipes above.",
+            about=f"The same with `hardware.compile=true`; the proof is that of the recipes above.  {clock_of(task)}",
             ours=_COMPILED[0].name,
             control=AGAIN.name,
         )
-        yield dataclasses.replace(
-            section,
-            rows=(*section.rows, unmeasured("GPU: compiled"), unmeasured("GPU: CUDA graphs")),
-            notes=(*section.notes, *_costs(timed)),
-        )
+        yield dataclasses.replace(section, notes=(*section.notes, *_costs(timed)))
 
 
 def _costs(timed: Sequence[Result]) -> Iterator[str]:

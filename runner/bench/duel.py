@@ -49,8 +49,10 @@ class Result:
     seconds: list[float] = field(default_factory=list)
     """Per update: one number a round, the mean of its two blocks."""
     cpu_seconds: list[float] = field(default_factory=list)
+    joules: list[float] = field(default_factory=list)
+    """Energy of the GPU per update, like ``seconds``; empty where nothing reads it."""
     peak_bytes: list[int] = field(default_factory=list)
-    """Largest resident size of each of its processes."""
+    """Most memory of each of its processes: resident, or allocated on the GPU."""
 
 
 def run_duel(task: Task, prepared: Path, contenders: Sequence[Contender], settings: Settings) -> list[Result]:
@@ -81,8 +83,8 @@ def run_duel(task: Task, prepared: Path, contenders: Sequence[Contender], settin
                 for index in [*range(len(fair)), *reversed(range(len(fair)))]:
                     visits[index].append(workers[index].block())
                 for result, visit in zip(fair, visits, strict=True):
-                    for times, key in ((result.seconds, "seconds"), (result.cpu_seconds, "cpu_seconds")):
-                        times.append(sum(block[key] for block in visit) / len(visit) / task.block)
+                    for key in visit[0]:  # fields of Result
+                        getattr(result, key).append(sum(block[key] for block in visit) / len(visit) / task.block)
             for result, worker in zip(fair, workers, strict=True):
                 result.peak_bytes.append(int(worker.end()["peak_bytes"]))
     return results

@@ -20,8 +20,13 @@ format is a thousandth from float32 in the other.  A recipe that differs shows i
 _FLOAT32 = 3e-4
 """Largest relative difference of a loss between float32 recipes over those updates; EfficientNet comes to 8e-5."""
 
-_SIXTEEN_BITS = 0.05
+SIXTEEN_BITS = 0.05
 """The same for 16-bit types, of which bfloat16 has eight bits; EfficientNet comes to 0.027."""
+
+_LARGE = 128
+"""Pixels from which a GPU is busy with an update for tens of milliseconds."""
+
+_LARGE_BLOCK, _SMALL_BLOCK = 10, 100
 
 FIRST = Contender(
     name="fp32, contiguous", module="through_runner", options=("hardware.channels_last=false",), tolerance=_FLOAT32
@@ -34,7 +39,7 @@ RECIPES = (
             name=f"{short}, {layout}",
             module="through_runner",
             options=(f"precision={short}", f"hardware.channels_last={str(layout == 'channels_last').lower()}"),
-            tolerance=_SIXTEEN_BITS,
+            tolerance=SIXTEEN_BITS,
         )
         for short in ("bf16", "fp16")
         for layout in ("contiguous", "channels_last")
@@ -42,14 +47,14 @@ RECIPES = (
 )
 _OPEN = "hardware.channels_last=null"
 _AUTO = Contender(
-    name="precision=auto", module="through_runner", options=("precision=auto", _OPEN), tolerance=_SIXTEEN_BITS
+    name="precision=auto", module="through_runner", options=("precision=auto", _OPEN), tolerance=SIXTEEN_BITS
 )
 _FORMATS = tuple(
     Contender(
         name=f"{short}, hardware=auto",
         module="through_runner",
         options=(f"precision={short}", _OPEN),
-        tolerance=_SIXTEEN_BITS,
+        tolerance=SIXTEEN_BITS,
     )
     for short in ("fp32", "bf16")
 )
@@ -63,27 +68,34 @@ def measure(settings: Settings) -> Iterator[Section]:
         RequestError: a model is not named as ``parse_model`` reads it.
     """
     for asked in settings.models:
-        task = parse_model(asked)
+        task = parse_model(asked, device=settings.device)
         prepared = Path(settings.work) / f"recipes_{task.name}.pt"
         prepare(task, prepared)
         timed = run_duel(task, prepared, (FIRST, AGAIN, *RECIPES, *_FORMATS, _AUTO), settings)
+        if task.device == "cpu":
+            timed = [by_processor_time(result) for result in timed]
         section = duel_section(
-            [by_processor_time(result) for result in timed],
-            name=f"recipes_{task.name}",
+            timed,
+            name=section_name("recipes", task),
             title=f"Recipes: {task.about}",
-            about="The runner throughout; what differs is the precision and the memory format.  Processor time of all"
-            " threads.  Before that, the losses of three updates agreed: to 3e-4 between the float32 rows,"
+            about=f"The runner throughout; what differs is the precision and the memory format.  {clock_of(task)}"
+            "  Before that, the losses of three updates agreed: to 3e-4 between the float32 rows,"
             " where twice the learning rate shows as 9e-4 and more, and to 5 % with 16 bits; what those cost in"
             " accuracy is a question for `sweep=precision`.",
             ours=_AUTO.name,
             control=AGAIN.name,
         )
-        yield dataclasses.replace(section, rows=(*section.rows, unmeasured("GPU: each type in either format")))
+        yield section
 
 
-def unmeasured(what: str) -> tuple[str, ...]:
-    """The row of a table for what this benchmark, which runs on the CPU, does not measure."""
-    return (what, "unmeasured", "", "", "", "")
+def section_name(part: str, task: Task) -> str:
+    """Of a section about ``task``; those of a GPU have its kind in their names."""
+    return f"{part}_{task.name}" if task.device == "cpu" else f"{part}_{task.device}_{task.name}"
+
+
+def clock_of(task: Task) -> str:
+    """A sentence about what is timed."""
+    return "Processor time of all threads." if task.device == "cpu" else "CUDA events around the block."
 
 
 def by_processor_time(result: Result) -> Result:
@@ -91,8 +103,10 @@ def by_processor_time(result: Result) -> Result:
     return dataclasses.replace(result, seconds=result.cpu_seconds)
 
 
-def parse_model(asked: str) -> Task:
+def parse_model(asked: str, *, device: str) -> Task:
     """The task that ``MODEL@SIZExBATCH``, such as ``resnet18@32x16``, names: images of SIZE pixels, BATCH in an update.
+
+    On a CPU a pause follows each update; on a GPU blocks take the half second and more that its energy counter needs.
 
     Raises:
         RequestError: it is not of that form.
@@ -101,17 +115,14 @@ def parse_model(asked: str) -> Task:
     if found is None:
         raise RequestError("--models", asked, "MODEL@SIZExBATCH, such as resnet18@32x16")
     model, size, batch = found[1], int(found[2]), int(found[3])
+    # not the same few images after each pause, on which rounding grows
+    one_by_one = (f"data.num_train={20 * batch}", "trainer.log_every=1")
     return Task(
         name=model,
         about=f"{model}, {size} px, batch {batch}",
-        overrides=(
-            f"data.image_size={size}",
-            f"model={model}",
-            # a pause after each update, but not the same few images again and again, on which rounding grows
-            f"data.num_train={20 * batch}",
-            "trainer.log_every=1",
-        ),
+        overrides=(f"data.image_size={size}", f"model={model}", *(one_by_one if device == "cpu" else ())),
         batch=batch,
-        block=1,
+        block=1 if device == "cpu" else _LARGE_BLOCK if size >= _LARGE else _SMALL_BLOCK,
         proof_steps=_PROOF_STEPS,
+        device=device,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +43,7 @@ class Section:
 def duel_section(
     results: Sequence[Result], *, name: str, title: str, about: str, ours: str, control: str | None
 ) -> Section:
-    """The table of a duel: times, ratios over the first contender and over the contender ``ours``.
+    """The table of a duel: times, ratios over the first contender and over the contender ``ours``, and energy if known.
 
     Args:
         results: of ``run_duel``; the first is the yardstick.
@@ -55,10 +56,11 @@ def duel_section(
     first = results[0]
     fair = {result.contender.name: result for result in results if result.same}
     rows, bars, samples = [], [], []
+    energy = ("J an update",) if first.joules else ()
     for result in results:
         label = result.contender.name
         if not result.same:
-            rows.append((label, "not the same computation: no time taken", "", "", "", ""))
+            rows.append((label, "not the same computation: no time taken", *[""] * (4 + len(energy))))
             continue
         ratio = paired_ratio(result.seconds, first.seconds)
         extra = paired_difference(result.seconds, first.seconds)
@@ -71,13 +73,16 @@ def duel_section(
                 "" if result is first else f"{_micro(extra.median)} [{_micro(extra.low)}, {_micro(extra.high)}]",
                 speedup,
                 f"{max(result.peak_bytes) / 2**20:,.0f} ({max(result.peak_bytes) / max(first.peak_bytes):.3f})",
+                *(f"{statistics.median(result.joules):.3g}" for _ in energy),
             )
         )
         if result is not first and label != control:
             bars.append(Bar(label=label, ratio=ratio, ours=label == ours))
+        measured = {"seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "joules": result.joules}
         samples += [
-            {"section": name, "contender": label, "round": index, "seconds": seconds, "cpu_seconds": cpu}
-            for index, (seconds, cpu) in enumerate(zip(result.seconds, result.cpu_seconds, strict=True))
+            {"section": name, "contender": label, "round": index}
+            | {key: values[index] for key, values in measured.items() if values}
+            for index in range(len(result.seconds))
         ]
         samples += [
             {"section": name, "contender": label, "launch": index, "peak_bytes": peak}
@@ -98,6 +103,7 @@ def duel_section(
             f"us more than {first.contender.name}",
             f"over {ours}",
             "peak MiB (ratio)",
+            *energy,
         ),
         rows=tuple(rows),
         samples=tuple(samples),

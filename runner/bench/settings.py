@@ -19,6 +19,8 @@ class Settings:
     """A B B A rounds in each set."""
     work: str
     """Temporary folder."""
+    device: str = "cpu"
+    """``cpu`` or ``cuda``: where recipes are compared; the other parts are about the CPU."""
     models: Sequence[str] = ("resnet18@32x16",)
     """Those whose recipes are compared, each ``MODEL@SIZExBATCH``."""
     images: Path | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ class Task:
     """Updates in a block; also in an epoch, so that what the runner does at an epoch's end is in every block."""
     proof_steps: int = 20
     """Updates whose losses must agree before any time is taken."""
+    device: str = "cpu"
+    """``cpu`` or ``cuda``."""
 
     @property
     def request(self) -> tuple[str, ...]:
@@ -43,7 +46,7 @@ class Task:
             "optimizer.decay_norm_and_bias=true",
             # Slow learning keeps rounding from growing, so that the proof can be strict.
             "optimizer.lr=0.001",
-            "hardware=cpu",
+            "hardware=cpu" if self.device == "cpu" else f"hardware.device={self.device}",
             # Without measuring: all loops are given the same.
             "hardware.channels_last=true",
             "tracker=none",
@@ -90,16 +93,30 @@ class Prepared:
     labels: torch.Tensor
     """int64 [N]."""
     rows: torch.Tensor
-    """int64 [steps, B]: the examples of each update of the first epoch, or of the whole proof where that is longer."""
+    """int64 [steps, B]: the examples of each update of the first epoch, or of the whole proof where that is longer.
+    With images and labels on the device."""
     lr: float
     momentum: float
     weight_decay: float
     nesterov: bool
 
+    def gather(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Gives the images [B, C, H, W] of row numbers [B] in the memory format of ``images``.
+
+        To gather from ``images`` themselves would write images in planes, whatever their format.
+        """
+        import torch
+
+        if self.images.is_contiguous():
+            return partial(torch.index_select, self.images, 0)
+        stored = self.images.permute(0, 2, 3, 1)
+        return lambda rows: stored.index_select(0, rows).permute(0, 3, 1, 2)
+
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Images and labels of each update of the first epoch, by row numbers."""
+        gather = self.gather()
         for row in self.rows:
-            yield self.images.index_select(0, row), self.labels.index_select(0, row)
+            yield gather(row), self.labels.index_select(0, row)
 
     def optimizer(self, *, fused: bool) -> torch.optim.Optimizer:
         """SGD over the model, by fused kernels or as torch comes."""
@@ -150,7 +167,9 @@ def prepare(task: Task, path: Path) -> None:
         "model": parts.model,
         "images": images,
         "labels": labels,
-        "rows": torch.stack([parts.stream.rows(step) for step in range(max(task.block, task.proof_steps))]),
+        "rows": torch.stack([parts.stream.rows(step) for step in range(max(task.block, task.proof_steps))]).to(
+            images.device
+        ),
         "lr": plan.semantic.optimizer.lr,
         "momentum": group["momentum"],
         "weight_decay": group["weight_decay"],
@@ -159,8 +178,15 @@ def prepare(task: Task, path: Path) -> None:
     torch.save(content, path)
 
 
-def load_prepared(path: Path) -> Prepared:
-    """Read what ``prepare`` wrote in this very benchmark; the file is trusted, for it holds a pickled model."""
+def load_prepared(path: Path, *, memory_format: torch.memory_format | None = None) -> Prepared:
+    """Read what ``prepare`` wrote in this very benchmark; the file is trusted, for it holds a pickled model.
+
+    ``memory_format`` of model and images; None for the one that the runner would use.
+    """
     import torch
 
-    return Prepared(**torch.load(path, weights_only=False))
+    content = torch.load(path, weights_only=False)
+    if memory_format is not None:
+        content["model"] = content["model"].to(memory_format=memory_format)
+        content["images"] = content["images"].contiguous(memory_format=memory_format)
+    return Prepared(**content)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Any
+
+from runner.bench.gauges import Gauge, HostGauge
 
 
 class Turns:
     """A contender's side: ``for step in turns`` is its training loop, and waits between blocks for the next turn."""
 
     def __init__(
-        self, orders: IO[str], answers: IO[str], *, block: int, proof_steps: int | None = None, warm_up: int = 1
+        self,
+        orders: IO[str],
+        answers: IO[str],
+        *,
+        block: int,
+        proof_steps: int | None = None,
+        warm_up: int = 1,
+        gauge: Gauge | None = None,
     ) -> None:
         """Take orders line by line from ``orders`` and answer each with a line of JSON.
 
@@ -24,6 +31,7 @@ class Turns:
             block: updates in a block.
             proof_steps: hand over the losses of so many first updates instead of taking times.
             warm_up: blocks before the first that counts; they wait for no turn.
+            gauge: measures a block; None for the clocks of this process.
         """
         self._orders = orders
         self._answers = answers
@@ -34,8 +42,7 @@ class Turns:
         self.facts: dict[str, Any] = {}
         """What else to say at the end."""
         self.proving = proof_steps is not None
-        self._began = 0.0
-        self._cpu = 0.0
+        self._gauge = HostGauge() if gauge is None else gauge
 
     def __iter__(self) -> Iterator[int]:
         """Steps from 0 on; the first blocks are the warm-up."""
@@ -61,32 +68,23 @@ class Turns:
             self._cold -= 1
             return
         if self._cold == 0:
-            self._answer({"seconds": time.perf_counter() - self._began, "cpu_seconds": time.process_time() - self._cpu})
+            self._answer(self._gauge.end())
         else:
             self._cold = 0
             self._answer({"ready": True})
         if self._orders.readline() != "go\n":
             self.stop()
-        self._cpu = time.process_time()
-        self._began = time.perf_counter()
+        self._gauge.begin()
 
     def stop(self) -> None:
         """Say what only the end can tell, and leave."""
         if self.proving:
             self._answer({"losses": self._losses, **self.facts})
         else:
-            self._answer({"peak_bytes": _peak_bytes(), **self.facts})
+            self._answer({"peak_bytes": self._gauge.peak_bytes(), **self.facts})
         self._answers.flush()
         sys.exit(0)
 
     def _answer(self, answer: dict[str, Any]) -> None:
         self._answers.write(json.dumps(answer) + "\n")
         self._answers.flush()
-
-
-def _peak_bytes() -> int:
-    """Largest resident size of this process; ``getrusage`` would begin with that of the process that started it."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status names no VmHWM")

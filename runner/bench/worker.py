@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from runner.bench.gauges import gauge_for
 from runner.bench.task import Task
 from runner.bench.turns import Turns
 
@@ -47,7 +48,14 @@ def main() -> None:
 
     torch.set_num_threads(order.threads)
     proof_steps = order.task.proof_steps if order.proving else None
-    turns = Turns(sys.stdin, answers, block=order.block, proof_steps=proof_steps, warm_up=order.warm_up)
+    turns = Turns(
+        sys.stdin,
+        answers,
+        block=order.block,
+        proof_steps=proof_steps,
+        warm_up=order.warm_up,
+        gauge=gauge_for(order.task.device),
+    )
     module = importlib.import_module(f"runner.bench.contenders.{order.contender}")
     module.train(order.task, Path(order.prepared), turns, tuple(order.options))
 

@@ -31,4 +31,24 @@ def test_an_open_memory_format_is_held_against_the_better_one_of_its_type():
 
 
 def test_what_was_not_measured_has_no_row_but_for_a_gpu():
-    assert all(row[2] == "unmeasured" for row in rows().values())
+    assert all(row[2] == "unmeasured" and row[0].startswith("GPU") for row in rows().values())
+
+
+def test_limits_of_a_gpu_are_judged_where_it_was_measured():
+    def judged(section, **medians):
+        samples = [
+            {"section": section, "contender": name, "round": number, "seconds": seconds}
+            for name, seconds in medians.items()
+            for number in range(3)
+        ]
+        return {row[0]: row[2:] for row in asked_rows(samples)}
+
+    script = {"by hand, bf16": 1.0, "by hand, bf16, again": 1.0}
+    found = judged("tuned_cuda_resnet50", **script, **{"runner, bf16": 1.25, "fp32, in planes": 2.0})
+    by_hand = "GPU, resnet50 at 224 px, bf16: updates a second over a script tuned by hand"
+    assert found[by_hand][0] == "**0.800**"
+    assert found[by_hand][-1] == "**no**"
+    assert found["GPU, resnet50 at 224 px: updates a second over float32 in planes"][-1] == "yes"
+    assert found["GPU, vit_b_16 at 224 px, bf16: updates a second over a script tuned by hand"][0] == "unmeasured"
+    assert found["GPU: resnet50's share of the FLOP limit and of the memory bandwidth"][0] == "see below"
+    assert found["GPU: float32, float16 and bfloat16 beside each other"][0] == "unmeasured"

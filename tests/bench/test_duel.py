@@ -1,17 +1,20 @@
 """The bench compares what is the same, refuses what is not, and says how sure it is."""
 
 import dataclasses
+import re
+import shlex
 
 import numpy as np
 import pytest
 
-from runner.bench.__main__ import PARTS, main
+from runner.bench.__main__ import PARTS, _parse, main
 from runner.bench.duel import Contender, run_duel
 from runner.bench.pairs import paired_difference, paired_ratio
 from runner.bench.results import write_results
 from runner.bench.section import Section, duel_section
 from runner.bench.settings import Settings
 from runner.bench.task import TASKS, prepare
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,15 @@ def test_the_page_holds_the_table_the_plot_and_every_sample(results, tmp_path):
     assert len(lines) == 1 + 2 * (2 + 1), "a heading, two rounds and a peak for each"
 
 
+def test_energy_has_a_column_where_it_was_read(results):
+    bare, runner, _ = (dataclasses.replace(result) for result in results)
+    bare.joules, runner.joules = [2.0, 4.0], [1.0, 2.0]
+    section = duel_section([bare, runner], name="loop", title="", about="", ours="runner", control=None)
+    assert section.columns[-1] == "J an update"
+    assert [row[-1] for row in section.rows] == ["3", "1.5"]
+    assert [sample["joules"] for sample in section.samples if "joules" in sample] == [2.0, 4.0, 1.0, 2.0]
+
+
 def test_an_interval_covers_the_true_ratio_and_a_noisier_pair_widens_it():
     rng = np.random.default_rng(0)
     covered, widths = 0, {}
@@ -74,10 +86,18 @@ def test_differences_are_paired_too():
     assert (difference.median, difference.low, difference.high) == (2.0, 2.0, 2.0)
 
 
+def test_the_page_about_the_benchmarks_lists_every_part():
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(PARTS)
+    for command in re.findall(r"^python -m runner\.bench (.*)$", page, re.MULTILINE):
+        _parse(shlex.split(command))
+
+
 @pytest.mark.parametrize(("argv", "told"), [
     (["lops"], f"error: part: got lops, expected one of {', '.join(PARTS)}; did you mean loops?"),
     (["--rounds=0"], "error: --rounds: got 0, expected a whole number, at least 1"),
     (["--round=1"], "error: command line:"),
+    (["--device=cpus"], "error: --device: got cpus, expected auto, cpu or cuda; did you mean cpu?"),
     (["recipes", "--models", "resnet18"], "error: --models: got resnet18, expected MODEL@SIZExBATCH, such as"),
 ])  # fmt: skip
 def test_wrong_requests(argv, told, capsys):
@@ -85,6 +105,12 @@ def test_wrong_requests(argv, told, capsys):
     err = capsys.readouterr().err
     assert err.startswith(told)
     assert err.count("\n") == 1
+
+
+def test_without_lightning_the_parts_beside_it_are_refused_at_once(monkeypatch, capsys):
+    monkeypatch.setattr("runner.bench.__main__.find_spec", lambda name: None)
+    assert main(["recipes", "loops"]) == 2
+    assert capsys.readouterr().err.startswith("error: part: got loops, expected a machine with Lightning")
 
 
 def test_a_part_measured_later_keeps_the_other_sections_and_limits_are_judged_by_the_samples(tmp_path):

@@ -13,11 +13,11 @@ from runner.bench.turns import Turns
 def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
     """Train; there are no variants."""
     given = load_prepared(prepared)
-    model, images, labels, rows = given.model, given.images, given.labels, given.rows
+    model, images, labels, rows = given.model, given.gather(), given.labels, given.rows
     optimizer = given.optimizer(fused=True)
     for step in turns:
         batch = rows[step % len(rows)]
-        loss = cross_entropy(model(images.index_select(0, batch)), labels.index_select(0, batch))
+        loss = cross_entropy(model(images(batch)), labels.index_select(0, batch))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -19,7 +19,7 @@ _EVERY = 50
 def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
     """Train; there are no variants."""
     given = load_prepared(prepared)
-    model, images, labels, rows = given.model, given.images, given.labels, given.rows
+    model, images, labels, rows = given.model, given.gather(), given.labels, given.rows
     optimizer = given.optimizer(fused=True)
     group = optimizer.param_groups[0]
     horizon = 100_000 * task.block
@@ -31,7 +31,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
             group["lr"] = given.lr * 0.5 * (1 + math.cos(math.pi * step / horizon))
             batch = rows[step % len(rows)]
             target = labels.index_select(0, batch)
-            logits = model(images.index_select(0, batch))
+            logits = model(images(batch))
             loss = cross_entropy(logits, target)
             optimizer.zero_grad()
             loss.backward()

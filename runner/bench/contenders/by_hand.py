@@ -1,0 +1,42 @@
+"""A script that an expert tunes for one model, one precision and one GPU; it runs on a CPU as well.
+
+Options: ``bf16`` or ``fp16`` for autocast (float32 otherwise), with a ``GradScaler`` for float16; ``contiguous`` for
+images in planes, which in float32 is how most published scripts come.  All else is what tuning guides advise: images on
+the device and normalised beforehand, channels_last, kernels searched for, TensorFloat-32, a fused optimizer; nothing is
+read back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from runner.bench.task import Task, load_prepared
+from runner.bench.turns import Turns
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+    """Train in the precision and the memory format that ``options`` name."""
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    planes = "contiguous" in options
+    given = load_prepared(prepared, memory_format=torch.contiguous_format if planes else torch.channels_last)
+    model, images, labels, rows = given.model, given.gather(), given.labels, given.rows
+    kind = labels.device.type
+    dtype = next((_AUTOCAST[option] for option in options if option in _AUTOCAST), None)
+    optimizer = given.optimizer(fused=True)
+    scaler = torch.amp.GradScaler(kind, enabled=dtype is torch.float16)
+    for step in turns:
+        batch = rows[step % len(rows)]
+        with torch.autocast(kind, dtype, enabled=dtype is not None):
+            loss = cross_entropy(model(images(batch)), labels.index_select(0, batch))
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        if turns.proving:
+            turns.note(loss.item())

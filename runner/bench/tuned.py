@@ -1,0 +1,92 @@
+"""The runner beside scripts tuned by hand for one model in 16 bits, and beside the loops that people start from."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from runner.bench.duel import Contender, Result, run_duel
+from runner.bench.limits import measure_limits, shares, work_of
+from runner.bench.recipes import SIXTEEN_BITS, by_processor_time, clock_of, parse_model, section_name
+from runner.bench.section import Section, duel_section
+from runner.bench.settings import Settings
+from runner.bench.task import Task, load_prepared, prepare
+
+_HAND = Contender(name="by hand, bf16", module="by_hand", options=("bf16",), tolerance=SIXTEEN_BITS)
+_AGAIN = dataclasses.replace(_HAND, name="by hand, bf16, again")
+_RUNNER = dataclasses.replace(_HAND, name="runner, bf16", module="through_runner", options=("precision=bf16",))
+_EVERYWHERE = (
+    _HAND,
+    _AGAIN,
+    _RUNNER,
+    dataclasses.replace(
+        _HAND, name="Lightning, bf16, same input", module="lightning_loop", options=("same_input", "bf16")
+    ),
+    dataclasses.replace(_HAND, name="fp32, in planes", options=("contiguous",)),
+)
+_ON_CUDA = (
+    dataclasses.replace(_HAND, name="by hand, fp16", options=("fp16",)),
+    dataclasses.replace(_RUNNER, name="runner, fp16", options=("precision=fp16",)),
+    dataclasses.replace(
+        _RUNNER, name="runner, bf16, CUDA graphs", options=("precision=bf16", "hardware.cuda_graphs=true")
+    ),
+)
+"""What has no counterpart on a CPU, where torch's float16 is slower than float32 by far."""
+
+
+def measure(settings: Settings) -> Iterator[Section]:
+    """One section for each of ``settings.models``.
+
+    Raises:
+        RequestError: a model is not named as ``parse_model`` reads it.
+    """
+    for asked in settings.models:
+        task = parse_model(asked, device=settings.device)
+        prepared = Path(settings.work) / f"tuned_{task.name}.pt"
+        prepare(task, prepared)
+        timed = run_duel(task, prepared, _EVERYWHERE + (_ON_CUDA if task.device == "cuda" else ()), settings)
+        if task.device == "cpu":
+            timed = [by_processor_time(result) for result in timed]
+        section = duel_section(
+            timed,
+            name=section_name("tuned", task),
+            title=f"Tuned by hand: {task.about}",
+            about="The scripts have the model in channels_last, normalised images on the device, kernels searched for"
+            " and a fused optimizer; *fp32, in planes* is the same in float32 and NCHW.  The losses of three updates"
+            " had to agree to 5 %, which 16 bits and dropout may take."
+            f"  {clock_of(task)}",
+            ours=_RUNNER.name,
+            control=_AGAIN.name,
+        )
+        yield dataclasses.replace(
+            section, notes=(*section.notes, *_differences(timed), *_shares(timed, prepared, task))
+        )
+
+
+def _differences(timed: Sequence[Result]) -> Iterator[str]:
+    """A sentence about how well the losses of the proof agree."""
+    first, *others = timed
+    largest = {
+        result.contender.name: max(
+            abs(loss - other) / abs(other) for loss, other in zip(result.losses, first.losses, strict=True)
+        )
+        for result in others
+    }
+    said = ", ".join(
+        f"{name} {difference:.1e}" if difference else f"{name} none" for name, difference in largest.items()
+    )
+    yield f"Largest relative difference of a loss from that of {first.contender.name}: {said}."
+
+
+def _shares(timed: Sequence[Result], prepared: Path, task: Task) -> Iterator[str]:
+    """A sentence about the runner's rate beside what the device can do."""
+    seconds = next(result.seconds for result in timed if result.contender is _RUNNER)
+    if not seconds:
+        return
+    given = load_prepared(prepared)
+    channels, height, width = given.images.shape[1:]
+    work = work_of(given.model.cpu(), (channels, height, width))
+    said = shares(task.batch / statistics.median(seconds), work, measure_limits(task.device))
+    yield f"The runner's {said}."
