@@ -86,6 +86,8 @@ def _export(given: dict[str, str]) -> int:
     print(f"  {check.largest_difference:.1e} of the model's (allowed {TOLERANCE:g})")
     if found.privacy is not None:
         print(f"  privacy: {found.privacy}")
+    if found.unfinished is not None:
+        print(f"note: {found.unfinished}", file=sys.stderr)
     print(f"Files: {output}")
     return ExitCode.DONE
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from runner.config.counted import counted
 from runner.config.errors import ExitCode, RequestError, answer, nearest
 from runner.privacy.chain import BrokenChain
 from runner.privacy.ledger import Entry, Ledger, compose_entries, find_ledgers, ledger_folder
@@ -27,6 +28,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse in one line, where argparse would print its usage and leave the process."""
         raise RequestError("command line", message, "[show|verify] [--dir FOLDER] [DATA ...]")
+
+
+_WIDE = 100
+"""Columns from which the rate of sampling and the noise find room in the table."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,7 +106,7 @@ def _verify(ledgers: Sequence[Ledger]) -> int:
             broken += 1
         else:
             tail = "; a torn last line, left by a kill, goes with the next record" if torn else ""
-            print(f"{ledger.contents}: {lines} lines, whole{tail}")
+            print(f"{ledger.contents}: {counted(lines, 'line')}, whole{tail}")
     if not ledgers:
         print("no private run is recorded")
     return ExitCode.FAILED if broken else ExitCode.DONE
@@ -130,16 +135,17 @@ def _page(ledger: Ledger, entries: Sequence[Entry], width: int) -> str:
     if composed is not None:
         private = [entry for entry in entries if entry.planned.private]
         adjacency = ", ".join(sorted({f"{one.planned.adjacency}, {one.planned.sampling} sampling" for one in private}))
+        every = f"{'all ' if len(private) > 1 else ''}{counted(len(private), 'private run')}"
         lines.append(
-            f"publishing all {len(private)} private runs: ε={epsilon_text(composed.epsilon)} at δ={composed.delta:g}"
+            f"publishing {every}: ε={epsilon_text(composed.epsilon)} at δ={composed.delta:g}"
             f" ({composed.accountant} composition; {adjacency})"
         )
     killed = sum(not entry.known for entry in entries)
     if killed:
-        lines.append(f"{killed} runs go on or were killed: they count with all the steps that they planned")
+        lines.append(f"going on or killed: {counted(killed, 'run')}, with all steps that were planned")
     public = sum(not entry.planned.private for entry in entries)
     if public:
-        lines.append(f"{public} runs with privacy.unsafe_noise_seed are not private: no ε covers them")
+        lines.append(f"with privacy.unsafe_noise_seed, so not private: {counted(public, 'run')} that no ε covers")
     uses = sum(entry.uses for entry in entries)
     if uses:
         lines.append(f"{uses} {UNCOVERED}")
@@ -154,25 +160,25 @@ def _table(entries: Sequence[Entry], width: int) -> str:
     from rich.table import Table
     from rich.text import Text
 
+    wide = width >= _WIDE
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in ("started", "run", "folder", "status"):
-        table.add_column(name, overflow="fold")
-    for name in ("steps", "of", "q", "noise", "val uses", "δ", "ε"):
+    table.add_column("started")
+    table.add_column("run, in its folder", overflow="fold")
+    table.add_column("status")
+    for name in ("steps", "of", *(("q", "noise") if wide else ()), "val uses" if wide else "val\nuses", "δ", "ε"):
         table.add_column(name, justify="right", no_wrap=True)
     for entry in entries:
         planned = entry.planned
         cells = (
-            entry.started[:16].replace("T", " "),
-            planned.name,
-            planned.folder,
-            entry.status.replace("_", " "),
+            entry.started[:16].replace("T", "\n"),
+            f"{planned.name}\n{planned.folder}",
+            entry.status.replace("_", "\n"),
             str(entry.steps),
             str(planned.steps),
-            f"{planned.sample_rate:.4g}",
-            f"{planned.noise_multiplier:.4g}",
+            *((f"{planned.sample_rate:.4g}", f"{planned.noise_multiplier:.4g}") if wide else ()),
             str(entry.uses),
             f"{planned.delta:g}",
-            epsilon_text(entry.epsilon) if planned.private else "not private",
+            epsilon_text(entry.epsilon) if planned.private else "not private" if wide else "not\nprivate",
         )
         table.add_row(*map(Text, cells))
     page = io.StringIO()

@@ -21,6 +21,14 @@ _SET_BY_LIBRARIES = {
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def last_of_each(arguments):
+    """``arguments``, a recipe that many tests share and what one of them changes in it, as a person would type them."""
+    from runner.config.typed_lines import key_of
+
+    last = {key_of(argument) if "=" in argument else argument: argument for argument in arguments}
+    return list(last.values())
+
+
 def pytest_collection_modifyitems(items):
     import torch
 
@@ -104,7 +112,7 @@ def command(tmp_path, capsys):
 
     def command(*arguments):
         with contextlib.chdir(tmp_path):
-            code = main(list(arguments))
+            code = main(last_of_each(arguments))
         return code, *capsys.readouterr()
 
     return command
@@ -116,7 +124,7 @@ def runner(tmp_path):
 
     def runner(*arguments, timeout=240, **environment):
         return subprocess.run(
-            [sys.executable, "-m", "runner", *arguments],
+            [sys.executable, "-m", "runner", *last_of_each(arguments)],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | environment,
             capture_output=True,

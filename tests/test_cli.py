@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import last_of_each
+
 TINY = [
     "data=synthetic",
     "data.num_train=64",
@@ -130,7 +132,7 @@ def test_help_names_every_group_and_the_main_keys(command):
 def test_an_interrupted_cell_ends_the_sweep_resumably(tmp_path):
     arguments = ["--multirun", *TINY, "seed=0,1", "hydra.sweep.dir=sweep", "trainer.steps=10000000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "runner", *arguments, "trainer.log_every=10"],
+        [sys.executable, "-m", "runner", *last_of_each(arguments), "trainer.log_every=10"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
         stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from runner.records.metrics import read_metrics
-from tests.conftest import ROOT
+from tests.conftest import ROOT, last_of_each
 from tests.faults.final_state import differences, final_state
 
 RECIPE = ("tracker=none", "data.limit=200", "data.batch_size=16", "model=mlp", "hardware.threads=1",
@@ -27,7 +27,7 @@ def start(tmp_path):
     def start(*arguments, file_limit=None):
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            [sys.executable, "-m", "runner", *arguments],
+            [sys.executable, "-m", "runner", *last_of_each(arguments)],
             cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             preexec_fn=file_limit and (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))),
         )  # fmt: skip

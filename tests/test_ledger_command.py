@@ -49,10 +49,24 @@ def test_show(command):
     assert digits.startswith(f"digits  {'a' * 16}")
     assert "publishing all 2 private runs: ε=4.3" in digits
     assert "at δ=1e-05 (pld composition; add or remove one training example, Poisson sampling)" in digits
-    assert "1 runs go on or were killed: they count with all the steps" in digits
+    assert "going on or killed: 1 run, with all steps that were planned" in digits
     assert "1 evaluations on private validation data had no noise" in digits
     assert "not private" in mnist
     assert "publishing" not in mnist
+
+
+def test_a_run_is_two_lines_on_a_terminal_of_80_columns(command, monkeypatch):
+    assert "noise" in command()[1]
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = command("digits")[1].splitlines()
+    table = lines[2 : next(number for number, line in enumerate(lines) if line.startswith("publishing"))]
+    assert max(map(len, table)) <= 80
+    assert "noise" not in table[0]
+    folders = [line for line in table if "outputs/run" in line]
+    assert len(folders) == 2
+    first, second = table[table.index(folders[0]) - 1 : table.index(folders[0]) + 1]
+    assert first.split()[1:] == ["digits-linear-dp", "completed", "1500", "1500", "1", "1e-05", "3.00"]
+    assert second.split()[1:] == ["outputs/run"]
 
 
 @pytest.mark.parametrize("name", ["mnist", "bbb", "b" * 64])
@@ -64,14 +78,14 @@ def test_one_data_set(command, name):
 
 
 def test_verify(command, folder):
-    assert command("verify") == (0, f"{'a' * 64}: 4 lines, whole\n{'b' * 64}: 1 lines, whole\n", "")
+    assert command("verify") == (0, f"{'a' * 64}: 4 lines, whole\n{'b' * 64}: 1 line, whole\n", "")
     file = folder / f"{'a' * 64}.jsonl"
     with file.open("a") as opened:
         opened.write('{"kind":"sta')
     assert "a torn last line" in command("verify", "digits")[1]
     file.write_text(file.read_text().replace('"steps":1500', '"steps":15'))
     code, out, err = command("verify")
-    assert (code, out) == (1, f"{'b' * 64}: 1 lines, whole\n")
+    assert (code, out) == (1, f"{'b' * 64}: 1 line, whole\n")
     assert err == f"error: {'a' * 64}: line 1 was edited\n"
     code, _, err = command("show")
     assert code == 1

@@ -68,6 +68,30 @@ print("loaded", [name for name in {FIRST_STEP_NEEDS_NOT} if name in sys.modules]
 """
 
 
+def test_ctrl_c_while_hydra_is_imported_is_one_line(tmp_path):
+    """A finder that is asked for Hydra stands for a person who presses the keys at that moment."""
+    press = """
+import runpy, signal, sys
+class Pressed:
+    def find_spec(self, name, *_):
+        if name == "hydra":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Pressed())
+sys.argv = ["runner", "--version"]
+runpy.run_module("runner", run_name="__main__")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", press],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (75, "", "interrupted\n")
+
+
 def test_a_plain_run_imports_none_of_the_slow_modules_that_it_does_not_use(tmp_path):
     ended = subprocess.run(
         [

@@ -14,7 +14,7 @@ import pytest
 from runner.privacy.calibration import solve_noise_multiplier
 from runner.privacy.composition import Spent, compose
 from runner.privacy.ledger import find_ledgers
-from tests.conftest import ROOT
+from tests.conftest import ROOT, last_of_each
 
 TINY = (
     "trainer=dp",
@@ -46,7 +46,7 @@ def spending(tmp_path):
 
 def start(tmp_path, *arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "runner", *arguments],
+        [sys.executable, "-m", "runner", *last_of_each(arguments)],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
         stdout=subprocess.PIPE,

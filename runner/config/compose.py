@@ -7,7 +7,6 @@ would refuse as well.
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +40,7 @@ from runner.config import store
 from runner.config.errors import RequestError, nearest
 from runner.config.groups import OPEN, RECIPES
 from runner.config.load import load_config, typed_keys
+from runner.config.output_folders import named_folder, run_folder
 from runner.config.schema import RunConfig
 
 _FAILURES = (
@@ -60,15 +60,17 @@ _KINDS = {
 class Composer:
     """Composes overrides over ``conf/`` (and a user's ``--config-dir``), the sweeps and the typed root."""
 
-    def __init__(self, *, caller: Path, extra: Path | None = None, root: str = "config") -> None:
+    def __init__(self, *, caller: Path, extra: Path | None = None, root: str = "config", writes: bool = True) -> None:
         """``caller`` is the folder that the runner is called from, ``extra`` the value of ``--config-dir``.
 
-        ``root`` is the file without ``.yaml`` from which everything starts (``--config-name``).
+        ``root`` is the file without ``.yaml`` from which everything starts (``--config-name``), ``writes`` whether
+        output folders must be such as can be written.
         """
         self._broken_sweeps = store.register(caller)
         self._sweeps = store.sweep_files(caller).keys()
         self.root = root
         self._extra = extra
+        self._writes = writes
         with initialize_config_dir(config_dir=str(store.shipped("conf")), job_name="runner"):
             self._loader = GlobalHydra.instance().config_loader()
         self._options: dict[str, list[str]] = {}
@@ -107,7 +109,7 @@ class Composer:
         with open_dict(config.hydra):
             config.hydra.job.num = number or 0
             config.hydra.job.id = str(number or 0)
-            config.hydra.runtime.output_dir = _output_folder(config, in_sweep=number is not None)
+            config.hydra.runtime.output_dir = run_folder(config, in_sweep=number is not None, writable=self._writes)
         before = HydraConfig.instance().cfg
         HydraConfig.instance().set_config(config)
         try:
@@ -117,7 +119,7 @@ class Composer:
 
     def sweep_dir(self, config: DictConfig) -> Path:
         """Folder of the sweep that ``config`` is composed for; ``RequestError`` when it cannot be named or made."""
-        return Path(_folder(config, "hydra.sweep.dir"))
+        return Path(named_folder(config, "hydra.sweep.dir", writable=self._writes))
 
     def require(self, override: Override, config: DictConfig) -> None:
         """Raise ``RequestError`` when the key of ``override`` is neither a group nor in ``config``."""
@@ -249,31 +251,6 @@ class Composer:
 _ABSENT = object()
 
 
-def _output_folder(config: DictConfig, *, in_sweep: bool) -> str:
-    if not in_sweep:
-        return _folder(config, "hydra.run.dir")
-    return str(Path(_folder(config, "hydra.sweep.dir"), str(OmegaConf.select(config, "hydra.sweep.subdir"))))
-
-
-def _folder(config: DictConfig, key: str) -> str:
-    try:
-        folder = Path(OmegaConf.select(config, key)).absolute()
-    except (OmegaConfBaseException, TypeError) as error:
-        section, _, last = key.rpartition(".")
-        got = OmegaConf.to_container(OmegaConf.select(config, section), resolve=False)
-        assert isinstance(got, dict)
-        raise RequestError(key, got[last], f"the name of a folder ({_first_line(error)})") from error
-    if OmegaConf.select(config, key) == "":
-        raise RequestError(key, "", "the name of a folder, such as . for this one")
-    try:
-        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    except OSError as error:  # a name that is too long
-        raise RequestError(key, folder, f"the name of a folder ({error.strerror})") from error
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise RequestError(key, folder, f"a folder that can be written, which {existing} is not")
-    return str(folder)
-
-
 def _parse(line: str) -> Override:
     if line.startswith("="):
         raise RequestError(line, "a value without a key", "key=value")
@@ -381,6 +358,8 @@ def _composition_error(error: Exception) -> RequestError:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return RequestError(f"{mark.name}:{mark.line + 1}", error.problem or "bad YAML", "valid YAML")
+    if root := re.match(r"Cannot find primary config '([^']+)'", text):
+        return RequestError("--config-name", root[1], "config, or a file without .yaml in the folder of --config-dir")
     file = re.search(r"In '([^']+)'", text)
     full_key = re.search(r"full_key: (\S+)", text)
     place = f"the file {file[1]}.yaml" if file else "the configuration"

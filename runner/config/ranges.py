@@ -28,8 +28,8 @@ class Range:
 
     def __str__(self) -> str:
         if self.high == math.inf:
-            return f"a number {'>' if self.open_low else '>='} {self.low:g}"
-        return f"a number in {'(['[not self.open_low]}{self.low:g}, {self.high:g}{')]'[not self.open_high]}"
+            return f"a number {'>' if self.open_low else '>='} {self.low:.10g}"
+        return f"a number in {'(['[not self.open_low]}{self.low:.10g}, {self.high:.10g}{')]'[not self.open_high]}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -141,6 +141,7 @@ def _check_sweep(
             raise RequestError(
                 override.key_or_group, line_of(override), "values to list, such as a,b or range(1,4), in a grid"
             )
+        _refuse_equal_values(override)
     own = [line_of(override) for override in overrides if override.is_hydra_override()]
     varied |= {"seed"} if seeds else set()
     beside: Any = OmegaConf.to_container(config.hydra.sweeper.beside or OmegaConf.create([]))
@@ -172,6 +173,21 @@ def _check_sweep(
         configs=tuple(configs),
         hydra=config.hydra,
     )
+
+
+def _refuse_equal_values(override: Override) -> None:
+    """Refuse a value that is listed twice: its cells would be the same run."""
+    values = override.value()
+    listed = values.list if isinstance(values, ChoiceSweep) else []
+    # 1 equals true, and is another value
+    kinds = [(isinstance(value, bool), value) for value in (_plain(item) for item in listed)]
+    if any(kind in kinds[:number] for number, kind in enumerate(kinds)):
+        typed = line_of(override).partition("=")[2]
+        raise RequestError(override.key_or_group, typed, "values that differ; seeds=2 repeats each cell")
+
+
+def _plain(item: Any) -> Any:
+    return item.text if isinstance(item, QuotedString) else item
 
 
 def _check_search(composer: Composer, last: dict[str, Override], own: list[str], config: DictConfig) -> RunConfig:

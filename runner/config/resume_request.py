@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import yaml
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from runner.config.errors import RequestError
+from runner.config.typed_lines import key_of
 
 OVERRIDES_FILE = ".hydra/overrides.yaml"
 
@@ -21,28 +21,26 @@ def expand_resume(lines: list[str], *, multirun: bool) -> list[str]:
     Raises:
         RequestError: DIR holds no run, or ``resume`` does not go with the rest of the line.
     """
-    asked = [line for line in lines if _key(line) == "resume"]
-    if not asked or asked[-1] in ("resume=null", "resume="):
+    asked = [line for line in lines if key_of(line) == "resume"]
+    if not asked or asked[-1] == "resume=null":
         return lines
+    if asked[-1] in ("resume", "resume="):
+        raise RequestError("resume", "nothing", "the folder of a run")
     folder = Path(asked[-1].partition("=")[2].strip("'\""))
     typed = [line for line in lines if line not in asked]
     if multirun:
         raise RequestError("resume", f"{folder} with --multirun", "one run, without --multirun")
     for line in typed:
-        if _key(line) in ("hydra.run.dir", "hydra.mode"):
-            raise RequestError(_key(line), line, f"nothing besides resume={folder}, which says where the run goes on")
+        if key_of(line) in ("hydra.run.dir", "hydra.mode"):
+            raise RequestError(key_of(line), line, f"nothing besides resume={folder}, which says where the run goes on")
     try:
         earlier = yaml.safe_load((folder / OVERRIDES_FILE).read_bytes())
     except (OSError, yaml.YAMLError) as error:
         raise RequestError("resume", folder, f"the folder of a run, with its {OVERRIDES_FILE}") from error
     if not isinstance(earlier, list):
         raise RequestError("resume", folder, f"the folder of a run; its {OVERRIDES_FILE} is not a list")
-    replaced = {_key(line) for line in typed}
-    kept = [line for line in map(str, earlier) if _key(line) not in replaced]
+    replaced = {key_of(line) for line in typed}
+    kept = [line for line in map(str, earlier) if key_of(line) not in replaced]
     quoted = QuotedString(str(folder.absolute()), Quote.double).with_quotes()
     # RUN: what was a cell of a sweep goes on by itself
     return [*kept, *typed, f"hydra.run.dir={quoted}", "hydra.mode=RUN"]
-
-
-def _key(line: str) -> str:
-    return re.split("[=@]", line, maxsplit=1)[0].lstrip("+~")

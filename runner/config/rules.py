@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from runner.config.batches import BATCH_RELATIONS
@@ -223,6 +224,18 @@ def _paths_are_not_empty(config: RunConfig) -> None:
             raise RequestError(key, "nothing", "a path, or null")
 
 
+def _what_is_named_is_there(config: RunConfig) -> None:
+    """Asked again by who reads it; here it is answered for all cells of a grid at once, and without torch.
+
+    What can be downloaded is left to its source, which names the files.
+    """
+    root, weights = config.data.root, config.model.weights
+    if root is not None and "download" not in config.data.options and not Path(root).expanduser().exists():
+        raise RequestError("data.root", f"{root} (does not exist)", "a folder that exists")
+    if weights not in (None, "DEFAULT") and not Path(str(weights)).exists():
+        raise RequestError("model.weights", f"{weights} (does not exist)", "DEFAULT, or a file that can be read")
+
+
 def _fractions_leave_training_data(config: RunConfig) -> None:
     data = config.data
     if data.fold is None and data.val_fraction + data.test_fraction >= 1:
@@ -328,6 +341,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _resume_is_typed,
     _a_name_is_no_path,
     _paths_are_not_empty,
+    _what_is_named_is_there,
     _fractions_leave_training_data,
     _fold_is_one_of_the_folds,
     _mean_and_std_fit,

@@ -238,7 +238,7 @@ def _run(
                 done = min(first + wave, count)
                 log.info("decoded %d of %d images, %.0f a second", done, count, done / (now - started))
                 reported = now
-    log.info("decoded %d images in %.1f s; %d left out", count, time.monotonic() - started, len(skipped))
+    log.info("decoded %d of %d images in %.1f s", count - len(skipped), count, time.monotonic() - started)
     return skipped
 
 

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 planning failed, 2 the request was wrong, which is answere
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, answer
 from runner.config.request import Request, check_run, read_request
+from runner.config.typed_lines import refuse_repeated
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,10 +45,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(args: argparse.Namespace) -> int:
+    refuse_repeated(args.overrides)
     extra = None if args.config_dir is None else Path(args.config_dir).absolute()
     if extra is not None and not extra.is_dir():
         raise RequestError("--config-dir", extra, "a folder that exists")
-    composer = Composer(caller=Path.cwd(), extra=extra)
+    _refuse_unwritable(args.json)
+    composer = Composer(caller=Path.cwd(), extra=extra, writes=False)
     request = read_request(composer, args.overrides, multirun=args.multirun, check=check_run)
     # Not before the request has been checked: what follows imports torch.
     lines, plain = _answer(request, args)
@@ -78,6 +82,18 @@ def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict
     if assessment.device.here:
         keep(assessment.plan, assessment.forecast, cache_dir=config.data.cache_dir)
     return describe(assessment), described(assessment)
+
+
+def _refuse_unwritable(target: str | None) -> None:
+    """Answer before planning what ``_write_json`` would find out after it."""
+    if target in (None, "-"):
+        return
+    path = Path(str(target)).absolute()
+    folder = path.parent
+    if path.is_dir():
+        raise RequestError("--json", target, "a file, which a folder is not")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise RequestError("--json", target, f"a file that can be written, in a folder that is there ({folder})")
 
 
 def _write_json(target: str | None, plain: dict[str, Any]) -> None:

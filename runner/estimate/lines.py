@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from runner.config.counted import counted
 from runner.records.progress import budget_text
 
 if TYPE_CHECKING:
@@ -33,15 +34,11 @@ def describe(assessment: Assessment) -> list[str]:
         f" {_flops(model.flops)} an image, {_flops(per_update)} an update",
         f"precision  {precision.dtype}{' with tf32' if precision.tf32 else ''}: {precision.reason}",
         f"batch      {semantic.logical_batch} = {performance.batch_size} x {performance.accumulation_steps} accumulated"
-        f" x {performance.processes} process{'es' if performance.processes > 1 else ''}"
+        f" x {counted(performance.processes, 'process')}"
         # the threads are those of this machine
-        + (
-            f" of {performance.threads} thread{'s' if performance.threads > 1 else ''}"
-            if assessment.device.here
-            else ""
-        ),
+        + (f" of {counted(performance.threads, 'thread')}" if assessment.device.here else ""),
         *([] if performance.batch_reason is None else [f"           {performance.batch_reason}"]),
-        f"length     {semantic.steps:,} updates, {semantic.steps / semantic.steps_per_epoch:.4g} epochs"
+        f"length     {counted(semantic.steps, 'update')}, {counted(semantic.steps / semantic.steps_per_epoch, 'epoch')}"
         + ("" if semantic.patience is None else f"; early stopping after {semantic.patience} evaluations may end it"),
         f"optimizer  {semantic.optimizer.name}, lr {semantic.optimizer.lr:g}, {schedule.name}{warmup}",
     ]
@@ -112,7 +109,7 @@ def _device_line(device: Device, cores: int) -> str:
     native = (device.native_bf16, device.native_fp16, device.tf32)
     facts = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in zip(_NAMES, native, strict=True))
     count = f"{device.count} x " if device.kind != "cpu" and device.here else ""
-    machine = f", {cores} core{'s' if cores > 1 else ''}" if device.here else ""
+    machine = f", {counted(cores, 'core')}" if device.here else ""
     absent = "" if device.here else "; not here, and of its machine nothing is known"
     return (
         f"device     {count}{device.name} ({device.kind}), {device.memory_bytes / 2**30:.1f} GiB{machine};"
@@ -126,7 +123,7 @@ def _method(assessment: Assessment) -> str:
     if assessment.forecast.method == "estimate":
         return "worked out from operations and the machine's rates; time and memory within a factor of 2 (--no-probe)"
     return (
-        f"a probe of {len(assessment.costs.step_seconds)} updates, an evaluation and a checkpoint,"
+        f"a probe of {counted(len(assessment.costs.step_seconds), 'update')}, an evaluation and a checkpoint,"
         f" {assessment.planning_seconds:.1f} s"
     )
 

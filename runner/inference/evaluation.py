@@ -167,7 +167,7 @@ def _tell_ledger(run: FinishedRun, request: InferenceRequest, world: World) -> N
 
 
 def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepared: Prepared) -> tuple[str, ...]:
-    notes = list(prepared.notes)
+    notes = [*prepared.notes, *([] if run.unfinished is None else [run.unfinished])]
     if subject.skipped:
         count = len(subject.skipped)
         were = "file was" if count == 1 else "files were"

@@ -11,13 +11,14 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config import rules
+from runner.config.counted import counted
 from runner.config.errors import RequestError, RunError
 from runner.config.load import load_config
 from runner.config.schema import RunConfig
 from runner.models.build import build_model
 from runner.plan.plan import Plan
 from runner.plan.restore import restore_plan
-from runner.records.run_file import RUN_FILE, read_run
+from runner.records.run_file import FINISHED, RUN_FILE, read_run
 from runner.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
@@ -58,11 +59,21 @@ class FinishedRun:
     privacy: Privacy | None
     checkpoint: Path
     """The folder of the checkpoint, links resolved."""
+    status: str
+    """Of the run: how it ended, or ``running``."""
     step: int
     """Updates after which the weights were saved."""
     weights: dict[str, torch.Tensor]
     ledger_entry: str | None
     """The run's name in the privacy ledger; None for a run without privacy."""
+
+    @property
+    def unfinished(self) -> str | None:
+        """What is to be said of weights that are not the end of their run; None for a run that has finished."""
+        if self.status in FINISHED:
+            return None
+        done = f"{self.step:,} of {counted(self.plan.semantic.steps, 'update')}"
+        return f"the run has not finished ({self.status}): these are its weights after {done}"
 
     @property
     def weights_file(self) -> Path:
@@ -123,6 +134,7 @@ def open_run(folder: Path, checkpoint: str = "best") -> FinishedRun:
         test_accuracy=record.metrics.test_accuracy,
         privacy=_privacy(plan, None if record.privacy is None else record.privacy.epsilon),
         checkpoint=found.path,
+        status=record.status,
         step=found.step,
         weights=found.weights,
         ledger_entry=found.state["ledger_entry"],

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from runner.config.counted import counted
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 
 
@@ -206,13 +207,12 @@ class Plan:
             f"data       {data.name}: {data.examples:,} training images of {data.image_size} x {data.image_size} x"
             f" {data.channels}, {data.num_classes} classes",
             f"recipe     {semantic.model.name}, {semantic.optimizer.name} lr {semantic.optimizer.lr:g},"
-            f" {semantic.scheduler.name}, {semantic.steps:,} steps, seed {semantic.seed}",
+            f" {semantic.scheduler.name}, {counted(semantic.steps, 'step')}, seed {semantic.seed}",
             f"batch      {semantic.logical_batch} = {performance.batch_size} x {performance.accumulation_steps}"
-            f" accumulated x {performance.processes} process{'es' if performance.processes > 1 else ''}",
+            f" accumulated x {counted(performance.processes, 'process')}",
             *([] if performance.batch_reason is None else [f"           {performance.batch_reason}"]),
             *([] if performance.lr_reason is None else [f"lr         {performance.lr_reason}"]),
-            f"precision  {precision.dtype} on {performance.device_name}, {performance.threads}"
-            f" thread{'s' if performance.threads > 1 else ''}",
+            f"precision  {precision.dtype} on {performance.device_name}, {counted(performance.threads, 'thread')}",
         ]
         if precision.requested.startswith("auto"):
             lines.append(f"           {precision.reason}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from runner.config.counted import counted
 from runner.report.cells import Sweep
 from runner.report.comparison import Comparison, Verdict
 from runner.report.question import Question
@@ -114,7 +115,7 @@ def _alone(recipe: Recipe, question: Question, *, named: bool) -> str:
         return f"{what}: {metric.words} {mean}."
     low, high = mean_interval(values, question.confidence)
     interval = "" if math.isnan(low) else f" ({question.confidence:.0%} interval {metric.interval(low, high)})"
-    return f"{what}, {len(values)} runs: {metric.words} {mean} on average{interval}."
+    return f"{what}, {counted(len(values), 'run')}: {metric.words} {mean} on average{interval}."
 
 
 def _one_run_each(recipes: Sequence[Recipe], question: Question) -> str:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from runner import infer
 from runner.config.errors import RequestError
+from runner.inference.finished_run import open_run
 from runner.privacy.ledger import find_ledgers
 
 
@@ -90,6 +91,16 @@ def test_a_folder_without_classes_is_predicted_and_bad_files_are_counted(
     shutil.copy(flat / "0.png", flat / "thre")
     assert ask(digits_run, f"images={flat}")[0]["metrics"] is None
     assert "predictions only, no metrics" in caplog.text
+
+
+def test_weights_of_a_run_that_did_not_finish_are_told(digits_run, digit_files, tmp_path, ask):
+    shutil.copytree(digits_run, tmp_path / "cut", symlinks=True)
+    record = json.loads((tmp_path / "cut" / "run.json").read_text())
+    (tmp_path / "cut" / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
+    (note,) = ask(tmp_path / "cut", f"images={digit_files}")[0]["notes"]
+    steps = record["plan"]["semantic"]["steps"]
+    assert note == f"the run has not finished (interrupted): these are its weights after {steps} of {steps} updates"
+    assert open_run(digits_run).unfinished is None
 
 
 def test_a_folder_of_nothing_to_read(digits_run, tmp_path, ask):

@@ -10,7 +10,7 @@ import pytest
 
 from runner.estimate.command import main
 from runner.records.run_file import read_run
-from tests.conftest import ROOT
+from tests.conftest import ROOT, last_of_each
 
 RECIPE = ["tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=200", "model=linear", "trainer.epochs=2"]
 
@@ -54,6 +54,14 @@ def test_a_run_of_another_plan_takes_no_prediction(plan, train):
     assert record.prediction is None
 
 
+def test_a_plan_needs_no_folder_for_the_run(plan, tmp_path):
+    """The run itself is refused: nothing can be made below a file."""
+    (tmp_path / "file").write_text("")
+    code, out, err = plan("--no-probe", *RECIPE, "hydra.run.dir=file/run")
+    assert (code, err) == (0, "")
+    assert "a plan, nothing was run" in out
+
+
 def test_the_text_says_all_that_is_asked(plan):
     code, out, _ = plan("--no-probe", *RECIPE, "hardware.price_per_hour=3.6", "trainer.accumulation_steps=2")
     assert code == 0
@@ -83,7 +91,10 @@ def test_the_text_says_all_that_is_asked(plan):
         (["--probe"], "error: command line: got unrecognized arguments: --probe, expected"),
         (["--advise", "-m", "seed=1,2"], "error: --advise: got a sweep, expected"),
         (["--config-dir", "nowhere"], "error: --config-dir: got "),
-        (["--json", "no/such/folder/x.json", "--no-probe", *RECIPE], "error: --json: got no/such/folder/x.json"),
+        # at once, whatever else is wrong
+        (["--json", "no/such/folder/x.json", "data.batchsize=3"], "error: --json: got no/such/folder/x.json"),
+        (["--json", ".", "data.batchsize=3"], "error: --json: got ., expected a file"),
+        (["optimizer.lr=0.1", "optimizer.lr=0.2"], "error: optimizer.lr: got 0.1 and then 0.2, expected optimizer.lr"),
     ],
 )
 def test_a_wrong_request_is_one_line(plan, arguments, line):
@@ -100,7 +111,7 @@ def test_an_estimate_imports_no_compiler(tmp_path):
         "print([name for name in ('torch._dynamo', 'torch._inductor', 'torchvision') if name in sys.modules], code)"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", ask, "--no-probe", *RECIPE, "model=small_cnn"],
+        [sys.executable, "-c", ask, *last_of_each(["--no-probe", *RECIPE, "model=small_cnn"])],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -11,6 +11,7 @@ import torch
 from runner.cli import main
 from runner.config.errors import ExitCode
 from runner.training.checkpoint import load_checkpoint
+from tests.conftest import last_of_each
 from tests.sweeping.faulty_model import MENDED
 
 TINY = ("data=synthetic", "data.num_train=64", "data.image_size=8", "data.batch_size=16", "model=linear",
@@ -35,7 +36,7 @@ class Folder:
         with contextlib.chdir(self.path), pytest.MonkeyPatch.context() as patch:
             patch.setenv("RECIPE_RUNNER_TARGETS", "tests")
             patch.setenv(MENDED, str(self.path / "mended"))
-            code = main(["--multirun", *arguments])
+            code = main(last_of_each(["--multirun", *arguments]))
         return code, *capsys.readouterr()
 
     def rows(self, name="grid"):

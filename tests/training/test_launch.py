@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from runner.training.checkpoint import load_checkpoint
-from tests.conftest import ROOT
+from tests.conftest import ROOT, last_of_each
 
 RECIPE = ("data.limit=64", "data.batch_size=8", "model=mlp", "trainer.epochs=2", "precision=fp64", "trainer=accelerate",
           "hardware=cpu")  # fmt: skip
@@ -21,8 +21,8 @@ RECIPE = ("data.limit=64", "data.batch_size=8", "model=mlp", "trainer.epochs=2",
 def launch(tmp_path, *command, **options):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, start_new_session=True, **options,
+        [sys.executable, "-m", *last_of_each(command)], cwd=tmp_path, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **options,
     )  # fmt: skip
 
 
