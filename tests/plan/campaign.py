@@ -2,8 +2,8 @@
 
 ``foresee [RECIPE ...] --into FILE`` adds a line of JSON for each recipe; ``table FILE`` makes a table of them.  Of a
 recipe there are three commands, each a process of its own as a user starts it: a plan without a probe, a plan with one,
-and the run.  ``run.json`` holds the error of the latter plan; epsilon is compared as numbers.  ``start`` times the two
-plans of a small model alone.
+and the run.  ``run.json`` holds the error of the latter plan; epsilon is compared as numbers.  ``start`` times the
+plans of a small model alone, ordinary and private.
 """
 
 import argparse
@@ -120,8 +120,8 @@ def table(rows):
 
 
 def start():
-    """How long the two plans of a small model take, from the shell."""
-    for arguments in (["--no-probe"], []):
+    """How long plans of a small model take, from the shell."""
+    for arguments in (["--no-probe"], ["--no-probe", "trainer=dp"], [], ["trainer=dp"]):
         taken = []
         for _ in range(5):
             with tempfile.TemporaryDirectory() as scratch:
