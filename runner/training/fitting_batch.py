@@ -26,8 +26,8 @@ _SHARE = 0.9
 _VARIES = 1.2
 """How many times what was measured a run may take on a CPU, libraries apart.
 
-The allocator places the same tensors otherwise each time, and keeps what lies between them: runs of one setting differed
-by 20 % (docs/results/2026-11-23-plan.md).
+The allocator places the same tensors otherwise each time, and keeps what lies between them: runs of one setting
+differed by 20 % (docs/results/2026-11-23-plan.md).
 """
 _GIB = 2**30
 
