@@ -31,6 +31,7 @@ from runner.training.published import weights_to_save
 from runner.training.saving import Saving, Snapshot
 from runner.training.step import TrainStep
 from runner.training.torch_settings import torch_settings
+from runner.training.unread import unread_bytes
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
@@ -103,7 +104,9 @@ def _rehearse(plan: Plan, data: ImageData, world: World, clock: _Clock, folder: 
         found = _evaluation(parts, clock, tests[0], len(test))
         per_example = per_example or found
     recorder.sync()
-    peak = peak_memory_bytes(world.device) + _untouched(parts, data, len(samples) + 1)
+    peak = peak_memory_bytes(world.device)
+    if world.device.type == "cpu":
+        peak += unread_bytes(data.train, parts.feed, (len(samples) + 1) * plan.semantic.logical_batch)
     from runner.estimate.operations import measure_model
 
     semantic = plan.semantic
@@ -195,15 +198,6 @@ def _saving(parts: Parts, clock: _Clock, folder: Path) -> tuple[float, float, fl
     save = clock(lambda: saving.save(later))
     load = clock(lambda: load_checkpoint(folder / "last"))
     return hold, save, load
-
-
-def _untouched(parts: Parts, data: ImageData, steps: int) -> int:
-    """Bytes of mapped training images that these ``steps`` have not read: a run holds them in memory by and by."""
-    train = data.train
-    if parts.world.device.type != "cpu" or parts.feed.is_ready or not isinstance(train.images, np.memmap):
-        return 0
-    share = min(1.0, steps * parts.plan.semantic.logical_batch / len(train))
-    return int((1 - share) * len(train) * train.images[0].nbytes)
 
 
 def _gradients(plan: Plan) -> str | None:

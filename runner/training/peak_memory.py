@@ -135,14 +135,14 @@ def _process_growth(plan: Plan, run: RunFacts, data: ImageData, held: NDArray[np
     if run.tracker is not None:
         importlib.import_module(run.tracker)
     try:
-        fits = run_in_short(plan, data, Cache(run.data.cache_dir).root)
+        unread = run_in_short(plan, data, Cache(run.data.cache_dir).root)
     except TooFewExamples:
         return TOO_FEW
     except RunError:
         return None
     peak = peak_memory_bytes(cpu)
     taken_anew = bytes_in_both(held, file_pages()) - inherited
-    return peak - before - taken_anew if fits else None
+    return None if unread is None else peak - before - taken_anew + unread
 
 
 def _answer_in_child(plan: Plan, run: RunFacts, data: ImageData, held: NDArray[np.int64]) -> object:

@@ -22,6 +22,7 @@ from runner.training.published import weights_to_save
 from runner.training.saving import Saving, Snapshot
 from runner.training.step import TrainStep
 from runner.training.torch_settings import torch_settings
+from runner.training.unread import read_on
 from runner.training.world import SingleProcess, torch_device
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 _SEED = 20_262
 
 
-def run_in_short(plan: Plan, data: ImageData, scratch: Path) -> bool:
-    """Do what a run of ``plan`` does, in one process; whether the memory sufficed without smaller batches.
+def run_in_short(plan: Plan, data: ImageData, scratch: Path) -> int | None:
+    """Do what a run of ``plan`` does, in one process; None where the memory sufficed for smaller batches alone.
 
-    ``scratch`` is an existing folder for the checkpoints.
+    ``scratch`` is an existing folder for the checkpoints.  The answer is how many bytes of mapped images the run would
+    read beyond those that were read here.
 
     Raises:
         RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
@@ -51,8 +53,9 @@ def run_in_short(plan: Plan, data: ImageData, scratch: Path) -> bool:
         step, saving = TrainStep(parts), Saving(Path(folder), parts.plan, parts.world)
         val = None if data.val is None else parts.plain_feed(data, data.val)
         step.run(0)
+        unread = read_on(data.train, parts.feed, 2 * parts.plan.semantic.logical_batch)
         if val is not None and data.val is not None:
-            _evaluate(parts, val, data.val)
+            unread += _evaluate(parts, val, data.val)
         # after its only evaluation a run saves at once, and is tested with the weights that it has
         several = plan.epoch_of(plan.semantic.steps - 1) > 1
         waits = several and val is not None and plan.performance.save_every is None
@@ -65,8 +68,8 @@ def run_in_short(plan: Plan, data: ImageData, scratch: Path) -> bool:
         if data.test is not None:
             if chooses:
                 parts.model.load_state_dict(load_checkpoint(Path(folder) / "best").weights)
-            _evaluate(parts, parts.plain_feed(data, data.test), data.test)
-        return not parts.sizes.halvings
+            unread += _evaluate(parts, parts.plain_feed(data, data.test), data.test)
+        return None if parts.sizes.halvings else unread
 
 
 def _one_process(plan: Plan, examples: int) -> Plan:
@@ -85,7 +88,8 @@ def _snapshot(parts: Parts, done: int, *, best: int) -> Snapshot:
     return Snapshot(step=done, best=best, weights=weights, state=state)
 
 
-def _evaluate(parts: Parts, feed: Feed, images: ImageSet) -> None:
-    """One batch: the others take the same memory."""
+def _evaluate(parts: Parts, feed: Feed, images: ImageSet) -> int:
+    """One batch: the others take the same memory, but for the bytes of their own pixels that come back."""
     count = min(len(images), parts.sizes["evaluation"])
     evaluate(parts.model, feed, count, sizes=parts.sizes, precision=parts.precision, world=parts.world)
+    return read_on(images, feed, count)
