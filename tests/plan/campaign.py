@@ -56,7 +56,8 @@ def foresee_all(names, *, into, cifar):
     for name in names:
         overrides = RECIPES[name].format(cifar=cifar).split()
         with tempfile.TemporaryDirectory() as scratch:
-            found = {"recipe": name, **foresee([*COMMON.split(), "tracker=none", *overrides], Path(scratch))}
+            untold = [] if any(word.startswith("tracker=") for word in overrides) else ["tracker=none"]
+            found = {"recipe": name, **foresee([*COMMON.split(), *untold, *overrides], Path(scratch))}
         print(name, found, flush=True)
         if into is not None:
             with into.open("a") as file:
