@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(args: argparse.Namespace) -> int:
-    refuse_repeated(args.overrides)
+    refuse_repeated(args.overrides, swept=True)
     extra = None if args.config_dir is None else Path(args.config_dir).absolute()
     if extra is not None and not extra.is_dir():
         raise RequestError("--config-dir", extra, "a folder that exists")
