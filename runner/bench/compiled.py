@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from runner.bench.duel import Result, run_duel
-from runner.bench.recipes import AGAIN, FIRST, RECIPES, by_processor_time, clock_of, parse_model, section_name
-from runner.bench.section import Section, duel_section
+from runner.bench.duel import Result
+from runner.bench.named_models import duels
+from runner.bench.recipes import AGAIN, FIRST, RECIPES
+from runner.bench.section import Section
 from runner.bench.settings import Settings
-from runner.bench.task import prepare
 
 _COMPILED = tuple(
     dataclasses.replace(
@@ -33,23 +32,15 @@ def measure(settings: Settings) -> Iterator[Section]:
     Raises:
         RequestError: a model is not named as ``parse_model`` reads it.
     """
-    for asked in settings.models:
-        task = parse_model(asked, device=settings.device)
-        prepared = Path(settings.work) / f"compiled_{task.name}.pt"
-        prepare(task, prepared)
-        contenders = (FIRST, AGAIN, *RECIPES, *_COMPILED, *(_GRAPHS if task.device == "cuda" else ()))
-        timed = run_duel(task, prepared, contenders, settings)
-        if task.device == "cpu":
-            timed = [by_processor_time(result) for result in timed]
-        section = duel_section(
-            timed,
-            name=section_name("compiled", task),
-            title=f"Compiled recipes: {task.about}",
-            about=f"The same with `hardware.compile=true`; the proof is that of the recipes above.  {clock_of(task)}",
-            ours=_COMPILED[0].name,
-            control=AGAIN.name,
+    for duel in duels(settings, "compiled", (FIRST, AGAIN, *RECIPES, *_COMPILED), on_cuda=_GRAPHS):
+        section = duel.section(
+            "compiled",
+            title="Compiled recipes",
+            about="The same with `hardware.compile=true`; the proof is that of the recipes above.",
+            ours=_COMPILED[0],
+            control=AGAIN,
         )
-        yield dataclasses.replace(section, notes=(*section.notes, *_costs(timed)))
+        yield dataclasses.replace(section, notes=(*section.notes, *_costs(duel.results)))
 
 
 def _costs(timed: Sequence[Result]) -> Iterator[str]:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from runner.estimate.operations import EXAMPLES, measure_model
+from runner.estimate.costs import EXAMPLES
+from runner.estimate.operations import measure_model
 
 _REPEATS = 20
 _SIDE = {"cpu": 1024, "cuda": 8192}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from runner.bench.duel import Contender, Result, run_duel
+from runner.bench.duel import Contender, Result
 from runner.bench.limits import measure_limits, shares, work_of
-from runner.bench.recipes import SIXTEEN_BITS, by_processor_time, clock_of, parse_model, section_name
-from runner.bench.section import Section, duel_section
+from runner.bench.named_models import SIXTEEN_BITS, Duel, duels
+from runner.bench.section import Section
 from runner.bench.settings import Settings
-from runner.bench.task import Task, load_prepared, prepare
+from runner.bench.task import load_prepared
 
 _HAND = Contender(name="by hand, bf16", module="by_hand", options=("bf16",), tolerance=SIXTEEN_BITS)
 _AGAIN = dataclasses.replace(_HAND, name="by hand, bf16, again")
@@ -42,27 +41,17 @@ def measure(settings: Settings) -> Iterator[Section]:
     Raises:
         RequestError: a model is not named as ``parse_model`` reads it.
     """
-    for asked in settings.models:
-        task = parse_model(asked, device=settings.device)
-        prepared = Path(settings.work) / f"tuned_{task.name}.pt"
-        prepare(task, prepared)
-        timed = run_duel(task, prepared, _EVERYWHERE + (_ON_CUDA if task.device == "cuda" else ()), settings)
-        if task.device == "cpu":
-            timed = [by_processor_time(result) for result in timed]
-        section = duel_section(
-            timed,
-            name=section_name("tuned", task),
-            title=f"Tuned by hand: {task.about}",
+    for duel in duels(settings, "tuned", _EVERYWHERE, on_cuda=_ON_CUDA):
+        section = duel.section(
+            "tuned",
+            title="Tuned by hand",
             about="The scripts have the model in channels_last, normalised images on the device, kernels searched for"
             " and a fused optimizer; *fp32, in planes* is the same in float32 and NCHW.  The losses of three updates"
-            " had to agree to 5 %, which 16 bits and dropout may take."
-            f"  {clock_of(task)}",
-            ours=_RUNNER.name,
-            control=_AGAIN.name,
+            " had to agree to 5 %, which 16 bits and dropout may take.",
+            ours=_RUNNER,
+            control=_AGAIN,
         )
-        yield dataclasses.replace(
-            section, notes=(*section.notes, *_differences(timed), *_shares(timed, prepared, task))
-        )
+        yield dataclasses.replace(section, notes=(*section.notes, *_differences(duel.results), *_shares(duel)))
 
 
 def _differences(timed: Sequence[Result]) -> Iterator[str]:
@@ -80,13 +69,13 @@ def _differences(timed: Sequence[Result]) -> Iterator[str]:
     yield f"Largest relative difference of a loss from that of {first.contender.name}: {said}."
 
 
-def _shares(timed: Sequence[Result], prepared: Path, task: Task) -> Iterator[str]:
+def _shares(duel: Duel) -> Iterator[str]:
     """A sentence about the runner's rate beside what the device can do."""
-    seconds = next(result.seconds for result in timed if result.contender is _RUNNER)
+    seconds = next(result.seconds for result in duel.results if result.contender is _RUNNER)
     if not seconds:
         return
-    given = load_prepared(prepared)
+    given = load_prepared(duel.prepared)
     channels, height, width = given.images.shape[1:]
     work = work_of(given.model.cpu(), (channels, height, width))
-    said = shares(task.batch / statistics.median(seconds), work, measure_limits(task.device))
+    said = shares(duel.task.batch / statistics.median(seconds), work, measure_limits(duel.task.device))
     yield f"The runner's {said}."

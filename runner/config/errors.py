@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
 from enum import IntEnum
-from typing import Any
+from typing import Any, NoReturn
 
 
 class ExitCode(IntEnum):
@@ -79,6 +80,16 @@ def answer(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
+
+
+def leave(code: int) -> NoReturn:
+    """End this process, which has nothing left to do.
+
+    Python would first take down every module: with torch among them that takes 0.4 s.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def as_typed(value: object) -> str:

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 from runner.config.errors import RunError
 from runner.config.schema import RunConfig
 from runner.data.open import open_data
+from runner.estimate.beside import Call, call_here
 from runner.estimate.forecast import Forecast, forecast
 from runner.estimate.trouble import SIXTEEN_BITS, Trouble, find_trouble
 from runner.plan.build import build_plan
 from runner.plan.device import Device, available_cores, foresee_device
+from runner.plan.private import plan_privacy
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
     from runner.estimate.costs import Costs
-    from runner.plan.plan import Plan
+    from runner.plan.plan import Plan, PrivacyPlan
     from runner.training.world import World
 
 
@@ -38,8 +40,10 @@ class Assessment:
     """What all this took, imports apart."""
 
 
-def assess(config: RunConfig, *, probe: bool) -> Assessment:
+def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> Assessment:
     """Assess ``config``, with a ``probe`` of its first updates or without; runs nothing to its end and keeps nothing.
+
+    What needs the accountant of private runs is called through ``keep_books``.
 
     Raises:
         RequestError: the request does not fit the data or the machine.
@@ -49,7 +53,11 @@ def assess(config: RunConfig, *, probe: bool) -> Assessment:
     device = foresee_device(config.hardware)
     data = open_data(config.data)
     processes = device.count if config.hardware.processes is None else config.hardware.processes
-    plan = build_plan(config, data, device, processes=processes)
+
+    def mechanism(*args: Any, **kwargs: Any) -> tuple[PrivacyPlan, int]:
+        return keep_books(plan_privacy, *args, **kwargs)
+
+    plan = build_plan(config, data, device, processes=processes, mechanism=mechanism)
     in_turns = None
     if not device.here:
         from runner.estimate.without_probe import work_out_elsewhere
@@ -70,7 +78,8 @@ def assess(config: RunConfig, *, probe: bool) -> Assessment:
     if plan.semantic.privacy is not None:
         from runner.estimate.accounts import time_accounts
 
-        accounts = time_accounts(plan, ledger_dir=config.privacy.ledger_dir, cache_dir=config.data.cache_dir)
+        folders = {"ledger_dir": config.privacy.ledger_dir, "cache_dir": config.data.cache_dir}
+        accounts = keep_books(time_accounts, plan, **folders)
         costs = dataclasses.replace(costs, accounts=accounts)
     # what an hour of that machine costs says nothing about seconds of this one
     price = config.hardware.price_per_hour if device.here else None

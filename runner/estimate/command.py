@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +17,8 @@ from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, answer
 from runner.config.request import Request, check_run, read_request
 from runner.config.typed_lines import refuse_repeated
+from runner.estimate.beside import bookkeeper, call_here
+from runner.training.garbage import loading
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,11 +77,14 @@ def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict
 
         advice = advise(config, args.overrides, probe=not args.no_probe)
         return describe_advice(advice), described_advice(advice)
-    from runner.estimate.assess import assess, described
-    from runner.estimate.kept import keep
-    from runner.estimate.lines import describe
+    # a probe measures memory, and so has to load what the run will load
+    with bookkeeper(config) if args.no_probe else nullcontext(call_here) as keep_books:
+        with loading():
+            from runner.estimate.assess import assess, described
+            from runner.estimate.kept import keep
+            from runner.estimate.lines import describe
 
-    assessment = assess(config, probe=not args.no_probe)
+        assessment = assess(config, probe=not args.no_probe, keep_books=keep_books)
     if assessment.device.here:
         keep(assessment.plan, assessment.forecast, cache_dir=config.data.cache_dir)
     return describe(assessment), described(assessment)

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from runner.estimate.accounts import Accounts
 
+EXAMPLES = 2
+"""Images that a network is looked at with: BatchNorm has no statistics of one."""
+
 Method = Literal["probe", "estimate", "elsewhere"]
 """``elsewhere`` is an estimate for a GPU of another machine: the seconds are those of this machine's CPU."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from runner.estimate.operations import EXAMPLES, count_operations
+from runner.estimate.costs import EXAMPLES
 from runner.models.memory_format import format_for
 from runner.training.precision import Precision
 
@@ -105,6 +105,8 @@ def busy_neighbours(count: int) -> Iterator[None]:
 
 def measure_machine(device: torch.device, folder: Path) -> Machine:
     """Measure ``device`` with torch's present settings; ``folder`` takes a small file for a moment."""
+    from runner.estimate.operations import count_operations
+
     small = nn.Sequential(*(layer for _ in range(8) for layer in (nn.Linear(8, 8), nn.ReLU()))).to(device)
     vectors = torch.zeros(8, 8, device=device)
 

@@ -1,4 +1,8 @@
-"""The operations of a network, counted while they run: FLOPs, kernels, kept activations."""
+"""The operations of a network, counted while they run: FLOPs, kernels, kept activations.
+
+Imported late by those who measure memory: torch's formulas bring the compiler of GPU kernels with them, 75 MiB that no
+run holds.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from runner.estimate.costs import ModelSize
+from runner.estimate.costs import EXAMPLES, ModelSize
 from runner.models.memory_format import format_for
-
-EXAMPLES = 2
-"""Images that are counted on: BatchNorm has no statistics of one."""
 
 
 class Count(TorchDispatchMode):

@@ -20,7 +20,6 @@ import torch
 from runner.data.cache import Cache
 from runner.data.feed import Feed
 from runner.estimate.costs import Costs
-from runner.estimate.operations import measure_model
 from runner.models.build import build_model
 from runner.records.console import SilentConsole
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
@@ -105,6 +104,8 @@ def _rehearse(plan: Plan, data: ImageData, world: World, clock: _Clock, folder: 
         per_example = per_example or found
     recorder.sync()
     peak = peak_memory_bytes(world.device) + _untouched(parts, data, len(samples) + 1)
+    from runner.estimate.operations import measure_model
+
     semantic = plan.semantic
     model = build_model(
         semantic.model,

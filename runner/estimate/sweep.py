@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,12 @@ from runner.config.errors import RequestError, RunError
 from runner.config.request import Request
 from runner.config.schema import RunConfig
 from runner.config.search import SWEEPER, load_search
+from runner.estimate.beside import Beside
 from runner.estimate.forecast import Range
 from runner.estimate.lines import mib, seconds_text, time_text
 from runner.records.progress import budget_text
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
     from runner.estimate.assess import Assessment
     from runner.privacy.composition import Composed
     from runner.privacy.ledger import PlannedRun
@@ -139,31 +137,10 @@ def _in_a_process(config: RunConfig, probe: bool) -> Assessment:
 
     What an earlier cell held in memory would count for a later one in the same process.
     """
-    import torch  # noqa: F401
-
-    context = multiprocessing.get_context("fork")
-    answers, answer = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(config, probe, answer))
-    process.start()
-    answer.close()
-    try:
-        found: Assessment | RequestError | RunError = answers.recv()
-    except EOFError as error:
-        process.join()
-        raise RunError(f"planning a cell ended with code {process.exitcode}") from error
-    process.join()
-    if isinstance(found, Exception):
-        raise found
-    return found
-
-
-def _answer(config: RunConfig, probe: bool, answer: Connection) -> None:
     from runner.estimate.assess import assess
 
-    try:
-        answer.send(assess(config, probe=probe))
-    except (RequestError, RunError) as error:
-        answer.send(error)
+    with Beside() as call:
+        return call(assess, config, probe=probe)
 
 
 def _trials(request: Request) -> int:

@@ -10,7 +10,6 @@ from runner.data.cache import Cache
 from runner.data.feed import READY_BYTES
 from runner.estimate.costs import Costs, ModelSize
 from runner.estimate.machine import Machine, Passes, busy_neighbours, measure_machine, time_passes
-from runner.estimate.operations import measure_model
 from runner.models.build import build_model
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.training.precision import build_precision
@@ -40,6 +39,8 @@ def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
     device = torch_device(plan.performance.device)
     reset_peak_memory(device)
     baseline = peak_memory_bytes(device)
+    from runner.estimate.operations import measure_model
+
     shape = (semantic.data.channels, semantic.data.image_size, semantic.data.image_size)
     model = build_model(
         semantic.model,

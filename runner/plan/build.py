@@ -12,18 +12,28 @@ from runner.config.batches import Split, split_batch
 from runner.config.compilation_rules import refuse_device
 from runner.config.errors import RequestError
 from runner.plan.device import Device, available_cores
+from runner.plan.length import updates_asked, updates_per_epoch
 from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan
+from runner.plan.private import plan_privacy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runner.config.schema import OptimizerConfig, PrecisionConfig, RunConfig
     from runner.data.images import ImageData
 
-DEFAULT_EPSILON = 3.0
-"""Budget of a private run that names neither epsilon nor a noise multiplier."""
 
-
-def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes: int) -> Plan:
+def build_plan(
+    config: RunConfig,
+    data: ImageData,
+    device: Device,
+    *,
+    processes: int,
+    mechanism: Callable[..., tuple[PrivacyPlan, int]] = plan_privacy,
+) -> Plan:
     """Decide everything that the loop needs.
+
+    ``mechanism`` is ``plan_privacy``, wherever it is called.
 
     Raises:
         RequestError: the configuration does not fit the data or the device.
@@ -35,23 +45,18 @@ def build_plan(config: RunConfig, data: ImageData, device: Device, *, processes:
     split = split_batch(config, processes)
     logical_batch = split.logical
     optimizer, lr_reason = _scale_lr(config.optimizer, logical_batch)
-    if private and logical_batch > examples:
-        raise RequestError(
-            "data.batch_size",
-            f"an effective batch of {logical_batch} ({split.batch_size} x {split.accumulation} x {processes})",
-            f"at most the {examples} training examples, because it is sampled from them with q = B / N",
-        )
     if logical_batch > examples:
         notes.append(
             f"the effective batch of {logical_batch} is larger than the {examples} training images: an epoch is one"
             " update"
         )
-    steps_per_epoch = examples / logical_batch if private else float(-(-examples // logical_batch))
-    asked = _steps_asked(config, steps_per_epoch)
+    steps_per_epoch = updates_per_epoch(config, examples, logical_batch)
     precision = choose_precision(config.precision, device)
     if precision.dtype != precision.requested and not precision.requested.startswith("auto"):
         notes.append(f"precision.amp_dtype={precision.requested} falls back to {precision.dtype}: {precision.reason}")
-    privacy, steps = _plan_privacy(config, data, logical_batch=logical_batch, steps=asked) if private else (None, asked)
+    privacy, steps = None, updates_asked(config, steps_per_epoch)
+    if private:
+        privacy, steps = mechanism(config, examples=examples, validated=data.val is not None, processes=processes)
     assert steps is not None, "without privacy the rules ask for a length"
     if config.trainer.name == "mixed_precision" and precision.dtype in ("float32", "float64"):
         notes.append(f"trainer=mixed_precision runs in {precision.dtype}: the baseline cell of a precision grid")
@@ -188,60 +193,6 @@ def _scale_lr(config: OptimizerConfig, logical_batch: int) -> tuple[OptimizerCon
     factor = factor if config.scale_lr == "linear" else f"sqrt({factor})"
     reason = f"{config.lr:g} x {factor} = {lr:g} (optimizer.scale_lr={config.scale_lr}, {source})"
     return dataclasses.replace(config, lr=lr, scale_lr="none", reference_batch_size=None), reason
-
-
-def _steps_asked(config: RunConfig, steps_per_epoch: float) -> int | None:
-    """The number of updates; None for as many as the privacy budget allows."""
-    trainer = config.trainer
-    if trainer.steps is not None or trainer.epochs is None:
-        return trainer.steps
-    return max(1, math.floor(trainer.epochs * steps_per_epoch + 0.5))
-
-
-def _plan_privacy(
-    config: RunConfig, data: ImageData, *, logical_batch: int, steps: int | None
-) -> tuple[PrivacyPlan, int]:
-    """The mechanism and the number of updates, of which ``steps`` None is solved for."""
-    from runner.privacy.accounting import default_delta, epsilon
-    from runner.privacy.calibration import solve_length, solve_noise_multiplier
-
-    asked, examples = config.privacy, len(data.train)
-    delta = default_delta(examples) if asked.delta is None else asked.delta
-    if delta >= 1 / examples:
-        raise RequestError(
-            "privacy.delta",
-            delta,
-            f"less than 1/n = {1 / examples:.3g} for {examples} training examples, such as {default_delta(examples):g}",
-        )
-    rate = logical_batch / examples
-    budget, sigma, solved = asked.epsilon, asked.noise_multiplier, "epsilon"
-    if sigma is None:
-        assert steps is not None
-        budget, solved = DEFAULT_EPSILON if budget is None else budget, "noise_multiplier"
-        sigma = solve_noise_multiplier(asked.accountant, epsilon=budget, delta=delta, sample_rate=rate, steps=steps)
-    elif steps is None:
-        assert budget is not None
-        solved = "steps"
-        steps = solve_length(asked.accountant, epsilon=budget, delta=delta, sample_rate=rate, noise_multiplier=sigma)
-    spent = epsilon(asked.accountant, sample_rate=rate, noise_multiplier=sigma, steps=steps, delta=delta)
-    if not math.isfinite(spent):
-        raise RequestError("privacy.noise_multiplier", sigma, "enough noise for a finite epsilon")
-    plan = PrivacyPlan(
-        epsilon=spent,
-        budget=budget,
-        solved=solved,
-        delta=delta,
-        noise_multiplier=sigma,
-        max_grad_norm=asked.max_grad_norm,
-        augmentation_multiplicity=asked.augmentation_multiplicity,
-        sample_rate=rate,
-        accountant=asked.accountant,
-        adjacency="add or remove one training example",
-        sampling="Poisson",
-        unsafe_noise_seed=asked.unsafe_noise_seed,
-        validation=asked.validation if data.val else "none",
-    )
-    return plan, steps
 
 
 def _identify_weights(weights: str | None) -> str | None:

@@ -64,6 +64,12 @@ def epsilon(accountant: str, *, sample_rate: float, noise_multiplier: float, ste
         return 0.0
     if noise_multiplier == 0.0:
         return math.inf
+    return _epsilon(accountant, sample_rate, noise_multiplier, steps, delta)
+
+
+@functools.lru_cache(maxsize=8)
+def _epsilon(accountant: str, sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> float:
+    # the search for the noise, the plan, the run and its record ask for the same figure
     return _curve(accountant, sample_rate, noise_multiplier, delta, steps, coarse=False)(steps)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from runner.config.errors import RequestError
 from runner.privacy import accounting
@@ -18,6 +20,55 @@ _SLACK = 2e-3
 _TRIES = 10
 # Noise multipliers are rounded up to a millionth, so that the figure in a record is the figure that was used.
 _NOISE_UNITS = 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """A mechanism with nothing left open."""
+
+    noise_multiplier: float
+    steps: int
+    epsilon: float
+    """What it spends, as it is reported."""
+    solved: str
+    """Which of the three followed from the others."""
+
+
+@functools.lru_cache(maxsize=8)
+def settle_mechanism(
+    accountant: str,
+    *,
+    epsilon: float | None,
+    noise_multiplier: float | None,
+    steps: int | None,
+    delta: float,
+    sample_rate: float,
+) -> Settled:
+    """Solve for the one that is null: the noise, else the number of updates; with both, ``epsilon`` is what they spend.
+
+    Raises:
+        RequestError: nothing in range meets the target, epsilon is infinite, or a value is outside its range.
+    """
+    solved = "epsilon"
+    if noise_multiplier is None:
+        assert epsilon is not None, "two of the three are given"
+        assert steps is not None, "two of the three are given"
+        solved = "noise_multiplier"
+        noise_multiplier = solve_noise_multiplier(
+            accountant, epsilon=epsilon, delta=delta, sample_rate=sample_rate, steps=steps
+        )
+    elif steps is None:
+        assert epsilon is not None, "two of the three are given"
+        solved = "steps"
+        steps = solve_length(
+            accountant, epsilon=epsilon, delta=delta, sample_rate=sample_rate, noise_multiplier=noise_multiplier
+        )
+    spent = accounting.epsilon(
+        accountant, sample_rate=sample_rate, noise_multiplier=noise_multiplier, steps=steps, delta=delta
+    )
+    if not math.isfinite(spent):
+        raise RequestError("privacy.noise_multiplier", noise_multiplier, "enough noise for a finite epsilon")
+    return Settled(noise_multiplier=noise_multiplier, steps=steps, epsilon=spent, solved=solved)
 
 
 def solve_noise_multiplier(accountant: str, *, epsilon: float, delta: float, sample_rate: float, steps: int) -> float:

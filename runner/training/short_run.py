@@ -54,14 +54,16 @@ def run_in_short(plan: Plan, data: ImageData, scratch: Path) -> bool:
         if val is not None and data.val is not None:
             _evaluate(parts, val, data.val)
         # after its only evaluation a run saves at once, and is tested with the weights that it has
-        waits = plan.semantic.test_checkpoint == "best" and plan.epoch_of(plan.semantic.steps - 1) > 1
+        several = plan.epoch_of(plan.semantic.steps - 1) > 1
+        waits = several and val is not None and plan.performance.save_every is None
+        chooses = several and plan.semantic.test_checkpoint == "best"
         if waits:
             saving.hold(_snapshot(parts, 1, best=1))
         # this one meets the optimizer's state as well
         step.run(1)
-        saving.save(_snapshot(parts, 2, best=1 if waits else 2))
+        saving.save(_snapshot(parts, 2, best=1 if waits and chooses else 2))
         if data.test is not None:
-            if waits:
+            if chooses:
                 parts.model.load_state_dict(load_checkpoint(Path(folder) / "best").weights)
             _evaluate(parts, parts.plain_feed(data, data.test), data.test)
         return not parts.sizes.halvings

@@ -4,15 +4,16 @@ import dataclasses
 
 import pytest
 
-from runner.bench import recipes, tuned
+from runner.bench import tuned
 from runner.bench.duel import run_duel
+from runner.bench.named_models import parse_model
 from runner.bench.settings import Settings
 from runner.bench.task import prepare
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_script_and_runner_have_the_same_losses_in_bfloat16_and_another_rate_has_not(tmp_path, device):
-    task = recipes.parse_model("small_cnn@8x4", device=device)
+    task = parse_model("small_cnn@8x4", device=device)
     prepared = tmp_path / "task.pt"
     prepare(task, prepared)
     other = dataclasses.replace(tuned._RUNNER, options=("precision=bf16", "optimizer.lr=1.0"))
@@ -33,9 +34,8 @@ def test_every_contender_runs_on_a_gpu(tmp_path):
 
 
 def test_a_block_on_a_gpu_is_an_epoch_and_long_enough_for_its_energy_counter():
-    large, small = (recipes.parse_model(f"resnet18@{size}x64", device="cuda") for size in (224, 32))
+    large, small = (parse_model(f"resnet18@{size}x64", device="cuda") for size in (224, 32))
     assert large.block < small.block
     assert "data.num_train=640" in large.request
     assert "hardware.device=cuda" in small.request
     assert "trainer.log_every=1" not in small.request
-    assert recipes.section_name("tuned", large) == "tuned_cuda_resnet18"

@@ -2,13 +2,15 @@
 
 ``foresee [RECIPE ...] --into FILE`` adds a line of JSON for each recipe; ``table FILE`` makes a table of them.  Of a
 recipe there are three commands, each a process of its own as a user starts it: a plan without a probe, a plan with one,
-and the run.  ``run.json`` holds the error of the latter plan; epsilon is compared as numbers.  ``start`` times the two
-plans of a small model alone.
+and the run.  ``run.json`` holds the error of the latter plan; epsilon is compared as numbers.  What else the
+machine did during the latter plan and the run, in cores, stands beside, because a plan is of the machine as it is.
+``start`` times the plans of a small model alone, ordinary and private.
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -67,10 +69,11 @@ def foresee(overrides, scratch):
     started = time.perf_counter()
     estimate = command("runner.plan", *overrides, "--no-probe", "--json", "-", cwd=scratch)
     between = time.perf_counter()
+    before = others()
     probe = command("runner.plan", *overrides, "--json", "-", cwd=scratch)
-    ended = time.perf_counter()
-    load = os.getloadavg()[0]
+    ended, meanwhile = time.perf_counter(), others()
     command("runner", *overrides, "hydra.run.dir=run", cwd=scratch)
+    after, finished = others(), time.perf_counter()
     run = json.loads((scratch / "run" / "run.json").read_text())
     privacy = json.loads(probe)["plan"]["semantic"]["privacy"]
     spent = run["privacy"]
@@ -85,8 +88,17 @@ def foresee(overrides, scratch):
         "estimate_peak": estimated["peak_bytes"]["expected"],
         "epsilon": None if spent is None else [privacy["epsilon"], spent["epsilon"]],
         "planning_seconds": [between - started, ended - between],
-        "load": load,
+        "others": [(meanwhile - before) / (ended - between), (after - meanwhile) / (finished - ended)],
     }
+
+
+def others():
+    """Seconds that all cores have worked for programs that this one did not start."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    user, nice, system, _, _, irq, softirq, steal = fields
+    own = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return busy - own.ru_utime - own.ru_stime
 
 
 def command(module, *arguments, cwd):
@@ -103,15 +115,19 @@ def command(module, *arguments, cwd):
 
 
 def table(rows):
-    print("| recipe | time | foreseen | error | estimate | memory, MiB | error | estimate | ε foreseen / spent |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| recipe | time | foreseen | error | estimate | memory, MiB | error | estimate | ε foreseen / spent"
+        " | other work, cores |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         epsilon = "" if row["epsilon"] is None else " / ".join(repr(value) for value in row["epsilon"])
         print(
             f"| {row['recipe']} | {row['seconds']:.2f} s | {row['probe_seconds']:.2f} s"
             f" | {row['probe_seconds_error']:+.1%} | {row['estimate_seconds'] / row['seconds']:.2f}x"
             f" | {row['peak_bytes'] / 2**20:.0f}"
-            f" | {row['probe_peak_error']:+.1%} | {row['estimate_peak'] / row['peak_bytes']:.2f}x | {epsilon} |"
+            f" | {row['probe_peak_error']:+.1%} | {row['estimate_peak'] / row['peak_bytes']:.2f}x | {epsilon}"
+            f" | {row['others'][0]:.2f} / {row['others'][1]:.2f} |"
         )
     for name, key, most in (("time", "probe_seconds_error", 0.15), ("memory", "probe_peak_error", 0.10)):
         errors = [abs(row[key]) for row in rows]
@@ -120,8 +136,8 @@ def table(rows):
 
 
 def start():
-    """How long the two plans of a small model take, from the shell."""
-    for arguments in (["--no-probe"], []):
+    """How long plans of a small model take, from the shell."""
+    for arguments in (["--no-probe"], ["--no-probe", "trainer=dp"], [], ["trainer=dp"]):
         taken = []
         for _ in range(5):
             with tempfile.TemporaryDirectory() as scratch:

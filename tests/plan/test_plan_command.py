@@ -104,14 +104,19 @@ def test_a_wrong_request_is_one_line(plan, arguments, line):
     assert err.count("\n") == 1
 
 
-def test_an_estimate_imports_no_compiler(tmp_path):
-    # what would take a second more: the first optimizer, and torch's own switch of deterministic algorithms
+def test_an_estimate_imports_neither_compiler_nor_accountant(tmp_path):
+    # what would take a second more: the first optimizer, torch's own switch of deterministic algorithms, and the
+    # accountant of a private run, which a process beside this one loads
     ask = (
         "import sys; from runner.estimate.command import main; code = main(sys.argv[1:]);"
-        "print([name for name in ('torch._dynamo', 'torch._inductor', 'torchvision') if name in sys.modules], code)"
+        "slow = ('torch._dynamo', 'torch._inductor', 'torchvision', 'dp_accounting', 'scipy');"
+        "print([name for name in slow if name in sys.modules], code)"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", ask, *last_of_each(["--no-probe", *RECIPE, "model=small_cnn"])],
+        [
+            *(sys.executable, "-c", ask),
+            *last_of_each(["--no-probe", *RECIPE, "model=small_cnn", "trainer=dp", "privacy.epsilon=2"]),
+        ],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -119,4 +124,5 @@ def test_an_estimate_imports_no_compiler(tmp_path):
         check=True,
         timeout=240,
     )
+    assert "privacy    ε=2.00" in ended.stdout
     assert ended.stdout.splitlines()[-1] == "[] 0"
