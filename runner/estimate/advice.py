@@ -152,19 +152,15 @@ def _precision(config: RunConfig, plan: Plan, device: Device, *, probe: bool) ->
 
 def _measured_precision(config: RunConfig, plan: Plan, device: Device, question: str, answer: str) -> Decision:
     """What ``precision=auto`` stands for here, and the memory format that goes with it."""
-    from runner.training.settle import settle
+    from runner.training.settle import settle_recipe
     from runner.training.world import SingleProcess, torch_device
 
-    left_open = dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, batch_size=plan.performance.batch_size),
-        precision=dataclasses.replace(config.precision, amp_dtype="auto"),
-    )
+    left_open = dataclasses.replace(config, precision=dataclasses.replace(config.precision, amp_dtype="auto"))
     plan = dataclasses.replace(
         plan,
         semantic=dataclasses.replace(plan.semantic, precision=choose_precision(left_open.precision, device)),
     )
-    chosen = settle(plan, left_open, device, SingleProcess(torch_device(device.kind)))
+    chosen = settle_recipe(plan, left_open, device, SingleProcess(torch_device(device.kind)))
     precision = chosen.semantic.precision
     words = [f"precision={_SHORT[precision.dtype]}"]
     if chosen.performance.channels_last != plan.performance.channels_last:

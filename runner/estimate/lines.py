@@ -33,6 +33,7 @@ def describe(assessment: Assessment) -> list[str]:
         f"model      {semantic.model.name}: {model.parameters:,} parameters{frozen},"
         f" {_flops(model.flops)} an image, {_flops(per_update)} an update",
         f"precision  {precision.dtype}{' with tf32' if precision.tf32 else ''}: {precision.reason}",
+        *([] if plan.layout is None else [f"format     {plan.layout}"]),
         f"batch      {semantic.logical_batch} = {performance.batch_size} x {performance.accumulation_steps} accumulated"
         f" x {counted(performance.processes, 'process')}"
         # the threads are those of this machine

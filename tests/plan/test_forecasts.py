@@ -240,3 +240,7 @@ def test_advice_with_a_probe_is_what_precision_auto_stands_for(configure, tmp_pa
     path.write_text(json.dumps(kept | {"choice": {"dtype": other, "channels_last": False, "reason": "swapped"}}))
     word = {"float32": "precision=fp32", "bfloat16": "precision=bf16"}[other]
     assert advised().words == (word, "hardware.channels_last=false")
+    # and a plan with a probe is one of what the run will take
+    found = assess(configure(*typed, "precision=auto"), probe=True)
+    assert found.plan.semantic.precision.dtype == other
+    assert "format     contiguous: measured with the precision" in describe(found)
