@@ -317,6 +317,10 @@ def _processes_suit_the_device(config: RunConfig) -> None:
         raise RequestError(
             "hardware.processes", None, f"a number with hardware.device={hardware.device}: null means one per CUDA GPU"
         )
+    if hardware.gpu is not None and hardware.device != "cuda":
+        raise RequestError(
+            "hardware.gpu", f"{hardware.gpu} with hardware.device={hardware.device}", f"hardware={hardware.gpu}"
+        )
     if hardware.device == "mps" and hardware.processes != 1:
         raise RequestError("hardware.processes", hardware.processes, "1 with hardware.device=mps")
 
