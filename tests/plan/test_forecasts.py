@@ -275,3 +275,11 @@ def test_advice_for_little_memory_is_a_recipe_that_fits(configure):
     assert "BatchNorm" not in decision.reason
     poor = _smaller_batches(before, open_data(configure(*typed).data), libraries + (peak - libraries) / 400, "", "")
     assert "model.norm=group" in poor.reason
+
+
+def test_cells_of_several_kinds_are_told_apart_by_what_differs(configure):
+    from runner.estimate.sweep import _values_of
+
+    cells = [configure("data.batch_size=32", f"seed={seed}", f"optimizer.lr={seed}") for seed in (1, 2)]
+    varied = {"data.batch_size", "seed", "optimizer.lr", "optimizer.momentum", "model"}
+    assert _values_of(cells, varied) == ("data.batch_size=32", "optimizer.momentum=0.9")
