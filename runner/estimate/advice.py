@@ -190,6 +190,9 @@ def _smaller_batches(found: Assessment, data: ImageData, memory: float, question
     plan, size = found.plan, found.costs.model
     at_once, foreseen = activations(plan, data, size), found.forecast.peak_bytes.expected
     fixed = max(found.costs.baseline_bytes + 4 * size.parameters, foreseen - at_once.most_bytes)
+    if memory <= fixed:
+        held = f"{mib(fixed)} of it are libraries, weights and images, which smaller batches do not change"
+        return Decision(question=question, answer="yes", words=(), reason=f"{reason}; {held}")
     # what an image takes is worked out, what all of them take together was foreseen
     room = (memory - fixed) / max(1.0, foreseen - fixed) * at_once.most_bytes
     words, cost = [], "the same effective batch in smaller pieces"

@@ -24,7 +24,7 @@ def describe(assessment: Assessment) -> list[str]:
     frozen = "" if model.trainable == model.parameters else f", {model.trainable:,} of them trained"
     per_update = model.flops * min(semantic.logical_batch, data.examples)
     schedule = semantic.scheduler
-    warmup = f" after {schedule.warmup_epochs:g} epochs of warm-up" if schedule.warmup_epochs else ""
+    warmup = f" after {counted(schedule.warmup_epochs, 'epoch')} of warm-up" if schedule.warmup_epochs else ""
     lines = [
         f"{plan.name}: a plan, nothing was run",
         _device_line(assessment.device, assessment.cores),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.config.counted import counted
 from runner.plan.device import available_cores
 
 if TYPE_CHECKING:
@@ -199,7 +200,8 @@ def _cores(plan: Plan) -> Iterator[Trouble]:
         yield Trouble(
             key="hardware.processes" if performance.processes > cores else "hardware.threads",
             what="the processes and their threads are more than the cores, and wait for each other",
-            evidence=f"{performance.processes} processes x {performance.threads} threads on {cores} cores",
+            evidence=f"{counted(performance.processes, 'process')} of {counted(performance.threads, 'thread')} on"
+            f" {counted(cores, 'core')}",
             cure=f"hardware.processes x hardware.threads of at most {cores}",
         )
 

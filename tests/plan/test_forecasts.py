@@ -273,8 +273,11 @@ def test_advice_for_little_memory_is_a_recipe_that_fits(configure):
     grown = max(0, after.costs.baseline_bytes - libraries)
     assert after.forecast.peak_bytes.expected < memory + grown
     assert "BatchNorm" not in decision.reason
-    poor = _smaller_batches(before, open_data(configure(*typed).data), libraries + (peak - libraries) / 400, "", "")
+    poor = _smaller_batches(before, open_data(configure(*typed).data), libraries + (peak - libraries) / 40, "", "")
     assert "model.norm=group" in poor.reason
+    hopeless = _smaller_batches(before, open_data(configure(*typed).data), libraries, "", "")
+    assert hopeless.words == ()
+    assert "which smaller batches do not change" in hopeless.reason
 
 
 def test_cells_of_several_kinds_are_told_apart_by_what_differs(configure):
