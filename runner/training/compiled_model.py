@@ -63,7 +63,7 @@ class CompiledModel:
         from torch._dynamo.exc import TorchDynamoException
 
         speaker = logging.getLogger("torch.utils.cpp_extension")
-        speaker.addFilter(_says_nothing_new)
+        speaker.addFilter(_is_worth_telling)
         try:
             return self._compiled(images)
         except TorchDynamoException as error:
@@ -71,10 +71,10 @@ class CompiledModel:
                 raise
             raise _not_compiled(error) from error
         finally:
-            speaker.removeFilter(_says_nothing_new)
+            speaker.removeFilter(_is_worth_telling)
 
 
-def _says_nothing_new(record: logging.LogRecord) -> bool:
+def _is_worth_telling(record: logging.LogRecord) -> bool:
     """Whether to let ``record`` through: on a machine with CUDA's tools and no GPU, torch warns of that."""
     return not record.getMessage().startswith("No CUDA runtime is found")
 
