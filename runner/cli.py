@@ -67,7 +67,7 @@ def _main(argv: list[str]) -> int:
         print(", ".join(f"{name} {_version(name)}" for name in ("recipe-runner", "hydra-core", "torch")))
         return ExitCode.DONE
     args = _parse_flags(argv)
-    refuse_repeated(args.overrides)
+    refuse_repeated(args.overrides, swept=True)
     flags = [argument for argument in argv if argument not in args.overrides]
     lines = expand_resume(args.overrides, multirun=args.multirun)
     if args.shell_completion:

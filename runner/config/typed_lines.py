@@ -13,8 +13,10 @@ def key_of(line: str) -> str:
     return re.split("[=@]", line, maxsplit=1)[0].lstrip("+~")
 
 
-def refuse_repeated(lines: Iterable[str]) -> None:
-    """Refuse a key that is typed twice, of which Hydra would take the last without a word.
+def refuse_repeated(lines: Iterable[str], *, swept: bool = False) -> None:
+    """Refuse a key that is typed twice, of which the last would count without a word.
+
+    ``swept`` says whether several values of a key may be asked for in another way.
 
     Raises:
         RequestError: names the key and both values.
@@ -24,6 +26,6 @@ def refuse_repeated(lines: Iterable[str]) -> None:
         key, value = key_of(line), line.partition("=")[2]
         if key in typed:
             several = f"; {key}={typed[key]},{value} with --multirun runs each"
-            one_run = value == typed[key] or key.startswith(("hydra", "resume"))
-            raise RequestError(key, f"{typed[key]} and then {value}", f"{key} once{'' if one_run else several}")
+            grid = swept and value != typed[key] and not key.startswith(("hydra", "resume"))
+            raise RequestError(key, f"{typed[key]} and then {value}", f"{key} once{several if grid else ''}")
         typed[key] = value

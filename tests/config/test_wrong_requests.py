@@ -166,6 +166,7 @@ WRONG = [
     ("scheduler.warmup_epochs=-1", "scheduler.warmup_epochs", "a number >= 0"),
     ("scheduler.warmup_epochs=31", "scheduler.warmup_epochs", "at most trainer.epochs=30"),
     ("hardware.device=gpu", "hardware.device", "did you mean cpu?"),
+    ("hardware.gpu=a100", "hardware.gpu", "hardware=a100"),
     ("hardware.gpu=a10", "hardware.gpu", "did you mean a100?"),
     ("data=image_folder data.root=no/such/folder", "data.root", "a folder that exists"),
     ("--multirun seed=0,1 model.weights=no_such_file", "model.weights", "a file that can be read"),
