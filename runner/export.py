@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from runner.config.errors import ExitCode, RequestError, answer, nearest
+from runner.config.typed_lines import tell_repeated
 from runner.inference.results_folder import refuse_existing
 
 FORMATS = ("onnx", "torch_export")
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _read(words: Sequence[str]) -> dict[str, str]:
+    tell_repeated(words)
     given = {}
     for word in words:
         key, equals, value = word.partition("=")

@@ -148,7 +148,7 @@ def _page(ledger: Ledger, entries: Sequence[Entry], width: int) -> str:
         lines.append(f"with privacy.unsafe_noise_seed, so not private: {counted(public, 'run')} that no ε covers")
     uses = sum(entry.uses for entry in entries)
     if uses:
-        lines.append(f"{uses} {UNCOVERED}")
+        lines.append(f"{counted(uses, 'evaluation')} {UNCOVERED}")
     return "\n".join(lines) + "\n"
 
 

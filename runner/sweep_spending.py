@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from runner.config.counted import counted
 from runner.config.errors import RunError
 from runner.privacy.chain import BrokenChain
 from runner.privacy.ledger import Entry, find_ledgers
@@ -85,7 +86,7 @@ def render_spending(found: Iterable[DataSpending], *, ordinary: int, best: str |
             composed = epsilon_text(spent.composed.epsilon)
             assert spent.best is not None
             lines += [
-                f"privacy of {len(private)} cells on {spent.data}, δ={spent.composed.delta:g}:",
+                f"privacy of {counted(len(private), 'cell')} on {spent.data}, δ={spent.composed.delta:g}:",
                 f"  each cell              ε={low}" + ("" if low == high else f" to {high}"),
                 f"  publishing all cells   ε={composed} ({spent.composed.accountant} composition)",
                 f"  publishing the best    ε={epsilon_text(spent.best.epsilon)}, by {spent.best_by}",
@@ -93,11 +94,11 @@ def render_spending(found: Iterable[DataSpending], *, ordinary: int, best: str |
             if best is not None and spent.best_by == BEST_BY_RANDOM_STOPPING:
                 lines.append(f"  the best               cell {best}")
         if spent.public:
-            lines.append(f"  {len(spent.public)} cells with privacy.unsafe_noise_seed are not private at all")
+            lines.append(f"  not private at all, by privacy.unsafe_noise_seed: {counted(len(spent.public), 'cell')}")
         if spent.uncovered:
-            lines.append(f"  {spent.uncovered} {UNCOVERED}")
+            lines.append(f"  {counted(spent.uncovered, 'evaluation')} {UNCOVERED}")
     if lines and ordinary:
-        lines.append(f"  {ordinary} cells ran without privacy: no ε covers them")
+        lines.append(f"  {counted(ordinary, 'cell')} ran without privacy, which no ε covers")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -114,7 +115,7 @@ def _described(spent: DataSpending) -> dict[str, Any]:
         "publish_best": None if best is None else {**best, "by": spent.best_by},
         "cells_not_private": len(spent.public),
         "evaluations_without_noise": spent.uncovered,
-        "note": UNCOVERED if spent.uncovered else None,
+        "note": f"evaluations {UNCOVERED}" if spent.uncovered else None,
     }
 
 

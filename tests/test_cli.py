@@ -125,7 +125,8 @@ def test_flags_that_print(command, tmp_path, arguments):
 
 def test_help_names_every_group_and_the_main_keys(command):
     _, out, _ = command("--help")
-    for word in ("trainer: accelerate, dp", "data.batch_size", "privacy.epsilon", "--multirun", "Exit codes"):
+    words = ("trainer: accelerate, dp", "data.batch_size", "privacy.epsilon", "--multirun", "runner.plan", "Exit codes")
+    for word in words:
         assert word in out
 
 

@@ -50,7 +50,7 @@ def test_show(command):
     assert "publishing all 2 private runs: ε=4.3" in digits
     assert "at δ=1e-05 (pld composition; add or remove one training example, Poisson sampling)" in digits
     assert "going on or killed: 1 run, with all steps that were planned" in digits
-    assert "1 evaluations on private validation data had no noise" in digits
+    assert "1 evaluation on private validation data without noise, which no ε covers" in digits
     assert "not private" in mnist
     assert "publishing" not in mnist
 

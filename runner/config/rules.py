@@ -168,7 +168,7 @@ def check_values(config: RunConfig) -> None:
     for key, target in _targets(config):
         _check_target(key, target)
     for key, rule in RULES.items():
-        value = _value(config, key)
+        value = value_at(config, key)
         if value is not None:
             rule.check(key, value)
 
@@ -209,7 +209,7 @@ def _check_target(key: str, target: Any) -> None:
         )
 
 
-def _value(config: RunConfig, key: str) -> Any:
+def value_at(config: RunConfig, key: str) -> Any:
     """The value at a dotted key, among fields or options; None where there is none."""
     value: Any = config
     for name in key.split("."):
@@ -220,7 +220,7 @@ def _value(config: RunConfig, key: str) -> Any:
 def _paths_are_not_empty(config: RunConfig) -> None:
     """An empty path means the working folder to the file system, and nothing to who typed it."""
     for key in ("data.root", "data.cache_dir", "model.weights"):
-        if _value(config, key) == "":
+        if value_at(config, key) == "":
             raise RequestError(key, "nothing", "a path, or null")
 
 
@@ -316,6 +316,10 @@ def _processes_suit_the_device(config: RunConfig) -> None:
     if hardware.device in ("cpu", "mps") and hardware.processes is None:
         raise RequestError(
             "hardware.processes", None, f"a number with hardware.device={hardware.device}: null means one per CUDA GPU"
+        )
+    if hardware.gpu is not None and hardware.device != "cuda":
+        raise RequestError(
+            "hardware.gpu", f"{hardware.gpu} with hardware.device={hardware.device}", f"hardware={hardware.gpu}"
         )
     if hardware.device == "mps" and hardware.processes != 1:
         raise RequestError("hardware.processes", hardware.processes, "1 with hardware.device=mps")

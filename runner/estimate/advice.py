@@ -7,6 +7,7 @@ is memory short.  Where an answer can be measured in a second or two it is.
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +17,14 @@ from runner.config.schema import RunConfig
 from runner.data.open import open_data
 from runner.estimate.assess import assess
 from runner.estimate.lines import mib
+from runner.estimate.trouble import FEW_FOR_STATISTICS
+from runner.estimate.without_probe import activations
 from runner.plan.build import build_plan, choose_precision
 from runner.plan.device import foresee_device
 
 if TYPE_CHECKING:
+    from runner.data.images import ImageData
+    from runner.estimate.assess import Assessment
     from runner.plan.device import Device
     from runner.plan.plan import Plan
 
@@ -59,12 +64,13 @@ def advise(config: RunConfig, overrides: Sequence[str], *, probe: bool) -> Advic
         RunError: it cannot be planned.
     """
     device = foresee_device(config.hardware)
-    plan = build_plan(config, open_data(config.data), device, processes=1)
+    data = open_data(config.data)
+    plan = build_plan(config, data, device, processes=1)
     decisions = [
         _privacy(config),
         _devices(config, device),
         _precision(config, plan, device, probe=probe),
-        _memory(config, plan, device, probe=probe),
+        _memory(config, data, device, probe=probe),
     ]
     decided = [word for decision in decisions for word in decision.words]
     groups = {word.partition("=")[0] for word in decided}
@@ -152,19 +158,15 @@ def _precision(config: RunConfig, plan: Plan, device: Device, *, probe: bool) ->
 
 def _measured_precision(config: RunConfig, plan: Plan, device: Device, question: str, answer: str) -> Decision:
     """What ``precision=auto`` stands for here, and the memory format that goes with it."""
-    from runner.training.settle import settle
+    from runner.training.settle import settle_recipe
     from runner.training.world import SingleProcess, torch_device
 
-    left_open = dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, batch_size=plan.performance.batch_size),
-        precision=dataclasses.replace(config.precision, amp_dtype="auto"),
-    )
+    left_open = dataclasses.replace(config, precision=dataclasses.replace(config.precision, amp_dtype="auto"))
     plan = dataclasses.replace(
         plan,
         semantic=dataclasses.replace(plan.semantic, precision=choose_precision(left_open.precision, device)),
     )
-    chosen = settle(plan, left_open, device, SingleProcess(torch_device(device.kind)))
+    chosen = settle_recipe(plan, left_open, device, SingleProcess(torch_device(device.kind)))
     precision = chosen.semantic.precision
     words = [f"precision={_SHORT[precision.dtype]}"]
     if chosen.performance.channels_last != plan.performance.channels_last:
@@ -172,7 +174,7 @@ def _measured_precision(config: RunConfig, plan: Plan, device: Device, question:
     return Decision(question=question, answer=answer, words=tuple(words), reason=precision.reason)
 
 
-def _memory(config: RunConfig, plan: Plan, device: Device, *, probe: bool) -> Decision:
+def _memory(config: RunConfig, data: ImageData, device: Device, *, probe: bool) -> Decision:
     question = "Is memory short?"
     found = assess(config, probe=probe)
     needed = found.forecast.peak_bytes.expected
@@ -180,14 +182,32 @@ def _memory(config: RunConfig, plan: Plan, device: Device, *, probe: bool) -> De
     reason = f"{mib(needed)} of {mib(device.memory_bytes)}{rough}"
     if needed <= FITS * device.memory_bytes:
         return Decision(question=question, answer="no", words=(), reason=reason)
-    fixed = found.costs.baseline_bytes + 4 * found.costs.model.parameters
-    fits, batch = 1, plan.performance.batch_size
-    while fits < batch and fixed + (needed - fixed) * 2 * fits / batch <= FITS * device.memory_bytes:
-        fits *= 2
-    accumulated = plan.performance.accumulation_steps * -(-batch // fits)
-    return Decision(
-        question=question,
-        answer="yes",
-        words=(f"data.batch_size={fits}", f"trainer.accumulation_steps={accumulated}"),
-        reason=f"{reason}; the same effective batch in smaller pieces",
-    )
+    return _smaller_batches(found, data, FITS * device.memory_bytes, question, reason)
+
+
+def _smaller_batches(found: Assessment, data: ImageData, memory: float, question: str, reason: str) -> Decision:
+    """What goes through the model at once, so much smaller that ``memory`` suffices, as far as it can."""
+    plan, size = found.plan, found.costs.model
+    at_once, foreseen = activations(plan, data, size), found.forecast.peak_bytes.expected
+    fixed = max(found.costs.baseline_bytes + 4 * size.parameters, foreseen - at_once.most_bytes)
+    if memory <= fixed:
+        held = f"{mib(fixed)} of it are libraries, weights and images, which smaller batches do not change"
+        return Decision(question=question, answer="yes", words=(), reason=f"{reason}; {held}")
+    # what an image takes is worked out, what all of them take together was foreseen
+    room = (memory - fixed) / max(1.0, foreseen - fixed) * at_once.most_bytes
+    words, cost = [], "the same effective batch in smaller pieces"
+    if (batch := _fitting(at_once.trained, at_once.trained_bytes, room)) < at_once.trained:
+        accumulated = plan.performance.accumulation_steps * -(-plan.performance.batch_size // batch)
+        words += [f"data.batch_size={batch}", f"trainer.accumulation_steps={accumulated}"]
+        if size.batch_norm and batch < FEW_FOR_STATISTICS:
+            cost += ", but BatchNorm takes its statistics over each: model.norm=group does not"
+    if (batch := _fitting(at_once.evaluated, at_once.evaluated_bytes, room)) < at_once.evaluated:
+        words.append(f"data.eval_batch_size={batch}")
+    return Decision(question=question, answer="yes", words=tuple(words), reason=f"{reason}; {cost}")
+
+
+def _fitting(batch: int, image: int, room: float) -> int:
+    """``batch``, or the largest power of two below it whose images fit."""
+    if batch * image <= room:
+        return batch
+    return max(1, min(2 ** math.floor(math.log2(max(1.0, room / image))), batch))

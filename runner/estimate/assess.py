@@ -64,6 +64,9 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
 
         costs = work_out_elsewhere(plan, data, cache_dir=config.data.cache_dir)
     elif probe:
+        from runner.training.world import SingleProcess, torch_device
+
+        plan = _settled(config, plan, device, SingleProcess(torch_device(device.kind)))
         start_seconds = _import_tracker(config)
         costs = _probe(config, plan, data, device, processes)
         costs = dataclasses.replace(costs, start_seconds=start_seconds)
@@ -95,6 +98,13 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
     )
 
 
+def _settled(config: RunConfig, plan: Plan, device: Device, world: World) -> Plan:
+    """``plan`` with the precision and the memory format that a run would find measured, or measure, and keep."""
+    from runner.training.settle import settle_recipe
+
+    return settle_recipe(plan, config, device, world)
+
+
 def _probe(config: RunConfig, plan: Plan, data: ImageData, device: Device, processes: int) -> Costs:
     from runner.training.world import SingleProcess, torch_device
 
@@ -117,7 +127,8 @@ def _probe(config: RunConfig, plan: Plan, data: ImageData, device: Device, proce
 def rehearse_rank(config: RunConfig, world: World, device: Device) -> Costs:
     """This process's part of the probe of a run in several."""
     data = open_data(config.data)
-    return _rehearse(config, build_plan(config, data, device, processes=world.size), data, world)
+    plan = _settled(config, build_plan(config, data, device, processes=world.size), device, world)
+    return _rehearse(config, plan, data, world)
 
 
 def _rehearse(config: RunConfig, plan: Plan, data: ImageData, world: World) -> Costs:

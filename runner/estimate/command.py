@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, answer
 from runner.config.request import Request, check_run, read_request
-from runner.config.typed_lines import refuse_repeated
+from runner.config.typed_lines import key_of, tell_repeated
 from runner.estimate.beside import bookkeeper, call_here
 from runner.training.garbage import loading
 
@@ -48,7 +48,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(args: argparse.Namespace) -> int:
-    refuse_repeated(args.overrides)
+    tell_repeated(args.overrides, swept=True)
+    for line in args.overrides:
+        if key_of(line) == "resume":
+            raise RequestError("resume", line.partition("=")[2], "no resume: what was begun has its plan in run.json")
     extra = None if args.config_dir is None else Path(args.config_dir).absolute()
     if extra is not None and not extra.is_dir():
         raise RequestError("--config-dir", extra, "a folder that exists")

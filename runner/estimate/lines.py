@@ -24,7 +24,7 @@ def describe(assessment: Assessment) -> list[str]:
     frozen = "" if model.trainable == model.parameters else f", {model.trainable:,} of them trained"
     per_update = model.flops * min(semantic.logical_batch, data.examples)
     schedule = semantic.scheduler
-    warmup = f" after {schedule.warmup_epochs:g} epochs of warm-up" if schedule.warmup_epochs else ""
+    warmup = f" after {counted(schedule.warmup_epochs, 'epoch')} of warm-up" if schedule.warmup_epochs else ""
     lines = [
         f"{plan.name}: a plan, nothing was run",
         _device_line(assessment.device, assessment.cores),
@@ -32,7 +32,9 @@ def describe(assessment: Assessment) -> list[str]:
         f" {data.channels}, {data.num_classes} classes",
         f"model      {semantic.model.name}: {model.parameters:,} parameters{frozen},"
         f" {_flops(model.flops)} an image, {_flops(per_update)} an update",
-        f"precision  {precision.dtype}{' with tf32' if precision.tf32 else ''}: {precision.reason}",
+        f"precision  {precision.dtype}{' with tf32' if precision.tf32 else ''}: {precision.reason}"
+        + ("; the run measures" if _left_to_the_run(assessment) else ""),
+        *([] if plan.layout is None else [f"format     {plan.layout}"]),
         f"batch      {semantic.logical_batch} = {performance.batch_size} x {performance.accumulation_steps} accumulated"
         f" x {counted(performance.processes, 'process')}"
         # the threads are those of this machine
@@ -55,6 +57,13 @@ def describe(assessment: Assessment) -> list[str]:
         if costs.grad_sample is not None:
             lines.append(f"gradients  per example by {costs.grad_sample}")
     return [*lines, *_forecast_lines(assessment), *warning_lines(assessment), f"how        {_method(assessment)}"]
+
+
+def _left_to_the_run(assessment: Assessment) -> bool:
+    """Whether the run will measure a precision that has not been measured here."""
+    plan = assessment.plan
+    unmeasured = assessment.forecast.method != "probe" and not plan.performance.deterministic
+    return unmeasured and plan.semantic.precision.requested == "auto"
 
 
 def warning_lines(assessment: Assessment) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.config.errors import RequestError, RunError
+from runner.config.counted import counted
+from runner.config.errors import RequestError, RunError, as_typed
 from runner.config.request import Request
+from runner.config.rules import value_at
 from runner.config.schema import RunConfig
 from runner.config.search import SWEEPER, load_search
 from runner.estimate.beside import Beside
@@ -27,6 +29,8 @@ class Cell:
     """Cells of one kind: they differ in what costs nothing, such as the seed or the learning rate."""
 
     count: int
+    what: tuple[str, ...]
+    """The keys, with their values, by which they differ from those of other kinds beside model, trainer and type."""
     assessment: Assessment
 
 
@@ -59,10 +63,17 @@ def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
     """
     search = request.cells is None
     cells = request.cells or _trials(request)
-    counts: dict[str, list[Any]] = {}
+    alike: dict[str, list[RunConfig]] = {}
     for config in request.configs:
-        counts.setdefault(_cost_key(config), [0, config])[0] += cells if search else 1
-    kinds = tuple(Cell(count=count, assessment=_in_a_process(config, probe)) for count, config in counts.values())
+        alike.setdefault(_cost_key(config), []).append(config)
+    kinds = tuple(
+        Cell(
+            count=cells if search else len(configs),
+            what=() if search else _values_of(configs, request.varied),
+            assessment=_in_a_process(configs[0], probe),
+        )
+        for configs in alike.values()
+    )
     at_a_time = _at_a_time(request)
     spent, best = _spending(request, cells)
     return SweepPlan(
@@ -79,14 +90,16 @@ def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
 
 def describe_sweep(sweep: SweepPlan) -> list[str]:
     """The plan of a sweep in lines for people."""
-    what = "trials of a search" if sweep.search else "cells"
-    lines = [f"{sweep.cells} {what}, {sweep.at_a_time} at a time: a plan, nothing was run"]
+    what = f"{counted(sweep.cells, 'trial')} of a search" if sweep.search else counted(sweep.cells, "cell")
+    lines = [f"{what}, {sweep.at_a_time} at a time: a plan, nothing was run"]
     for kind in sweep.kinds:
         found = kind.assessment
         spent = found.plan.semantic.privacy
         ending = "" if spent is None else f", {budget_text(spent.epsilon, spent.delta)}"
+        semantic = found.plan.semantic
+        name = "-".join((semantic.data.name, semantic.model.name, found.plan.trainer, semantic.precision.dtype))
         lines.append(
-            f"{kind.count:>4} x {found.plan.name.rpartition('-s')[0]}: {seconds_text(found.forecast.seconds.expected)},"
+            f"{kind.count:>4} x {' '.join((name, *kind.what))}: {seconds_text(found.forecast.seconds.expected)},"
             f" {mib(found.forecast.peak_bytes.expected)}{ending}"
         )
         lines += [f"       warning {t.key}: {t.what} ({t.evidence}); {t.cure}" for t in found.troubles]
@@ -96,7 +109,8 @@ def describe_sweep(sweep: SweepPlan) -> list[str]:
         lines.append(f"price      {sweep.price.expected:.2g} ({sweep.price.low:.2g} to {sweep.price.high:.2g})")
     for name, count, composed in sweep.spent:
         figure = budget_text(composed.epsilon, composed.delta)
-        lines.append(f"privacy    publishing all {count} private cells on {name}: {figure} ({composed.accountant})")
+        every = f"{'all ' if count > 1 else ''}{counted(count, 'private cell')}"
+        lines.append(f"privacy    publishing {every} on {name}: {figure} ({composed.accountant})")
     if sweep.best is not None:
         lines.append(f"           publishing the best alone: {budget_text(sweep.best.epsilon, sweep.best.delta)}")
     return lines
@@ -112,7 +126,7 @@ def described_sweep(sweep: SweepPlan) -> dict[str, Any]:
         "search": sweep.search,
         "seconds": sweep.seconds,
         "price": sweep.price,
-        "kinds": [{"count": kind.count, **described(kind.assessment)} for kind in sweep.kinds],
+        "kinds": [{"count": kind.count, "what": kind.what, **described(kind.assessment)} for kind in sweep.kinds],
         "privacy": {
             "publish_all": [{"data": name, "cells": n, **dataclasses.asdict(spent)} for name, n, spent in sweep.spent],
             "publish_best": None if sweep.best is None else dataclasses.asdict(sweep.best),
@@ -130,6 +144,12 @@ def _cost_key(config: RunConfig) -> str:
         scheduler=dataclasses.replace(config.scheduler, warmup_epochs=0.0, warmup_start=0.0),
     )
     return repr(same)
+
+
+def _values_of(configs: Sequence[RunConfig], varied: Collection[str]) -> tuple[str, ...]:
+    """The ``varied`` keys in which ``configs`` do not differ; what a group chooses is named by its own name."""
+    values = {key: {as_typed(value_at(config, key)) for config in configs} for key in varied if "." in key}
+    return tuple(f"{key}={next(iter(found))}" for key, found in sorted(values.items()) if len(found) == 1)
 
 
 def _in_a_process(config: RunConfig, probe: bool) -> Assessment:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.config.counted import counted
 from runner.plan.device import available_cores
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def find_trouble(
     return [
         *_batch(plan, data, costs),
         *_privacy(plan, costs),
-        *_memory(plan, device, forecast),
+        *_memory(plan, data, device, costs, forecast),
         *_sixteen_bits(plan, device, in_turns),
         *_cores(plan),
         *(_overhead(forecast) if device.here else ()),
@@ -143,15 +144,21 @@ def _smaller(model: str) -> str:
     return "a smaller model or fixed features (model=mlp_hog)"
 
 
-def _memory(plan: Plan, device: Device, forecast: Forecast) -> Iterator[Trouble]:
-    processes = plan.performance.processes if device.kind == "cpu" else 1
-    needed = forecast.peak_bytes.expected * processes
+def _memory(plan: Plan, data: ImageData, device: Device, costs: Costs, forecast: Forecast) -> Iterator[Trouble]:
+    from runner.estimate.without_probe import activations
+
+    performance = plan.performance
+    needed = forecast.peak_bytes.expected * (performance.processes if device.kind == "cpu" else 1)
     if needed > device.memory_bytes:
+        at_once = activations(plan, data, costs.model)
+        training = at_once.training_is_larger
         yield Trouble(
-            key="data.batch_size",
-            what="the memory will not suffice, and micro-batches will be halved on the way",
+            key="data.batch_size" if training else "data.eval_batch_size",
+            what="the memory will not suffice, and batches will be halved on the way",
             evidence=f"{needed / 2**30:.1f} GiB foreseen, {device.memory_bytes / 2**30:.1f} GiB there",
-            cure="a smaller data.batch_size with trainer.accumulation_steps in proportion",
+            cure="a smaller data.batch_size with trainer.accumulation_steps in proportion"
+            if training
+            else f"less than the {at_once.evaluated} images that are evaluated at once",
         )
 
 
@@ -193,7 +200,8 @@ def _cores(plan: Plan) -> Iterator[Trouble]:
         yield Trouble(
             key="hardware.processes" if performance.processes > cores else "hardware.threads",
             what="the processes and their threads are more than the cores, and wait for each other",
-            evidence=f"{performance.processes} processes x {performance.threads} threads on {cores} cores",
+            evidence=f"{counted(performance.processes, 'process')} of {counted(performance.threads, 'thread')} on"
+            f" {counted(cores, 'core')}",
             cure=f"hardware.processes x hardware.threads of at most {cores}",
         )
 

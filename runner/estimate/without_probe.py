@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.data.augment import is_on
@@ -27,6 +28,29 @@ _UPDATE_KERNELS, _STATE_KERNELS, _AVERAGE_KERNELS = 30, 20, 30
 By probes of small models, whose updates consist of little else."""
 _NORM_KERNELS = 3
 """Operations of a private update for each of the network's: norms, weighted sums, noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activations:
+    """Images that go through a model at once, and what each takes there."""
+
+    trained: int
+    """In a micro-batch."""
+    trained_bytes: int
+    """With what is kept until the backward pass."""
+    evaluated: int
+    """In an evaluation."""
+    evaluated_bytes: int
+
+    @property
+    def most_bytes(self) -> int:
+        """At the larger of the two."""
+        return max(self.trained * self.trained_bytes, self.evaluated * self.evaluated_bytes)
+
+    @property
+    def training_is_larger(self) -> bool:
+        """Whether training takes more than the evaluation."""
+        return self.trained * self.trained_bytes == self.most_bytes
 
 
 def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
@@ -119,20 +143,31 @@ def _step(plan: Plan, size: ModelSize, machine: Machine, passes: Passes) -> floa
 
 def _memory(plan: Plan, data: ImageData, size: ModelSize, states: int) -> int:
     """Bytes beside the libraries: weights, gradients, optimizer, activations, and the images that are kept ready."""
-    semantic, performance = plan.semantic, plan.performance
+    semantic = plan.semantic
     weights = 4 * (size.parameters + (2 + states) * size.trainable)
-    copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
-    activations = 2 * size.saved_per_example * min(performance.batch_size, semantic.data.examples) * copies
-    if semantic.precision.dtype in ("bfloat16", "float16"):
-        activations //= 2
     image = 4 * semantic.data.channels * semantic.data.image_size**2
     ready = 0
     for images in (data.train, data.val, data.test):
         augmented = images is data.train and is_on(semantic.data.augment)
         if images is not None and not augmented and len(images) * image <= READY_BYTES:
             ready += len(images) * image
-    evaluated = performance.eval_batch_size * (image + size.saved_per_example // 4)
-    return weights + max(activations, evaluated) + ready
+    return weights + activations(plan, data, size).most_bytes + ready
+
+
+def activations(plan: Plan, data: ImageData, size: ModelSize) -> Activations:
+    """What goes through the model of ``plan`` at once, by its operations."""
+    semantic, performance = plan.semantic, plan.performance
+    copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
+    trained = 2 * size.saved_per_example * copies
+    if semantic.precision.dtype in ("bfloat16", "float16"):
+        trained //= 2
+    most = max(0 if images is None else len(images) for images in (data.val, data.test))
+    return Activations(
+        trained=min(performance.batch_size, semantic.data.examples),
+        trained_bytes=trained,
+        evaluated=min(performance.eval_batch_size, most),
+        evaluated_bytes=4 * semantic.data.channels * semantic.data.image_size**2 + size.saved_per_example // 4,
+    )
 
 
 def _optimizer_states(plan: Plan) -> int:

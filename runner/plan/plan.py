@@ -187,6 +187,12 @@ class Plan:
         )
 
     @property
+    def layout(self) -> str | None:
+        """The memory format and what it was chosen by; None where that was not measured."""
+        reason = self.performance.channels_last_reason
+        return reason and f"{'channels_last' if self.performance.channels_last else 'contiguous'}: {reason}"
+
+    @property
     def identity(self) -> str:
         """SHA-256 of the semantic part."""
         return identity_of(dataclasses.asdict(self.semantic))
@@ -216,9 +222,8 @@ class Plan:
         ]
         if precision.requested.startswith("auto"):
             lines.append(f"           {precision.reason}")
-        elif performance.channels_last_reason is not None:
-            layout = "channels_last" if performance.channels_last else "contiguous"
-            lines.append(f"format     {layout}: {performance.channels_last_reason}")
+        elif (layout := self.layout) is not None:
+            lines.append(f"format     {layout}")
         if made := [name for name in ("compile", "cuda_graphs") if getattr(performance, name)]:
             lines.append(f"prepared   {' and '.join(f'hardware.{name}' for name in made)}, before the first step")
         if (privacy := semantic.privacy) is not None:

@@ -24,7 +24,7 @@ BEST_BY_RANDOM_STOPPING = (
     " were, may be published"
 )
 BEST_IS_OPEN = "composition, as long as not all of the trials that were drawn have ended"
-UNCOVERED = "evaluations on private validation data had no noise: no ε covers them, nor a choice by them"
+UNCOVERED = "on private validation data without noise, which no ε covers, nor a choice by it"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from runner.config.counted import counted
 from runner.config.errors import RunError
 from runner.config.schema import ComparisonConfig
 from runner.records.progress import epsilon_text
@@ -281,7 +282,7 @@ def _privacy(findings: Findings) -> Iterator[Part]:
         yield Grid(head, [row for row, _ in spent], _WORDS)
         notes = [note for _, notes in spent for note in notes]
         if ordinary:
-            notes.append(f"{ordinary} cells ran without privacy: no ε covers them.")
+            notes.append(f"{counted(ordinary, 'cell')} ran without privacy, which no ε covers.")
         yield Bullets(list(dict.fromkeys(notes)))
     if picture is not None:
         yield Figure(picture)
@@ -304,7 +305,9 @@ def _spending(data: dict) -> tuple[list[str], list[str]]:
     if data["note"]:
         notes.append(f"{data['evaluations_without_noise']} {data['note']}.")
     if data["cells_not_private"]:
-        notes.append(f"{data['cells_not_private']} cells with `privacy.unsafe_noise_seed` are not private at all.")
+        notes.append(
+            f"Not private at all, by `privacy.unsafe_noise_seed`: {counted(data['cells_not_private'], 'cell')}."
+        )
     return row, notes
 
 

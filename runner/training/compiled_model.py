@@ -7,6 +7,7 @@ stay where they are, under their own names, so that a checkpoint does not know h
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +62,21 @@ class CompiledModel:
     def _compile(self, images: torch.Tensor) -> Any:
         from torch._dynamo.exc import TorchDynamoException
 
+        speaker = logging.getLogger("torch.utils.cpp_extension")
+        speaker.addFilter(_is_worth_telling)
         try:
             return self._compiled(images)
         except TorchDynamoException as error:
             if is_out_of_memory(error):
                 raise
             raise _not_compiled(error) from error
+        finally:
+            speaker.removeFilter(_is_worth_telling)
+
+
+def _is_worth_telling(record: logging.LogRecord) -> bool:
+    """Whether to let ``record`` through: on a machine with CUDA's tools and no GPU, torch warns of that."""
+    return not record.getMessage().startswith("No CUDA runtime is found")
 
 
 def _not_compiled(error: BaseException) -> RunError:

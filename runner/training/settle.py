@@ -73,8 +73,7 @@ def settle(
         RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
         RunError: there is no memory for one example, or ``run.json`` is not a record of a run.
     """
-    if plan.semantic.precision.requested == "auto" or config.hardware.channels_last is None:
-        plan = _with_choice(plan, config, _agreed(world, lambda: _choose(plan, config, device, run_dir, sweep_dir)))
+    plan = settle_recipe(plan, config, device, world, run_dir=run_dir, sweep_dir=sweep_dir)
     if config.data.batch_size == "auto":
         from runner.training.fitting_batch import with_batch
 
@@ -82,6 +81,21 @@ def settle(
         assert fitting is not None
         plan = with_batch(plan, fitting["batch_size"], fitting["reason"])
     return plan
+
+
+def settle_recipe(
+    plan: Plan,
+    config: RunConfig,
+    device: Device,
+    world: World,
+    *,
+    run_dir: Path | None = None,
+    sweep_dir: Path | None = None,
+) -> Plan:
+    """The part of ``settle`` that is about the precision and the memory format."""
+    if plan.semantic.precision.requested != "auto" and config.hardware.channels_last is not None:
+        return plan
+    return _with_choice(plan, config, _agreed(world, lambda: _choose(plan, config, device, run_dir, sweep_dir)))
 
 
 def _with_choice(plan: Plan, config: RunConfig, choice: dict[str, Any] | None) -> Plan:

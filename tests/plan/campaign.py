@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.conftest import last_of_each
+
 ROOT = Path(__file__).resolve().parents[2]
 CIFAR = "data=image_folder data.root={cifar}"
 RECIPES = {
@@ -54,10 +56,9 @@ def main():
 
 def foresee_all(names, *, into, cifar):
     for name in names:
-        overrides = RECIPES[name].format(cifar=cifar).split()
+        overrides = last_of_each([*COMMON.split(), "tracker=none", *RECIPES[name].format(cifar=cifar).split()])
         with tempfile.TemporaryDirectory() as scratch:
-            untold = [] if any(word.startswith("tracker=") for word in overrides) else ["tracker=none"]
-            found = {"recipe": name, **foresee([*COMMON.split(), *untold, *overrides], Path(scratch))}
+            found = {"recipe": name, **foresee(overrides, Path(scratch))}
         print(name, found, flush=True)
         if into is not None:
             with into.open("a") as file:

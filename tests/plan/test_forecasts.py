@@ -97,7 +97,8 @@ CPU = dataclasses.replace(OLD_GPU, kind="cpu", name="a CPU", memory_bytes=2**40)
         (["trainer=dp", "privacy.unsafe_noise_seed=1"], CPU, "privacy.unsafe_noise_seed", "not be private"),
         (["precision=fp16"], OLD_GPU, "precision", "no tensor cores"),
         (["precision=bf16"], CPU, "precision", "no native bfloat16"),
-        ([], SMALL_GPU, "data.batch_size", "memory will not suffice"),
+        (["data.eval_batch_size=1"], SMALL_GPU, "data.batch_size", "memory will not suffice"),
+        (["data.batch_size=1"], SMALL_GPU, "data.eval_batch_size", "memory will not suffice"),
         (["hardware.threads=1000"], CPU, "hardware.threads", "more than the cores"),
     ],
 )
@@ -240,3 +241,48 @@ def test_advice_with_a_probe_is_what_precision_auto_stands_for(configure, tmp_pa
     path.write_text(json.dumps(kept | {"choice": {"dtype": other, "channels_last": False, "reason": "swapped"}}))
     word = {"float32": "precision=fp32", "bfloat16": "precision=bf16"}[other]
     assert advised().words == (word, "hardware.channels_last=false")
+    # and a plan with a probe is one of what the run will take
+    found = assess(configure(*typed, "precision=auto"), probe=True)
+    assert found.plan.semantic.precision.dtype == other
+    assert "format     contiguous: measured with the precision" in describe(found)
+
+
+def test_advice_for_little_memory_is_a_recipe_that_fits(configure):
+    from runner.estimate.advice import _smaller_batches
+
+    typed = [
+        *("tracker=none", "hardware=cpu", "hardware.threads=1", "data=synthetic", "data.image_size=32"),
+        *("data.num_train=4000", "model=resnet18", "trainer.accumulation_steps=2"),
+    ]
+
+    def found(*batches):
+        return assess(configure(*typed[:-1], *batches), probe=False)
+
+    before = found("data.batch_size=1024", typed[-1])
+    libraries, peak = before.costs.baseline_bytes, before.forecast.peak_bytes.expected
+    memory = libraries + (peak - libraries) / 20
+    decision = _smaller_batches(before, open_data(configure(*typed).data), memory, "", "")
+    assert [word.partition("=")[0] for word in decision.words] == [
+        "data.batch_size",
+        "trainer.accumulation_steps",
+        "data.eval_batch_size",
+    ]
+    after = found(*decision.words)
+    assert after.plan.semantic.logical_batch == 2048
+    # the process itself may have grown since
+    grown = max(0, after.costs.baseline_bytes - libraries)
+    assert after.forecast.peak_bytes.expected < memory + grown
+    assert "BatchNorm" not in decision.reason
+    poor = _smaller_batches(before, open_data(configure(*typed).data), libraries + (peak - libraries) / 40, "", "")
+    assert "model.norm=group" in poor.reason
+    hopeless = _smaller_batches(before, open_data(configure(*typed).data), libraries, "", "")
+    assert hopeless.words == ()
+    assert "which smaller batches do not change" in hopeless.reason
+
+
+def test_cells_of_several_kinds_are_told_apart_by_what_differs(configure):
+    from runner.estimate.sweep import _values_of
+
+    cells = [configure("data.batch_size=32", f"seed={seed}", f"optimizer.lr={seed}") for seed in (1, 2)]
+    varied = {"data.batch_size", "seed", "optimizer.lr", "optimizer.momentum", "model"}
+    assert _values_of(cells, varied) == ("data.batch_size=32", "optimizer.momentum=0.9")

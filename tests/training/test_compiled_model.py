@@ -1,6 +1,7 @@
 """Trained by torch's compiler: numbers, names and bits of a run without it, one compilation, one-line refusals."""
 
 import json
+import logging
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from runner.config.errors import RunError
 from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
+from runner.training.compiled_model import _is_worth_telling
 from runner.training.parts import build_parts
 from runner.training.world import SingleProcess
 
@@ -66,3 +68,11 @@ def test_without_a_c_compiler_the_run_fails_in_one_line(configure):
     assert "cannot be compiled (InvalidCxxCompiler: " in str(refused.value)
     assert "hardware.compile=false" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_torch_does_not_tell_of_a_gpu_that_nobody_asked_for():
+    def lets_through(message, *values):
+        return _is_worth_telling(logging.LogRecord("torch", logging.WARNING, "", 0, message, values, None))
+
+    assert not lets_through("No CUDA runtime is found, using CUDA_HOME='%s'", "/usr/local/cuda")
+    assert lets_through("the compiler %s is old", "c++")
