@@ -24,6 +24,9 @@ FLOAT32 = 3e-4
 SIXTEEN_BITS = 0.05
 """The same for 16-bit types, of which bfloat16 has eight bits; EfficientNet comes to 0.027."""
 
+INIT_SCALE = 1024
+"""First loss scale of float16: from 65,536 EfficientNet would skip the updates of the proof."""
+
 _LARGE = 128
 """Pixels from which a GPU is busy with an update for tens of milliseconds."""
 
@@ -91,7 +94,12 @@ def parse_model(asked: str, *, device: str) -> Task:
     return Task(
         name=model,
         about=f"{model}, {size} px, batch {batch}",
-        overrides=(f"data.image_size={size}", f"model={model}", *(one_by_one if device == "cpu" else ())),
+        overrides=(
+            f"data.image_size={size}",
+            f"model={model}",
+            f"precision.init_scale={INIT_SCALE}",
+            *(one_by_one if device == "cpu" else ()),
+        ),
         batch=batch,
         block=1 if device == "cpu" else _LARGE_BLOCK if size >= _LARGE else _SMALL_BLOCK,
         proof_steps=_PROOF_STEPS,

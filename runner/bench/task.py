@@ -99,6 +99,15 @@ class Prepared:
     momentum: float
     weight_decay: float
     nesterov: bool
+    seed: int
+
+    def seed_layers(self, step: int) -> None:
+        """Make dropout and its kin draw what they draw in update ``step`` of the runner; for proofs."""
+        import torch
+
+        from runner.training.streams import fold_in
+
+        torch.manual_seed(fold_in(self.seed, step, 0))
 
     def gather(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """Gives the images [B, C, H, W] of row numbers [B] in the memory format of ``images``.
@@ -174,6 +183,7 @@ def prepare(task: Task, path: Path) -> None:
         "momentum": group["momentum"],
         "weight_decay": group["weight_decay"],
         "nesterov": group["nesterov"],
+        "seed": plan.semantic.seed,
     }
     torch.save(content, path)
 

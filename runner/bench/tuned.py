@@ -47,7 +47,7 @@ def measure(settings: Settings) -> Iterator[Section]:
             title="Tuned by hand",
             about="The scripts have the model in channels_last, normalised images on the device, kernels searched for"
             " and a fused optimizer; *fp32, in planes* is the same in float32 and NCHW.  The losses of three updates"
-            " had to agree to 5 %, which 16 bits and dropout may take.",
+            " had to agree to 5 %, which other kernels in 16 bits may take; dropout draws the same in all.",
             ours=_RUNNER,
             control=_AGAIN,
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
+from runner.bench.named_models import INIT_SCALE
 from runner.bench.task import Task, load_prepared
 from runner.bench.turns import Turns
 
@@ -29,8 +30,10 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     kind = labels.device.type
     dtype = next((_AUTOCAST[option] for option in options if option in _AUTOCAST), None)
     optimizer = given.optimizer(fused=True)
-    scaler = torch.amp.GradScaler(kind, enabled=dtype is torch.float16)
+    scaler = torch.amp.GradScaler(kind, init_scale=INIT_SCALE, enabled=dtype is torch.float16)
     for step in turns:
+        if turns.proving:
+            given.seed_layers(step)
         batch = rows[step % len(rows)]
         with torch.autocast(kind, dtype, enabled=dtype is not None):
             loss = cross_entropy(model(images(batch)), labels.index_select(0, batch))

@@ -55,10 +55,15 @@ class _Module(lightning.LightningModule):
 
 
 class _Turn(Callback):
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, given: Prepared) -> None:
         self._turns = turns
+        self._given = given
         self._steps = iter(turns)
         next(self._steps)
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
+        if self._turns.proving:
+            self._given.seed_layers(trainer.global_step)
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
         if self._turns.proving:
@@ -96,7 +101,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
             accelerator="cpu" if task.device == "cpu" else "gpu",
             devices=1,
             max_epochs=-1,
-            callbacks=[_Turn(turns)],
+            callbacks=[_Turn(turns, given)],
             default_root_dir=folder,
             **changes,
         )
