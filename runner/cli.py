@@ -36,7 +36,7 @@ from runner.config.load import load_config, typed_keys
 from runner.config.request import Request, check_run, read_request
 from runner.config.resume_request import expand_resume
 from runner.config.schema import TrackerConfig
-from runner.config.typed_lines import refuse_repeated
+from runner.config.typed_lines import tell_repeated
 from runner.sweeping.drawn_trials import draw_beforehand, is_drawn
 from runner.sweeping.earlier import refuse_other_recipe
 
@@ -67,7 +67,7 @@ def _main(argv: list[str]) -> int:
         print(", ".join(f"{name} {_version(name)}" for name in ("recipe-runner", "hydra-core", "torch")))
         return ExitCode.DONE
     args = _parse_flags(argv)
-    refuse_repeated(args.overrides, swept=True)
+    tell_repeated(args.overrides, swept=True)
     flags = [argument for argument in argv if argument not in args.overrides]
     lines = expand_resume(args.overrides, multirun=args.multirun)
     if args.shell_completion:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from runner.config.errors import ExitCode, RequestError, answer, nearest
-from runner.config.typed_lines import refuse_repeated
+from runner.config.typed_lines import tell_repeated
 from runner.inference.results_folder import refuse_existing
 
 FORMATS = ("onnx", "torch_export")
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _read(words: Sequence[str]) -> dict[str, str]:
-    refuse_repeated(words)
+    tell_repeated(words)
     given = {}
     for word in words:
         key, equals, value = word.partition("=")

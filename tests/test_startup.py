@@ -77,6 +77,8 @@ class Pressed:
         if name == "hydra":
             signal.raise_signal(signal.SIGINT)
 sys.meta_path.insert(0, Pressed())
+# a job in the background, as of a shell script, is born deaf to it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = ["runner", "--version"]
 runpy.run_module("runner", run_name="__main__")
 """

@@ -74,8 +74,13 @@ def test_a_grid_that_would_pass_its_limit_is_refused_before_its_first_cell(comma
 def test_a_sweep_started_again_in_its_folder_goes_on_counting(command, tmp_path):
     code, out, _ = command(*GRID, "seed=0,1")
     assert code == 0
-    for told in ("each cell              ε=3.00", "publishing all cells   ε=", "publishing the best    ε=",
-                 "composition: every cell was looked at", "evaluations on private validation data"):  # fmt: skip
+    for told in (
+        "each cell              ε=3.00",
+        "publishing all cells   ε=",
+        "publishing the best    ε=",
+        "composition: every cell was looked at",
+        "evaluations on private validation data without",
+    ):
         assert told in out
     before = spending(tmp_path)["publish_all"]["epsilon"]
     code, _, err = command(*GRID, "seed=0,1,2,3", f"privacy.sweep_epsilon={before + 0.1}")

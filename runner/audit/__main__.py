@@ -15,7 +15,7 @@ from runner.config import rules
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, answer
 from runner.config.groups import RECIPES
-from runner.config.typed_lines import refuse_repeated
+from runner.config.typed_lines import tell_repeated
 
 if TYPE_CHECKING:
     from runner.audit.run import Audit
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    refuse_repeated(args.overrides)
+    tell_repeated(args.overrides)
     config, folder = _compose(args.overrides)
     return _audit(config, folder, guesses=args.guesses, confidence=args.confidence)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
-
-from runner.config.errors import RequestError
 
 
 def key_of(line: str) -> str:
@@ -13,19 +12,18 @@ def key_of(line: str) -> str:
     return re.split("[=@]", line, maxsplit=1)[0].lstrip("+~")
 
 
-def refuse_repeated(lines: Iterable[str], *, swept: bool = False) -> None:
-    """Refuse a key that is typed twice, of which the last would count without a word.
+def tell_repeated(lines: Iterable[str], *, swept: bool = False) -> None:
+    """Say on standard error where a key is typed twice, of which the last counts, as scripts that append rely on.
 
     ``swept`` says whether several values of a key may be asked for in another way.
-
-    Raises:
-        RequestError: names the key and both values.
     """
     typed: dict[str, str] = {}
     for line in lines:
         key, value = key_of(line), line.partition("=")[2]
-        if key in typed:
-            several = f"; {key}={typed[key]},{value} with --multirun runs each"
-            grid = swept and value != typed[key] and not key.startswith(("hydra", "resume"))
-            raise RequestError(key, f"{typed[key]} and then {value}", f"{key} once{several if grid else ''}")
+        if not value:
+            continue
+        if typed.get(key, value) != value:
+            grid = swept and not key.startswith(("hydra", "resume"))
+            several = f" ({key}={typed[key]},{value} with --multirun runs each)" if grid else ""
+            print(f"note: {key} is given as {typed[key]} and then as {value}, which counts{several}", file=sys.stderr)
         typed[key] = value

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, answer
 from runner.config.request import Request, check_run, read_request
-from runner.config.typed_lines import key_of, refuse_repeated
+from runner.config.typed_lines import key_of, tell_repeated
 from runner.estimate.beside import bookkeeper, call_here
 from runner.training.garbage import loading
 
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(args: argparse.Namespace) -> int:
-    refuse_repeated(args.overrides, swept=True)
+    tell_repeated(args.overrides, swept=True)
     for line in args.overrides:
         if key_of(line) == "resume":
             raise RequestError("resume", line.partition("=")[2], "no resume: what was begun has its plan in run.json")

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from runner.config.errors import RequestError, as_typed, nearest
 from runner.config.ranges import AT_LEAST_1, Choices, Range
-from runner.config.typed_lines import refuse_repeated
+from runner.config.typed_lines import tell_repeated
 
 STRATEGIES = ("standard", "mixed_precision", "accelerate", "quantized")
 
@@ -99,7 +99,7 @@ def read_request(
     Raises:
         RequestError: a key that does not exist, a value that it cannot take, or keys that do not go together.
     """
-    refuse_repeated(lines)
+    tell_repeated(lines)
     given = dict(_split(line) for line in lines)
     if checkpoint_path is not None:
         given = _from_checkpoint(Path(checkpoint_path), given) | given

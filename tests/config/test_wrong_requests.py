@@ -26,11 +26,6 @@ WRONG = [
     ("hydra.run.dirr=x", "hydra.run.dirr", "did you mean hydra.run.dir?"),
     ("hydra=3", "hydra", "hydra.run.dir=FOLDER"),
     # once each
-    ("optimizer.lr=0.1 optimizer.lr=0.2", "optimizer.lr", "optimizer.lr=0.1,0.2 with --multirun runs each"),
-    ("seed=3 seed=3", "seed", "expected seed once"),
-    ("optimizer=sgd +optimizer=adam", "optimizer", "optimizer once"),
-    ("hydra.run.dir=a hydra.run.dir=b", "hydra.run.dir", "expected hydra.run.dir once"),
-    ("sweep=precision sweep=null", "sweep", "sweep once"),
     ("--multirun optimizer.lr=0.01,1e-2", "optimizer.lr", "values that differ"),
     ("--multirun seed=1,2,1", "seed", "values that differ"),
     ("--multirun model=mlp,linear,mlp", "model", "values that differ"),
