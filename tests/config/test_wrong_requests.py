@@ -25,7 +25,7 @@ WRONG = [
     ("colour=red", "colour", "one of the groups data,"),
     ("hydra.run.dirr=x", "hydra.run.dirr", "did you mean hydra.run.dir?"),
     ("hydra=3", "hydra", "hydra.run.dir=FOLDER"),
-    # once each
+    # values that are listed twice, and none
     ("--multirun optimizer.lr=0.01,1e-2", "optimizer.lr", "values that differ"),
     ("--multirun seed=1,2,1", "seed", "values that differ"),
     ("--multirun model=mlp,linear,mlp", "model", "values that differ"),

@@ -24,7 +24,6 @@ from tests.conftest import ROOT
         (["run={}", "batch_size=0"], "batch_size: got 0, expected a number >= 1"),
         (["run={}", "batch_size=many"], "batch_size: got many, expected a whole number"),
         (["run={}", "overwrite=yes"], "overwrite: got yes, expected true or false"),
-        (["run={}", "bits=8", "bits=4"], "bits: got 8 and then 4, expected bits once"),
         (["run={}", "output="], "output: got nothing, expected a value"),
         (["run={}", "images=nowhere"], "images: got nowhere (no such folder), expected a folder that holds images"),
         (["run={}", "images={}", "split=val"], "split: got val, expected nothing besides images"),

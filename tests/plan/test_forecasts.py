@@ -5,6 +5,7 @@ import json
 import shlex
 import threading
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -286,3 +287,23 @@ def test_cells_of_several_kinds_are_told_apart_by_what_differs(configure):
     cells = [configure("data.batch_size=32", f"seed={seed}", f"optimizer.lr={seed}") for seed in (1, 2)]
     varied = {"data.batch_size", "seed", "optimizer.lr", "optimizer.momentum", "model"}
     assert _values_of(cells, varied) == ("data.batch_size=32", "optimizer.momentum=0.9")
+
+
+def test_one_disturbed_round_does_not_spoil_an_estimate(monkeypatch):
+    """Each round takes its seconds by a clock that stands still otherwise; the first is not timed."""
+    from runner.estimate import machine
+
+    now = [0.0]
+    monkeypatch.setattr(machine, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def median(*rounds):
+        left = iter(rounds)
+
+        def work():
+            now[0] += next(left)
+
+        return machine._median(work, torch.device("cpu"))
+
+    assert median(0.01, 5.0, 0.01) == pytest.approx(0.01)
+    assert median(0.01, 0.02, 5.0, 0.02) == pytest.approx(0.02)
+    assert median(5.0, 0.03, 0.02) == pytest.approx(0.02)

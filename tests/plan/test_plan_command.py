@@ -95,7 +95,6 @@ def test_the_text_says_all_that_is_asked(plan):
         (["--json", "no/such/folder/x.json", "data.batchsize=3"], "error: --json: got no/such/folder/x.json"),
         (["--json", ".", "data.batchsize=3"], "error: --json: got ., expected a file"),
         (["resume=run"], "error: resume: got run, expected no resume: "),
-        (["optimizer.lr=0.1", "optimizer.lr=0.2"], "error: optimizer.lr: got 0.1 and then 0.2, expected optimizer.lr"),
     ],
 )
 def test_a_wrong_request_is_one_line(plan, arguments, line):
