@@ -81,7 +81,7 @@ def answer(action: Callable[[], int]) -> int:
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     finally:
-        # ``python -m`` remembers a Ctrl-C that came while a string was executed, as for each dataclass of an import, and
+        # ``python -m`` remembers a Ctrl-C that came while a string was executed, as for each dataclass imported, and
         # would end by SIGINT in place of the exit code.  Executing another one makes it forget.
         exec("")
 
