@@ -111,8 +111,9 @@ def _refuse_privacy(config: RunConfig) -> None:
 
 def _refuse_processes(config: RunConfig) -> None:
     if config.hardware.processes != 1:
+        asked = "null (one for each GPU)" if config.hardware.processes is None else config.hardware.processes
         raise RequestError(
             "hardware.processes",
-            config.hardware.processes,
-            f"1 with trainer={config.trainer.name}; trainer=accelerate and trainer=dp run on several",
+            f"{asked} with trainer={config.trainer.name}",
+            "trainer=accelerate or trainer=dp, which run on several, or hardware.processes=1",
         )
