@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +73,8 @@ def open_own_data(run: FinishedRun) -> ImageData:
     Raises:
         RequestError: they cannot be found, or have changed since.
     """
-    data = open_data(run.config.data)
+    with _cache_told(run):
+        data = open_data(run.config.data)
     if data.fingerprint != run.plan.semantic.data.fingerprint:
         where = run.config.data.root or run.config.data.name
         raise RequestError(
@@ -112,12 +114,14 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
             raise BadImageError(error.strerror or str(error)) from error
         return read_image(raw, shortest=shortest)
 
-    cache = Cache(run.config.data.cache_dir)
-    contents = hash_contents(listing, cache, reader="prediction")
+    with _cache_told(run):
+        cache = Cache(run.config.data.cache_dir)
+        contents = hash_contents(listing, cache, reader="prediction")
     key = hashlib.sha256(repr((STORED_AS, contents, data.image_size, data.channels, shortest)).encode()).hexdigest()
     layout = Layout(labels=known, classes=run.plan.classes, names=names, splits={"train": (0, len(names))})
     form = PixelFormat(size=data.image_size, margin=None, channels=data.channels)
-    entry = cache.find(key) or cache.build(key, lambda into: write_store(into, layout, read, form, skip_bad=True))
+    with _cache_told(run):
+        entry = cache.find(key) or cache.build(key, lambda into: write_store(into, layout, read, form, skip_bad=True))
     decoded = read_store(entry, fingerprint=key, origin=contents, skip_bad=True)
     if not len(decoded.train):
         raise RequestError("images", f"{folder} (none of {len(names)} files can be read)", "readable images")
@@ -131,6 +135,19 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         labelled=labels is not None,
         skipped=skipped,
     )
+
+
+@contextlib.contextmanager
+def _cache_told(run: FinishedRun) -> Iterator[None]:
+    """Refuse a cache that cannot be written in words that help here, where no key of the data can be typed."""
+    try:
+        yield
+    except RequestError as error:
+        if error.key != "data.cache_dir":
+            raise
+        chosen_by = "XDG_CACHE_HOME in the environment" if run.config.data.cache_dir is None else "its data.cache_dir"
+        expected = f"a run whose cache can be written and has room; {chosen_by} names its folder"
+        raise RequestError("run", f"{run.folder} (its cache is {error.got})", expected) from error
 
 
 _SOME_SUFFIXES = (".jpg", ".png", ".webp")

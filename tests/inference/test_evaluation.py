@@ -11,6 +11,7 @@ from PIL import Image
 from runner import infer
 from runner.config.errors import RequestError
 from runner.inference.finished_run import open_run
+from runner.inference.images import open_folder
 from runner.privacy.ledger import find_ledgers
 
 
@@ -52,6 +53,18 @@ def test_sixteen_bits_change_next_to_nothing(digits_run, ask, dtype):
     assert half["dtype"] == dtype
     assert abs(half["metrics"]["accuracy"] - whole["metrics"]["accuracy"]) <= 1 / 359
     assert 0 < abs(half["metrics"]["loss"] - whole["metrics"]["loss"]) < 0.01
+
+
+def test_a_cache_that_cannot_be_written_is_told_without_keys_that_inference_has_not(
+    digits_run, digit_files, tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(RequestError) as caught:
+        open_folder(open_run(digits_run), digit_files)
+    assert caught.value.key == "run"
+    assert "XDG_CACHE_HOME" in caught.value.expected
+    assert "data.cache=" not in str(caught.value)
 
 
 def test_files_in_class_folders_score_as_the_split_that_they_hold(digits_run, digit_files, ask):
