@@ -10,8 +10,9 @@ import logging
 import os
 import secrets
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runner.config.errors import RequestError
@@ -38,6 +39,24 @@ def default_cache_dir() -> Path:
 def cache_folder(configured: str | None) -> Path:
     """The folder that ``data.cache_dir`` names, or the default; it need not exist."""
     return Path(configured).expanduser() if configured else default_cache_dir()
+
+
+@contextlib.contextmanager
+def scratch_folder(configured: str | None) -> Iterator[Path]:
+    """A fresh folder in the cache, where that cannot be written among the temporary files; removed in the end.
+
+    ``configured`` is what ``data.cache_dir`` says.
+    """
+    root = cache_folder(configured)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        made = tempfile.mkdtemp(prefix=".plan-", dir=root)
+    except OSError:
+        made = tempfile.mkdtemp(prefix="recipe-runner-")
+    try:
+        yield Path(made)
+    finally:
+        shutil.rmtree(made)
 
 
 class Cache:

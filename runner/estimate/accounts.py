@@ -7,15 +7,13 @@ thrown away, so a plan leaves nothing in the user's.
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.config.errors import RequestError
-from runner.data.cache import Cache
+from runner.data.cache import scratch_folder
 
 if TYPE_CHECKING:
     from runner.plan.plan import Plan
@@ -46,7 +44,7 @@ def time_accounts(plan: Plan, *, ledger_dir: str | None, cache_dir: str | None) 
     """Time the books of ``plan``; None for an ordinary run.
 
     Raises:
-        RequestError: the user's ledger of these data is broken or cannot be read, or the cache cannot be written.
+        RequestError: the user's ledger of these data is broken or cannot be read.
     """
     from runner.training.account import open_account
 
@@ -60,11 +58,11 @@ def time_accounts(plan: Plan, *, ledger_dir: str | None, cache_dir: str | None) 
         set_up=max(0.0, first - epoch),
         epoch=epoch,
         final=_seconds(lambda: spending.reported_after(steps)),
-        line=_line(plan, ledger_dir=ledger_dir, root=Cache(cache_dir).root),
+        line=_line(plan, ledger_dir=ledger_dir, cache_dir=cache_dir),
     )
 
 
-def _line(plan: Plan, *, ledger_dir: str | None, root: Path) -> float:
+def _line(plan: Plan, *, ledger_dir: str | None, cache_dir: str | None) -> float:
     from runner.privacy.chain import BrokenChain
     from runner.privacy.ledger import Ledger, contents_of, find_ledgers, ledger_folder
     from runner.training.on_ledger import planned_run
@@ -80,8 +78,8 @@ def _line(plan: Plan, *, ledger_dir: str | None, root: Path) -> float:
         raise RequestError(
             "privacy.ledger_dir", f"{folder} ({error})", "a folder whose ledger can be verified"
         ) from error
-    with tempfile.TemporaryDirectory(prefix=".plan-", dir=root) as scratch:
-        sitting = Ledger(Path(scratch), contents).begin(run)
+    with scratch_folder(cache_dir) as scratch:
+        sitting = Ledger(scratch, contents).begin(run)
         return verifying + statistics.median(_seconds(sitting.evaluate) for _ in range(_ROUNDS))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.errors import RequestError
 from runner.data.cache import cache_folder
 from runner.records.json_values import write_json
 from runner.records.run_file import FINISHED, RunRecord
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from runner.estimate.forecast import Forecast
     from runner.plan.plan import Plan
 
+log = logging.getLogger(__name__)
+
 FOLDER = "plans"
 
 
 def keep(plan: Plan, forecast: Forecast, *, cache_dir: str | None) -> None:
     """Remember what was foreseen for ``plan``, in place of an earlier forecast of the same plan.
 
-    Raises:
-        RequestError: the cache's folder cannot be written.
+    A cache that cannot be written keeps nothing.
     """
     path = _path(plan, cache_dir)
     kept = {
@@ -39,7 +40,7 @@ def keep(plan: Plan, forecast: Forecast, *, cache_dir: str | None) -> None:
         write_json(path, kept)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise RequestError("data.cache_dir", f"{path.parent} ({reason})", "a folder that can be written") from error
+        log.warning("the forecast is not kept in %s (%s): the run will not say how far off it was", path.parent, reason)
 
 
 def find_forecast(plan: Plan, *, cache_dir: str | None) -> dict[str, Any] | None:

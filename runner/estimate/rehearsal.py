@@ -6,8 +6,6 @@ evaluation and, under DP, the secret key are thrown away, so a rehearsal spends 
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from runner.data.cache import Cache
+from runner.data.cache import scratch_folder
 from runner.data.feed import Feed
 from runner.estimate.costs import Costs
 from runner.models.build import build_model
@@ -71,18 +69,15 @@ def rehearse(plan: Plan, data: ImageData, world: World, *, cache_dir: str | None
     Checkpoints are written to a folder in the cache, which is removed.
 
     Raises:
-        RequestError: the parts cannot be had as asked, or the cache cannot be written.
+        RequestError: the parts cannot be had as asked.
         RunError: there is no memory for one example.
         NonFiniteGradient: the first updates of the run would end it.
     """
     clock = _Clock(device=world.device)
-    folder = Path(tempfile.mkdtemp(prefix=".plan-", dir=Cache(cache_dir).root))
-    baseline = _held(world.device)
-    try:
+    with scratch_folder(cache_dir) as folder:
+        baseline = _held(world.device)
         with torch_settings(plan):
             return _rehearse(plan, data, world, clock, folder, baseline)
-    finally:
-        shutil.rmtree(folder)
 
 
 def _rehearse(plan: Plan, data: ImageData, world: World, clock: _Clock, folder: Path, baseline: int) -> Costs:

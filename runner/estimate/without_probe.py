@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.data.augment import is_on
-from runner.data.cache import Cache
+from runner.data.cache import scratch_folder
 from runner.data.feed import READY_BYTES
 from runner.estimate.costs import Costs, ModelSize
 from runner.estimate.machine import Machine, Passes, busy_neighbours, measure_machine, time_passes
@@ -57,7 +57,7 @@ def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
     """Estimate the pieces of ``plan`` for one process of it; no step is made.
 
     Raises:
-        RequestError: the model cannot be had as asked, or the cache cannot be written.
+        RequestError: the model cannot be had as asked.
     """
     semantic = plan.semantic
     device = torch_device(plan.performance.device)
@@ -76,8 +76,8 @@ def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
     size = measure_model(model, image_shape=shape)
     private = semantic.privacy is not None
     neighbours = plan.performance.processes - 1 if device.type == "cpu" else 0
-    with torch_settings(plan), busy_neighbours(neighbours):
-        machine = measure_machine(device, Cache(cache_dir).root)
+    with torch_settings(plan), busy_neighbours(neighbours), scratch_folder(cache_dir) as scratch:
+        machine = measure_machine(device, scratch)
         precision = build_precision(semantic.precision, device, private=private)
         passes = time_passes(model, precision, image_shape=shape, batch=plan.performance.batch_size)
     step = _step(plan, size, machine, passes)

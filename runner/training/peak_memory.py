@@ -125,7 +125,7 @@ def _process_growth(plan: Plan, run: RunFacts, data: ImageData, held: NDArray[np
     """In the fork of a process that has computed nothing yet and holds the pages ``held`` of files."""
     import torch
 
-    from runner.data.cache import Cache
+    from runner.data.cache import scratch_folder
     from runner.records.environment import peak_memory_bytes, reset_peak_memory
     from runner.training.file_pages import bytes_in_both, file_pages
     from runner.training.short_run import run_in_short
@@ -137,7 +137,8 @@ def _process_growth(plan: Plan, run: RunFacts, data: ImageData, held: NDArray[np
     if run.tracker is not None:
         importlib.import_module(run.tracker)
     try:
-        unread = run_in_short(plan, data, Cache(run.data.cache_dir).root)
+        with scratch_folder(run.data.cache_dir) as scratch:
+            unread = run_in_short(plan, data, scratch)
     except TooFewExamples:
         return TOO_FEW
     except RunError:

@@ -62,6 +62,14 @@ def test_a_plan_needs_no_folder_for_the_run(plan, tmp_path):
     assert "a plan, nothing was run" in out
 
 
+@pytest.mark.parametrize("flags", [(), ("--no-probe",)])
+def test_a_plan_needs_no_cache(plan, tmp_path, flags):
+    (tmp_path / "file").write_text("")
+    code, out, err = plan(*flags, *RECIPE, "data.cache_dir=file/cache")
+    assert (code, err) == (0, "")
+    assert "a plan, nothing was run" in out
+
+
 def test_the_text_says_all_that_is_asked(plan):
     code, out, _ = plan("--no-probe", *RECIPE, "hardware.price_per_hour=3.6", "trainer.accumulation_steps=2")
     assert code == 0
