@@ -249,12 +249,14 @@ def test_advice_with_a_probe_is_what_precision_auto_stands_for(configure, tmp_pa
 
 
 def test_advice_for_little_memory_is_a_recipe_that_fits(configure):
+    """A run that may measure finds the number itself; where nothing is measured, a number by the estimate fits."""
     from runner.estimate.advice import _smaller_batches
 
     typed = [
         *("tracker=none", "hardware=cpu", "hardware.threads=1", "data=synthetic", "data.image_size=32"),
         *("data.num_train=4000", "model=resnet18", "trainer.accumulation_steps=2"),
     ]
+    data = open_data(configure(*typed).data)
 
     def found(*batches):
         return assess(configure(*typed[:-1], *batches), probe=False)
@@ -262,23 +264,51 @@ def test_advice_for_little_memory_is_a_recipe_that_fits(configure):
     before = found("data.batch_size=1024", typed[-1])
     libraries, peak = before.costs.baseline_bytes, before.forecast.peak_bytes.expected
     memory = libraries + (peak - libraries) / 20
-    decision = _smaller_batches(before, open_data(configure(*typed).data), memory, "", "")
-    assert [word.partition("=")[0] for word in decision.words] == [
+
+    def smaller(memory, *more):
+        return _smaller_batches(configure(*typed, *more), before, data, memory)
+
+    words, cost = smaller(memory, "deterministic=true")
+    assert [word.partition("=")[0] for word in words] == [
         "data.batch_size",
         "trainer.accumulation_steps",
         "data.eval_batch_size",
     ]
-    after = found(*decision.words)
+    after = found(*words)
     assert after.plan.semantic.logical_batch == 2048
     # the process itself may have grown since
     grown = max(0, after.costs.baseline_bytes - libraries)
     assert after.forecast.peak_bytes.expected < memory + grown
-    assert "BatchNorm" not in decision.reason
-    poor = _smaller_batches(before, open_data(configure(*typed).data), libraries + (peak - libraries) / 40, "", "")
-    assert "model.norm=group" in poor.reason
-    hopeless = _smaller_batches(before, open_data(configure(*typed).data), libraries, "", "")
-    assert hopeless.words == ()
-    assert "which smaller batches do not change" in hopeless.reason
+    assert "BatchNorm" not in cost
+    assert "model.norm=group" in smaller(libraries + (peak - libraries) / 40)[1]
+    # what is foreseen to be too little for one example is no proof
+    assert smaller(libraries, "deterministic=true")[0][0] == "data.batch_size=1"
+    words, cost = smaller(memory)
+    assert words == ("data.batch_size=auto", "trainer.effective_batch_size=2048", "trainer.accumulation_steps=null")
+    assert "the run measures" in cost
+    assert configure(*typed[:-1], *words).data.batch_size == "auto"
+
+
+@pytest.mark.parametrize(
+    ("limit", "answer", "words", "reason"),
+    [
+        ("1TB", "no", (), " of "),
+        ("1MiB", "yes", (), "which smaller batches do not change"),
+        (None, "yes", ("data.batch_size=auto", "trainer.effective_batch_size=4096"), "the run measures"),
+    ],
+    ids=["enough", "less than the libraries", "enough for some"],
+)
+def test_nothing_helps_only_where_libraries_and_weights_are_too_much(configure, limit, answer, words, reason):
+    from runner.estimate.advice import advise
+
+    typed = ["tracker=none", "hardware=cpu", "hardware.threads=1", "data=synthetic", "data.num_train=4096"]
+    typed += ["model=small_cnn", "data.batch_size=4096"]
+    if limit is None:
+        found = assess(configure(*typed), probe=False)
+        limit = int(found.costs.held_bytes + found.forecast.peak_bytes.expected) // 2
+    memory = advise(configure(*typed, f"hardware.memory_limit={limit}"), typed, probe=False).decisions[3]
+    assert (memory.answer, memory.words) == (answer, words)
+    assert reason in memory.reason
 
 
 def test_cells_of_several_kinds_are_told_apart_by_what_differs(configure):
