@@ -114,19 +114,20 @@ def _privacy(config: RunConfig) -> Decision:
 
 def _devices(config: RunConfig, device: Device) -> Decision:
     question = "Are there several GPUs?"
+    # a private run has a trainer of its own, for one process or several
+    several = ("hardware=multi_gpu",) if config.privacy.enabled else ("trainer=accelerate", "hardware=multi_gpu")
     if not device.here:
         return Decision(
             question=question,
             answer="not known from here",
             words=_one_gpu(config),
-            reason=f"with several {device.name}, type trainer=accelerate hardware=multi_gpu there",
+            reason=f"with several {device.name}, type {' '.join(several)} there",
         )
     if device.kind == "cuda" and device.count > 1:
-        trainer = () if config.privacy.enabled else ("trainer=accelerate",)
         return Decision(
             question=question,
             answer=f"yes, {device.count}",
-            words=(*trainer, "hardware=multi_gpu"),
+            words=several,
             reason=f"one process for each {device.name}; the effective batch grows with them, so set optimizer.lr anew",
         )
     return Decision(

@@ -222,7 +222,18 @@ def test_advice_for_a_gpu_that_is_not_here_is_by_its_facts(configure):
     advice = advise(configure(*typed), typed, probe=True)
     assert advice.command == shlex.join(["python", "-m", "runner", *typed, "trainer=mixed_precision", "precision=fp16"])
     assert advice.decisions[1].answer == "not known from here"
+    assert "type trainer=accelerate hardware=multi_gpu there" in advice.decisions[1].reason
     assert "of 15,259 MiB" in advice.decisions[3].reason
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_several_gpus_leave_a_private_run_its_trainer(configure, composer):
+    from runner.estimate.advice import advise
+
+    typed = ["tracker=none", "hardware=h100", "data.limit=200", "model=linear", "trainer=dp"]
+    reason = advise(configure(*typed), typed, probe=False).decisions[1].reason
+    assert reason == "with several NVIDIA H100, type hardware=multi_gpu there"
+    composer.compose([word for word in typed if word != "hardware=h100"] + ["hardware=multi_gpu"])
 
 
 def test_advice_with_a_probe_is_what_precision_auto_stands_for(configure, tmp_path):
