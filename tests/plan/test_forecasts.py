@@ -85,6 +85,8 @@ OLD_GPU = Device(
 )
 SMALL_GPU = dataclasses.replace(OLD_GPU, name="tiny", native_fp16=True, memory_bytes=2**20)
 CPU = dataclasses.replace(OLD_GPU, kind="cpu", name="a CPU", memory_bytes=2**40)
+SMALL_CPU = dataclasses.replace(CPU, memory_bytes=2**20)
+LIMITED = dataclasses.replace(SMALL_CPU, memory_limited=True)
 
 
 @pytest.mark.parametrize(
@@ -109,11 +111,59 @@ def test_trouble_is_named(configure, assessed, costs, overrides, device, key, wh
     plan = build_plan(config, data, CPU, processes=1)
     batch_norm = config.model.name == "resnet18"
     known = dataclasses.replace(costs, model=dataclasses.replace(costs.model, batch_norm=batch_norm))
+    if device.kind == "cuda":  # whose memory holds no libraries
+        known = dataclasses.replace(known, baseline_bytes=0)
     found = find_trouble(plan, data, device, known, forecast(plan, data, known, price_per_hour=None), in_turns=None)
     (named,) = [trouble for trouble in found if what in trouble.what]
     assert named.key == key
     assert named.evidence
     assert named.cure
+
+
+AUTO = ["data.batch_size=auto", "trainer.effective_batch_size=64"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "device", "libraries", "key", "what", "cure"),
+    [
+        (
+            [],
+            LIMITED,
+            2**21,
+            "hardware.memory_limit",
+            "no batch is small enough for the memory; a run of a",
+            "more mem",
+        ),
+        (AUTO, LIMITED, 2**21, "hardware.memory_limit", "no batch is small enough for the memory", "more mem"),
+        ([], SMALL_CPU, 2**21, "model", "no batch is small enough for the memory", "more memory"),
+        ([], SMALL_CPU, 2**20 - 1, "model", "no batch is small enough for the memory", "or a smaller model"),
+        (["data.eval_batch_size=1"], LIMITED, 0, "data.batch_size", "more memory than the limit", AUTO[0]),
+        (["data.eval_batch_size=1"], SMALL_CPU, 0, "data.batch_size", "batches will be halved", "in proportion"),
+        (AUTO, LIMITED, 0, None, None, None),
+    ],
+)
+def test_little_memory_of_a_cpu_is_told_by_what_helps(configure, costs, overrides, device, libraries, key, what, cure):
+    config = configure("hardware=cpu", "hardware.threads=1", "data.limit=200", "model=linear", *overrides)
+    data = open_data(config.data)
+    plan = build_plan(config, data, CPU, processes=1)
+    known = dataclasses.replace(costs, baseline_bytes=libraries)
+    foreseen = forecast(plan, data, known, price_per_hour=None)
+    found = find_trouble(plan, data, device, known, foreseen, in_turns=None)
+    assert [each.key for each in found] == [key] * (key is not None)
+    for trouble in found:
+        assert what in trouble.what
+        # a limit that nobody keeps to is no comfort
+        assert ("a run of a fixed batch takes what it needs" in trouble.what) == (
+            device is LIMITED and overrides is not AUTO
+        )
+        assert cure in trouble.cure
+
+
+def test_a_limit_is_told_from_a_device_of_that_size(configure):
+    memory = detect_device(configure("hardware=cpu").hardware).memory_bytes
+    for limit, limited in ((memory, False), (memory - 1, True)):
+        device = detect_device(configure("hardware=cpu", f"hardware.memory_limit={limit}").hardware)
+        assert (device.memory_bytes, device.memory_limited) == (limit, limited)
 
 
 @pytest.mark.parametrize(("model", "cure"), [("mlp_hog", "linear_hog"), ("small_cnn", "mlp_hog")])
