@@ -198,6 +198,8 @@ def test_a_gpu_that_is_not_here_is_planned_for_by_its_facts(configure, gpu, dtyp
     assert "not known on NVIDIA" in lines
     assert "core" not in lines
     assert "thread" not in lines
+    asked = {"float16": "NVIDIA V100 has no native bfloat16", "bfloat16": "what hardware=h100 chooses"}
+    assert found.plan.semantic.precision.reason == asked[dtype]
     with pytest.raises(RequestError, match=r"hardware\.processes: got null, expected how many GPUs"):
         foresee_device(dataclasses.replace(config.hardware, processes=None))
     with pytest.raises(RequestError, match="no CUDA device"):
