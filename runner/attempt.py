@@ -25,6 +25,8 @@ class Attempt:
     """Why it failed or was refused, in one line."""
     key: str | None = None
     """Key at fault of a refused request."""
+    cut_short: bool = False
+    """Whether a signal ended it outside of its updates, where the run does not say so itself."""
 
 
 def attempt_run(
@@ -42,7 +44,7 @@ def attempt_run(
         result = run_job(config, composed, run_dir, sweep_dir)
         return Attempt(exit_code=result.exit_code, objective=result.objective)
     except KeyboardInterrupt:
-        return Attempt(exit_code=ExitCode.INTERRUPTED)
+        return Attempt(exit_code=ExitCode.INTERRUPTED, cut_short=True)
     except RequestError as wrong:
         return Attempt(exit_code=ExitCode.WRONG_REQUEST, error=str(wrong), key=wrong.key)
     except Exception as failure:

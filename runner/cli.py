@@ -172,6 +172,8 @@ def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
         return code
     if ended[0].error is not None:
         print(f"error: {ended[0].error}", file=sys.stderr)
+    if ended[0].cut_short:
+        print("interrupted", file=sys.stderr)
     return ended[0].exit_code
 
 

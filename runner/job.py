@@ -104,7 +104,8 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
 
     device = detect_device(config.hardware)
     if (processes := _processes(config, device)) > 1:
-        return start_processes(job, device, processes, run_rank)
+        with _interruption_recorded(run_dir):
+            return start_processes(job, device, processes, run_rank)
     return run_rank(job, SingleProcess(torch_device(device.kind)), device)
 
 
@@ -117,12 +118,12 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
     """
     from runner.training.signals import StopRequest
 
-    with _alone_in(job.run_dir, world), StopRequest(alone=world.size == 1) as stop:
-        try:
-            return _run_alone(job, world, device, stop)
-        except KeyboardInterrupt:
-            _record_interrupted(job.run_dir)
-            raise
+    with (
+        _alone_in(job.run_dir, world),
+        StopRequest(alone=world.size == 1) as stop,
+        _interruption_recorded(job.run_dir),
+    ):
+        return _run_alone(job, world, device, stop)
 
 
 def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> JobResult:
@@ -256,12 +257,17 @@ def _alone_in(run_dir: Path, world: World) -> Iterator[None]:
         yield
 
 
-def _record_interrupted(run_dir: Path) -> None:
+@contextlib.contextmanager
+def _interruption_recorded(run_dir: Path) -> Iterator[None]:
     """Leave a ``run.json`` of a run that was interrupted before it had one of its own."""
     from runner.records.run_file import RUN_FILE, RunRecord, write_run
 
-    if not (run_dir / RUN_FILE).exists():
-        write_run(run_dir, RunRecord(name=run_dir.name, status="running").end("interrupted"))
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (run_dir / RUN_FILE).exists():
+            write_run(run_dir, RunRecord(name=run_dir.name, status="running").end("interrupted"))
+        raise
 
 
 @contextlib.contextmanager

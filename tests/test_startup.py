@@ -68,22 +68,25 @@ print("loaded", [name for name in {FIRST_STEP_NEEDS_NOT} if name in sys.modules]
 """
 
 
-def test_ctrl_c_while_hydra_is_imported_is_one_line(tmp_path):
-    """A finder that is asked for Hydra stands for a person who presses the keys at that moment."""
-    press = """
+@pytest.mark.parametrize("module", ["runner", "runner.plan"])
+def test_ctrl_c_while_hydra_is_imported_is_one_line(tmp_path, module):
+    """A finder that is asked for Hydra stands for a person who presses the keys while a dataclass is made."""
+    (tmp_path / "press.py").write_text(
+        f"""
 import runpy, signal, sys
 class Pressed:
     def find_spec(self, name, *_):
         if name == "hydra":
-            signal.raise_signal(signal.SIGINT)
+            exec("signal.raise_signal(signal.SIGINT)")
 sys.meta_path.insert(0, Pressed())
 # a job in the background, as of a shell script, is born deaf to it
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.argv = ["runner", "--version"]
-runpy.run_module("runner", run_name="__main__")
+sys.argv = ["{module}", "--version"]
+runpy.run_module("{module}", run_name="__main__")
 """
+    )
     ended = subprocess.run(
-        [sys.executable, "-c", press],
+        [sys.executable, "-m", "press"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": ""},
         capture_output=True,

@@ -80,6 +80,10 @@ def answer(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
+    finally:
+        # ``python -m`` remembers a Ctrl-C that came while a string was executed, as for each dataclass of an import, and
+        # would end by SIGINT in place of the exit code.  Executing another one makes it forget.
+        exec("")
 
 
 def leave(code: int) -> NoReturn:

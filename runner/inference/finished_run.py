@@ -149,6 +149,8 @@ def _read_record(folder: Path) -> tuple[Plan, Any]:
         raise RequestError("run", got, expected, nearest=str(inner[0]) if inner else None)
     try:
         record = read_run(folder)
+        if not record.plan:
+            raise RequestError("run", f"{folder} ({record.status} before it began)", "a run with a checkpoint")
         return restore_plan(record.plan), record
     except (RunError, OSError) as error:
         raise RequestError("run", f"{folder} ({error})", expected) from error

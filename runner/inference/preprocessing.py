@@ -51,7 +51,7 @@ def to_pixels(images: Any, *, size: int, channels: int) -> Tensor:
     """
     with strict_decoding():
         found = [fitted for one in _each(images) for fitted in _fit(one, size=size, channels=channels)]
-    if not found:
+    if not any(map(len, found)):
         raise RequestError("images", "nothing", "at least one image")
     return torch.from_numpy(np.concatenate(found))  # a copy, because pictures lend their pixels for reading only
 

@@ -22,7 +22,7 @@ from torch.multiprocessing.spawn import start_processes as spawn
 
 from runner.config.errors import ExitCode, RequestError, RunError
 from runner.plan.device import detect_device
-from runner.training.signals import WATCHED
+from runner.training.signals import WATCHED, born_deaf, end_quietly
 from runner.training.world import AccelerateProcesses, World
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _GRACE_SECONDS = 20.0
 """Time that the surviving processes get to end by themselves once one has died."""
-
+_ENDED_BY_SIGNAL = (-signal.SIGTERM, -signal.SIGINT)
+"""Exit codes of processes that had no handlers of their own yet."""
 
 Run = Callable[["Job", World, "Device"], "JobResult"]
 """What each process does: ``runner.job.run_rank``, which stands above this module."""
@@ -44,6 +45,7 @@ def start_processes(job: Job, device: Device, processes: int, run: Run) -> JobRe
     Raises:
         RequestError: more processes than devices, or whatever the first process refused.
         RunError: a process failed or died; the others have been ended.
+        KeyboardInterrupt: a watched signal ended them before they could heed it.
     """
     hardware, failures = job.config.hardware, job.run_dir / "failures.log"
     return share_work(run, job, hardware=hardware, device=device, processes=processes, failures=failures)
@@ -65,29 +67,35 @@ def share_work(
     Raises:
         RequestError: more processes than devices, or whatever the first process refused.
         RunError: a process failed or died; the others have been ended.
+        KeyboardInterrupt: a watched signal ended them before they could heed it.
     """
     if device.kind != "cpu" and processes > device.count:
         raise RequestError("hardware.processes", processes, f"at most {device.count}, one per {device.kind} device")
+    # Its lock starts the tracker of multiprocessing, which unblocks SIGINT: not to happen within ``born_deaf``.
     results = mp.get_context("spawn").SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder:
+    with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder, contextlib.ExitStack() as forwarding:
         rendezvous = f"file://{Path(folder) / 'rendezvous'}"
-        ranks = spawn(
-            _rank_main,
-            (work, job, hardware, processes, rendezvous, failures, results),
-            nprocs=processes,
-            join=False,
-            start_method="spawn",
-        )
-        assert ranks is not None
-        with _signals_forwarded(ranks.pids()):
-            try:
-                while not ranks.join(timeout=1.0, grace_period=_GRACE_SECONDS):
-                    pass
-            except (ProcessExitedException, ProcessRaisedException) as error:
-                # The process that failed first has put its reason before it ended; one that was killed has not.
-                if not results.empty():
-                    _raise(results.get())
-                raise RunError(f"process {error.error_index} of {processes} died ({error})") from error
+        with born_deaf():
+            ranks = spawn(
+                _rank_main,
+                (work, job, hardware, processes, rendezvous, failures, results),
+                nprocs=processes,
+                join=False,
+                start_method="spawn",
+            )
+            assert ranks is not None
+            heard = forwarding.enter_context(_signals_forwarded(ranks.pids()))
+        try:
+            while not ranks.join(timeout=1.0, grace_period=_GRACE_SECONDS):
+                pass
+        except (ProcessExitedException, ProcessRaisedException) as error:
+            if heard and any(process.exitcode in _ENDED_BY_SIGNAL for process in ranks.processes):
+                # what the others say is that they have lost that one
+                raise KeyboardInterrupt(heard[0].name) from error
+            # The process that failed first has put its reason before it ended; one that was killed has not.
+            if not results.empty():
+                _raise(results.get())
+            raise RunError(f"process {error.error_index} of {processes} died ({error})") from error
     return results.get()
 
 
@@ -103,6 +111,7 @@ def _rank_main(
 ) -> None:
     # A terminal's Ctrl-C goes to the whole process group; the parent alone shall get it and pass it on once.
     os.setpgrp()
+    end_quietly()
     sizes = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), **sizes}
     try:
@@ -122,17 +131,22 @@ def _rank_main(
 
 
 @contextlib.contextmanager
-def _signals_forwarded(pids: list[int]) -> Iterator[None]:
-    """Pass watched signals on to the processes, which save and end, while this one waits for them."""
+def _signals_forwarded(pids: list[int]) -> Iterator[list[signal.Signals]]:
+    """Pass watched signals on to the processes, which save and end, while this one waits for them.
+
+    What has been passed on is in the list.  All go as SIGTERM, which also ends a process that is still deaf to SIGINT.
+    """
+    heard: list[signal.Signals] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
+        heard.append(signal.Signals(number))
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):  # ended meanwhile
-                os.kill(pid, number)
+                os.kill(pid, signal.SIGTERM)
 
     previous = {number: signal.signal(number, forward) for number in WATCHED}
     try:
-        yield
+        yield heard
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from runner.config.errors import RequestError, RunError, TooFewExamples
+from runner.training.signals import born_deaf, end_quietly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,12 +91,13 @@ class PeakMemory:
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._helper is None:
-            self._helper = subprocess.Popen(
-                [sys.executable, "-m", __name__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
+            with born_deaf():
+                self._helper = subprocess.Popen(
+                    [sys.executable, "-m", __name__],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                )
             assert self._helper.stdin is not None
             pickle.dump(self._run, self._helper.stdin)
         return self._helper
@@ -166,6 +168,7 @@ def _answer_in_child(plan: Plan, run: RunFacts, data: ImageData, held: NDArray[n
 
 
 def _main() -> None:
+    end_quietly()
     import torch
 
     from runner.data.open import open_data

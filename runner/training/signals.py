@@ -15,6 +15,27 @@ from types import FrameType, TracebackType
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
+@contextlib.contextmanager
+def born_deaf() -> Iterator[None]:
+    """Processes that are started in this context hear no Ctrl-C until each calls ``end_quietly``.
+
+    A terminal tells the whole process group, and a new process would answer with a traceback of whatever it imports at
+    that moment.  This one hears it when the context ends.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_quietly() -> None:
+    """Let Ctrl-C end this process without a word, for the process that started it will answer."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background is deaf and stays so
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 class StopRequest:
     """While entered, turns the first watched signal into ``pending``.
 

@@ -10,7 +10,7 @@ from runner.config.errors import RequestError, RunError
 from runner.inference.finished_run import open_run
 from runner.plan.plan import identity_of
 from runner.plan.restore import restore_plan
-from runner.records.run_file import read_run
+from runner.records.run_file import RunRecord, read_run, write_run
 
 
 @pytest.fixture
@@ -76,6 +76,11 @@ def test_a_checkpoint_of_another_run(copied, private_run):
     shutil.rmtree(copied / "checkpoints")
     shutil.copytree(private_run / "checkpoints", copied / "checkpoints", symlinks=True)
     assert "(saved by another run)" in refusal(copied)
+
+
+def test_a_run_that_was_interrupted_before_it_began(tmp_path):
+    write_run(tmp_path, RunRecord(name="early", status="running").end("interrupted"))
+    assert refusal(tmp_path) == f"run: got {tmp_path} (interrupted before it began), expected a run with a checkpoint"
 
 
 def test_a_record_that_was_changed(copied):

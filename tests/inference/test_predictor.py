@@ -63,6 +63,7 @@ def test_every_kind_of_image_gives_the_same_answer(model, pixels, tmp_path):
         (np.zeros((8, 8, 4), dtype=np.uint8), "with C 1 or 3"),
         (torch.zeros(8, 8, dtype=torch.uint8), "of the shape [8, 8]"),
         ([], "images: got nothing"),
+        (np.zeros((0, 8, 8, 1), dtype=np.uint8), "images: got nothing"),
         (7, "images: got int, expected paths"),
         ("nowhere.png", "nowhere.png (No such file or directory)"),
     ],

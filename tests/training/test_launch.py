@@ -124,6 +124,20 @@ def test_sigterm_to_the_parent_saves_and_stops_all(tmp_path):
     assert not any(_alive(pid) for pid in ranks)
 
 
+def test_ctrl_c_while_the_processes_start_is_one_line(tmp_path):
+    process = launch(tmp_path, "runner", *RECIPE, "hardware.processes=2", "tracker=none", "hydra.run.dir=out")
+    end = time.monotonic() + 120
+    while len(ranks := _ranks_of(process.pid)) < 2:
+        assert process.poll() is None, "the run ended too early"
+        assert time.monotonic() < end, "the run is too slow"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    code, _, err = finish(process, timeout=60)
+    assert (code, err) == (75, "interrupted\n")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"
+    assert not any(_alive(pid) for pid in ranks)
+
+
 @pytest.mark.parametrize("trainer", ["standard", "mixed_precision"])
 def test_a_trainer_for_one_process_refuses_a_launch_of_several(tmp_path, trainer):
     code, _, err = finish(launch(
