@@ -85,6 +85,12 @@ def _measure(args: argparse.Namespace) -> int:
     if args.device == "cuda" != found:
         raise RequestError("--device", "cuda", "cpu: torch finds no CUDA device here")
     device = found if args.device == "auto" else args.device
+    try:
+        args.results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=args.results):
+            pass
+    except OSError as error:
+        raise RequestError("--results", args.results, f"a folder that can be written ({error.strerror})") from error
     with tempfile.TemporaryDirectory(prefix="recipe-runner-bench-") as work:
         settings = Settings(
             threads=args.threads,

@@ -96,9 +96,9 @@ def shares(images_per_second: float, work: Work, limits: Limits) -> str:
     """A sentence about the share of the limits that a rate takes."""
     flops, moved = images_per_second * work.flops, images_per_second * work.bytes / 2
     return (
-        f"{images_per_second:,.0f} images/s of {work.flops / 1e9:.1f} GFLOP are {flops / 1e12:.1f} TFLOP/s,"
+        f"{images_per_second:,.0f} images/s of {work.flops / 1e9:.3g} GFLOP are {flops / 1e12:.3g} TFLOP/s,"
         f" {flops / limits.flops:.0%} of what a product of large bfloat16 matrices reaches here"
-        f" ({limits.flops / 1e12:.1f}); kernels one after the other would read and write"
-        f" {work.bytes / 2e6:,.0f} MB an image in 16 bits, {moved / 1e9:,.0f} GB/s, {moved / limits.bytes:.0%} of a"
+        f" ({limits.flops / 1e12:.3g}); kernels one after the other would read and write"
+        f" {work.bytes / 2e6:.3g} MB an image in 16 bits, {moved / 1e9:.3g} GB/s, {moved / limits.bytes:.0%} of a"
         f" copy's ({limits.bytes / 1e9:,.0f})"
     )

@@ -63,9 +63,7 @@ def _differences(timed: Sequence[Result]) -> Iterator[str]:
         )
         for result in others
     }
-    said = ", ".join(
-        f"{name} {difference:.1e}" if difference else f"{name} none" for name, difference in largest.items()
-    )
+    said = ", ".join(f"{name} {difference:.1e}" if difference else f"{name} 0" for name, difference in largest.items())
     yield f"Largest relative difference of a loss from that of {first.contender.name}: {said}."
 
 

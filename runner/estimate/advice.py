@@ -66,11 +66,13 @@ def advise(config: RunConfig, overrides: Sequence[str], *, probe: bool) -> Advic
     device = foresee_device(config.hardware)
     data = open_data(config.data)
     plan = build_plan(config, data, device, processes=1)
+    # first, because what other measurements leave in this process would count as the run's
+    memory = _memory(config, data, device, probe=probe)
     decisions = [
         _privacy(config),
         _devices(config, device),
         _precision(config, plan, device, probe=probe),
-        _memory(config, data, device, probe=probe),
+        memory,
     ]
     decided = [word for decision in decisions for word in decision.words]
     groups = {word.partition("=")[0] for word in decided}
@@ -112,19 +114,20 @@ def _privacy(config: RunConfig) -> Decision:
 
 def _devices(config: RunConfig, device: Device) -> Decision:
     question = "Are there several GPUs?"
+    # a private run has a trainer of its own, for one process or several
+    several = ("hardware=multi_gpu",) if config.privacy.enabled else ("trainer=accelerate", "hardware=multi_gpu")
     if not device.here:
         return Decision(
             question=question,
             answer="not known from here",
             words=_one_gpu(config),
-            reason=f"with several {device.name}, type trainer=accelerate hardware=multi_gpu there",
+            reason=f"with several {device.name}, type {' '.join(several)} there",
         )
     if device.kind == "cuda" and device.count > 1:
-        trainer = () if config.privacy.enabled else ("trainer=accelerate",)
         return Decision(
             question=question,
             answer=f"yes, {device.count}",
-            words=(*trainer, "hardware=multi_gpu"),
+            words=several,
             reason=f"one process for each {device.name}; the effective batch grows with them, so set optimizer.lr anew",
         )
     return Decision(
@@ -182,28 +185,46 @@ def _memory(config: RunConfig, data: ImageData, device: Device, *, probe: bool) 
     reason = f"{mib(needed)} of {mib(device.memory_bytes)}{rough}"
     if needed <= FITS * device.memory_bytes:
         return Decision(question=question, answer="no", words=(), reason=reason)
-    return _smaller_batches(found, data, FITS * device.memory_bytes, question, reason)
+    if (held := found.costs.held_bytes) > device.memory_bytes:
+        alone = f"libraries, weights and gradients alone take {mib(held)}, which smaller batches do not change"
+        return Decision(question=question, answer="yes", words=(), reason=f"{reason}; {alone}")
+    if config.data.batch_size == "auto":
+        return Decision(question=question, answer="the run measures what fits", words=(), reason=reason)
+    words, cost = _smaller_batches(config, found, data, FITS * device.memory_bytes)
+    return Decision(question=question, answer="yes", words=words, reason=f"{reason}; {cost}")
 
 
-def _smaller_batches(found: Assessment, data: ImageData, memory: float, question: str, reason: str) -> Decision:
-    """What goes through the model at once, so much smaller that ``memory`` suffices, as far as it can."""
+def _smaller_batches(
+    config: RunConfig, found: Assessment, data: ImageData, memory: float
+) -> tuple[tuple[str, ...], str]:
+    """Words for less that goes through the model at once, so that ``memory`` suffices as far as it can; their cost.
+
+    A run that may measure finds out itself how many fit.  ``deterministic=true`` gets a number.
+    """
     plan, size = found.plan, found.costs.model
     at_once, foreseen = activations(plan, data, size), found.forecast.peak_bytes.expected
-    fixed = max(found.costs.baseline_bytes + 4 * size.parameters, foreseen - at_once.most_bytes)
-    if memory <= fixed:
-        held = f"{mib(fixed)} of it are libraries, weights and images, which smaller batches do not change"
-        return Decision(question=question, answer="yes", words=(), reason=f"{reason}; {held}")
     # what an image takes is worked out, what all of them take together was foreseen
-    room = (memory - fixed) / max(1.0, foreseen - fixed) * at_once.most_bytes
-    words, cost = [], "the same effective batch in smaller pieces"
-    if (batch := _fitting(at_once.trained, at_once.trained_bytes, room)) < at_once.trained:
-        accumulated = plan.performance.accumulation_steps * -(-plan.performance.batch_size // batch)
-        words += [f"data.batch_size={batch}", f"trainer.accumulation_steps={accumulated}"]
-        if size.batch_norm and batch < FEW_FOR_STATISTICS:
-            cost += ", but BatchNorm takes its statistics over each: model.norm=group does not"
-    if (batch := _fitting(at_once.evaluated, at_once.evaluated_bytes, room)) < at_once.evaluated:
-        words.append(f"data.eval_batch_size={batch}")
-    return Decision(question=question, answer="yes", words=tuple(words), reason=f"{reason}; {cost}")
+    fixed = max(found.costs.held_bytes, foreseen - at_once.most_bytes)
+    room = max(0.0, memory - fixed) / max(1.0, foreseen - fixed) * at_once.most_bytes
+    trained = _fitting(at_once.trained, at_once.trained_bytes, room)
+    evaluated = _fitting(at_once.evaluated, at_once.evaluated_bytes, room)
+    measures = trained < at_once.trained and not config.deterministic
+    pieces = "the largest pieces that fit, which the run measures" if measures else "smaller pieces"
+    cost = f"the same effective batch in {pieces}"
+    if trained < at_once.trained and size.batch_norm and trained < FEW_FOR_STATISTICS:
+        cost += ", but BatchNorm takes its statistics over each: model.norm=group does not"
+    if measures:
+        whole = ("data.batch_size=auto", f"trainer.effective_batch_size={plan.semantic.logical_batch}")
+        # a recipe may have split the batch by hand, which auto works out
+        split = () if config.trainer.accumulation_steps is None else ("trainer.accumulation_steps=null",)
+        return (*whole, *split), cost
+    words = []
+    if trained < at_once.trained:
+        accumulated = plan.performance.accumulation_steps * -(-plan.performance.batch_size // trained)
+        words += [f"data.batch_size={trained}", f"trainer.accumulation_steps={accumulated}"]
+    if evaluated < at_once.evaluated:
+        words.append(f"data.eval_batch_size={evaluated}")
+    return tuple(words), cost if words else "one example at a time already"
 
 
 def _fitting(batch: int, image: int, room: float) -> int:

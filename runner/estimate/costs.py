@@ -64,3 +64,8 @@ class Costs:
     """The way to per-example gradients that was chosen, and why; None without DP or where it was not asked."""
     accounts: Accounts | None = None
     """What the books of a private run take; None without DP."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that a process holds at least, whatever its batches: libraries, weights and their gradients."""
+        return self.baseline_bytes + 4 * (self.model.parameters + self.model.trainable)

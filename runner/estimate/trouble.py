@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.config.counted import counted
+from runner.estimate.lines import mib
 from runner.plan.device import available_cores
 
 if TYPE_CHECKING:
@@ -147,19 +148,42 @@ def _smaller(model: str) -> str:
 def _memory(plan: Plan, data: ImageData, device: Device, costs: Costs, forecast: Forecast) -> Iterator[Trouble]:
     from runner.estimate.without_probe import activations
 
-    performance = plan.performance
-    needed = forecast.peak_bytes.expected * (performance.processes if device.kind == "cpu" else 1)
-    if needed > device.memory_bytes:
-        at_once = activations(plan, data, costs.model)
-        training = at_once.training_is_larger
+    performance, memory = plan.performance, device.memory_bytes
+    # a limit is one process's
+    sharing = performance.processes if device.kind == "cpu" and not device.memory_limited else 1
+    needed, held = forecast.peak_bytes.expected * sharing, costs.held_bytes * sharing
+    if needed <= memory:
+        return
+    measured = performance.batch_reason is not None
+    foreseen, there = f"{mib(needed)} foreseen", f"{mib(memory)} there"
+    unheeded = "a run of a fixed batch takes what it needs, whatever hardware.memory_limit says"
+    if held > memory:
+        what = "no batch is small enough for the memory"
         yield Trouble(
-            key="data.batch_size" if training else "data.eval_batch_size",
-            what="the memory will not suffice, and batches will be halved on the way",
-            evidence=f"{needed / 2**30:.1f} GiB foreseen, {device.memory_bytes / 2**30:.1f} GiB there",
-            cure="a smaller data.batch_size with trainer.accumulation_steps in proportion"
-            if training
-            else f"less than the {at_once.evaluated} images that are evaluated at once",
+            key="hardware.memory_limit" if device.memory_limited else "model",
+            what=f"{what}; {unheeded}" if device.memory_limited and not measured else what,
+            evidence=f"{foreseen}, {mib(held)} of it libraries, weights and gradients; {there}",
+            cure="more memory" if costs.baseline_bytes * sharing > memory else "more memory, or a smaller model",
         )
+        return
+    if measured:
+        return
+    at_once = activations(plan, data, costs.model)
+    training = at_once.training_is_larger
+    if device.memory_limited:
+        what, size = f"more memory than the limit; {unheeded}", plan.semantic.logical_batch
+        smaller = f"data.batch_size=auto trainer.effective_batch_size={size}, which keeps to it"
+    else:
+        what = "the memory will not suffice, and batches will be halved on the way"
+        if device.kind == "cpu":
+            what += ", if the system does not end the run before"
+        smaller = "a smaller data.batch_size with trainer.accumulation_steps in proportion"
+    yield Trouble(
+        key="data.batch_size" if training else "data.eval_batch_size",
+        what=what,
+        evidence=f"{foreseen}, {there}",
+        cure=smaller if training else f"less than the {at_once.evaluated} images that are evaluated at once",
+    )
 
 
 def _sixteen_bits(plan: Plan, device: Device, in_turns: Mapping[str, float] | None) -> Iterator[Trouble]:

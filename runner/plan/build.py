@@ -51,7 +51,7 @@ def build_plan(
             " update"
         )
     steps_per_epoch = updates_per_epoch(config, examples, logical_batch)
-    precision = choose_precision(config.precision, device)
+    precision = choose_precision(config.precision, device, gpu=config.hardware.gpu)
     if precision.dtype != precision.requested and not precision.requested.startswith("auto"):
         notes.append(f"precision.amp_dtype={precision.requested} falls back to {precision.dtype}: {precision.reason}")
     privacy, steps = None, updates_asked(config, steps_per_epoch)
@@ -136,12 +136,13 @@ def build_plan(
     )
 
 
-def choose_precision(config: PrecisionConfig, device: Device) -> PrecisionPlan:
+def choose_precision(config: PrecisionConfig, device: Device, *, gpu: str | None = None) -> PrecisionPlan:
     """The type that will be used on ``device``: what was asked for where it runs natively, else the next best.
 
     A CPU computes every type correctly, so nothing falls back there.  ``auto`` is answered by the facts about the
     device alone, for who must not or need not measure (``runner.training.settle`` does): float32 on a CPU, because
-    16-bit types were slower on CPUs without AMX and their gain with AMX depends on the model.
+    16-bit types were slower on CPUs without AMX and their gain with AMX depends on the model.  ``gpu`` is the option of
+    ``hardware`` that names one, and with it the type that suits it.
     """
     requested = config.amp_dtype
     half_gpu = device.kind in ("cuda", "mps")
@@ -158,7 +159,8 @@ def choose_precision(config: PrecisionConfig, device: Device) -> PrecisionPlan:
     elif requested == "float64" and device.kind == "mps":
         raise RequestError("precision.amp_dtype", "float64 on an Apple GPU, which has none", "hardware=cpu or fp32")
     else:
-        dtype, reason = requested, "as asked"
+        dtype = requested
+        reason = f"what hardware={gpu} chooses" if gpu is not None and dtype == best_16 else "as asked"
     settings = dataclasses.asdict(config) | {"tf32": config.tf32 and device.tf32}
     del settings["amp_dtype"]
     return PrecisionPlan(requested=requested, dtype=dtype, reason=reason, **settings)

@@ -34,6 +34,8 @@ class Device:
     """Devices of this kind on this machine."""
     memory_bytes: int
     """Memory of one device; for a CPU the machine's."""
+    memory_limited: bool = False
+    """Whether ``hardware.memory_limit`` leaves less than there is; nothing keeps a run of a fixed batch to that."""
     here: bool = True
     """False for a GPU of another machine, which a plan is made for."""
 
@@ -88,7 +90,8 @@ def foresee_device(config: HardwareConfig) -> Device:
 def _limited(device: Device, config: HardwareConfig) -> Device:
     if config.memory_limit is None:
         return device
-    return dataclasses.replace(device, memory_bytes=read_bytes(config.memory_limit))
+    limit = read_bytes(config.memory_limit)
+    return dataclasses.replace(device, memory_bytes=limit, memory_limited=limit < device.memory_bytes)
 
 
 def _detect(config: HardwareConfig) -> Device:

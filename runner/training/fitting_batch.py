@@ -87,10 +87,12 @@ def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> tuple[int, s
             "hardware.memory_limit",
             config.hardware.memory_limit or f"{limit / _GIB:.2f} GiB",
             f"more than {min(peaks.values(), default=held) / _GIB:.2f} GiB, which one example takes at least, or a"
-            " smaller model or data.image_size, or precision=bf16, or model.gradient_checkpointing=true",
+            " smaller model or data.image_size, or precision=bf16"
+            f"{'' if plan.semantic.privacy else ', or model.gradient_checkpointing=true where the model has it'}",
         )
     told = ", ".join(f"{size} take {peak / _GIB:.3f} GiB" for size, peak in sorted(peaks.items()))
-    return best, f"the largest divisor of {share} whose update fits into {limit / _GIB:.3f} GiB, measured: {told}"
+    room = f" with {varies:g} times what it takes beyond the smallest, because runs differ" if varies > 1 else ""
+    return best, f"the largest divisor of {share} whose update fits into {limit / _GIB:.3f} GiB{room}, measured: {told}"
 
 
 def largest(sizes: Sequence[int], fits: Callable[[int], bool]) -> int | None:

@@ -107,6 +107,12 @@ def test_wrong_requests(argv, told, capsys):
     assert err.count("\n") == 1
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["half", f"--results={tmp_path / 'file' / 'x'}"]) == 2
+    assert capsys.readouterr().err.endswith("expected a folder that can be written (Not a directory)\n")
+
+
 def test_without_lightning_the_parts_beside_it_are_refused_at_once(monkeypatch, capsys):
     monkeypatch.setattr("runner.bench.__main__.find_spec", lambda name: None)
     assert main(["recipes", "loops"]) == 2

@@ -15,7 +15,7 @@ def test_the_work_of_a_linear_layer():
 
 def test_shares_are_those_of_the_measured_limits():
     said = shares(100.0, Work(flops=10**10, bytes=4 * 10**8), Limits(flops=4e12, bytes=1e11))
-    assert "100 images/s of 10.0 GFLOP are 1.0 TFLOP/s, 25% of " in said
+    assert "100 images/s of 10 GFLOP are 1 TFLOP/s, 25% of " in said
     assert "200 MB an image in 16 bits, 20 GB/s, 20% of a copy's (100)" in said
 
 

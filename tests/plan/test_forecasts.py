@@ -85,6 +85,8 @@ OLD_GPU = Device(
 )
 SMALL_GPU = dataclasses.replace(OLD_GPU, name="tiny", native_fp16=True, memory_bytes=2**20)
 CPU = dataclasses.replace(OLD_GPU, kind="cpu", name="a CPU", memory_bytes=2**40)
+SMALL_CPU = dataclasses.replace(CPU, memory_bytes=2**20)
+LIMITED = dataclasses.replace(SMALL_CPU, memory_limited=True)
 
 
 @pytest.mark.parametrize(
@@ -109,11 +111,59 @@ def test_trouble_is_named(configure, assessed, costs, overrides, device, key, wh
     plan = build_plan(config, data, CPU, processes=1)
     batch_norm = config.model.name == "resnet18"
     known = dataclasses.replace(costs, model=dataclasses.replace(costs.model, batch_norm=batch_norm))
+    if device.kind == "cuda":  # whose memory holds no libraries
+        known = dataclasses.replace(known, baseline_bytes=0)
     found = find_trouble(plan, data, device, known, forecast(plan, data, known, price_per_hour=None), in_turns=None)
     (named,) = [trouble for trouble in found if what in trouble.what]
     assert named.key == key
     assert named.evidence
     assert named.cure
+
+
+AUTO = ["data.batch_size=auto", "trainer.effective_batch_size=64"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "device", "libraries", "key", "what", "cure"),
+    [
+        (
+            [],
+            LIMITED,
+            2**21,
+            "hardware.memory_limit",
+            "no batch is small enough for the memory; a run of a",
+            "more mem",
+        ),
+        (AUTO, LIMITED, 2**21, "hardware.memory_limit", "no batch is small enough for the memory", "more mem"),
+        ([], SMALL_CPU, 2**21, "model", "no batch is small enough for the memory", "more memory"),
+        ([], SMALL_CPU, 2**20 - 1, "model", "no batch is small enough for the memory", "or a smaller model"),
+        (["data.eval_batch_size=1"], LIMITED, 0, "data.batch_size", "more memory than the limit", AUTO[0]),
+        (["data.eval_batch_size=1"], SMALL_CPU, 0, "data.batch_size", "batches will be halved", "in proportion"),
+        (AUTO, LIMITED, 0, None, None, None),
+    ],
+)
+def test_little_memory_of_a_cpu_is_told_by_what_helps(configure, costs, overrides, device, libraries, key, what, cure):
+    config = configure("hardware=cpu", "hardware.threads=1", "data.limit=200", "model=linear", *overrides)
+    data = open_data(config.data)
+    plan = build_plan(config, data, CPU, processes=1)
+    known = dataclasses.replace(costs, baseline_bytes=libraries)
+    foreseen = forecast(plan, data, known, price_per_hour=None)
+    found = find_trouble(plan, data, device, known, foreseen, in_turns=None)
+    assert [each.key for each in found] == [key] * (key is not None)
+    for trouble in found:
+        assert what in trouble.what
+        # a limit that nobody keeps to is no comfort
+        assert ("a run of a fixed batch takes what it needs" in trouble.what) == (
+            device is LIMITED and overrides is not AUTO
+        )
+        assert cure in trouble.cure
+
+
+def test_a_limit_is_told_from_a_device_of_that_size(configure):
+    memory = detect_device(configure("hardware=cpu").hardware).memory_bytes
+    for limit, limited in ((memory, False), (memory - 1, True)):
+        device = detect_device(configure("hardware=cpu", f"hardware.memory_limit={limit}").hardware)
+        assert (device.memory_bytes, device.memory_limited) == (limit, limited)
 
 
 @pytest.mark.parametrize(("model", "cure"), [("mlp_hog", "linear_hog"), ("small_cnn", "mlp_hog")])
@@ -148,6 +198,8 @@ def test_a_gpu_that_is_not_here_is_planned_for_by_its_facts(configure, gpu, dtyp
     assert "not known on NVIDIA" in lines
     assert "core" not in lines
     assert "thread" not in lines
+    asked = {"float16": "NVIDIA V100 has no native bfloat16", "bfloat16": "what hardware=h100 chooses"}
+    assert found.plan.semantic.precision.reason == asked[dtype]
     with pytest.raises(RequestError, match=r"hardware\.processes: got null, expected how many GPUs"):
         foresee_device(dataclasses.replace(config.hardware, processes=None))
     with pytest.raises(RequestError, match="no CUDA device"):
@@ -222,7 +274,18 @@ def test_advice_for_a_gpu_that_is_not_here_is_by_its_facts(configure):
     advice = advise(configure(*typed), typed, probe=True)
     assert advice.command == shlex.join(["python", "-m", "runner", *typed, "trainer=mixed_precision", "precision=fp16"])
     assert advice.decisions[1].answer == "not known from here"
+    assert "type trainer=accelerate hardware=multi_gpu there" in advice.decisions[1].reason
     assert "of 15,259 MiB" in advice.decisions[3].reason
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_several_gpus_leave_a_private_run_its_trainer(configure, composer):
+    from runner.estimate.advice import advise
+
+    typed = ["tracker=none", "hardware=h100", "data.limit=200", "model=linear", "trainer=dp"]
+    reason = advise(configure(*typed), typed, probe=False).decisions[1].reason
+    assert reason == "with several NVIDIA H100, type hardware=multi_gpu there"
+    composer.compose([word for word in typed if word != "hardware=h100"] + ["hardware=multi_gpu"])
 
 
 def test_advice_with_a_probe_is_what_precision_auto_stands_for(configure, tmp_path):
@@ -249,12 +312,14 @@ def test_advice_with_a_probe_is_what_precision_auto_stands_for(configure, tmp_pa
 
 
 def test_advice_for_little_memory_is_a_recipe_that_fits(configure):
+    """A run that may measure finds the number itself; where nothing is measured, a number by the estimate fits."""
     from runner.estimate.advice import _smaller_batches
 
     typed = [
         *("tracker=none", "hardware=cpu", "hardware.threads=1", "data=synthetic", "data.image_size=32"),
         *("data.num_train=4000", "model=resnet18", "trainer.accumulation_steps=2"),
     ]
+    data = open_data(configure(*typed).data)
 
     def found(*batches):
         return assess(configure(*typed[:-1], *batches), probe=False)
@@ -262,23 +327,51 @@ def test_advice_for_little_memory_is_a_recipe_that_fits(configure):
     before = found("data.batch_size=1024", typed[-1])
     libraries, peak = before.costs.baseline_bytes, before.forecast.peak_bytes.expected
     memory = libraries + (peak - libraries) / 20
-    decision = _smaller_batches(before, open_data(configure(*typed).data), memory, "", "")
-    assert [word.partition("=")[0] for word in decision.words] == [
+
+    def smaller(memory, *more):
+        return _smaller_batches(configure(*typed, *more), before, data, memory)
+
+    words, cost = smaller(memory, "deterministic=true")
+    assert [word.partition("=")[0] for word in words] == [
         "data.batch_size",
         "trainer.accumulation_steps",
         "data.eval_batch_size",
     ]
-    after = found(*decision.words)
+    after = found(*words)
     assert after.plan.semantic.logical_batch == 2048
     # the process itself may have grown since
     grown = max(0, after.costs.baseline_bytes - libraries)
     assert after.forecast.peak_bytes.expected < memory + grown
-    assert "BatchNorm" not in decision.reason
-    poor = _smaller_batches(before, open_data(configure(*typed).data), libraries + (peak - libraries) / 40, "", "")
-    assert "model.norm=group" in poor.reason
-    hopeless = _smaller_batches(before, open_data(configure(*typed).data), libraries, "", "")
-    assert hopeless.words == ()
-    assert "which smaller batches do not change" in hopeless.reason
+    assert "BatchNorm" not in cost
+    assert "model.norm=group" in smaller(libraries + (peak - libraries) / 40)[1]
+    # what is foreseen to be too little for one example is no proof
+    assert smaller(libraries, "deterministic=true")[0][0] == "data.batch_size=1"
+    words, cost = smaller(memory)
+    assert words == ("data.batch_size=auto", "trainer.effective_batch_size=2048", "trainer.accumulation_steps=null")
+    assert "the run measures" in cost
+    assert configure(*typed[:-1], *words).data.batch_size == "auto"
+
+
+@pytest.mark.parametrize(
+    ("limit", "answer", "words", "reason"),
+    [
+        ("1TB", "no", (), " of "),
+        ("1MiB", "yes", (), "which smaller batches do not change"),
+        (None, "yes", ("data.batch_size=auto", "trainer.effective_batch_size=4096"), "the run measures"),
+    ],
+    ids=["enough", "less than the libraries", "enough for some"],
+)
+def test_nothing_helps_only_where_libraries_and_weights_are_too_much(configure, limit, answer, words, reason):
+    from runner.estimate.advice import advise
+
+    typed = ["tracker=none", "hardware=cpu", "hardware.threads=1", "data=synthetic", "data.num_train=4096"]
+    typed += ["model=small_cnn", "data.batch_size=4096"]
+    if limit is None:
+        found = assess(configure(*typed), probe=False)
+        limit = int(found.costs.held_bytes + found.forecast.peak_bytes.expected) // 2
+    memory = advise(configure(*typed, f"hardware.memory_limit={limit}"), typed, probe=False).decisions[3]
+    assert (memory.answer, memory.words) == (answer, words)
+    assert reason in memory.reason
 
 
 def test_cells_of_several_kinds_are_told_apart_by_what_differs(configure):
