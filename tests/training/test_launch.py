@@ -1,5 +1,6 @@
 """Several processes: started by the runner, by torchrun, by accelerate; one folder, one record, no orphans."""
 
+import functools
 import json
 import os
 import signal
@@ -125,7 +126,10 @@ def test_sigterm_to_the_parent_saves_and_stops_all(tmp_path):
 
 
 def test_ctrl_c_while_the_processes_start_is_one_line(tmp_path):
-    process = launch(tmp_path, "runner", *RECIPE, "hardware.processes=2", "tracker=none", "hydra.run.dir=out")
+    # a job in the background, as of a shell script, is born deaf to it
+    hearing = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = launch(tmp_path, "runner", *RECIPE, "hardware.processes=2", "tracker=none", "hydra.run.dir=out",
+                     preexec_fn=hearing)  # fmt: skip
     end = time.monotonic() + 120
     while len(ranks := _ranks_of(process.pid)) < 2:
         assert process.poll() is None, "the run ended too early"
