@@ -112,3 +112,20 @@ def test_a_plain_run_imports_none_of_the_slow_modules_that_it_does_not_use(tmp_p
         timeout=120,
     )
     assert ended.stdout.splitlines()[-1] == "loaded [] code 0"
+
+
+def test_a_process_that_leaves_early_does_what_was_registered_for_its_end(tmp_path):
+    # such as the folders that W&B makes when it is imported
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import atexit; from runner.config.errors import leave; atexit.register(print, 'tidied'); leave(3)",
+        ],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "tidied\n", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import os
 import re
@@ -87,10 +88,11 @@ def answer(action: Callable[[], int]) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process, which has nothing left to do.
+    """End this process, which has nothing left to do but what was registered for its end.
 
-    Python would first take down every module: with torch among them that takes 0.4 s.
+    Python would then take down every module: with torch among them that takes 0.4 s.
     """
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
