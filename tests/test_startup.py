@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from tests.conftest import ROOT
 
 HEAVY = ("torch", "torchvision", "opacus", "wandb", "optuna", "sklearn", "accelerate", "numpy", "dp_accounting")
 ASK = f"""
@@ -13,6 +14,19 @@ from runner.cli import main
 code = main(sys.argv[1:])
 print("loaded", [name for name in {HEAVY} if name in sys.modules], "code", code)
 """
+
+
+def python(folder, *arguments):
+    """A fresh interpreter in ``folder``, with nothing of this one's environment."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,29 +43,13 @@ print("loaded", [name for name in {HEAVY} if name in sys.modules], "code", code)
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_answers_that_need_no_torch_do_not_import_it(tmp_path, arguments, code):
-    ended = subprocess.run(
-        [sys.executable, "-c", ASK, *arguments],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    ended = python(tmp_path, "-c", ASK, *arguments)
     assert ended.stdout.splitlines()[-1] == f"loaded [] code {code}"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_question_notices_an_import(tmp_path):
-    ended = subprocess.run(
-        [sys.executable, "-c", "import numpy\n" + ASK, "--version"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    ended = python(tmp_path, "-c", "import numpy\n" + ASK, "--version")
     assert ended.stdout.splitlines()[-1] == "loaded ['numpy'] code 0"
 
 
@@ -85,47 +83,25 @@ sys.argv = ["{module}", "--version"]
 runpy.run_module("{module}", run_name="__main__")
 """
     )
-    ended = subprocess.run(
-        [sys.executable, "-m", "press"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    ended = python(tmp_path, "-m", "press")
     assert (ended.returncode, ended.stdout, ended.stderr) == (75, "", "interrupted\n")
 
 
 def test_a_plain_run_imports_none_of_the_slow_modules_that_it_does_not_use(tmp_path):
-    ended = subprocess.run(
-        [
-            *(sys.executable, "-c", RUN, "data=synthetic", "data.num_train=64", "data.image_size=8"),
-            *("data.batch_size=16", "model=linear", "trainer.epochs=1", "hardware=cpu", "tracker=none"),
-            *("optimizer=adamw", "hydra.run.dir=run"),
-        ],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
+    ended = python(
+        tmp_path,
+        *("-c", RUN, "data=synthetic", "data.num_train=64", "data.image_size=8"),
+        *("data.batch_size=16", "model=linear", "trainer.epochs=1", "hardware=cpu", "tracker=none"),
+        *("optimizer=adamw", "hydra.run.dir=run"),
     )
     assert ended.stdout.splitlines()[-1] == "loaded [] code 0"
 
 
 def test_a_process_that_leaves_early_does_what_was_registered_for_its_end(tmp_path):
     # such as the folders that W&B makes when it is imported
-    ended = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            "import atexit; from runner.config.errors import leave; atexit.register(print, 'tidied'); leave(3)",
-        ],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+    ended = python(
+        tmp_path,
+        "-c",
+        "import atexit; from runner.config.errors import leave; atexit.register(print, 'tidied'); leave(3)",
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (3, "tidied\n", "")
