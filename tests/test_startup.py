@@ -97,6 +97,17 @@ def test_a_plain_run_imports_none_of_the_slow_modules_that_it_does_not_use(tmp_p
     assert ended.stdout.splitlines()[-1] == "loaded [] code 0"
 
 
+@pytest.mark.parametrize("way", ["auto", "functional"])
+def test_a_private_run_imports_no_compiler(tmp_path, way):
+    ended = python(
+        tmp_path,
+        *("-c", RUN, "data=synthetic", "data.num_train=64", "data.image_size=8", "data.batch_size=16"),
+        *("model=linear", "trainer=dp", "privacy.noise_multiplier=1", "privacy.epsilon=null"),
+        *(f"privacy.grad_sample={way}", "trainer.epochs=1", "hardware=cpu", "tracker=none", "hydra.run.dir=run"),
+    )
+    assert ended.stdout.splitlines()[-1] == "loaded ['dp_accounting', 'scipy'] code 0"
+
+
 def test_a_process_that_leaves_early_does_what_was_registered_for_its_end(tmp_path):
     # such as the folders that W&B makes when it is imported
     ended = python(

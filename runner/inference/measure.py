@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from runner.training.losses import log_probabilities
 from runner.training.pieces import logits_in_pieces, logits_of
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ def answer(
             images, labels = feed.span(start, stop)
             logits = logits_in_pieces(model, images, precision)
             # cross-entropy in its two parts, because the first also tells the confidence
-            log_shares = logits.log_softmax(1)
-            nats = torch.nn.functional.nll_loss(log_shares, labels, reduction="none").sum()
+            logs = log_probabilities(logits)
+            nats = torch.nn.functional.nll_loss(logs, labels, reduction="none").sum()
             predicted = logits.argmax(1)
-            confidence = log_shares.amax(1).exp()
+            confidence = logs.amax(1).exp()
             answered.append((predicted, confidence, labels, nats))
             done += (stop - start) * world.size
             progress(min(done, examples))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.privacy.example_gradients import Rows
+from runner.privacy.lean_functional import compiler_left_out
 from runner.privacy.out_of_place import out_of_place
 from runner.privacy.per_example import Forward, Loss, PerExample, trainable
 from runner.privacy.sixteen_bits import (
@@ -41,6 +42,6 @@ class FunctionalGradients:
     def __call__(self, images: Tensor, labels: Tensor) -> PerExample:
         """See ``PerExampleGradients``."""
         parameters = {name: parameter.detach() for name, parameter in self._parameters.items()}
-        with norms_in_float32(self._norms):
+        with norms_in_float32(self._norms), compiler_left_out():
             gradients, (losses, hits) = self._vectorised(parameters, images.unflatten(0, (-1, self._copies)), labels)
         return PerExample(losses, hits, [Rows(at_least_float32(gradients[name])) for name in parameters])

@@ -44,8 +44,6 @@ def slow_modules(configs: Iterable[RunConfig]) -> tuple[str, ...]:
             found.add("torch._dynamo")
         if config.privacy.enabled:
             found |= {"dp_accounting.pld.privacy_loss_distribution", "runner.training.private_parts"}
-            if config.privacy.grad_sample in ("auto", "functional"):
-                found.add("torch._dynamo")
         if config.tracker.target == "runner.records.wandb_sink.WandbSink":
             found |= {"wandb", "runner.records.wandb_sink"}
     return tuple(sorted(found))

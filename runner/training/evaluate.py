@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from runner.config.errors import is_out_of_memory
-from runner.training.losses import cross_entropy
+from runner.training.losses import log_probabilities
 from runner.training.pieces import logits_in_pieces
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ def evaluate(
     Raises:
         RunError: there is no memory for one example.
     """
-    losses = cross_entropy(0.0)
     wide = torch.float32 if world.device.type == "mps" else torch.float64
     totals = torch.zeros(2, dtype=wide, device=world.device)
     mine = torch.arange(world.rank, examples, world.size)
@@ -38,7 +37,7 @@ def evaluate(
         try:
             images, labels = feed.batch(rows, None)
             logits = logits_in_pieces(model, images, precision)
-            loss = losses(logits, labels).sum()
+            loss = torch.nn.functional.nll_loss(log_probabilities(logits), labels, reduction="none").sum()
             return torch.stack([loss.to(wide), (logits.argmax(1) == labels).sum().to(wide)])
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):

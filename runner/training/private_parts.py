@@ -13,7 +13,7 @@ from runner.privacy.key import SecretKey
 from runner.privacy.noise import NoiseSource
 from runner.privacy.poisson import PoissonStream
 from runner.privacy.private_rule import PrivateRule
-from runner.training.losses import cross_entropy
+from runner.training.losses import cross_entropy_in_parts
 
 if TYPE_CHECKING:
     from runner.plan.plan import Plan
@@ -42,7 +42,7 @@ def build_private_parts(
     semantic, privacy = plan.semantic, plan.semantic.privacy
     assert privacy is not None
     image_shape = (semantic.data.channels, semantic.data.image_size, semantic.data.image_size)
-    loss = cross_entropy(semantic.label_smoothing)
+    loss = cross_entropy_in_parts(semantic.label_smoothing)
     requested = plan.performance.grad_sample
     assert requested is not None
     if requested != "auto" or grad_sample is not None:

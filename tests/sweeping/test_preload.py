@@ -16,11 +16,10 @@ PRIVATE = ("dp_accounting.pld.privacy_loss_distribution", "runner.training.priva
         ((), ()),
         (("model=resnet18",), ("torch._dynamo", "torchvision")),
         (("hardware.compile=true",), ("torch._dynamo",)),
-        (("trainer=dp", "privacy.grad_sample=ghost"), PRIVATE),
-        (("trainer=dp", "privacy.grad_sample=functional"), (*PRIVATE, "torch._dynamo")),
+        (("trainer=dp",), PRIVATE),
         (("tracker=wandb",), ("runner.records.wandb_sink", "wandb")),
     ],
-    ids=["plain", "torchvision", "compiled", "ghost", "functional", "wandb"],
+    ids=["plain", "torchvision", "compiled", "private", "wandb"],
 )
 def test_slow_libraries_are_imported_for_those_who_need_them(configure, overrides, expected):
     assert sorted(slow_modules([configure(*PLAIN), configure(*PLAIN, *overrides)])) == sorted(expected)
