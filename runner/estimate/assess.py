@@ -18,6 +18,7 @@ from runner.estimate.trouble import SIXTEEN_BITS, Trouble, find_trouble
 from runner.plan.build import build_plan
 from runner.plan.device import Device, available_cores, foresee_device
 from runner.plan.private import plan_privacy
+from runner.privacy.accounting import load_libraries
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
@@ -67,9 +68,13 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
         from runner.training.world import SingleProcess, torch_device
 
         plan = _settled(config, plan, device, SingleProcess(torch_device(device.kind)))
-        start_seconds = _import_tracker(config)
-        costs = _probe(config, plan, data, device, processes)
-        costs = dataclasses.replace(costs, start_seconds=start_seconds)
+        from runner.estimate.tracking import rehearse_tracker
+
+        # first, because their libraries count in the memory of the process
+        tracking = rehearse_tracker(config)
+        if plan.semantic.privacy is not None:
+            load_libraries(plan.semantic.privacy.accountant)
+        costs = dataclasses.replace(_probe(config, plan, data, device, processes), tracking=tracking)
         if (dtype := plan.semantic.precision.dtype) in SIXTEEN_BITS:
             from runner.estimate.turns import step_seconds_in
 
@@ -139,21 +144,6 @@ def _rehearse(config: RunConfig, plan: Plan, data: ImageData, world: World) -> C
         return rehearse(plan, data, world, cache_dir=config.data.cache_dir)
     except NonFiniteGradient as error:
         raise RunError(f"the run would end at once: {error}; a smaller optimizer.lr may help") from error
-
-
-def _import_tracker(config: RunConfig) -> float:
-    """Load what the run's tracker will load, because it counts in the memory of the process; seconds.
-
-    A run loads it on a thread beside its first updates, which wait for the interpreter's lock for as long.
-    """
-    import importlib
-
-    from runner.records.sink import package_of
-
-    start = time.perf_counter()
-    if (package := package_of(config.tracker)) is not None:
-        importlib.import_module(package)
-    return time.perf_counter() - start
 
 
 def described(assessment: Assessment) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +16,7 @@ from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, answer
 from runner.config.request import Request, check_run, read_request
 from runner.config.typed_lines import key_of, tell_repeated
-from runner.estimate.beside import bookkeeper, call_here
+from runner.estimate.beside import bookkeeper
 from runner.training.garbage import loading
 
 
@@ -80,8 +79,7 @@ def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict
 
         advice = advise(config, args.overrides, probe=not args.no_probe)
         return describe_advice(advice), described_advice(advice)
-    # a probe measures memory, and so has to load what the run will load
-    with bookkeeper(config) if args.no_probe else nullcontext(call_here) as keep_books:
+    with bookkeeper(config) as keep_books:
         with loading():
             from runner.estimate.assess import assess, described
             from runner.estimate.kept import keep

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from runner.estimate.accounts import Accounts
+    from runner.estimate.tracking import Tracking
 
 EXAMPLES = 2
 """Images that a network is looked at with: BatchNorm has no statistics of one."""
@@ -40,7 +41,7 @@ class Costs:
     set_up_seconds: float
     """Building the parts, which ``run.json`` does not count; 0 where it was not done."""
     start_seconds: float
-    """Once: what the run does before its first update, the start of its tracker included."""
+    """Once: what the run does before its first update."""
     first_step_seconds: float
     """What the first update takes longer than the others: libraries prepare themselves."""
     step_seconds: tuple[float, ...]
@@ -64,6 +65,8 @@ class Costs:
     """The way to per-example gradients that was chosen, and why; None without DP or where it was not asked."""
     accounts: Accounts | None = None
     """What the books of a private run take; None without DP."""
+    tracking: Tracking | None = None
+    """What the tracker takes of the run; None without one that was tried."""
 
     @property
     def held_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from dataclasses import dataclass
@@ -39,13 +40,15 @@ class Seconds:
     """Checkpoints, and keeping the best weights at hand."""
     accounting: float
     """Of a private run: epsilon epoch by epoch, and the ledger."""
+    tracking: float
+    """What the tracker, which works beside all this, takes of it."""
     rest: float
     """Start, first update, records and the test."""
 
     @property
     def total(self) -> float:
         """All of it."""
-        return self.training + self.evaluation + self.saving + self.accounting + self.rest
+        return self.training + self.evaluation + self.saving + self.accounting + self.tracking + self.rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +98,12 @@ def _seconds(plan: Plan, data: ImageData, costs: Costs, step: float) -> Seconds:
         if semantic.test_checkpoint == "best":
             test += costs.load_seconds
     rest = costs.start_seconds + costs.first_step_seconds + records * costs.record_seconds + test
-    return Seconds(training=training, evaluation=evaluation, saving=saving, accounting=accounting, rest=rest)
+    found = Seconds(
+        training=training, evaluation=evaluation, saving=saving, accounting=accounting, tracking=0.0, rest=rest
+    )
+    if costs.tracking is None:
+        return found
+    return dataclasses.replace(found, tracking=costs.tracking.seconds(found.total, records + evaluations))
 
 
 def _saving(plan: Plan, costs: Costs, *, epochs: int, epoch_seconds: float) -> float:

@@ -97,6 +97,7 @@ def _forecast_lines(assessment: Assessment) -> list[str]:
             ("evaluation", parts.evaluation),
             ("checkpoints", parts.saving),
             *([] if costs.accounts is None else [("accounting", parts.accounting)]),
+            *([] if costs.tracking is None else [("the tracker", parts.tracking)]),
             ("the rest", parts.rest),
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from runner.estimate.beside import Beside
 from runner.estimate.forecast import Range
 from runner.estimate.lines import mib, seconds_text, time_text
 from runner.records.progress import budget_text
+from runner.records.sink import package_of
 
 if TYPE_CHECKING:
     from runner.estimate.assess import Assessment
@@ -66,6 +68,9 @@ def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
     alike: dict[str, list[RunConfig]] = {}
     for config in request.configs:
         alike.setdefault(_cost_key(config), []).append(config)
+    if probe:  # cells find the tracker's library loaded
+        for package in {package_of(config.tracker) for config in request.configs} - {None}:
+            importlib.import_module(str(package))
     kinds = tuple(
         Cell(
             count=cells if search else len(configs),

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import importlib
 import logging
 import math
 import sys
@@ -198,6 +199,15 @@ def check_mechanism(accountant: str, sample_rate: float, noise_multiplier: float
     if accountant != "rdp" and delta < SMALLEST_DELTA:
         expected = f"at least {SMALLEST_DELTA:g} with accountant {accountant}, or privacy.accountant=rdp"
         raise RequestError("privacy.delta", delta, expected)
+
+
+def load_libraries(accountant: str) -> None:
+    """Import what ``accountant`` imports when it is first asked, for a process whose memory is measured."""
+    _settle_absl()
+    importlib.import_module("dp_accounting.pld.privacy_loss_distribution")
+    importlib.import_module("dp_accounting.rdp.rdp_privacy_accountant")
+    if accountant == "prv":
+        _prv_class()
 
 
 def _curve(

@@ -51,7 +51,11 @@ class Publication:
 
 
 class Sink(Protocol):
-    """Where records are copied to.  A sink may fail in any way: ``GuardedSink`` keeps that from the run."""
+    """Where records are copied to.  A sink may fail in any way: ``GuardedSink`` keeps that from the run.
+
+    Its class has ``requires``, the package that it imports; and, if it can write to the run's folder alone,
+    ``traceless``, the settings of ``TrackerConfig`` under which it does: a plan then times it in a folder of its own.
+    """
 
     @property
     def run_id(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from runner.config.schema import TrackerConfig
@@ -19,6 +20,7 @@ class TensorBoardSink:
     """
 
     requires = "tensorboard"
+    traceless: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, config: TrackerConfig, *, warn: Callable[[str], None]) -> None:
         """Do nothing yet: tensorboard takes two seconds to import, which ``start`` does on the guard's thread."""

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from runner.config.schema import TrackerConfig
@@ -51,6 +52,7 @@ class WandbSink:
     """
 
     requires = "wandb"
+    traceless = MappingProxyType({"mode": "offline"})
 
     def __init__(self, config: TrackerConfig, *, warn: Callable[[str], None]) -> None:
         """Choose the identity of a new run and do no more: wandb is imported by ``start``, on the guard's thread."""

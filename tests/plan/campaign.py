@@ -28,7 +28,7 @@ RECIPES = {
     "digits, bf16": "precision=bf16 trainer.epochs=12",
     "digits, fp16": "precision=fp16 trainer.epochs=6",
     "digits, 16 x 4 accumulated": "data.batch_size=16 trainer.accumulation_steps=4 trainer.epochs=12",
-    "digits, linear, W&B": "model=linear tracker=wandb trainer.epochs=60",
+    "digits, mlp, W&B": "model=mlp tracker=wandb trainer.epochs=100",
     "digits, 2 processes": "trainer=accelerate hardware.processes=2 trainer.epochs=15",
     "digits, private small_cnn": "trainer=dp privacy.epsilon=3 trainer.epochs=6",
     "digits, private mlp_hog": "trainer=dp model=mlp_hog privacy.noise_multiplier=1.1 trainer.epochs=30",
