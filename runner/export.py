@@ -20,6 +20,7 @@ KEYS = {
     "run": "folder of the run",
     "format": "onnx (runs in onnxruntime and many others) or torch_export (torch.export, runs in PyTorch)",
     "checkpoint": "best (default), last, or a folder's name in checkpoints/",
+    "data_root": "folder in which the run's own data are now, if they have moved",
     "images": "folder of images to check the file with; the run's own data unless it is given",
     "output": "folder of the results; DIR/export/FORMAT unless it is given",
     "overwrite": "true replaces results that are there already",
@@ -71,15 +72,18 @@ def _read(words: Sequence[str]) -> dict[str, str]:
 def _export(given: dict[str, str]) -> int:
     run, form = Path(given["run"]).expanduser(), given["format"]
     output = Path(given["output"]).expanduser() if "output" in given else run / "export" / form
-    images = Path(given["images"]).expanduser() if "images" in given else None
-    if images is not None and not images.is_dir():
-        raise RequestError("images", f"{images} (no such folder)", "a folder that holds images")
+    images, root = (Path(given[key]).expanduser() if key in given else None for key in ("images", "data_root"))
+    for key, folder in (("images", images), ("data_root", root)):
+        if folder is not None and not folder.is_dir():
+            raise RequestError(key, f"{folder} (no such folder)", "a folder that holds images")
+    if images is not None and root is not None:
+        raise RequestError("data_root", root, "nothing besides images, which stand in the data's place")
     refuse_existing(output, overwrite=given.get("overwrite") == "true")
     # Not before the request has been checked: this imports torch.
     from runner.inference.exporting import CHECKED, SUFFIXES, TOLERANCE, export
     from runner.inference.finished_run import open_run
 
-    found = open_run(run, given.get("checkpoint", "best"))
+    found = open_run(run, given.get("checkpoint", "best")).with_data_in(root)
     check = export(found, form, output, images=images)
     path = output / SUFFIXES[form]
     print(f"{found.plan.name}: {path.name}, {path.stat().st_size / 2**20:.2f} MiB")

@@ -54,7 +54,7 @@ def test_links_lead_to_files():
 
 
 def test_the_commands_are_right_requests(monkeypatch, tmp_path):
-    from runner.audit import __main__ as command
+    from runner.audit import command
 
     asked = []
     monkeypatch.chdir(tmp_path)

@@ -66,15 +66,25 @@ print("loaded", [name for name in {FIRST_STEP_NEEDS_NOT} if name in sys.modules]
 """
 
 
-@pytest.mark.parametrize("module", ["runner", "runner.plan"])
-def test_ctrl_c_while_hydra_is_imported_is_one_line(tmp_path, module):
-    """A finder that is asked for Hydra stands for a person who presses the keys while a dataclass is made."""
+@pytest.mark.parametrize(
+    ("module", "first"),
+    [
+        ("runner", "hydra"),
+        ("runner.plan", "hydra"),
+        ("runner.audit", "hydra"),
+        ("runner.compare", "runner.report.arguments"),
+        ("runner.report", "runner.report.arguments"),
+        ("runner.bench", "runner.bench.settings"),
+    ],
+)
+def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path, module, first):
+    """A finder that is asked for ``first`` stands for a person who presses the keys while a dataclass is made."""
     (tmp_path / "press.py").write_text(
         f"""
 import runpy, signal, sys
 class Pressed:
     def find_spec(self, name, *_):
-        if name == "hydra":
+        if name == "{first}":
             exec("signal.raise_signal(signal.SIGINT)")
 sys.meta_path.insert(0, Pressed())
 # a job in the background, as of a shell script, is born deaf to it

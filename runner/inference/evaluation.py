@@ -75,7 +75,7 @@ def _work(job: _Job, world: World, device: Device) -> Results:
     """This process's part; the first one writes the results."""
     request = job.request
     started = utc_now()
-    run = open_run(request.run, request.checkpoint)
+    run = open_run(request.run, request.checkpoint).with_data_in(request.data_root)
     with first_process_first(world):
         subject = open_split(run, request.split) if request.images is None else open_folder(run, request.images)
     with torch_settings(_settings(run, request, world)):

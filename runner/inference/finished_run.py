@@ -80,6 +80,20 @@ class FinishedRun:
         """The weights as the run saved them."""
         return self.checkpoint / "model.safetensors"
 
+    def with_data_in(self, root: Path | None) -> FinishedRun:
+        """The same run, for data that have moved to the folder ``root``; None where they are still in their place.
+
+        Raises:
+            RequestError: its data come from no folder.
+        """
+        if root is None:
+            return self
+        data = self.config.data
+        if data.root is None:
+            raise RequestError("data_root", root, f"nothing: the data of this run ({data.name}) come from no folder")
+        config = dataclasses.replace(self.config, data=dataclasses.replace(data, root=str(root)))
+        return dataclasses.replace(self, config=config)
+
     def build_model(self, dtype: torch.dtype) -> torch.nn.Module:
         """The network with the checkpoint's weights, on the CPU, in ``dtype`` and in evaluation mode.
 

@@ -73,13 +73,12 @@ def open_own_data(run: FinishedRun) -> ImageData:
     Raises:
         RequestError: they cannot be found, or have changed since.
     """
-    with _cache_told(run):
+    with _told_of(run):
         data = open_data(run.config.data)
     if data.fingerprint != run.plan.semantic.data.fingerprint:
         where = run.config.data.root or run.config.data.name
-        raise RequestError(
-            "run", f"{run.folder} (the data, {where}, have changed since)", "data as they were, or images="
-        )
+        got = f"{run.folder} (the data, {where}, have changed since)"
+        raise RequestError("run", got, "data as they were (data_root=FOLDER says where), or images=FOLDER")
     return data
 
 
@@ -114,13 +113,13 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
             raise BadImageError(error.strerror or str(error)) from error
         return read_image(raw, shortest=shortest)
 
-    with _cache_told(run):
+    with _told_of(run):
         cache = Cache(run.config.data.cache_dir)
         contents = hash_contents(listing, cache, reader="prediction")
     key = hashlib.sha256(repr((STORED_AS, contents, data.image_size, data.channels, shortest)).encode()).hexdigest()
     layout = Layout(labels=known, classes=run.plan.classes, names=names, splits={"train": (0, len(names))})
     form = PixelFormat(size=data.image_size, margin=None, channels=data.channels)
-    with _cache_told(run):
+    with _told_of(run):
         entry = cache.find(key) or cache.build(key, lambda into: write_store(into, layout, read, form, skip_bad=True))
     decoded = read_store(entry, fingerprint=key, origin=contents, skip_bad=True)
     if not len(decoded.train):
@@ -138,11 +137,14 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
 
 
 @contextlib.contextmanager
-def _cache_told(run: FinishedRun) -> Iterator[None]:
-    """Refuse a cache that cannot be written in words that help here, where no key of the data can be typed."""
+def _told_of(run: FinishedRun) -> Iterator[None]:
+    """Refuse data that are gone, and a cache that cannot be written, in words that help where no key of it is typed."""
     try:
         yield
     except RequestError as error:
+        if error.key == "data.root":
+            expected = "data_root=FOLDER with the images of the run, or images=FOLDER with others"
+            raise RequestError("run", f"{run.folder} (its data.root is {error.got})", expected) from error
         if error.key != "data.cache_dir":
             raise
         chosen_by = "XDG_CACHE_HOME in the environment" if run.config.data.cache_dir is None else "its data.cache_dir"

@@ -30,6 +30,8 @@ class InferenceRequest:
     """``standard`` (the run's own arithmetic), ``mixed_precision``, ``accelerate`` or ``quantized``."""
     split: str = "test"
     """Which of the run's own splits: ``test`` or ``val``."""
+    data_root: Path | None = None
+    """Folder in which the run's own data are now; null takes the run's ``data.root``."""
     images: Path | None = None
     """Folder of images to predict instead of a split; in folders named like the model's classes they are scored."""
     dtype: str = "auto"
@@ -178,9 +180,12 @@ def _check(request: InferenceRequest, given: set[str], *, compare: bool) -> None
             raise RequestError(key, got, f"inference={strategy}, or no {key}")
     if request.images is not None and "split" in given:
         raise RequestError("split", request.split, "nothing besides images, which stand in its place")
+    if request.images is not None and request.data_root is not None:
+        raise RequestError("data_root", request.data_root, "nothing besides images, which stand in the data's place")
     if Path(request.checkpoint).name != request.checkpoint:
         raise RequestError("checkpoint", request.checkpoint, "best, last, or the name of a folder in checkpoints/")
     if not request.run.is_dir():
         raise RequestError("run", f"{request.run} (no such folder)", "the folder of a finished run")
-    if request.images is not None and not request.images.is_dir():
-        raise RequestError("images", f"{request.images} (no such folder)", "a folder that holds images")
+    for key, folder in (("images", request.images), ("data_root", request.data_root)):
+        if folder is not None and not folder.is_dir():
+            raise RequestError(key, f"{folder} (no such folder)", "a folder that holds images")

@@ -28,7 +28,7 @@ def main():
     parser.add_argument("--epsilons", type=float, nargs="+", default=[1.0, 3.0])
     parser.add_argument("--faults", nargs="+", default=list(FAULTS))
     args = parser.parse_args()
-    from runner.audit.__main__ import CONFIDENCE, GUESSES
+    from runner.audit.command import CONFIDENCE, GUESSES
     from runner.audit.run import run_audit
 
     print("| claimed ε | trainer | coins | right of 200 | lower bound | verdict | failed |")

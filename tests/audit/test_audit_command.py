@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from runner.audit.__main__ import main
+from runner.audit.command import main
 from tests.audit.faults import planted
 from tests.conftest import ROOT
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from omegaconf import OmegaConf
 
-from runner.compare.__main__ import main
+from runner.compare.command import main
 from runner.compare.finish import finish_sweep
 from runner.compare.same_update import check_updates, pairs_to_check
 from runner.config.load import load_config

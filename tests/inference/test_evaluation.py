@@ -140,7 +140,7 @@ def test_results_are_not_replaced_unless_asked(digits_run, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"], "no temporary folder is left"
 
 
-def test_data_that_have_changed_are_not_evaluated(finished, tmp_path, ask):
+def test_data_that_have_moved_are_evaluated_and_those_that_have_changed_are_not(finished, tmp_path, ask):
     from tests.data.image_files import class_folders
 
     root = class_folders(tmp_path / "photos", per_class=12, size=(8, 8))
@@ -150,9 +150,21 @@ def test_data_that_have_changed_are_not_evaluated(finished, tmp_path, ask):
     )  # fmt: skip
     found, _ = ask(run)
     assert found["metrics"]["accuracy"] == found["run_test_accuracy"]
-    (root / "cat" / "000.png").unlink()
-    with pytest.raises(RequestError, match="have changed since"):
+    moved = root.rename(tmp_path / "moved")
+    with pytest.raises(
+        RequestError, match=r"its data\.root is .*\), expected data_root=FOLDER with the images of the run"
+    ):
         ask(run)
+    again, _ = ask(run, f"data_root={moved}")
+    assert again["metrics"] == found["metrics"]
+    (moved / "cat" / "000.png").unlink()
+    with pytest.raises(RequestError, match="have changed since"):
+        ask(run, f"data_root={moved}")
+
+
+def test_data_from_no_folder_cannot_have_moved(digits_run, ask, tmp_path):
+    with pytest.raises(RequestError, match=r"expected nothing: the data of this run \(digits\) come from no folder"):
+        ask(digits_run, f"data_root={tmp_path}")
 
 
 class TestPrivacy:

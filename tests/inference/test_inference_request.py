@@ -26,6 +26,8 @@ from tests.conftest import ROOT
         (["run={}", "overwrite=yes"], "overwrite: got yes, expected true or false"),
         (["run={}", "output="], "output: got nothing, expected a value"),
         (["run={}", "images=nowhere"], "images: got nowhere (no such folder), expected a folder that holds images"),
+        (["run={}", "data_root=nowhere"], "data_root: got nowhere (no such folder), expected a folder that holds"),
+        (["run={}", "images={}", "data_root={}"], "expected nothing besides images, which stand in the data's place"),
         (["run={}", "images={}", "split=val"], "split: got val, expected nothing besides images"),
         (["run={}", "checkpoint=../other"], "checkpoint: got ../other, expected best, last, or the name of a folder"),
         (["run=nowhere"], "run: got nowhere (no such folder), expected the folder of a finished run"),

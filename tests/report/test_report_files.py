@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from runner.records.step_time import PHASES, StepTime
-from runner.report.__main__ import main
+from runner.report.command import main
 from runner.report.style import SERIES
 from runner.report.write import write_report
 from tests.report.sweep_folders import write_cell, write_sweep
@@ -121,7 +121,7 @@ def test_the_same_files_give_the_same_report(grid):
 
 def test_a_report_imports_no_torch(grid):
     code = (
-        "import sys; from runner.report.__main__ import main; code = main(sys.argv[1:]);"
+        "import sys; from runner.report.command import main; code = main(sys.argv[1:]);"
         "assert not {'torch', 'optuna', 'matplotlib.pyplot'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run(
