@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from runner.config.errors import ExitCode, RequestError, answer, nearest
+from runner.config.errors import ExitCode, RequestError, answer, heeding_sigterm, nearest
 from runner.config.typed_lines import tell_repeated
 from runner.inference.results_folder import refuse_existing
 
@@ -35,7 +35,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    return answer(lambda: _export(_read(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv).words)))
+    with heeding_sigterm():
+        return answer(
+            lambda: _export(_read(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv).words))
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,9 +92,11 @@ def _export(given: dict[str, str]) -> int:
     print(f"{found.plan.name}: {path.name}, {path.stat().st_size / 2**20:.2f} MiB")
     few = f" (of {CHECKED:,} asked)" if check.images < CHECKED else ""
     print(f"  checked on {check.images:,} real images{few}: the same classes, probabilities within")
-    print(f"  {check.largest_difference:.1e} of the model's (allowed {TOLERANCE:g})")
+    print(f"  {check.largest_difference:.1e} of the model's in float32 (allowed {TOLERANCE:g})")
     if found.privacy is not None:
         print(f"  privacy: {found.privacy}")
+    if (dtype := found.plan.semantic.precision.dtype) != "float32":
+        print(f"note: the run computes in {dtype}, the file in float32, so some answers differ", file=sys.stderr)
     if found.unfinished is not None:
         print(f"note: {found.unfinished}", file=sys.stderr)
     print(f"Files: {output}")

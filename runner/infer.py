@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from runner.config.errors import ExitCode, RequestError, answer
+from runner.config.errors import ExitCode, RequestError, answer, heeding_sigterm
 from runner.inference.request import InferenceRequest, keys, read_request
 from runner.inference.results_folder import refuse_existing
 
@@ -26,7 +26,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    return answer(lambda: _main(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)))
+    with heeding_sigterm():
+        return answer(lambda: _main(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)))
 
 
 def _main(args: argparse.Namespace) -> int:
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m runner.infer",
         description="Evaluate the model of a finished run, or predict images with it.",
-        epilog=f"keys:\n{listed}\n\nexit codes: 0 done, 1 failed, 2 the request was wrong",
+        epilog=f"keys:\n{listed}\n\nexit codes: 0 done, 1 failed, 2 the request was wrong, 75 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

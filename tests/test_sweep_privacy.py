@@ -65,7 +65,7 @@ def test_a_grid_that_would_pass_its_limit_is_refused_before_its_first_cell(comma
     assert (code, out) == (2, "")
     assert err == (
         f"error: privacy.sweep_epsilon: got 9 cells that compose to ε={math.ceil(100 * together[8]) / 100:.2f} (pld,"
-        f" δ=1e-05), expected at most 8, which the first {fits} keep to\n"
+        f" δ=1e-05), expected at most 8, which the first {fits} cells keep to\n"
     )
     assert not (tmp_path / "grid").exists()
     assert not (tmp_path / "data").exists(), "nothing was recorded either"

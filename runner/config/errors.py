@@ -6,10 +6,16 @@ import atexit
 import difflib
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any, NoReturn
+
+_SOON = 0.05
+"""Seconds after which a dropped Ctrl-C is repeated, outside of what dropped it."""
 
 
 class ExitCode(IntEnum):
@@ -71,7 +77,10 @@ class TooFewExamples(RunError):
 def answer(action: Callable[[], int]) -> int:
     """The exit code of ``action``, a whole command; what is wrong ends as one line on standard error."""
     try:
-        return action()
+        with _hearing():
+            code = action()
+            sys.stdout.flush()
+            return code
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return ExitCode.WRONG_REQUEST
@@ -81,10 +90,63 @@ def answer(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
+    except OSError:
+        if not _stdout_fails():
+            raise
+        return ExitCode.FAILED
     finally:
         # ``python -m`` remembers a Ctrl-C that came while a string was executed, as for each dataclass imported, and
         # would end by SIGINT in place of the exit code.  Executing another one makes it forget.
         exec("")
+
+
+@contextmanager
+def _hearing() -> Iterator[None]:
+    """Repeat a Ctrl-C that Python drops: one that comes while a weak reference calls back, whose errors end there."""
+    before = sys.unraisablehook
+    again = threading.Timer(_SOON, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    again.daemon = True
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            before(unraisable)
+        elif again.ident is None:
+            again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        again.cancel()
+        sys.unraisablehook = before
+
+
+@contextmanager
+def heeding_sigterm() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C, so that what is half done is taken away and the exit code is 75; in the main thread."""
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stdout_fails() -> bool:
+    """Whether standard output takes nothing any more; what is left for it is dropped then, and a full disk is told."""
+    try:
+        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), b"\n")  # what failed may be gone from the buffer
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # who closes a pipe, as head does, wants no more words
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: standard output: got {error.strerror}, expected a place that takes it", file=sys.stderr)
+        return True
+    return False
 
 
 def leave(code: int) -> NoReturn:

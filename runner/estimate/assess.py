@@ -71,7 +71,7 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
         from runner.estimate.tracking import rehearse_tracker
 
         # first, because their libraries count in the memory of the process
-        tracking = rehearse_tracker(config)
+        tracking = rehearse_tracker(config, neighbours=processes - 1 if device.kind == "cpu" else 0)
         if plan.semantic.privacy is not None:
             load_libraries(plan.semantic.privacy.accountant)
         costs = dataclasses.replace(_probe(config, plan, data, device, processes), tracking=tracking)
@@ -83,6 +83,10 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
         from runner.estimate.without_probe import work_out
 
         costs = work_out(plan, data, cache_dir=config.data.cache_dir)
+        if config.tracker.target is not None:
+            from runner.estimate.tracking import USUAL
+
+            costs = dataclasses.replace(costs, tracking=USUAL)
     if plan.semantic.privacy is not None:
         from runner.estimate.accounts import time_accounts
 

@@ -95,21 +95,27 @@ def _refuse_unwritable(target: str | None) -> None:
     """Answer before planning what ``_write_json`` would find out after it."""
     if target in (None, "-"):
         return
-    path = Path(str(target)).absolute()
-    folder = path.parent
+    path = Path(str(target))
     if path.is_dir():
         raise RequestError("--json", target, "a file, which a folder is not")
+    if path.exists() and not path.is_file():
+        return
+    folder = path.resolve().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise RequestError("--json", target, f"a file that can be written, in a folder that is there ({folder})")
 
 
 def _write_json(target: str | None, plain: dict[str, Any]) -> None:
-    from runner.records.json_values import encode, write_json
+    from runner.records.json_values import encode, encode_pretty, write_json
 
     if target == "-":
         print(encode(plain))
     elif target is not None:
+        path = Path(target)
         try:
-            write_json(Path(target), plain)
+            if path.exists() and not path.is_file():
+                path.write_text(encode_pretty(plain))  # a device or a pipe, which nothing may replace
+            else:
+                write_json(path.resolve(), plain)
         except OSError as error:
             raise RequestError("--json", target, f"a file that can be written ({error.strerror})") from error

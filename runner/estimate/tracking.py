@@ -15,6 +15,7 @@ import torch
 from runner.config.schema import RunConfig
 from runner.config.targets import locate
 from runner.data.cache import scratch_folder
+from runner.estimate.machine import busy_neighbours
 from runner.records.sink import GuardedSink, RunInfo, Sink
 
 _RECORDS = 32
@@ -45,6 +46,10 @@ class Tracking:
             return self.start_seconds * work_seconds / self.start_work_seconds
         later = 1 - self.start_work_seconds / work_seconds
         return self.start_seconds + later * records * self.record_seconds
+
+
+USUAL = Tracking(start_seconds=0.6, start_work_seconds=0.2, record_seconds=0.0008)
+"""What W&B took where it was tried (docs/results/2026-11-23-plan.md), for estimates."""
 
 
 class _Watched:
@@ -113,8 +118,10 @@ class _Busy:
         return lambda: time.perf_counter() > end
 
 
-def rehearse_tracker(config: RunConfig) -> Tracking | None:
+def rehearse_tracker(config: RunConfig, *, neighbours: int) -> Tracking | None:
     """Start the tracker of ``config`` where nothing of it stays, hand it some records and end it, beside busy work.
+
+    ``neighbours`` are more processes of the run on this machine's cores.
 
     None without a tracker, and for one that does not say how it leaves no trace: that is only imported.  What fails is
     told as in a run.
@@ -127,9 +134,9 @@ def rehearse_tracker(config: RunConfig) -> Tracking | None:
     if traceless is None:
         importlib.import_module(sink_class.requires)
         return None
-    busy = _Busy()
     warn = logging.getLogger(__name__).warning
-    with scratch_folder(config.data.cache_dir) as folder:
+    with busy_neighbours(neighbours), scratch_folder(config.data.cache_dir) as folder:
+        busy = _Busy()
         sink = _Watched(sink_class(dataclasses.replace(tracker, **traceless), warn=warn))
         guarded = GuardedSink(sink, tracker.name, warn=warn)
         end = time.monotonic() + _PATIENCE

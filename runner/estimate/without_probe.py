@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from runner.data.images import ImageData
     from runner.plan.plan import Plan
 
-PRIVATE_FACTOR = 1.75
-"""What ghost clipping multiplies a step by (docs/results/2026-11-23-dp-step.md: 1.6 to 1.9)."""
+PRIVATE_FACTORS = {"ghost": 1.75, "functional": 3.5, "hooks": 3.2}
+"""What gradients per example multiply a step by: ghost clipping 1.6 to 1.9 (docs/results/2026-11-23-dp-step.md), the
+others 1.3 to 2.8 times as much as that, the more the smaller images are.  ``auto`` mostly takes ghost clipping."""
 _UPDATE_KERNELS, _STATE_KERNELS, _AVERAGE_KERNELS = 30, 20, 30
 """Operations of an update outside the network: batch, loss and accuracy; each state of the optimizer; averaged weights.
 By probes of small models, whose updates consist of little else."""
@@ -138,7 +139,8 @@ def _step(plan: Plan, size: ModelSize, machine: Machine, passes: Passes) -> floa
         return share * passes.per_example + micro_batches * passes.per_batch + update
     # half of the Poisson samples are larger than the batch and take another, small pass
     private = share * privacy.augmentation_multiplicity * passes.per_example + (micro_batches + 0.5) * passes.per_batch
-    return PRIVATE_FACTOR * private + update + size.kernels * _NORM_KERNELS * machine.kernel_seconds
+    factor = PRIVATE_FACTORS.get(performance.grad_sample or "auto", PRIVATE_FACTORS["ghost"])
+    return factor * private + update + size.kernels * _NORM_KERNELS * machine.kernel_seconds
 
 
 def _memory(plan: Plan, data: ImageData, size: ModelSize, states: int) -> int:

@@ -18,7 +18,7 @@ from runner.inference.images import Subject, open_folder, open_split
 from runner.inference.measure import Answers, ProgressLine, Speed, answer, measure_speed
 from runner.inference.results import Results, write_results
 from runner.inference.results_folder import refuse_existing, results_folder
-from runner.inference.scores import score
+from runner.inference.scores import Scores, score
 from runner.inference.strategies import Prepared, prepare
 from runner.models.memory_format import format_for
 from runner.plan.device import Device, available_cores, detect_device
@@ -85,6 +85,14 @@ def _work(job: _Job, world: World, device: Device) -> Results:
     if not np.isfinite(answers.confidence).all():
         count = int((~np.isfinite(answers.confidence)).sum())
         raise RunError(f"the model's outputs are not finite in {prepared.dtype} for {count} images")
+    # what the run says of these weights and these images, and of no others
+    own = request.images is None and request.split == "test" and request.checkpoint == run.plan.semantic.test_checkpoint
+    told = run.test_accuracy if own else None
+    scores = (
+        score(answers.labels, answers.predicted, answers.confidence, classes=run.plan.classes)
+        if subject.labelled
+        else None
+    )
     results = Results(
         run=run.folder.absolute().name,
         name=run.plan.name,
@@ -98,15 +106,13 @@ def _work(job: _Job, world: World, device: Device) -> Results:
         images_from=subject.name,
         skipped=subject.skipped,
         loss=answers.loss if subject.labelled else None,
-        scores=score(answers.labels, answers.predicted, answers.confidence, classes=run.plan.classes)
-        if subject.labelled
-        else None,
-        run_test_accuracy=run.test_accuracy,
+        scores=scores,
+        run_test_accuracy=told,
         speed=speed,
         model_bytes=prepared.model_bytes,
         peak_bytes=peak,
         privacy=run.privacy,
-        notes=_notes(run, request, subject, prepared),
+        notes=(*_notes(run, request, subject, prepared), *_off(request, scores, told)),
         environment=describe_environment(),
         started=started,
         finished=utc_now(),
@@ -164,6 +170,13 @@ def _tell_ledger(run: FinishedRun, request: InferenceRequest, world: World) -> N
             refusal = RequestError("ledger_dir", error.got, "the folder of the ledger in which the run is recorded")
     if (refusal := world.broadcast(refusal)) is not None:
         raise refusal
+
+
+def _off(request: InferenceRequest, scores: Scores | None, told: float | None) -> tuple[str, ...]:
+    """What to say where the run's own arithmetic gives another accuracy than the run itself had."""
+    if request.inference != "standard" or scores is None or told is None or scores.accuracy == told:
+        return ()
+    return (f"the run itself had an accuracy of {told:.4%} here: another machine, or files that have been changed",)
 
 
 def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepared: Prepared) -> tuple[str, ...]:

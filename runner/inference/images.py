@@ -23,6 +23,7 @@ from runner.data.image_store import MARGIN, Layout, PixelFormat, read_store, wri
 from runner.data.images import ImageData, ImageSet
 from runner.data.listing import list_files
 from runner.data.open import open_data
+from runner.records.run_file import RUN_FILE
 
 if TYPE_CHECKING:
     from runner.inference.finished_run import FinishedRun
@@ -75,7 +76,21 @@ def open_own_data(run: FinishedRun) -> ImageData:
     """
     with _told_of(run):
         data = open_data(run.config.data)
-    if data.fingerprint != run.plan.semantic.data.fingerprint:
+    planned = run.plan.semantic.data
+    for name in (
+        "mean",
+        "std",
+        "channels",
+        "image_size",
+    ):  # a constant of the configuration that is no longer the run's
+        if getattr(data, name) != getattr(planned, name):
+            raise RequestError(
+                "run",
+                f"{run.folder} (its configuration has data.{name} {getattr(data, name)}, its {RUN_FILE}"
+                f" {getattr(planned, name)})",
+                "files of one run",
+            )
+    if data.fingerprint != planned.fingerprint:
         where = run.config.data.root or run.config.data.name
         got = f"{run.folder} (the data, {where}, have changed since)"
         raise RequestError("run", got, "data as they were (data_root=FOLDER says where), or images=FOLDER")

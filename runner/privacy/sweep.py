@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from runner.config.counted import counted
 from runner.config.errors import RequestError
 from runner.privacy.composition import Composed, Spent
 from runner.privacy.ledger import Entry, Ledger, PlannedRun, compose_entries
@@ -137,7 +138,7 @@ def admit_grid(limit: float | None, runs: Sequence[PlannedRun], selection: Selec
     raise RequestError(
         "privacy.sweep_epsilon",
         f"{len(entries)} cells that compose to ε={_up(together.epsilon)} ({together.accountant}, δ={together.delta:g})",
-        f"at most {limit:g}, which the first {fits} keep to",
+        f"at most {limit:g}, which the first {counted(fits, 'cell')} keep to",
     )
 
 

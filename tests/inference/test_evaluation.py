@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from runner import infer
@@ -160,6 +161,28 @@ def test_data_that_have_moved_are_evaluated_and_those_that_have_changed_are_not(
     (moved / "cat" / "000.png").unlink()
     with pytest.raises(RequestError, match="have changed since"):
         ask(run, f"data_root={moved}")
+
+
+def test_constants_that_are_not_the_runs_are_refused(digits_run, tmp_path, ask):
+    copy = shutil.copytree(digits_run, tmp_path / "copy", symlinks=True)
+    config = copy / ".hydra" / "config.yaml"
+    composed = OmegaConf.load(config)
+    composed.data.mean = [0.9]
+    OmegaConf.save(composed, config)
+    with pytest.raises(RequestError, match=r"its configuration has data\.mean \(0\.9,\), its run\.json \(0\.\d+,\)"):
+        ask(copy)
+
+
+def test_another_accuracy_than_the_runs_is_told(digits_run, tmp_path, ask):
+    copy = shutil.copytree(digits_run, tmp_path / "copy", symlinks=True)
+    record = json.loads((copy / "run.json").read_text())
+    record["metrics"]["test_accuracy"] = 0.5
+    (copy / "run.json").write_text(json.dumps(record))
+    found, _ = ask(copy)
+    assert found["notes"][0].startswith("the run itself had an accuracy of 50.0000% here")
+    for words in (["checkpoint=last"], ["split=val"]):
+        found, _ = ask(copy, *words)
+        assert (found["run_test_accuracy"], found["notes"]) == (None, [])
 
 
 def test_data_from_no_folder_cannot_have_moved(digits_run, ask, tmp_path):

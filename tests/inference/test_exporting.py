@@ -1,15 +1,22 @@
 """Exported files answer as the model does, and a file that does not is never left."""
 
+import dataclasses
+import errno
+import io
 import json
+import signal
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from runner import export as command
+from runner.inference import exporting
 from runner.inference.exporting import CHECKED, _compare
 from runner.inference.finished_run import open_run
-from runner.inference.images import open_split
+from runner.inference.images import open_own_data, open_split
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +52,56 @@ def test_torch_export(digits_run, tmp_path, pixels):
         np.testing.assert_allclose(found.detach(), _wanted(digits_run, pixels[:count]), atol=1e-5)
 
 
-def test_a_private_models_file_says_so(private_run, tmp_path, capsys):
+def test_a_private_models_file_says_so_and_holds_no_image(private_run, tmp_path, capsys, pixels):
     assert export(private_run, "torch_export", tmp_path / "out") == 0
-    assert "privacy: ε=" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "privacy: ε=" in said
+    assert f"checked on {len(pixels)} real images" in said, "of a private run the test images alone"
     assert json.loads((tmp_path / "out" / "export.json").read_text())["privacy"]["epsilon"] > 0
+    with zipfile.ZipFile(tmp_path / "out" / "model.pt2") as archive:
+        (kept,) = [name for name in archive.namelist() if "sample_inputs" in name and name.endswith(".pt")]
+        arguments, _ = torch.load(io.BytesIO(archive.read(kept)), weights_only=True)
+    (example,) = arguments
+    assert example.untyped_storage().nbytes() == example.nbytes, "a view would take its whole storage along"
+    assert not example.any()
+
+
+def test_a_private_run_without_test_images_needs_others(private_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(exporting, "open_own_data", lambda run: dataclasses.replace(open_own_data(run), test=None))
+    assert export(private_run, "torch_export", tmp_path / "out") == 2
+    assert "expected images=FOLDER with others" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_ctrl_c_that_the_exporter_swallows_is_one(digits_run, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("next steps:") from error
+
+    monkeypatch.setattr(exporting, "_export_torch", interrupted)
+    assert export(digits_run, "torch_export", tmp_path / "out") == 75
+    assert capsys.readouterr().err == "interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sigterm_is_answered_like_ctrl_c(digits_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(exporting, "_export_torch", lambda *_: signal.raise_signal(signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    assert export(digits_run, "torch_export", tmp_path / "out") == 75
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert capsys.readouterr().err == "interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line(digits_run, tmp_path, monkeypatch, capsys):
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert export(digits_run, "torch_export", tmp_path / "out") == 1
+    assert capsys.readouterr().err == "error: model.pt2 cannot be written (No space left on device)\n"
 
 
 @pytest.mark.parametrize(

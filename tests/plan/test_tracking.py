@@ -62,7 +62,7 @@ def test_wandb_is_timed_offline_and_leaves_nothing(configure, monkeypatch, tmp_p
     config = tracked_by(configure("data=synthetic", "tracker=none"), Recording)
     config.tracker.mode = "online"
     environment = dict(os.environ)
-    found = rehearse_tracker(config)
+    found = rehearse_tracker(config, neighbours=0)
     assert found.start_seconds > 0
     assert found.record_seconds >= 0
     given, folder = Recording.asked
@@ -76,12 +76,12 @@ def test_wandb_is_timed_offline_and_leaves_nothing(configure, monkeypatch, tmp_p
 
 def test_one_that_may_leave_traces_is_only_imported(configure, monkeypatch):
     monkeypatch.delitem(sys.modules, Unknown.requires, raising=False)
-    assert rehearse_tracker(tracked_by(configure("tracker=none"), Unknown)) is None
+    assert rehearse_tracker(tracked_by(configure("tracker=none"), Unknown), neighbours=0) is None
     assert Unknown.requires in sys.modules
 
 
 def test_one_that_fails_is_told_and_waited_for_no_longer(configure, caplog):
-    found = rehearse_tracker(tracked_by(configure("tracker=none"), Broken))
+    found = rehearse_tracker(tracked_by(configure("tracker=none"), Broken), neighbours=0)
     assert found.start_seconds < tracking._PATIENCE / 2
     assert caplog.messages == [
         "tracker one was switched off (OSError: no room); the run goes on and its own files hold every record"
@@ -89,7 +89,7 @@ def test_one_that_fails_is_told_and_waited_for_no_longer(configure, caplog):
 
 
 def test_none_costs_nothing(configure):
-    assert rehearse_tracker(configure("tracker=none")) is None
+    assert rehearse_tracker(configure("tracker=none"), neighbours=0) is None
 
 
 def test_a_run_that_ends_before_its_tracker_has_started_loses_a_part():
