@@ -67,17 +67,18 @@ print("loaded", [name for name in {FIRST_STEP_NEEDS_NOT} if name in sys.modules]
 
 
 @pytest.mark.parametrize(
-    ("module", "first"),
+    ("module", "first", "number"),
     [
-        ("runner", "hydra"),
-        ("runner.plan", "hydra"),
-        ("runner.audit", "hydra"),
-        ("runner.compare", "runner.report.arguments"),
-        ("runner.report", "runner.report.arguments"),
-        ("runner.bench", "runner.bench.settings"),
+        ("runner", "hydra", "SIGINT"),
+        ("runner.plan", "hydra", "SIGINT"),
+        ("runner.plan", "hydra", "SIGTERM"),
+        ("runner.audit", "hydra", "SIGINT"),
+        ("runner.compare", "runner.report.arguments", "SIGINT"),
+        ("runner.report", "runner.report.arguments", "SIGTERM"),
+        ("runner.bench", "runner.bench.settings", "SIGINT"),
     ],
 )
-def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path, module, first):
+def test_a_signal_while_libraries_are_imported_is_one_line(tmp_path, module, first, number):
     """A finder that is asked for ``first`` stands for a person who presses the keys while a dataclass is made."""
     (tmp_path / "press.py").write_text(
         f"""
@@ -85,7 +86,7 @@ import runpy, signal, sys
 class Pressed:
     def find_spec(self, name, *_):
         if name == "{first}":
-            exec("signal.raise_signal(signal.SIGINT)")
+            exec("signal.raise_signal(signal.{number})")
 sys.meta_path.insert(0, Pressed())
 # a job in the background, as of a shell script, is born deaf to it
 signal.signal(signal.SIGINT, signal.default_int_handler)

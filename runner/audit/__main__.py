@@ -2,7 +2,7 @@
 
 import sys
 
-from runner.config.errors import answer
+from runner.config.errors import answer, heeding_sigterm
 
 
 def _start() -> int:
@@ -13,4 +13,5 @@ def _start() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(_start))
+    with heeding_sigterm():
+        sys.exit(answer(_start))

@@ -75,7 +75,8 @@ class Beside:
 def _serve(connection: Connection, other_end: Connection, prepare: Callable[[], None] | None) -> None:
     other_end.close()
     # the process that asks says that it was interrupted
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     if prepare is not None:
         prepare()
     while True:

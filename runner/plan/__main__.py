@@ -1,6 +1,6 @@
 """``python -m runner.plan [overrides]``: what a run or a sweep would be, without running it."""
 
-from runner.config.errors import answer, leave
+from runner.config.errors import answer, heeding_sigterm, leave
 
 
 def _start() -> int:
@@ -11,4 +11,5 @@ def _start() -> int:
 
 
 if __name__ == "__main__":
-    leave(answer(_start))
+    with heeding_sigterm():
+        leave(answer(_start))
