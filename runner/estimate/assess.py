@@ -80,13 +80,11 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
 
             in_turns = step_seconds_in(plan, ("float32", dtype))
     else:
+        from runner.estimate.tracking import USUAL
         from runner.estimate.without_probe import work_out
 
         costs = work_out(plan, data, cache_dir=config.data.cache_dir)
-        if config.tracker.target is not None:
-            from runner.estimate.tracking import USUAL
-
-            costs = dataclasses.replace(costs, tracking=USUAL)
+        costs = dataclasses.replace(costs, tracking=USUAL.get(str(config.tracker.target)))
     if plan.semantic.privacy is not None:
         from runner.estimate.accounts import time_accounts
 

@@ -48,8 +48,10 @@ class Tracking:
         return self.start_seconds + later * records * self.record_seconds
 
 
-USUAL = Tracking(start_seconds=0.6, start_work_seconds=0.2, record_seconds=0.0008)
-"""What W&B took where it was tried (docs/results/2026-11-23-plan.md), for estimates."""
+USUAL = {
+    "runner.records.wandb_sink.WandbSink": Tracking(start_seconds=0.6, start_work_seconds=0.2, record_seconds=0.0008),
+}
+"""What trackers took where they were tried (docs/results/2026-11-23-plan.md), for estimates.  Others were not."""
 
 
 class _Watched:

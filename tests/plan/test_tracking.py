@@ -10,6 +10,7 @@ import pytest
 from runner.config.schema import TrackerConfig
 from runner.data.cache import cache_folder
 from runner.estimate import tracking
+from runner.estimate.assess import assess
 from runner.estimate.forecast import forecast
 from runner.estimate.tracking import Tracking, rehearse_tracker
 from runner.records.wandb_sink import WandbSink
@@ -116,3 +117,12 @@ def test_a_forecast_has_the_tracker_as_a_part_of_its_own(assessed):
     records = semantic.steps // found.plan.performance.log_every + found.plan.epoch_of(semantic.steps - 1)
     assert (before.tracking, after.tracking) == (0.0, pytest.approx(0.5 + records * 0.01))
     assert after.total == pytest.approx(before.total + after.tracking)
+
+
+def test_an_estimate_counts_wandb_and_no_tracker_that_was_not_tried(configure):
+    parts = {
+        tracker: assess(configure("data.limit=200", "model=linear", f"tracker={tracker}"), probe=False).forecast.parts
+        for tracker in ("none", "tensorboard", "wandb")
+    }
+    assert (parts["none"].tracking, parts["tensorboard"].tracking) == (0.0, 0.0)
+    assert parts["wandb"].tracking > 0
