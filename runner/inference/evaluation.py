@@ -89,7 +89,7 @@ def _work(job: _Job, world: World, device: Device) -> Results:
     own = request.images is None and request.split == "test" and request.checkpoint == run.plan.semantic.test_checkpoint
     told = run.test_accuracy if own else None
     scores = (
-        score(answers.labels, answers.predicted, answers.confidence, classes=run.plan.classes)
+        score(subject.images.labels, answers.predicted, answers.confidence, classes=run.plan.classes)
         if subject.labelled
         else None
     )

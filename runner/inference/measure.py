@@ -28,7 +28,7 @@ LATENCY_SECONDS = 10.0
 WARM_UP = 10
 
 _Batch = tuple[NDArray[Any], ...]
-"""Predicted class, confidence and label of each of its images, and its loss."""
+"""Predicted class of each of its images and the logarithm of its probability, and the sum of their losses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,6 @@ class Answers:
     """The most probable class, [n]."""
     confidence: NDArray[np.float64]
     """Its probability, [n]."""
-    labels: NDArray[np.int64]
-    """[n]; the truth where there is one."""
     loss: float
     """Mean cross-entropy in nats, summed batch by batch as the run sums its own."""
 
@@ -82,29 +80,25 @@ def answer(
         world: The processes; each gets the whole result.
         progress: Told how many images all processes have done by now.
     """
-    batches = _spans(examples, batch_size, world)
-    answered: list[tuple[torch.Tensor, ...]] = []
+    found: list[tuple[torch.Tensor, ...]] = []
     done = 0
     with torch.inference_mode():
-        for start, stop in batches:
+        for start, stop in _spans(examples, batch_size, world):
             images, labels = feed.span(start, stop)
             logits = logits_in_pieces(model, images, precision)
             # cross-entropy in its two parts, because the first also tells the confidence
             logs = log_probabilities(logits)
             nats = torch.nn.functional.nll_loss(logs, labels, reduction="none").sum()
-            predicted = logits.argmax(1)
-            confidence = logs.amax(1).exp()
-            answered.append((predicted, confidence, labels, nats))
+            found.append((logits.argmax(1), logs.amax(1), nats))
             done += (stop - start) * world.size
             progress(min(done, examples))
-    shares = world.gather([tuple(part.cpu().numpy() for part in batch) for batch in answered])
-    columns = list(zip(*_in_order(shares), strict=True))
+    shares = world.gather([tuple(part.cpu().numpy() for part in batch) for batch in found])
+    predicted, logs_of_predicted, losses = zip(*_in_order(shares), strict=True)
     return Answers(
-        predicted=np.concatenate(columns[0]),
-        confidence=np.concatenate(columns[1]).astype(np.float64),
-        labels=np.concatenate(columns[2]),
+        predicted=np.concatenate(predicted),
+        confidence=np.exp(np.concatenate(logs_of_predicted), dtype=np.float64),
         # one by one, as evaluation in training adds them up
-        loss=sum(float(nats) for nats in columns[3]) / examples,
+        loss=sum(map(float, losses)) / examples,
     )
 
 
@@ -184,5 +178,7 @@ def _latencies(model: torch.nn.Module, feed: Feed, examples: int, precision: Pre
 
 def _in_order(shares: list[list[_Batch]]) -> list[_Batch]:
     """Batches dealt to processes like cards, in the order in which they lay."""
+    if len(shares) == 1:
+        return shares[0]
     rounds = max(len(share) for share in shares)
     return [share[number] for number in range(rounds) for share in shares if number < len(share)]

@@ -146,7 +146,7 @@ def _predictions(results: Results, answers: Answers, subject: Subject) -> str:
         [] if privacy is None else ["inf" if privacy.epsilon is None else repr(privacy.epsilon), repr(privacy.delta)]
     )
     for row in range(results.images):
-        truth = [classes[answers.labels[row]]] if subject.labelled else []
+        truth = [classes[subject.images.labels[row]]] if subject.labelled else []
         predicted, probability = classes[answers.predicted[row]], f"{answers.confidence[row]:.6f}"
         lines.writerow([subject.file_name(row), predicted, probability, *truth, *claim])
     return page.getvalue()

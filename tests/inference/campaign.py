@@ -26,6 +26,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -45,6 +46,8 @@ from runner.training.world import SingleProcess
 
 CPU = torch.device("cpu")
 ROUNDS = 7
+TURN = 0.05
+"""Seconds: passes in memory are repeated until a turn takes so long."""
 
 
 def main():
@@ -91,16 +94,17 @@ def speed(folder, images, rounds, threads):
         with torch.inference_mode():
             piece = min(batch, count, images_at_once(model, pixels[:batch], precision))
         ours = {
-            PRODUCT: timed(lambda: product(model, feed, count, batch, precision)),
+            PRODUCT: timed(lambda: product(model, subject, feed, batch, precision)),
             ALONE: timed(lambda: model_alone(model, pixels, piece)),
             CACHED: timed(lambda: product_from_files(run, images, model, layout, batch, precision)),
         }
         with beside(folder, images, batch, piece, threads) as theirs:
             contestants = ours | theirs
-            accuracies = {name: contest()[0] for name, contest in contestants.items()}  # warm, and do they agree?
-            # short passes need more rounds
+            accuracies = {name: contest(1)[0] for name, contest in contestants.items()}  # warm, and do they agree?
+            passes = max(1, round(TURN / contestants[PRODUCT](1)[1]))
+            # what is short needs more rounds
             in_memory = [name for name in contestants if name not in LOADERS and name != CACHED]
-            seconds = in_turns({name: contestants[name] for name in in_memory}, 5 * rounds)
+            seconds = in_turns({name: contestants[name] for name in in_memory}, 5 * rounds, passes)
             seconds |= in_turns({name: contestants[name] for name in (CACHED, *LOADERS)}, rounds)
         cold = cold_seconds(run, images, model, layout, batch, precision)
     print(f"\n{run.plan.name}: {count:,} images, batches of {batch} in pieces of {piece}, {layout}, {threads} threads")
@@ -129,22 +133,23 @@ def compare(ours, theirs, seconds, clock):
     print(f"  {ours} / {theirs}: x{median:.3f} in {unit}, {len(ratios)} rounds (middle half {low:.3f} to {high:.3f})")
 
 
-def in_turns(contestants, rounds):
-    """(wall seconds, processor seconds) of each, round by round, each going first in every other one."""
+def in_turns(contestants, rounds, passes=1):
+    """(wall seconds, processor seconds) of a pass of each, round by round, each going first in every other one."""
     seconds = {name: [] for name in contestants}
     for number in range(rounds):
         for name in contestants if number % 2 else reversed(contestants):
-            seconds[name].append(contestants[name]()[1:])
+            seconds[name].append(contestants[name](passes)[1:])
     return seconds
 
 
 def timed(contest):
-    """The contest as a function to (accuracy, wall seconds, processor seconds)."""
+    """The contest as a function of how many passes to (accuracy, wall seconds, processor seconds) of one."""
 
-    def run():
+    def run(passes):
         start, worked = time.perf_counter(), time.process_time()
-        accuracy = contest()
-        return accuracy, time.perf_counter() - start, time.process_time() - worked
+        for _ in range(passes):
+            accuracy = contest()
+        return accuracy, (time.perf_counter() - start) / passes, (time.process_time() - worked) / passes
 
     return run
 
@@ -160,8 +165,8 @@ def beside(folder, images, batch, piece, threads):
     process = context.Process(target=serve, args=(there, folder, images, batch, piece, threads))
     process.start()
 
-    def ask(name):
-        here.send(name)
+    def ask(name, passes):
+        here.send((name, passes))
         return here.recv()
 
     try:
@@ -190,8 +195,9 @@ def serve(pipe, folder, images, batch, piece, threads):
         LOADERS[2]: timed(lambda: tutorial(model, files, layout, piece, workers=0)),
     }
     pipe.send(list(contestants))
-    while (name := pipe.recv()) is not None:
-        pipe.send(contestants[name]())
+    while (asked := pipe.recv()) is not None:
+        name, passes = asked
+        pipe.send(contestants[name](passes))
 
 
 def feed_of(subject, layout):
@@ -201,16 +207,17 @@ def feed_of(subject, layout):
     )
 
 
-def product(model, feed, count, batch, precision):
+def product(model, subject, feed, batch, precision):
+    world, labels = SingleProcess(CPU), subject.images.labels
     found = answer(
-        model, feed, count, batch_size=batch, precision=precision, world=SingleProcess(CPU), progress=lambda done: None
+        model, feed, len(labels), batch_size=batch, precision=precision, world=world, progress=lambda done: None
     )
-    return (found.predicted == found.labels).mean()
+    return np.count_nonzero(found.predicted == labels) / len(labels)
 
 
 def product_from_files(run, images, model, layout, batch, precision):
     subject = open_folder(run, images)
-    return product(model, feed_of(subject, layout), len(subject.images), batch, precision)
+    return product(model, subject, feed_of(subject, layout), batch, precision)
 
 
 def cold_seconds(run, images, model, layout, batch, precision):
