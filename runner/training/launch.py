@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _GRACE_SECONDS = 20.0
 """Time that the surviving processes get to end by themselves once one has died."""
-_ENDED_BY_SIGNAL = (-signal.SIGTERM, -signal.SIGINT)
-"""Exit codes of processes that had no handlers of their own yet."""
+_ENDED_BY_SIGNAL = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL)
+"""Exit codes of processes that had no handlers of their own yet, or were asked twice."""
 
 Run = Callable[["Job", World, "Device"], "JobResult"]
 """What each process does: ``runner.job.run_rank``, which stands above this module."""
@@ -48,7 +48,9 @@ def start_processes(job: Job, device: Device, processes: int, run: Run) -> JobRe
         KeyboardInterrupt: a watched signal ended them before they could heed it.
     """
     hardware, failures = job.config.hardware, job.run_dir / "failures.log"
-    return share_work(run, job, hardware=hardware, device=device, processes=processes, failures=failures)
+    return share_work(
+        run, job, hardware=hardware, device=device, processes=processes, failures=failures, heeds_signals=True
+    )
 
 
 def share_work(
@@ -59,15 +61,17 @@ def share_work(
     device: Device,
     processes: int,
     failures: Path,
+    heeds_signals: bool = False,
 ) -> Any:
     """Call ``work(job, world, device)`` in ``processes`` new processes; the first one's result, which must be small.
 
-    ``work`` is a function of a module and ``job`` can be pickled.  Tracebacks go to the file ``failures``.
+    ``work`` is a function of a module and ``job`` can be pickled.  Tracebacks go to the file ``failures``.  Where
+    ``work`` heeds signals, its result says what came of them.
 
     Raises:
         RequestError: more processes than devices, or whatever the first process refused.
         RunError: a process failed or died; the others have been ended.
-        KeyboardInterrupt: a watched signal ended them before they could heed it.
+        KeyboardInterrupt: a watched signal ended them, or came when they had done what does not heed it, or two did.
     """
     if device.kind != "cpu" and processes > device.count:
         raise RequestError("hardware.processes", processes, f"at most {device.count}, one per {device.kind} device")
@@ -96,6 +100,9 @@ def share_work(
             if not results.empty():
                 _raise(results.get())
             raise RunError(f"process {error.error_index} of {processes} died ({error})") from error
+    # not before the handlers are gone: whatever came to them is in the list
+    if heard and not heeds_signals:
+        raise KeyboardInterrupt(heard[0].name)
     return results.get()
 
 
@@ -134,7 +141,8 @@ def _rank_main(
 def _signals_forwarded(pids: list[int]) -> Iterator[list[signal.Signals]]:
     """Pass watched signals on to the processes, which save and end, while this one waits for them.
 
-    What has been passed on is in the list.  All go as SIGTERM, which also ends a process that is still deaf to SIGINT.
+    What has been passed on is in the list.  The first goes as SIGTERM, which also ends a process that is still deaf to
+    SIGINT; a second one ends them at once, wherever they are.
     """
     heard: list[signal.Signals] = []
 
@@ -142,7 +150,7 @@ def _signals_forwarded(pids: list[int]) -> Iterator[list[signal.Signals]]:
         heard.append(signal.Signals(number))
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):  # ended meanwhile
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGTERM if len(heard) == 1 else signal.SIGKILL)
 
     previous = {number: signal.signal(number, forward) for number in WATCHED}
     try:
