@@ -28,7 +28,7 @@ class Interruption:
         self._latest = signal.SIGINT
 
     def answered(self) -> None:
-        """Nothing is left but to end: from here on a signal ends the process as if no Python ran in it."""
+        """Only the answer is left to say: from here on a signal ends the process as if no Python ran in it."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number in self._numbers:
             signal.signal(number, signal.SIG_DFL)
@@ -62,7 +62,10 @@ def interrupted() -> bool:
 
 @contextmanager
 def hearing() -> Iterator[Interruption]:
-    """Raise ``KeyboardInterrupt`` for Ctrl-C in this context until it gets through; for SIGTERM where it means that."""
+    """Raise ``KeyboardInterrupt`` for Ctrl-C in this context until it gets through; for SIGTERM where it means that.
+
+    Once heard, the process is to end, and what is left of that is not interrupted by Python.
+    """
     if _under_way:
         yield _under_way[0]
         return
@@ -88,6 +91,6 @@ def hearing() -> Iterator[Interruption]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, alarm)
         for number in numbers:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, signal.SIG_DFL if command.heard else signal.default_int_handler)
         sys.unraisablehook = unraisable
         _under_way.clear()
