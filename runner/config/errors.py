@@ -136,13 +136,22 @@ def _stdout_fails() -> bool:
     return False
 
 
+def ending(code: int) -> int:
+    """``code`` of a command that has been answered, with nothing left but Python's own end, which Ctrl-C ends too.
+
+    In the middle of it ``KeyboardInterrupt`` would be a traceback.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return code
+
+
 def leave(code: int) -> NoReturn:
     """End this process, which has nothing left to do but what was registered for its end.
 
     Python would then take down every module: with torch among them that takes 0.4 s.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nobody is left to answer one
+    ending(code)
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
