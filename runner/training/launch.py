@@ -77,7 +77,7 @@ def share_work(
         raise RequestError("hardware.processes", processes, f"at most {device.count}, one per {device.kind} device")
     # Its lock starts the tracker of multiprocessing, which unblocks SIGINT: not to happen within ``born_deaf``.
     results = mp.get_context("spawn").SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder, contextlib.ExitStack() as forwarding:
+    with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder, _signals_forwarded() as forwarding:
         rendezvous = f"file://{Path(folder) / 'rendezvous'}"
         with born_deaf():
             ranks = spawn(
@@ -88,21 +88,21 @@ def share_work(
                 start_method="spawn",
             )
             assert ranks is not None
-            heard = forwarding.enter_context(_signals_forwarded(ranks.pids()))
+        forwarding.begin(ranks.pids())
         try:
             while not ranks.join(timeout=1.0, grace_period=_GRACE_SECONDS):
                 pass
         except (ProcessExitedException, ProcessRaisedException) as error:
-            if heard and any(process.exitcode in _ENDED_BY_SIGNAL for process in ranks.processes):
+            if forwarding.heard and any(process.exitcode in _ENDED_BY_SIGNAL for process in ranks.processes):
                 # what the others say is that they have lost that one
-                raise KeyboardInterrupt(heard[0].name) from error
+                raise KeyboardInterrupt(forwarding.heard[0].name) from error
             # The process that failed first has put its reason before it ended; one that was killed has not.
             if not results.empty():
                 _raise(results.get())
             raise RunError(f"process {error.error_index} of {processes} died ({error})") from error
     # not before the handlers are gone: whatever came to them is in the list
-    if heard and not heeds_signals:
-        raise KeyboardInterrupt(heard[0].name)
+    if forwarding.heard and not heeds_signals:
+        raise KeyboardInterrupt(forwarding.heard[0].name)
     return results.get()
 
 
@@ -137,24 +137,46 @@ def _rank_main(
         results.put(result)
 
 
-@contextlib.contextmanager
-def _signals_forwarded(pids: list[int]) -> Iterator[list[signal.Signals]]:
-    """Pass watched signals on to the processes, which save and end, while this one waits for them.
+class _Forwarding:
+    """Passes on to processes what this one is told while it waits for them.
 
-    What has been passed on is in the list.  The first goes as SIGTERM, which also ends a process that is still deaf to
-    SIGINT; a second one ends them at once, wherever they are.
+    The first signal goes as SIGTERM, which also ends a process that is still deaf to SIGINT; a second one ends them at
+    once, wherever they are.
     """
-    heard: list[signal.Signals] = []
 
-    def forward(number: int, frame: FrameType | None) -> None:
-        heard.append(signal.Signals(number))
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):  # ended meanwhile
-                os.kill(pid, signal.SIGTERM if len(heard) == 1 else signal.SIGKILL)
+    def __init__(self) -> None:
+        self.heard: list[signal.Signals] = []
+        self._pids: list[int] = []
+        self._passed_on = 0
 
-    previous = {number: signal.signal(number, forward) for number in WATCHED}
+    def begin(self, pids: list[int]) -> None:
+        """The processes have been started: pass on what has come by now, too."""
+        self._pids = pids
+        self._pass_on()
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the watched signals."""
+        self.heard.append(signal.Signals(number))
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._pids and self._passed_on < len(self.heard):
+            self._passed_on += 1
+            for pid in self._pids:
+                with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+                    os.kill(pid, signal.SIGTERM if self._passed_on == 1 else signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _signals_forwarded() -> Iterator[_Forwarding]:
+    """Hear watched signals, which other processes are to heed, in place of whoever does otherwise.
+
+    From before they are started: blocked in this thread, a signal may still come to another one of this process.
+    """
+    forwarding = _Forwarding()
+    previous = {number: signal.signal(number, forwarding.hear) for number in WATCHED}
     try:
-        yield heard
+        yield forwarding
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -5,6 +5,26 @@ import signal
 import time
 
 
+class WhileStarting:
+    """A job whose second copy, for the second process, is made while Ctrl-C comes to another thread of this one."""
+
+    def __init__(self, thread):
+        self.thread = thread
+        self.copies = 0
+
+    def __reduce__(self):
+        self.copies += 1
+        if self.copies == 2:
+            signal.pthread_kill(self.thread, signal.SIGINT)
+            time.sleep(0.05)  # which lets the other thread run, and this one notice
+        return str, ()
+
+
+def busy(job, world, device):
+    """Take longer than anybody waits."""
+    time.sleep(120)
+
+
 def when_done(job, world, device):
     """End as if nothing had happened; the other process hears it while this one ends."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

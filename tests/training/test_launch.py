@@ -2,10 +2,12 @@
 
 import functools
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -146,11 +148,29 @@ def test_ctrl_c_while_the_processes_start_is_one_line(tmp_path):
     assert not any(_alive(pid) for pid in ranks)
 
 
-def share(work, folder, **options):
-    """``work`` of one process of its own, as far as the one that waits for it can tell."""
+def share(work, folder, job=None, processes=1, **options):
+    """``work`` of processes of its own."""
     hardware = HardwareConfig(device="cpu")
     device = detect_device(hardware)
-    return share_work(work, None, hardware=hardware, device=device, processes=1, failures=folder / "log", **options)
+    return share_work(
+        work, job, hardware=hardware, device=device, processes=processes, failures=folder / "log", **options
+    )
+
+
+def test_ctrl_c_that_comes_to_another_thread_while_processes_are_started_leaves_none_of_them(tmp_path):
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt, match="SIGINT"):
+            share(insisting.busy, tmp_path, job=insisting.WhileStarting(thread.ident), processes=2)
+        left = multiprocessing.active_children()
+        for process in left:
+            process.kill()
+        assert not left
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_ctrl_c_while_the_processes_end_is_heard_by_the_one_that_waits_for_them(tmp_path):
