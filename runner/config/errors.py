@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any, NoReturn
 
-from runner.config.interruption import hearing
+from runner.config.interruption import Interruption, hearing
 
 
 class ExitCode(IntEnum):
@@ -78,22 +78,31 @@ def answer(action: Callable[[], int]) -> int:
     try:
         with hearing() as command:
             try:
-                code = action()
-                sys.stdout.flush()
-                return code
-            except KeyboardInterrupt:
-                command.answered()
-            except Exception as error:
-                # a library may have taken the Ctrl-C for a failure of its own
-                if not command.heard:
-                    return _told(error)
-                command.answered()
-            print("interrupted", file=sys.stderr)
-            return ExitCode.INTERRUPTED
+                return _outcome(action, command)
+            except KeyboardInterrupt:  # a second one, before the first was answered
+                return _interrupted(command)
     finally:
         # ``python -m`` remembers a Ctrl-C that came while a string was executed, as for each dataclass imported, and
         # would end by SIGINT in place of the exit code.  Executing another one makes it forget.
         exec("")
+
+
+def _outcome(action: Callable[[], int], command: Interruption) -> int:
+    try:
+        code = action()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _interrupted(command)
+    except Exception as error:
+        # a library may have taken the Ctrl-C for a failure of its own
+        return _interrupted(command) if command.heard else _told(error)
+
+
+def _interrupted(command: Interruption) -> int:
+    command.answered()
+    print("interrupted", file=sys.stderr)
+    return ExitCode.INTERRUPTED
 
 
 def _told(error: Exception) -> int:

@@ -63,6 +63,19 @@ def test_a_ctrl_c_is_heard_also_where_it_is_lost(how):
     assert found.stdout == ("cleaned up\n" if "cleaned up takes" in how else "")
 
 
+def test_a_second_ctrl_c_in_the_moment_of_the_answer_is_no_traceback():
+    late = """
+from runner.config.interruption import Interruption
+first = Interruption.answered
+def answered(self):
+    Interruption.answered = first
+    ctrl_c()
+Interruption.answered = answered
+"""
+    found = ended(START.format(command="ctrl_c()", call="answer(command)").replace("def command", f"{late}def command"))
+    assert (found.returncode, found.stderr) == (75, "interrupted\n")
+
+
 def test_what_a_command_has_done_before_it_hears_is_done():
     found = ended(START.format(command=SWALLOWED, call="answer(command)"))
     assert (found.returncode, found.stderr) == (0, "")
