@@ -17,7 +17,7 @@ from runner.data.contents import hash_contents, read_listed
 from runner.data.decode import BadImageError, read_image
 from runner.data.holding import Source, hold
 from runner.data.image_store import Layout, bad_file, pixel_format
-from runner.data.images import Decoded
+from runner.data.images import Decoded, SkippedFile
 from runner.data.listing import Listing, list_files
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def load_image_folder(config: DataConfig) -> Decoded:
         origin=contents,
         confirm=confirm,
     )
-    return replace(decoded, skipped=tuple(name for name, _ in listing.bad) + decoded.skipped)
+    return replace(decoded, skipped=tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped)
 
 
 def _existing_folder(root: str | None) -> Path:

@@ -16,7 +16,7 @@ from runner.data.feed import Feed
 from runner.inference.finished_run import FinishedRun, open_run
 from runner.inference.images import Subject, open_folder, open_split
 from runner.inference.measure import Answers, ProgressLine, Speed, answer, measure_speed
-from runner.inference.results import Results, write_results
+from runner.inference.results import RESULTS_FILE, Results, write_results
 from runner.inference.results_folder import refuse_existing, results_folder
 from runner.inference.scores import Scores, score
 from runner.inference.strategies import Prepared, prepare
@@ -184,7 +184,8 @@ def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepar
     if subject.skipped:
         count = len(subject.skipped)
         were = "file was" if count == 1 else "files were"
-        notes.append(f"{count} unreadable {were} skipped, the first is {subject.skipped[0]}")
+        each = "" if count == 1 else f", each named in {RESULTS_FILE} under skipped; the first"
+        notes.append(f"{count} unreadable {were} skipped{each}: {subject.skipped[0]}")
     if run.privacy is not None and subject.labelled:
         notes.append(
             "ε covers the weights and whatever they predict; it does not cover figures measured on private images"

@@ -20,7 +20,7 @@ from runner.data.contents import hash_contents, read_listed
 from runner.data.decode import BadImageError, read_image
 from runner.data.image_folder import SUFFIXES
 from runner.data.image_store import MARGIN, Layout, PixelFormat, read_store, write_store
-from runner.data.images import ImageData, ImageSet
+from runner.data.images import ImageData, ImageSet, SkippedFile
 from runner.data.listing import list_files
 from runner.data.open import open_data
 from runner.records.run_file import RUN_FILE
@@ -44,7 +44,7 @@ class Subject:
     """What a ``Feed`` needs to know besides: size, channels and the constants of the normalisation."""
     labelled: bool
     """Whether ``images.labels`` are the truth."""
-    skipped: tuple[str, ...]
+    skipped: tuple[SkippedFile, ...]
     """Files that could not be read."""
 
     def file_name(self, position: int) -> str:
@@ -141,7 +141,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         raise RequestError("images", f"{folder} (none of {len(names)} files can be read)", "readable images")
     # Labels of this model: the cache knows the pixels of these paths, maybe from another one.
     images = dataclasses.replace(decoded.train, labels=known[decoded.train.rows])
-    skipped = tuple(name for name, _ in listing.bad) + decoded.skipped
+    skipped = tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped
     return Subject(
         name=folder.absolute().name,
         images=images,
@@ -187,7 +187,7 @@ def _labels(names: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
     return np.array([number[folder] for folder in folders if folder is not None], dtype=np.int64)
 
 
-def _as_data(run: FinishedRun, folder: Path, images: ImageSet, skipped: tuple[str, ...]) -> ImageData:
+def _as_data(run: FinishedRun, folder: Path, images: ImageSet, skipped: tuple[SkippedFile, ...]) -> ImageData:
     data = run.plan.semantic.data
     return ImageData(
         name=folder.name,

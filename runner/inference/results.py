@@ -18,6 +18,7 @@ from runner.records.json_values import write_json
 from runner.records.progress import rate_text
 
 if TYPE_CHECKING:
+    from runner.data.images import SkippedFile
     from runner.inference.images import Subject
     from runner.inference.measure import Answers
 
@@ -45,7 +46,7 @@ class Results:
     """What belongs to one strategy alone."""
     images: int
     images_from: str
-    skipped: tuple[str, ...]
+    skipped: tuple[SkippedFile, ...]
     """Files that could not be read."""
     loss: float | None
     """Mean cross-entropy in nats; None without labels."""

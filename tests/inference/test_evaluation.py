@@ -90,14 +90,22 @@ def test_a_folder_without_classes_is_predicted_and_bad_files_are_counted(
     Image.fromarray(np.full((20, 30, 4), 99, dtype=np.uint8)).save(flat / "large.png")
     found, folder = ask(digits_run, f"images={flat}")
     assert found["metrics"] is None
-    assert found["skipped"] == ["broken.png"]
-    assert "1 unreadable file was skipped" in found["notes"][0]
+    broken = {"file": "broken.png", "reason": "not an image format that Pillow knows"}
+    assert found["skipped"] == [broken]
+    assert found["notes"] == [f"1 unreadable file was skipped: broken.png ({broken['reason']})"]
     rows = predictions(folder)
     assert [row["file"] for row in rows] == [*(f"{number}.png" for number in range(5)), "large.png"]
     assert list(rows[0]) == ["file", "class", "probability"]
     assert not (folder / "confusion.png").exists()
-    again, _ = ask(digits_run, f"images={flat}")
-    assert again["skipped"] == ["broken.png"], "also when the decoded images come from the cache"
+    (flat / "empty.png").write_bytes(b"")
+    (flat / "pipe.png").symlink_to(tmp_path / "nowhere")
+    for _ in range(2):  # decoded, and out of the cache
+        again, _ = ask(digits_run, f"images={flat}")
+        assert again["skipped"] == [
+            {"file": "pipe.png", "reason": "the link leads nowhere"}, broken,
+            {"file": "empty.png", "reason": "the file is empty"},
+        ]  # fmt: skip
+        assert again["notes"][0].startswith("3 unreadable files were skipped, each named in inference.json under")
     # one class folder among others: predictions only, and the user is told
     (flat / "3").mkdir()
     shutil.copy(flat / "0.png", flat / "3")
