@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.disk.files import write_text
@@ -19,8 +20,21 @@ if TYPE_CHECKING:
 TABLE_FILE = "compare.csv"
 
 
-def compare_strategies(request: InferenceRequest) -> str:
-    """Run all strategies one after another into ``request.compare_folder``; the table for people.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What came out."""
+
+    table: str
+    """For people."""
+    notes: tuple[str, ...]
+    """What they should know: the notes of all strategies, each once."""
+
+    def __str__(self) -> str:
+        return self.table
+
+
+def compare_strategies(request: InferenceRequest) -> Comparison:
+    """Run all strategies one after another into ``request.compare_folder``.
 
     Raises:
         RequestError, RunError: as ``runner.inference.evaluation.infer``; then nothing is left.
@@ -44,7 +58,9 @@ def compare_strategies(request: InferenceRequest) -> str:
             found.append(infer_into(inner, variant))
         rows = _rows(found)
         write_text(files / TABLE_FILE, _as_csv(rows))
-    return f"{found[0].name} on {found[0].images_from}, {found[0].images:,} images\n{_as_text(rows)}"
+    head = f"{found[0].name} on {found[0].images_from}, {found[0].images:,} images"
+    notes = dict.fromkeys(note for results in found for note in results.notes)
+    return Comparison(table=f"{head}\n{_as_text(rows)}", notes=tuple(notes))
 
 
 def _rows(found: list[Results]) -> list[dict[str, str]]:

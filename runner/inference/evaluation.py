@@ -180,7 +180,7 @@ def _off(request: InferenceRequest, scores: Scores | None, told: float | None) -
 
 
 def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepared: Prepared) -> tuple[str, ...]:
-    notes = [*prepared.notes, *([] if run.unfinished is None else [run.unfinished])]
+    notes = [*prepared.notes, *([] if run.unfinished is None else [run.unfinished]), *subject.notes]
     if subject.skipped:
         count = len(subject.skipped)
         were = "file was" if count == 1 else "files were"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from runner.config.errors import RequestError, nearest
+from runner.config.errors import RequestError
 from runner.data.cache import Cache
 from runner.data.contents import hash_contents, read_listed
 from runner.data.decode import BadImageError, read_image
@@ -23,12 +22,11 @@ from runner.data.image_store import MARGIN, Layout, PixelFormat, read_store, wri
 from runner.data.images import ImageData, ImageSet, SkippedFile
 from runner.data.listing import list_files
 from runner.data.open import open_data
+from runner.inference.class_folders import labels_by_folder
 from runner.records.run_file import RUN_FILE
 
 if TYPE_CHECKING:
     from runner.inference.finished_run import FinishedRun
-
-log = logging.getLogger(__name__)
 
 STORED_AS = "prediction 1"
 
@@ -46,6 +44,8 @@ class Subject:
     """Whether ``images.labels`` are the truth."""
     skipped: tuple[SkippedFile, ...]
     """Files that could not be read."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of them besides."""
 
     def file_name(self, position: int) -> str:
         """The file of an image below the data's root; where images come from no files, the split and the position."""
@@ -115,7 +115,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         raise RequestError(
             "images", f"{folder} (no images)", f"a folder with files such as {', '.join(_SOME_SUFFIXES)}"
         )
-    labels = _labels(names, run.plan.classes)
+    labels, note = labels_by_folder(names, run.plan.classes, root=folder)
     known = np.zeros(len(names), dtype=np.int64) if labels is None else labels
     # As the run's own: photos for random crops are decoded a little larger, which changes the bits of large JPEGs.
     margin = round(data.image_size * MARGIN) if data.augment.random_resized_crop else 0
@@ -148,6 +148,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         data=_as_data(run, folder, images, skipped),
         labelled=labels is not None,
         skipped=skipped,
+        notes=() if note is None else (note,),
     )
 
 
@@ -168,23 +169,6 @@ def _told_of(run: FinishedRun) -> Iterator[None]:
 
 
 _SOME_SUFFIXES = (".jpg", ".png", ".webp")
-
-
-def _labels(names: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
-    """Class of each file by its first folder; None unless every one is a class of the model."""
-    number = {name: i for i, name in enumerate(classes)}
-    folders = [name.partition("/")[0] if "/" in name else None for name in names]
-    strange = next((folder for folder in folders if folder not in number), None)
-    if any(folder in number for folder in folders) and not all(folder in number for folder in folders):
-        hint = None if strange is None else nearest(strange, classes)
-        log.warning(
-            "some images lie in class folders and some (%s) do not%s: predictions only, no metrics",
-            strange or next(name for name in names if "/" not in name),
-            f", did you mean {hint}?" if hint else "",
-        )
-    if not all(folder in number for folder in folders):
-        return None
-    return np.array([number[folder] for folder in folders if folder is not None], dtype=np.int64)
 
 
 def _as_data(run: FinishedRun, folder: Path, images: ImageSet, skipped: tuple[SkippedFile, ...]) -> ImageData:

@@ -77,9 +77,7 @@ def test_files_in_class_folders_score_as_the_split_that_they_hold(digits_run, di
     assert sorted(row["file"] for row in predictions(folder)) == listed
 
 
-def test_a_folder_without_classes_is_predicted_and_bad_files_are_counted(
-    digits_run, digit_files, tmp_path, ask, caplog
-):
+def test_a_folder_without_classes_is_predicted_and_bad_files_are_counted(digits_run, digit_files, tmp_path, ask):
     flat = tmp_path / "flat"
     flat.mkdir()
     for number, path in enumerate(sorted(digit_files.rglob("*.png"))[:5]):
@@ -111,8 +109,10 @@ def test_a_folder_without_classes_is_predicted_and_bad_files_are_counted(
     shutil.copy(flat / "0.png", flat / "3")
     (flat / "thre").mkdir()
     shutil.copy(flat / "0.png", flat / "thre")
-    assert ask(digits_run, f"images={flat}")[0]["metrics"] is None
-    assert "predictions only, no metrics" in caplog.text
+    found, _ = ask(digits_run, f"images={flat}")
+    assert found["metrics"] is None
+    told = "predictions only, no metrics: the folder thre (1 image) is no class of the run"
+    assert found["notes"][0].startswith(told)
 
 
 def test_weights_of_a_run_that_did_not_finish_are_told(digits_run, digit_files, tmp_path, ask):
