@@ -78,7 +78,8 @@ def _work(job: _Job, world: World, device: Device) -> Results:
     run = open_run(request.run, request.checkpoint).with_data_in(request.data_root)
     with first_process_first(world):
         subject = open_split(run, request.split) if request.images is None else open_folder(run, request.images)
-    with torch_settings(_settings(run, request, world)):
+    settings = _settings(run, request, world)
+    with torch_settings(settings):
         prepared = prepare(run, request, device, world.device, job.files)
         _tell_ledger(run, request, world)
         answers, speed, peak = _measure(run, request, prepared, subject, world)
@@ -101,6 +102,7 @@ def _work(job: _Job, world: World, device: Device) -> Results:
         inference=request.inference,
         dtype=prepared.dtype,
         processes=world.size,
+        threads=settings.performance.threads,
         details=prepared.details,
         images=len(subject.images),
         images_from=subject.name,

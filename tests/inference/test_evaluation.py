@@ -34,7 +34,9 @@ def test_standard_inference_measures_what_the_run_measured(digits_run, ask):
     assert right / 359 == run["test_accuracy"]
     assert sum(map(sum, found["metrics"]["confusion"])) == 359
     assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
-    assert found["speed"]["images_per_second"] > 0
+    speed = found["speed"]
+    assert 0 < speed["images_per_second_p25"] <= speed["images_per_second"] <= speed["images_per_second_p75"]
+    assert found["threads"] == 1
     assert found["privacy"] is None
 
 
