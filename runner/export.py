@@ -81,13 +81,14 @@ def _export(given: dict[str, str]) -> int:
             raise RequestError(key, f"{folder} (no such folder)", "a folder that holds images")
     if images is not None and root is not None:
         raise RequestError("data_root", root, "nothing besides images, which stand in the data's place")
-    refuse_existing(output, overwrite=given.get("overwrite") == "true")
+    overwrite = given.get("overwrite") == "true"
+    refuse_existing(output, overwrite=overwrite)
     # Not before the request has been checked: this imports torch.
     from runner.inference.exporting import CHECKED, SUFFIXES, TOLERANCE, export
     from runner.inference.finished_run import open_run
 
     found = open_run(run, given.get("checkpoint", "best")).with_data_in(root)
-    check = export(found, form, output, images=images)
+    check = export(found, form, output, images=images, overwrite=overwrite)
     path = output / SUFFIXES[form]
     print(f"{found.plan.name}: {path.name}, {path.stat().st_size / 2**20:.2f} MiB")
     few = f" (of {CHECKED:,} asked)" if check.images < CHECKED else ""

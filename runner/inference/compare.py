@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.disk.files import write_text
 from runner.inference.evaluation import infer_into
-from runner.inference.results_folder import refuse_existing, results_folder
+from runner.inference.results_folder import results_folder
 
 if TYPE_CHECKING:
     from runner.inference.request import InferenceRequest
@@ -39,7 +39,6 @@ def compare_strategies(request: InferenceRequest) -> Comparison:
     Raises:
         RequestError, RunError: as ``runner.inference.evaluation.infer``; then nothing is left.
     """
-    refuse_existing(request.compare_folder, overwrite=request.overwrite)
     variants = [
         dataclasses.replace(request, inference="standard"),
         dataclasses.replace(request, inference="mixed_precision", dtype="bfloat16"),
@@ -49,7 +48,7 @@ def compare_strategies(request: InferenceRequest) -> Comparison:
         dataclasses.replace(request, inference="quantized", bits=4),
     ]
     found: list[Results] = []
-    with results_folder(request.compare_folder) as files:
+    with results_folder(request.compare_folder, overwrite=request.overwrite) as files:
         for variant in variants:
             name = dataclasses.replace(variant, output=None).name
             print(f"{len(found) + 1} of {len(variants)}: {name}", file=sys.stderr, flush=True)

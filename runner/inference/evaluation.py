@@ -17,7 +17,7 @@ from runner.inference.finished_run import FinishedRun, open_run
 from runner.inference.images import Subject, open_folder, open_split
 from runner.inference.measure import Answers, ProgressLine, Speed, answer, measure_speed
 from runner.inference.results import RESULTS_FILE, Results, write_results
-from runner.inference.results_folder import refuse_existing, results_folder
+from runner.inference.results_folder import results_folder
 from runner.inference.scores import Scores, score
 from runner.inference.strategies import Prepared, prepare
 from runner.models.memory_format import format_for
@@ -46,11 +46,11 @@ def infer(request: InferenceRequest) -> Results:
     """Do what ``request`` asks and leave its folder, whole or not at all.
 
     Raises:
-        RequestError: run, checkpoint, images, device or an extra is missing, or there are results already.
+        RequestError: run, checkpoint, images, device or an extra is missing, there are results already, or
+            another command makes them.
         RunError: it failed on the way.
     """
-    refuse_existing(request.folder, overwrite=request.overwrite)
-    with results_folder(request.folder) as files:
+    with results_folder(request.folder, overwrite=request.overwrite) as files:
         return infer_into(files, request)
 
 

@@ -62,7 +62,7 @@ class Exported(nn.Module):
         return self.model(self.normalise(pixels)).softmax(1)
 
 
-def export(run: FinishedRun, form: str, output: Path, *, images: Path | None) -> Check:
+def export(run: FinishedRun, form: str, output: Path, *, images: Path | None, overwrite: bool = False) -> Check:
     """Write the model of ``run`` into the folder ``output``, if it says there what it says here.
 
     Args:
@@ -70,16 +70,18 @@ def export(run: FinishedRun, form: str, output: Path, *, images: Path | None) ->
         form: ``onnx`` or ``torch_export``.
         output: Folder that appears, whole.
         images: Folder whose images check the file; None takes the run's own data.
+        overwrite: Replace ``output`` where it is there already.
 
     Raises:
-        RequestError: what the form needs is not installed, or there are no images.
+        RequestError: what the form needs is not installed, there are no images, or ``output`` is there already or
+            being made.
         RunError: the model cannot be exported, or the file gives other answers; then nothing is left.
     """
     make = {"onnx": _export_onnx, "torch_export": _export_torch}[form]
     data = run.plan.semantic.data
     whole = Exported(Normalise(data.mean, data.std, torch.float32), run.build_model(torch.float32)).eval()
-    pixels = _real_pixels(run, images)
-    with results_folder(output) as files:
+    with results_folder(output, overwrite=overwrite) as files:
+        pixels = _real_pixels(run, images)
         path = files / SUFFIXES[form]
         try:
             # blank, because a file may keep the example that it was traced with: no image of the data is to go with it
