@@ -1,6 +1,6 @@
 """A model with its preprocessing as one file that runs without this project, checked before it appears.
 
-The file takes uint8 pixels [b, H, W, C], any b, and gives probabilities float32 [b, K].  It computes in float32:
+The file takes uint8 pixels [b, H, W, C], any b > 0, and gives probabilities float32 [b, K].  It computes in float32:
 autocast and integer weights are not exported.
 """
 
