@@ -9,9 +9,11 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runner.config.schema import HardwareConfig
 from runner.disk.files import write_text
-from runner.inference.evaluation import infer_into
+from runner.inference.evaluation import infer_into, most_processes
 from runner.inference.results_folder import results_folder
+from runner.plan.device import detect_device
 
 if TYPE_CHECKING:
     from runner.inference.request import InferenceRequest
@@ -39,14 +41,8 @@ def compare_strategies(request: InferenceRequest) -> Comparison:
     Raises:
         RequestError, RunError: as ``runner.inference.evaluation.infer``; then nothing is left.
     """
-    variants = [
-        dataclasses.replace(request, inference="standard"),
-        dataclasses.replace(request, inference="mixed_precision", dtype="bfloat16"),
-        dataclasses.replace(request, inference="mixed_precision", dtype="float16"),
-        dataclasses.replace(request, inference="accelerate"),
-        dataclasses.replace(request, inference="quantized", bits=8),
-        dataclasses.replace(request, inference="quantized", bits=4),
-    ]
+    device = detect_device(HardwareConfig(device=request.device))
+    variants, left_out = strategies(request, most_processes=most_processes(device))
     found: list[Results] = []
     with results_folder(request.compare_folder, overwrite=request.overwrite) as files:
         for variant in variants:
@@ -58,8 +54,24 @@ def compare_strategies(request: InferenceRequest) -> Comparison:
         sheet, text = tables(found)
         write_text(files / TABLE_FILE, sheet)
     head = f"{found[0].name} on {found[0].images_from}, {found[0].images:,} images"
-    notes = dict.fromkeys(note for results in found for note in results.notes)
+    notes = dict.fromkeys([*(note for results in found for note in results.notes), *left_out])
     return Comparison(table=f"{head}\n{text}", notes=tuple(notes))
+
+
+def strategies(request: InferenceRequest, *, most_processes: int) -> tuple[list[InferenceRequest], list[str]]:
+    """``request`` by every strategy, and what to say of those that this machine is too small for."""
+    variants = [
+        dataclasses.replace(request, inference="standard"),
+        dataclasses.replace(request, inference="mixed_precision", dtype="bfloat16"),
+        dataclasses.replace(request, inference="mixed_precision", dtype="float16"),
+        dataclasses.replace(request, inference="accelerate"),
+        dataclasses.replace(request, inference="quantized", bits=8),
+        dataclasses.replace(request, inference="quantized", bits=4),
+    ]
+    if request.processes <= most_processes:
+        return variants, []
+    note = f"accelerate is left out: {request.processes} processes need a device each, and there is {most_processes}"
+    return [one for one in variants if one.inference != "accelerate"], [note]
 
 
 def tables(found: list[Results]) -> tuple[str, str]:

@@ -63,12 +63,23 @@ def infer_into(files: Path, request: InferenceRequest) -> Results:
     hardware = HardwareConfig(device=request.device)
     device = detect_device(hardware)
     job = _Job(request=request, files=files)
+    if request.inference == "accelerate" and request.processes > (most := most_processes(device)):
+        each = "core of the CPU" if device.kind == "cpu" else f"{device.kind} device"
+        raise RequestError("processes", request.processes, f"at most {most}, one for each {each}")
     if request.inference != "accelerate" or request.processes == 1:
         return _work(job, SingleProcess(torch_device(device.kind)), device)
     from runner.training.launch import share_work
 
     failures = files / "failures.log"
     return share_work(_work, job, hardware=hardware, device=device, processes=request.processes, failures=failures)
+
+
+def most_processes(device: Device) -> int:
+    """How many processes may share an inference: one for each device or core, and on a CPU always two.
+
+    More would wait for each other.  Two on a single core show at least that the answers are the same.
+    """
+    return max(2, available_cores()) if device.kind == "cpu" else device.count
 
 
 def _work(job: _Job, world: World, device: Device) -> Results:

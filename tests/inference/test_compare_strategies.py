@@ -1,12 +1,14 @@
 """The table of all strategies: numbers for programs, with their units and their spread, and the same for people."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
 
-from runner.inference.compare import tables
+from runner.inference.compare import strategies, tables
 from runner.inference.measure import Speed
+from runner.inference.request import InferenceRequest
 from runner.inference.results import Results
 from runner.inference.scores import score
 
@@ -61,6 +63,14 @@ def test_people_are_told_threads_and_spread(compared):
     assert "2 x 1" in second
     assert "-25.00" in second
     assert " int4 " in third
+
+
+def test_processes_that_have_no_device_each_are_left_out_and_told(tmp_path):
+    asked = InferenceRequest(run=tmp_path)
+    (every, nothing), (fewer, (note,)) = (strategies(asked, most_processes=most) for most in (2, 1))
+    assert (len(every), nothing) == (6, [])
+    assert [one for one in every if one not in fewer] == [dataclasses.replace(asked, inference="accelerate")]
+    assert note == "accelerate is left out: 2 processes need a device each, and there is 1"
 
 
 def test_images_without_labels_have_no_scores():

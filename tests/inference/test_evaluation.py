@@ -1,6 +1,7 @@
 """Evaluation and prediction with real runs: the run's own figures again, every file once, nothing replaced."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -11,8 +12,11 @@ from PIL import Image
 
 from runner import infer
 from runner.config.errors import RequestError
+from runner.config.schema import HardwareConfig
+from runner.inference import evaluation
 from runner.inference.finished_run import open_run
 from runner.inference.images import open_folder
+from runner.plan.device import detect_device
 from runner.privacy.ledger import find_ledgers
 
 
@@ -47,6 +51,19 @@ def test_several_processes_give_exactly_what_one_gives(digits_run, ask):
     assert two["processes"] == 2
     assert two["metrics"] == one["metrics"]
     assert (shared / "predictions.csv").read_text() == (alone / "predictions.csv").read_text()
+
+
+def test_more_processes_than_cores_are_refused_and_two_go_everywhere(digits_run, tmp_path, monkeypatch, capsys):
+    cpu = detect_device(HardwareConfig(device="cpu"))
+    for cores, most in ((1, 2), (2, 2), (64, 64)):
+        monkeypatch.setattr(evaluation, "available_cores", lambda cores=cores: cores)
+        assert evaluation.most_processes(cpu) == most
+    assert evaluation.most_processes(dataclasses.replace(cpu, kind="cuda", count=4)) == 4
+    words = [f"run={digits_run}", f"output={tmp_path / 'out'}", "device=cpu", "inference=accelerate", "processes=65"]
+    assert infer.main(words) == 2
+    message = "error: processes: got 65, expected at most 64, one for each core of the CPU\n"
+    assert capsys.readouterr().err == message
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
