@@ -17,6 +17,7 @@ from runner.config.errors import RequestError
 from runner.data.cache import Cache
 from runner.data.contents import hash_contents, read_listed
 from runner.data.decode import BadImageError, read_image
+from runner.data.foreseen import Foreseen
 from runner.data.image_folder import SUFFIXES
 from runner.data.image_store import MARGIN, Layout, PixelFormat, read_store, write_store
 from runner.data.images import ImageData, ImageSet, SkippedFile
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from runner.inference.finished_run import FinishedRun
 
 STORED_AS = "prediction 1"
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ def open_own_data(run: FinishedRun) -> ImageData:
         RequestError: they cannot be found, or have changed since.
     """
     with _told_of(run):
-        data = open_data(run.config.data)
+        data = open_data(run.config.data, heed=lambda foreseen: _refuse_changed(run, foreseen))
     planned = run.plan.semantic.data
     for name in (
         "mean",
@@ -91,10 +94,42 @@ def open_own_data(run: FinishedRun) -> ImageData:
                 "files of one run",
             )
     if data.fingerprint != planned.fingerprint:
-        where = run.config.data.root or run.config.data.name
-        got = f"{run.folder} (the data, {where}, have changed since)"
-        raise RequestError("run", got, "data as they were (data_root=FOLDER says where), or images=FOLDER")
+        found = Foreseen(classes=data.classes, examples=len(data.train), origin=data.origin)
+        _refuse_changed(run, found)
+        raise _changed(run, "the same files, taken apart in another way")
     return data
+
+
+def _refuse_changed(run: FinishedRun, found: Foreseen) -> None:
+    """Say what is not as it was, as far as ``run.json`` tells.
+
+    Raises:
+        RequestError: something is not.
+    """
+    planned, classes = run.plan.semantic.data, run.plan.classes
+    told = []
+    if found.classes is not None and found.classes != classes:
+        for what, names in (
+            ("new", [name for name in found.classes if name not in classes]),
+            ("missing", [name for name in classes if name not in found.classes]),
+        ):
+            if names:
+                some = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+                told.append(f"{what} {'class' if len(names) == 1 else 'classes'}: {some}")
+    if found.examples is not None and found.examples != planned.examples:
+        told.append(f"{planned.examples:,} training images then and {found.examples:,} now")
+    if not told and found.origin not in (None, planned.origin):
+        same = "the same classes" if found.classes is not None else "the same name"
+        count = "" if found.examples is None else "and as many training images "
+        told.append(f"{same} {count}with other files or contents")
+    if told:
+        raise _changed(run, "; ".join(told))
+
+
+def _changed(run: FinishedRun, what: str) -> RequestError:
+    where = run.config.data.root or run.config.data.name
+    got = f"{run.folder} (the data, {where}, have changed since: {what})"
+    return RequestError("run", got, "data as they were (data_root=FOLDER says where), or images=FOLDER")
 
 
 def open_folder(run: FinishedRun, folder: Path) -> Subject:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -168,8 +169,8 @@ def test_results_are_not_replaced_unless_asked(digits_run, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"], "no temporary folder is left"
 
 
-def test_data_that_have_moved_are_evaluated_and_those_that_have_changed_are_not(finished, tmp_path, ask):
-    from tests.data.image_files import class_folders
+def test_data_that_have_moved_are_evaluated_and_those_that_have_changed_are_not(finished, tmp_path, ask, caplog):
+    from tests.data.image_files import class_folders, noise, put
 
     root = class_folders(tmp_path / "photos", per_class=12, size=(8, 8))
     run = finished(
@@ -185,9 +186,25 @@ def test_data_that_have_moved_are_evaluated_and_those_that_have_changed_are_not(
         ask(run)
     again, _ = ask(run, f"data_root={moved}")
     assert again["metrics"] == found["metrics"]
-    (moved / "cat" / "000.png").unlink()
-    with pytest.raises(RequestError, match="have changed since"):
-        ask(run, f"data_root={moved}")
+    caplog.set_level(logging.INFO, "runner")
+
+    def refused():
+        with pytest.raises(RequestError) as caught:
+            ask(run, f"data_root={moved}")
+        got = str(caught.value)
+        assert got.startswith(f"run: got {run} (the data, {moved}, have changed since: ")
+        return got[got.index("since: ") + 7 : got.index("), expected data as they were")]
+
+    put(moved / "cat" / "000.png", noise((8, 8), seed=99))
+    assert refused() == "the same classes and as many training images with other files or contents"
+    for path in sorted((moved / "cat").iterdir())[:4]:
+        path.unlink()
+    assert refused() == "17 training images then and 14 now"
+    put(moved / "bird" / "000.png", noise((8, 8)))
+    assert refused() == "new class: bird"
+    shutil.rmtree(moved / "dog")
+    assert refused() == "new class: bird; missing class: dog"
+    assert "decoding" not in caplog.text
 
 
 def test_constants_that_are_not_the_runs_are_refused(digits_run, tmp_path, ask):
