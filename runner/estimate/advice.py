@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from runner.config.schema import RunConfig
 from runner.data.open import open_data
 from runner.estimate.assess import assess
-from runner.estimate.lines import mib
+from runner.estimate.quantities import mib
 from runner.estimate.trouble import FEW_FOR_STATISTICS
 from runner.estimate.without_probe import activations
 from runner.plan.build import build_plan, choose_precision

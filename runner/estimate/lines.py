@@ -6,11 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from runner.config.counted import counted
+from runner.estimate.quantities import mib, seconds_text, time_text
 from runner.records.progress import budget_text
 
 if TYPE_CHECKING:
     from runner.estimate.assess import Assessment
-    from runner.estimate.forecast import Range
     from runner.plan.device import Device
 
 _NAMES = ("bf16", "fp16", "tf32")
@@ -71,19 +71,6 @@ def warning_lines(assessment: Assessment) -> list[str]:
     return [f"warning    {t.key}: {t.what} ({t.evidence}); {t.cure}" for t in assessment.troubles]
 
 
-def seconds_text(seconds: float) -> str:
-    """Say a time to two digits, such as ``0.42 s``, ``17 s``, ``3.1 min`` or ``2.5 h``."""
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
-def seconds_range(range_: Range) -> str:
-    """Say a time and where it should lie."""
-    return f"{seconds_text(range_.expected)} ({seconds_text(range_.low)} to {seconds_text(range_.high)})"
-
-
 def _forecast_lines(assessment: Assessment) -> list[str]:
     forecast, costs, device = assessment.forecast, assessment.costs, assessment.device
     parts, peak = forecast.parts, forecast.peak_bytes
@@ -106,13 +93,6 @@ def _forecast_lines(assessment: Assessment) -> list[str]:
     if (price := forecast.price) is not None:
         lines.append(f"price      {price.expected:.2g} ({price.low:.2g} to {price.high:.2g})")
     return lines
-
-
-def time_text(seconds: Range, device: Device) -> str:
-    """Say how long a run takes on ``device``, of which nothing is known if it is not here."""
-    if device.here:
-        return seconds_range(seconds)
-    return f"not known on {device.name}; in float32 on this machine's CPU {seconds_range(seconds)}"
 
 
 def _device_line(device: Device, cores: int) -> str:
@@ -143,8 +123,3 @@ def _flops(flops: float) -> str:
         if flops >= size:
             return f"{flops / size:.3g} {unit}FLOP"
     return f"{flops / 1e3:.3g} kFLOP"
-
-
-def mib(count: float) -> str:
-    """Say a memory in MiB."""
-    return f"{count / 2**20:,.0f} MiB" if count >= 2**20 else "under 1 MiB"

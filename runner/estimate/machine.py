@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import statistics
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +23,6 @@ _LARGER_SECONDS = 0.3
 """What one pass of the larger batch may take."""
 _AT_LEAST = 8
 """Images of the larger batch however long they take."""
-_NEIGHBOUR_SIZE = 512
-"""Rows of the products that keep a core busy: milliseconds each, without the interpreter's lock."""
 _STREAM_BYTES = 2**24
 """Beyond what most caches hold."""
 
@@ -76,31 +72,6 @@ def time_passes(model: nn.Module, precision: Precision, *, image_shape: tuple[in
         return Passes(per_example=once / few, per_batch=0.0)
     per_example = max(0.0, both_passes(many) - once) / (many - few)
     return Passes(per_example=per_example, per_batch=max(0.0, once - few * per_example))
-
-
-@contextmanager
-def busy_neighbours(count: int) -> Iterator[None]:
-    """Keep ``count`` more cores at work, as the other processes of a run do, which share caches, memory and power.
-
-    Two hardware threads of one core are half as fast together as each is alone.
-    """
-    matrix = torch.ones(_NEIGHBOUR_SIZE, _NEIGHBOUR_SIZE)
-    out = threading.Event()
-
-    def work() -> None:
-        result = torch.empty_like(matrix)
-        while not out.is_set():
-            torch.mm(matrix, matrix, out=result)
-
-    threads = [threading.Thread(target=work) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        out.set()
-        for thread in threads:
-            thread.join()
 
 
 def measure_machine(device: torch.device, folder: Path) -> Machine:

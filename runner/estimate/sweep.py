@@ -16,7 +16,7 @@ from runner.config.schema import RunConfig
 from runner.config.search import SWEEPER, load_search
 from runner.estimate.beside import Beside
 from runner.estimate.forecast import Range
-from runner.estimate.lines import mib, seconds_text, time_text
+from runner.estimate.quantities import mib, seconds_text, time_text
 from runner.records.progress import budget_text
 from runner.records.sink import package_of
 

@@ -15,7 +15,7 @@ import torch
 from runner.config.schema import RunConfig
 from runner.config.targets import locate
 from runner.data.cache import scratch_folder
-from runner.estimate.machine import busy_neighbours
+from runner.estimate.neighbours import busy_neighbours
 from runner.records.sink import GuardedSink, RunInfo, Sink
 
 _RECORDS = 32

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.config.counted import counted
-from runner.estimate.lines import mib
+from runner.estimate.quantities import mib
 from runner.plan.device import available_cores
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from runner.data.augment import is_on
 from runner.data.cache import scratch_folder
 from runner.data.feed import READY_BYTES
 from runner.estimate.costs import Costs, ModelSize
-from runner.estimate.machine import Machine, Passes, busy_neighbours, measure_machine, time_passes
+from runner.estimate.machine import Machine, Passes, measure_machine, time_passes
+from runner.estimate.neighbours import busy_neighbours
 from runner.models.build import build_model
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.training.precision import build_precision

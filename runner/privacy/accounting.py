@@ -71,68 +71,7 @@ def epsilon(accountant: str, *, sample_rate: float, noise_multiplier: float, ste
 @functools.lru_cache(maxsize=8)
 def _epsilon(accountant: str, sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> float:
     # the search for the noise, the plan, the run and its record ask for the same figure
-    return _curve(accountant, sample_rate, noise_multiplier, delta, steps, coarse=False)(steps)
-
-
-class Spending:
-    """What a planned run has spent so far: cheap enough for a line per epoch, never more than the figure at its end.
-
-    In between, ``pld`` and ``prv`` are read from a coarser grid, whose bound is looser and still a bound (about 15 ms
-    for 1500 steps instead of 170).  ``rdp`` is exact at any step.
-    """
-
-    def __init__(
-        self, accountant: str, *, sample_rate: float, noise_multiplier: float, delta: float, steps: int
-    ) -> None:
-        """The spending of a run of ``steps`` updates."""
-        self.accountant = accountant
-        self.sample_rate = sample_rate
-        self.noise_multiplier = noise_multiplier
-        self.delta = delta
-        self.steps = steps
-        self.final = self.reported_after(steps)
-        """Epsilon of the whole run: ``epsilon(...)`` to the last bit."""
-        self._known = {0: 0.0, steps: self.final}
-        self._coarse: Callable[[int], float] | None = None
-
-    def epsilon_after(self, steps: int) -> float:
-        """An upper bound on epsilon after ``steps`` updates, for progress lines; rises to ``final`` at the end."""
-        if steps not in self._known:
-            self._known[steps] = self._bound(steps)
-        return self._known[steps]
-
-    def reported_after(self, steps: int) -> float:
-        """``epsilon(...)`` of this mechanism after ``steps`` updates: for the record of a run that ended early."""
-        return epsilon(
-            self.accountant,
-            sample_rate=self.sample_rate,
-            noise_multiplier=self.noise_multiplier,
-            steps=steps,
-            delta=self.delta,
-        )
-
-    def steps_within(self, budget: float) -> int:
-        """The largest number of updates whose reported epsilon does not pass ``budget``."""
-        # calibration builds on this module
-        from runner.privacy.calibration import solve_steps
-
-        return solve_steps(
-            self.accountant,
-            epsilon=budget,
-            delta=self.delta,
-            sample_rate=self.sample_rate,
-            noise_multiplier=self.noise_multiplier,
-        )
-
-    def _bound(self, steps: int) -> float:
-        if steps > self.steps or math.isinf(self.final):
-            return self.reported_after(steps)
-        if self._coarse is None:
-            self._coarse = _curve(
-                self.accountant, self.sample_rate, self.noise_multiplier, self.delta, self.steps, coarse=True
-            )
-        # Fewer steps never cost more, so that the final figure bounds every earlier one.
-        return min(self._coarse(steps), self.final)
+    return curve(accountant, sample_rate, noise_multiplier, delta, steps, coarse=False)(steps)
 
 
 def quick_rdp(sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> float:
@@ -210,7 +149,7 @@ def load_libraries(accountant: str) -> None:
         _prv_class()
 
 
-def _curve(
+def curve(
     accountant: str, sample_rate: float, noise_multiplier: float, delta: float, steps: int, *, coarse: bool
 ) -> Callable[[int], float]:
     """Epsilon as a function of the number of updates, prepared for up to ``steps`` of them."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from runner.config.errors import RequestError, is_out_of_memory
+from runner.privacy.grad_sample import per_example_gradients
 from runner.privacy.independence import check_examples_independent, fixed_randomness
-from runner.privacy.per_example import Forward, Loss, per_example_gradients, trainable
+from runner.privacy.per_example import Forward, Loss, trainable
 
 _SEED = 20_261
 _ROUNDS = 5

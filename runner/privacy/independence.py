@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from runner.config.errors import RequestError
-from runner.privacy.per_example import Forward, per_example_gradients, trainable
+from runner.privacy.grad_sample import per_example_gradients
+from runner.privacy.per_example import Forward, trainable
 
 _SEED = 20_260
 _TOLERANCE = 1e-2

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from runner.optim.flat_gradients import FLAGS, gradient_views
+from runner.privacy.grad_sample import per_example_gradients
 from runner.privacy.noise import NoiseSource
-from runner.privacy.per_example import Forward, Loss, per_example_gradients, trainable
+from runner.privacy.per_example import Forward, Loss, trainable
 
 if TYPE_CHECKING:
     from runner.records.step_time import Phase

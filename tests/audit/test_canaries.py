@@ -6,7 +6,7 @@ from runner.audit.canaries import DARK_PIXELS, Layout, coins, every_canary
 from runner.config.errors import RequestError
 from runner.data.open import open_data
 from runner.models.dense import linear, mlp
-from runner.privacy.per_example import per_example_gradients
+from runner.privacy.grad_sample import per_example_gradients
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from scipy.stats import norm
 
 from runner.config.errors import RequestError
 from runner.privacy import accounting
-from runner.privacy.accounting import ACCOUNTANTS, Spending, default_delta, epsilon
+from runner.privacy.accounting import ACCOUNTANTS, default_delta, epsilon
 from runner.privacy.calibration import solve_noise_multiplier, solve_steps
+from runner.privacy.spending import Spending
 
 KNOWN = {"sample_rate": 512 / 50_000, "noise_multiplier": 1.0, "steps": 970, "delta": 1e-5}
 SHORT = {"sample_rate": 0.02, "noise_multiplier": 1.311, "steps": 1500, "delta": 1e-5}

@@ -9,9 +9,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import multiprocessing, nn
 
+from runner.privacy.grad_sample import GRAD_SAMPLES
 from runner.privacy.key import SecretKey
 from runner.privacy.noise import NoiseSource
-from runner.privacy.per_example import GRAD_SAMPLES, trainable
+from runner.privacy.per_example import trainable
 from runner.privacy.private_rule import PrivateRule
 
 CLIP, SIGMA, EXAMPLES = 3.68, 0.1, 7

@@ -7,7 +7,8 @@ from torch import nn
 
 from runner.config.errors import RequestError
 from runner.privacy.example_gradients import Convolutions, Products, Rows, product_norms
-from runner.privacy.per_example import per_example_gradients, trainable
+from runner.privacy.grad_sample import per_example_gradients
+from runner.privacy.per_example import trainable
 
 
 def loss(logits, labels):

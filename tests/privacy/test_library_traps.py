@@ -21,11 +21,12 @@ from runner.config.errors import RequestError
 from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.privacy.accounting import Spending, epsilon
+from runner.privacy.accounting import epsilon
 from runner.privacy.key import SecretKey
 from runner.privacy.noise import NoiseSource
 from runner.privacy.poisson import PoissonStream
 from runner.privacy.private_rule import PrivateRule
+from runner.privacy.spending import Spending
 from runner.training.parts import build_parts
 from runner.training.step import TrainStep
 from runner.training.world import SingleProcess

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from runner.config.errors import RequestError
+from runner.privacy.grad_sample import GRAD_SAMPLES
 from runner.privacy.key import SecretKey
 from runner.privacy.noise import NoiseSource
-from runner.privacy.per_example import GRAD_SAMPLES
 from runner.privacy.private_rule import PrivateRule
 from runner.training.checkpoint import load_checkpoint
 

@@ -7,7 +7,8 @@ import torchvision
 from torch import nn
 
 from runner.config.errors import RequestError
-from runner.privacy.per_example import per_example_gradients, trainable
+from runner.privacy.grad_sample import per_example_gradients
+from runner.privacy.per_example import trainable
 
 MODES = ("ghost", "functional", "hooks")
 
