@@ -11,6 +11,7 @@ from runner.inference.measure import Speed
 from runner.inference.request import InferenceRequest
 from runner.inference.results import Results
 from runner.inference.scores import score
+from tests.conftest import ROOT
 
 
 def results(rate, *, right=3, passes=20, **others):
@@ -53,6 +54,11 @@ def test_the_file_holds_plain_numbers(compared):
     assert (first["images_per_second_p25"], first["passes"], second["passes"]) == (0.9 * 12345.678, 20, 1)
     assert (second["times_standard"], third["times_standard"]) == (0.5, 2)
     assert (first["latency_p50_ms"], third["model_bytes"], third["size_ratio"]) == (0.123456789, 1000, 0.25)
+
+
+def test_every_column_is_explained(compared):
+    text = (ROOT / "docs" / "inference.md").read_text()
+    assert [name for name in compared[0].splitlines()[0].split(",") if f"`{name}`" not in text] == []
 
 
 def test_people_are_told_threads_and_spread(compared):
