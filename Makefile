@@ -24,12 +24,14 @@ test: $(READY)  ## Run the tests (TESTS=tests/data for a part)
 	@$(PY) -m tests.search.postgres
 	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=2 --dist=worksteal $(TESTS)
 
-faults: $(READY)  ## Kill runs, fuzz requests, fill disks, take memory away, block trackers (half an hour; KILLS=2 for few)
+faults: $(READY)  ## Kill runs, fuzz requests, fill disks, take memory away, block trackers, interrupt (an hour; KILLS=2 for few)
 	OMP_NUM_THREADS=1 $(PY) -m tests.faults.campaign --kills=$(or $(KILLS),20)
 	OMP_NUM_THREADS=1 $(PY) -W ignore -m tests.faults.fuzz
 	OMP_NUM_THREADS=1 $(PY) -W ignore -m tests.faults.full_disk
 	OMP_NUM_THREADS=1 $(PY) -m tests.faults.little_memory
 	OMP_NUM_THREADS=1 $(PY) -W ignore -m tests.faults.tracker_cost
+	OMP_NUM_THREADS=1 $(PY) -m tests.faults.ctrl_c
+	OMP_NUM_THREADS=1 $(PY) -m tests.faults.ctrl_c --twice
 
 kills: $(READY)  ## Kill the driver of a 24-cell grid twice and start it again (a minute)
 	OMP_NUM_THREADS=1 $(PY) -m tests.sweeping.campaign

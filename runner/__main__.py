@@ -2,7 +2,7 @@
 
 import sys
 
-from runner.config.errors import answer
+from runner.config.errors import answer, ending
 
 
 def main() -> int:
@@ -13,7 +13,7 @@ def main() -> int:
 
         return main()
 
-    return answer(start)
+    return ending(answer(start))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.interruption import interrupted
 from runner.config.schema import RunConfig
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ def attempt_run(
     except RequestError as wrong:
         return Attempt(exit_code=ExitCode.WRONG_REQUEST, error=str(wrong), key=wrong.key)
     except Exception as failure:
+        if interrupted():  # a library took the Ctrl-C for a failure of its own
+            return Attempt(exit_code=ExitCode.INTERRUPTED, cut_short=True)
         log.exception("the run failed")
         kind = "" if isinstance(failure, RunError) else f"{type(failure).__name__}: "
         return Attempt(exit_code=ExitCode.FAILED, error=" ".join(f"{kind}{failure}".split()))

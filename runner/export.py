@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from runner.config.errors import ExitCode, RequestError, answer, heeding_sigterm, nearest
+from runner.config.errors import ExitCode, RequestError, answer, ending, heeding_sigterm, nearest
 from runner.config.typed_lines import tell_repeated
 from runner.inference.request import BEST, refuse_path
 from runner.inference.results_folder import refuse_existing
@@ -115,4 +115,4 @@ def _export(given: dict[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending(main()))

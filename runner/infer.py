@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from runner.config.errors import ExitCode, RequestError, answer, heeding_sigterm
+from runner.config.errors import ExitCode, RequestError, answer, ending, heeding_sigterm
 from runner.inference.request import InferenceRequest, keys, read_request
 from runner.inference.results_folder import refuse_existing
 
@@ -85,4 +85,4 @@ def _speaking() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending(main()))

@@ -23,7 +23,19 @@ ALLOWED = {
     "sweeping": {"config", "disk", "records", "training", "attempt", "sweeping"},
     "inference": {"config", "disk", "plan", "data", "models", "privacy", "records", "training", "inference"},
     "estimate": {
-        *("config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "estimate"),
+        *(
+            "config",
+            "disk",
+            "plan",
+            "data",
+            "models",
+            "optim",
+            "privacy",
+            "records",
+            "training",
+            "sweeping",
+            "estimate",
+        ),
     },
     "report": {"config", "disk", "records", "report"},
     "compare": {

@@ -2,7 +2,7 @@
 
 import sys
 
-from runner.config.errors import answer, heeding_sigterm
+from runner.config.errors import answer, ending, heeding_sigterm
 
 
 def _start() -> int:
@@ -14,4 +14,4 @@ def _start() -> int:
 
 if __name__ == "__main__":
     with heeding_sigterm():
-        sys.exit(answer(_start))
+        sys.exit(ending(answer(_start)))

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any, NoReturn
 
-_SOON = 0.05
-"""Seconds after which a dropped Ctrl-C is repeated, outside of what dropped it."""
+from runner.config.interruption import Interruption, hearing
 
 
 class ExitCode(IntEnum):
@@ -77,48 +76,45 @@ class TooFewExamples(RunError):
 def answer(action: Callable[[], int]) -> int:
     """The exit code of ``action``, a whole command; what is wrong ends as one line on standard error."""
     try:
-        with _hearing():
-            code = action()
-            sys.stdout.flush()
-            return code
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.WRONG_REQUEST
-    except RunError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return ExitCode.FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return ExitCode.INTERRUPTED
-    except OSError:
-        if not _stdout_fails():
-            raise
-        return ExitCode.FAILED
+        with hearing() as command:
+            try:
+                return _outcome(action, command)
+            except KeyboardInterrupt:  # a second one, before the first was answered
+                return _interrupted(command)
     finally:
         # ``python -m`` remembers a Ctrl-C that came while a string was executed, as for each dataclass imported, and
         # would end by SIGINT in place of the exit code.  Executing another one makes it forget.
         exec("")
 
 
-@contextmanager
-def _hearing() -> Iterator[None]:
-    """Repeat a Ctrl-C that Python drops: one that comes while a weak reference calls back, whose errors end there."""
-    before = sys.unraisablehook
-    again = threading.Timer(_SOON, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
-    again.daemon = True
-
-    def hook(unraisable: sys.UnraisableHookArgs) -> None:
-        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-            before(unraisable)
-        elif again.ident is None:
-            again.start()
-
-    sys.unraisablehook = hook
+def _outcome(action: Callable[[], int], command: Interruption) -> int:
     try:
-        yield
-    finally:
-        again.cancel()
-        sys.unraisablehook = before
+        code = action()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _interrupted(command)
+    except Exception as error:
+        # a library may have taken the Ctrl-C for a failure of its own
+        return _interrupted(command) if command.heard else _told(error)
+
+
+def _interrupted(command: Interruption) -> int:
+    command.answered()
+    print("interrupted", file=sys.stderr)
+    return ExitCode.INTERRUPTED
+
+
+def _told(error: Exception) -> int:
+    if isinstance(error, RequestError):
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.WRONG_REQUEST
+    if isinstance(error, RunError):
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return ExitCode.FAILED
+    if isinstance(error, OSError) and _stdout_fails():
+        return ExitCode.FAILED
+    raise error
 
 
 @contextmanager
@@ -149,11 +145,22 @@ def _stdout_fails() -> bool:
     return False
 
 
+def ending(code: int) -> int:
+    """``code`` of a command that has been answered, with nothing left but Python's own end, which Ctrl-C ends too.
+
+    In the middle of it ``KeyboardInterrupt`` would be a traceback.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return code
+
+
 def leave(code: int) -> NoReturn:
     """End this process, which has nothing left to do but what was registered for its end.
 
     Python would then take down every module: with torch among them that takes 0.4 s.
     """
+    ending(code)
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config.errors import RunError
 from runner.config.schema import RunConfig
+from runner.data.cache import scratch_folder
 from runner.data.open import open_data
 from runner.estimate.beside import Call, call_here
 from runner.estimate.forecast import Forecast, forecast
@@ -115,35 +115,38 @@ def _settled(config: RunConfig, plan: Plan, device: Device, world: World) -> Pla
 def _probe(config: RunConfig, plan: Plan, data: ImageData, device: Device, processes: int) -> Costs:
     from runner.training.world import SingleProcess, torch_device
 
-    if processes == 1:
-        return _rehearse(config, plan, data, SingleProcess(torch_device(device.kind)))
-    from runner.training.launch import share_work
+    with scratch_folder(config.data.cache_dir) as folder:
+        if processes == 1:
+            return _rehearse(plan, data, SingleProcess(torch_device(device.kind)), folder)
+        from runner.training.launch import share_work
 
-    with tempfile.TemporaryDirectory() as folder:
         costs: Costs = share_work(
             rehearse_rank,
-            config,
+            (config, folder),
             hardware=config.hardware,
             device=device,
             processes=processes,
-            failures=Path(folder) / "failures.log",
+            failures=folder / "failures.log",
         )
     return costs
 
 
-def rehearse_rank(config: RunConfig, world: World, device: Device) -> Costs:
-    """This process's part of the probe of a run in several."""
+def rehearse_rank(job: tuple[RunConfig, Path], world: World, device: Device) -> Costs:
+    """This process's part of the probe of a run in several; it writes into a folder of its own in that of ``job``."""
+    config, folder = job
     data = open_data(config.data)
     plan = _settled(config, build_plan(config, data, device, processes=world.size), device, world)
-    return _rehearse(config, plan, data, world)
+    own = folder / f"process{world.rank}"
+    own.mkdir()
+    return _rehearse(plan, data, world, own)
 
 
-def _rehearse(config: RunConfig, plan: Plan, data: ImageData, world: World) -> Costs:
+def _rehearse(plan: Plan, data: ImageData, world: World, folder: Path) -> Costs:
     from runner.estimate.rehearsal import rehearse
     from runner.training.precision import NonFiniteGradient
 
     try:
-        return rehearse(plan, data, world, cache_dir=config.data.cache_dir)
+        return rehearse(plan, data, world, folder)
     except NonFiniteGradient as error:
         raise RunError(f"the run would end at once: {error}; a smaller optimizer.lr may help") from error
 

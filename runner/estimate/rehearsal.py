@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from runner.data.cache import scratch_folder
 from runner.data.feed import Feed
 from runner.estimate.costs import Costs
 from runner.models.build import build_model
@@ -63,10 +62,10 @@ class _Clock:
             torch.cuda.synchronize(self.device)
 
 
-def rehearse(plan: Plan, data: ImageData, world: World, *, cache_dir: str | None) -> Costs:
+def rehearse(plan: Plan, data: ImageData, world: World, folder: Path) -> Costs:
     """Measure what the pieces of ``plan`` cost; every process of ``world`` takes part and gets its own figures.
 
-    Checkpoints are written to a folder in the cache, which is removed.
+    Checkpoints are written to ``folder``, which the caller removes: a process of several is ended by a signal at once.
 
     Raises:
         RequestError: the parts cannot be had as asked.
@@ -74,10 +73,9 @@ def rehearse(plan: Plan, data: ImageData, world: World, *, cache_dir: str | None
         NonFiniteGradient: the first updates of the run would end it.
     """
     clock = _Clock(device=world.device)
-    with scratch_folder(cache_dir) as folder:
-        baseline = _held(world.device)
-        with torch_settings(plan):
-            return _rehearse(plan, data, world, clock, folder, baseline)
+    baseline = _held(world.device)
+    with torch_settings(plan):
+        return _rehearse(plan, data, world, clock, folder, baseline)
 
 
 def _rehearse(plan: Plan, data: ImageData, world: World, clock: _Clock, folder: Path, baseline: int) -> Costs:

@@ -18,7 +18,7 @@ from runner.estimate.beside import Beside
 from runner.estimate.forecast import Range
 from runner.estimate.quantities import mib, seconds_text, time_text
 from runner.records.progress import budget_text
-from runner.records.sink import package_of
+from runner.sweeping.preload import modules_for
 
 if TYPE_CHECKING:
     from runner.estimate.assess import Assessment
@@ -68,9 +68,10 @@ def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
     alike: dict[str, list[RunConfig]] = {}
     for config in request.configs:
         alike.setdefault(_cost_key(config), []).append(config)
-    if probe:  # cells find the tracker's library loaded
-        for package in {package_of(config.tracker) for config in request.configs} - {None}:
-            importlib.import_module(str(package))
+    if probe:
+        # each cell holds what any of them needs
+        for module in modules_for(request.configs, searched=search):
+            importlib.import_module(module)
     kinds = tuple(
         Cell(
             count=cells if search else len(configs),

@@ -87,6 +87,15 @@ def foresee_device(config: HardwareConfig) -> Device:
     return detect_device(config)
 
 
+def installed_bytes(config: HardwareConfig) -> int:
+    """Memory of the device that ``config.device`` asks for, whatever ``config.memory_limit`` says.
+
+    Raises:
+        RequestError: the device is not here.
+    """
+    return _detect(config).memory_bytes
+
+
 def _limited(device: Device, config: HardwareConfig) -> Device:
     if config.memory_limit is None:
         return device

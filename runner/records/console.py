@@ -1,8 +1,9 @@
 """What a person sees while a run goes on: progress on standard error, the result on standard output.
 
 The two are kept apart so that ``python -m runner > result.txt`` holds the result alone.  A terminal gets a line that
-renews itself; anything else (a file, a pipe, a CI log) gets one plain line an epoch; ranks other than the first are
-silent.  The reader may go away, as when a connection drops or a pipe is closed: the run does not stop for that.
+renews itself; anything else (a file, a pipe, a CI log) gets one plain line an epoch, as long as they can be read;
+ranks other than the first are silent.  The reader may go away, as when a connection drops or a pipe is closed: the run
+does not stop for that.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from runner.records.epoch_lines import EpochLines
 from runner.records.progress import (
     NOT_PRIVATE,
     Progress,
@@ -45,8 +47,8 @@ class Console(Protocol):
     def step(self, progress: Progress) -> None:
         """Renew the progress line; cheap, for most calls are dropped."""
 
-    def epoch(self, progress: Progress) -> None:
-        """Leave a lasting line about an epoch that has ended."""
+    def epoch(self, progress: Progress, *, best: bool = False) -> None:
+        """Leave a lasting line about an epoch that has ended, the best so far or not, unless there are too many."""
 
     def note(self, message: str) -> None:
         """Show a warning; may be called from any thread."""
@@ -73,7 +75,7 @@ class SilentConsole:
     def step(self, progress: Progress) -> None:
         """Show nothing."""
 
-    def epoch(self, progress: Progress) -> None:
+    def epoch(self, progress: Progress, *, best: bool = False) -> None:
         """Show nothing."""
 
     def note(self, message: str) -> None:
@@ -86,6 +88,10 @@ class SilentConsole:
 class PlainConsole:
     """One line an epoch, for logs."""
 
+    def __init__(self) -> None:
+        """Write to the standard streams of each moment."""
+        self._lines = EpochLines()
+
     def start(self, title: str, plan_lines: Sequence[str]) -> None:
         """Say what will be run."""
         put(sys.stderr, title, *(f"  {line}" for line in plan_lines))
@@ -93,9 +99,10 @@ class PlainConsole:
     def step(self, progress: Progress) -> None:
         """Show nothing: a log has no use for it."""
 
-    def epoch(self, progress: Progress) -> None:
+    def epoch(self, progress: Progress, *, best: bool = False) -> None:
         """Write the epoch's line."""
-        put(sys.stderr, epoch_line(progress))
+        if self._lines.is_due(progress, best=best):
+            put(sys.stderr, epoch_line(progress))
 
     def note(self, message: str) -> None:
         """Write a warning."""
@@ -103,6 +110,8 @@ class PlainConsole:
 
     def finish(self, run: RunRecord, run_dir: Path) -> None:
         """Write the result as aligned lines."""
+        for progress in self._lines.rest():
+            put(sys.stderr, epoch_line(progress))
         rows = result_rows(run)
         width = max((len(name) for name, _ in rows), default=0)
         lines = [f"  {name:<{width}}  {value}" for name, value in rows]
@@ -118,6 +127,7 @@ class RichConsole:
 
         self._terminal = Terminal(stderr=True, highlight=False)
         self._live: Live | None = None
+        self._lines = EpochLines()
         self._drawn = -_REDRAW_SECONDS
 
     def start(self, title: str, plan_lines: Sequence[str]) -> None:
@@ -138,8 +148,12 @@ class RichConsole:
                 self._live = self._start_live()
             self._live.update(_progress_line(progress, self._terminal.width), refresh=True)
 
-    def epoch(self, progress: Progress) -> None:
+    def epoch(self, progress: Progress, *, best: bool = False) -> None:
         """Leave the epoch's line above the progress line."""
+        if self._lines.is_due(progress, best=best):
+            self._print_epoch(progress)
+
+    def _print_epoch(self, progress: Progress) -> None:
         with _reader_may_go():
             self._terminal.print(epoch_line(progress, self._terminal.width), markup=False, no_wrap=True)
 
@@ -150,6 +164,8 @@ class RichConsole:
 
     def finish(self, run: RunRecord, run_dir: Path) -> None:
         """Remove the progress line and print the result."""
+        for progress in self._lines.rest():
+            self._print_epoch(progress)
         with _reader_may_go():
             if self._live is not None:
                 self._live.stop()

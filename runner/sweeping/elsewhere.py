@@ -15,7 +15,7 @@ from runner.config.schema import RunConfig
 from runner.records.sweep_table import write_table
 from runner.sweeping.cell import Cell, Place, killed, plain_types, run_forked
 from runner.sweeping.fork_server import shared_server
-from runner.sweeping.preload import MODULES, slow_modules
+from runner.sweeping.preload import modules_for
 from runner.sweeping.progress import failed_before, read_record
 
 
@@ -35,7 +35,7 @@ def run_elsewhere(composed: DictConfig) -> float:
     cell = Cell(number=whole.hydra.job.num, name="", config=config, composed=plain_types(whole), callbacks=Callbacks())
     if failed_before(read_record(cell.folder)) and not composed.retry_failed:
         return math.nan
-    server = shared_server((*MODULES, *slow_modules([] if isinstance(config, RequestError) else [config])))
+    server = shared_server(modules_for([] if isinstance(config, RequestError) else [config]))
     server.start(run_forked, (cell, Place.here()))
     ended = server.wait()
     assert ended is not None

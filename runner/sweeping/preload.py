@@ -34,6 +34,14 @@ _WITH_TORCHVISION = ("runner.models.from_torchvision.build", "runner.models.from
 """What builds models with torchvision, which imports torch's compiler."""
 
 
+def modules_for(configs: Iterable[RunConfig], *, searched: bool = False) -> tuple[str, ...]:
+    """What the processes of these runs are forked from has imported, and hence each of them holds in memory.
+
+    ``searched`` says that they are the trials of a search.
+    """
+    return (*MODULES, *(SEARCHED if searched else ()), *slow_modules(configs))
+
+
 def slow_modules(configs: Iterable[RunConfig]) -> tuple[str, ...]:
     """What some of these runs import late and is slow: a second and more, which a sweep of other runs does not pay."""
     found = set()

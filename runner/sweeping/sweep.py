@@ -25,7 +25,7 @@ from runner.sweeping.drawn_trials import best_trial, is_drawn
 from runner.sweeping.earlier import earlier_config
 from runner.sweeping.elsewhere import run_elsewhere
 from runner.sweeping.fork_server import ForkServer, shared_server
-from runner.sweeping.preload import MODULES, SEARCHED, slow_modules
+from runner.sweeping.preload import modules_for
 
 
 def _function() -> Callable[[DictConfig], float]:
@@ -68,8 +68,7 @@ class Sweep:
     @functools.cached_property
     def server(self) -> ForkServer:
         """The process that cells are forked from."""
-        searched = SEARCHED if self.request.cells is None else ()
-        return shared_server((*MODULES, *searched, *slow_modules(self.request.configs)))
+        return shared_server(modules_for(self.request.configs, searched=self.request.cells is None))
 
     @property
     def folder(self) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from runner.config.batches import divisors
 from runner.config.errors import RequestError
 from runner.config.ranges import read_bytes
+from runner.plan.device import installed_bytes
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.sink import package_of
 from runner.training.peak_memory import TOO_FEW, PeakMemory
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from runner.plan.plan import Plan
 
 _SHARE = 0.9
-"""Of a device's memory, where no limit is given: the rest is for what is not measured."""
+"""Of a device's memory, whatever limit is given: the rest is for what is not measured."""
 _VARIES = 1.35
 """How much more than was measured the activations of a run may take on a CPU.
 
@@ -33,11 +34,10 @@ _GIB = 2**30
 
 
 def memory_limit(config: HardwareConfig, device: Device, processes: int) -> int:
-    """Bytes that a process may take: as asked, or nearly all that there is; on a CPU its share of the machine's."""
-    if config.memory_limit is not None:
-        return read_bytes(config.memory_limit)
+    """Bytes that a process may take: nearly all that there is, on a CPU its share of it, or less if asked."""
     sharing = 1 if device.kind == "cuda" else processes
-    return int(_SHARE * device.memory_bytes / sharing)
+    here = int(_SHARE * installed_bytes(config) / sharing)
+    return here if config.memory_limit is None else min(here, read_bytes(config.memory_limit))
 
 
 def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> tuple[int, str]:
@@ -53,8 +53,10 @@ def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> tuple[int, s
     """
     limit = memory_limit(config.hardware, device, plan.performance.processes)
     share = plan.performance.batch_size * plan.performance.accumulation_steps
+    asked = config.hardware.memory_limit
+    decides = asked is not None and limit == read_bytes(asked)
     # of all memory a part is left free anyway
-    varies = 1.0 if config.hardware.memory_limit is None or device.kind == "cuda" else _VARIES
+    varies = _VARIES if decides and device.kind != "cuda" else 1.0
     # what the run holds already: libraries, data and, on a CPU, everything else in the process
     where = torch_device(device.kind)
     reset_peak_memory(where)
@@ -85,14 +87,16 @@ def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> tuple[int, s
     if best is None:
         raise RequestError(
             "hardware.memory_limit",
-            config.hardware.memory_limit or f"{limit / _GIB:.2f} GiB",
+            asked if decides else f"{limit / _GIB:.2f} GiB",
             f"more than {min(peaks.values(), default=held) / _GIB:.2f} GiB, which one example takes at least, or a"
             " smaller model or data.image_size, or precision=bf16"
             f"{'' if plan.semantic.privacy else ', or model.gradient_checkpointing=true where the model has it'}",
         )
     told = ", ".join(f"{size} take {peak / _GIB:.3f} GiB" for size, peak in sorted(peaks.items()))
     room = f" with {varies:g} times what it takes beyond the smallest, because runs differ" if varies > 1 else ""
-    return best, f"the largest divisor of {share} whose update fits into {limit / _GIB:.3f} GiB{room}, measured: {told}"
+    less = "" if asked is None or decides else f" (hardware.memory_limit={asked} is more than a process may take here)"
+    there = f"{limit / _GIB:.3f} GiB{less}{room}"
+    return best, f"the largest divisor of {share} whose update fits into {there}, measured: {told}"
 
 
 def largest(sizes: Sequence[int], fits: Callable[[int], bool]) -> int | None:

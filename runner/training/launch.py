@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _GRACE_SECONDS = 20.0
 """Time that the surviving processes get to end by themselves once one has died."""
-_ENDED_BY_SIGNAL = (-signal.SIGTERM, -signal.SIGINT)
-"""Exit codes of processes that had no handlers of their own yet."""
+_ENDED_BY_SIGNAL = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL)
+"""Exit codes of processes that had no handlers of their own yet, or were asked twice."""
 
 Run = Callable[["Job", World, "Device"], "JobResult"]
 """What each process does: ``runner.job.run_rank``, which stands above this module."""
@@ -48,7 +48,9 @@ def start_processes(job: Job, device: Device, processes: int, run: Run) -> JobRe
         KeyboardInterrupt: a watched signal ended them before they could heed it.
     """
     hardware, failures = job.config.hardware, job.run_dir / "failures.log"
-    return share_work(run, job, hardware=hardware, device=device, processes=processes, failures=failures)
+    return share_work(
+        run, job, hardware=hardware, device=device, processes=processes, failures=failures, heeds_signals=True
+    )
 
 
 def share_work(
@@ -59,21 +61,23 @@ def share_work(
     device: Device,
     processes: int,
     failures: Path,
+    heeds_signals: bool = False,
 ) -> Any:
     """Call ``work(job, world, device)`` in ``processes`` new processes; the first one's result, which must be small.
 
-    ``work`` is a function of a module and ``job`` can be pickled.  Tracebacks go to the file ``failures``.
+    ``work`` is a function of a module and ``job`` can be pickled.  Tracebacks go to the file ``failures``.  Where
+    ``work`` heeds signals, its result says what came of them.
 
     Raises:
         RequestError: more processes than devices, or whatever the first process refused.
         RunError: a process failed or died; the others have been ended.
-        KeyboardInterrupt: a watched signal ended them before they could heed it.
+        KeyboardInterrupt: a watched signal ended them, or came when they had done what does not heed it, or two did.
     """
     if device.kind != "cpu" and processes > device.count:
         raise RequestError("hardware.processes", processes, f"at most {device.count}, one per {device.kind} device")
     # Its lock starts the tracker of multiprocessing, which unblocks SIGINT: not to happen within ``born_deaf``.
     results = mp.get_context("spawn").SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder, contextlib.ExitStack() as forwarding:
+    with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder, _signals_forwarded() as forwarding:
         rendezvous = f"file://{Path(folder) / 'rendezvous'}"
         with born_deaf():
             ranks = spawn(
@@ -84,18 +88,21 @@ def share_work(
                 start_method="spawn",
             )
             assert ranks is not None
-            heard = forwarding.enter_context(_signals_forwarded(ranks.pids()))
+        forwarding.begin(ranks.pids())
         try:
             while not ranks.join(timeout=1.0, grace_period=_GRACE_SECONDS):
                 pass
         except (ProcessExitedException, ProcessRaisedException) as error:
-            if heard and any(process.exitcode in _ENDED_BY_SIGNAL for process in ranks.processes):
+            if forwarding.heard and any(process.exitcode in _ENDED_BY_SIGNAL for process in ranks.processes):
                 # what the others say is that they have lost that one
-                raise KeyboardInterrupt(heard[0].name) from error
+                raise KeyboardInterrupt(forwarding.heard[0].name) from error
             # The process that failed first has put its reason before it ended; one that was killed has not.
             if not results.empty():
                 _raise(results.get())
             raise RunError(f"process {error.error_index} of {processes} died ({error})") from error
+    # not before the handlers are gone: whatever came to them is in the list
+    if forwarding.heard and not heeds_signals:
+        raise KeyboardInterrupt(forwarding.heard[0].name)
     return results.get()
 
 
@@ -130,23 +137,46 @@ def _rank_main(
         results.put(result)
 
 
-@contextlib.contextmanager
-def _signals_forwarded(pids: list[int]) -> Iterator[list[signal.Signals]]:
-    """Pass watched signals on to the processes, which save and end, while this one waits for them.
+class _Forwarding:
+    """Passes on to processes what this one is told while it waits for them.
 
-    What has been passed on is in the list.  All go as SIGTERM, which also ends a process that is still deaf to SIGINT.
+    The first signal goes as SIGTERM, which also ends a process that is still deaf to SIGINT; a second one ends them at
+    once, wherever they are.
     """
-    heard: list[signal.Signals] = []
 
-    def forward(number: int, frame: FrameType | None) -> None:
-        heard.append(signal.Signals(number))
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):  # ended meanwhile
-                os.kill(pid, signal.SIGTERM)
+    def __init__(self) -> None:
+        self.heard: list[signal.Signals] = []
+        self._pids: list[int] = []
+        self._passed_on = 0
 
-    previous = {number: signal.signal(number, forward) for number in WATCHED}
+    def begin(self, pids: list[int]) -> None:
+        """The processes have been started: pass on what has come by now, too."""
+        self._pids = pids
+        self._pass_on()
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the watched signals."""
+        self.heard.append(signal.Signals(number))
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._pids and self._passed_on < len(self.heard):
+            self._passed_on += 1
+            for pid in self._pids:
+                with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+                    os.kill(pid, signal.SIGTERM if self._passed_on == 1 else signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _signals_forwarded() -> Iterator[_Forwarding]:
+    """Hear watched signals, which other processes are to heed, in place of whoever does otherwise.
+
+    From before they are started: blocked in this thread, a signal may still come to another one of this process.
+    """
+    forwarding = _Forwarding()
+    previous = {number: signal.signal(number, forwarding.hear) for number in WATCHED}
     try:
-        yield heard
+        yield forwarding
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -208,7 +208,8 @@ class Loop:
             self._save(done)
         elif improved:
             self._save(done, now=False)
-        self._recorder.console.epoch(self._progress(step, standing.train_loss, standing.train_accuracy))
+        shown = self._progress(step, standing.train_loss, standing.train_accuracy)
+        self._recorder.console.epoch(shown, best=improved)
         self._restart_clock()
         return stopping
 

@@ -1,31 +1,52 @@
 """How a command ends when Python drops its Ctrl-C, and when its output goes nowhere."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from runner.config.errors import answer
 from tests.conftest import ROOT
 
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": ""}
-DROPPED = """
+START = """
 import signal, sys, time, weakref
 from runner.config.errors import answer
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to it
+
+def ctrl_c(*_):
+    signal.raise_signal(signal.SIGINT)
 
 class Thing:
     pass
 
 def command():
-    thing = Thing()
-    kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
-    del thing
-    time.sleep(60)
+    {command}
     return 0
 
 sys.exit({call})
 """
+IN_A_CALLBACK = "thing = Thing(); kept = weakref.ref(thing, ctrl_c); del thing"
+SWALLOWED = """
+    try:
+        ctrl_c()
+    except BaseException:
+        pass
+"""
+LOST = {
+    "in the callback of a weak reference": f"{IN_A_CALLBACK}; time.sleep(60)",
+    "in a library that takes every exception": f"{SWALLOWED}    time.sleep(60)",
+    "in two such places": SWALLOWED + SWALLOWED.replace("ctrl_c()", "time.sleep(60)") + "    time.sleep(60)",
+    "as a failure of a library's own": SWALLOWED.replace("pass", "raise AttributeError('half made') from None"),
+    "with another one while the first is cleaned up": SWALLOWED.replace("except BaseException", "finally").replace(
+        "pass", "ctrl_c()"
+    ),
+    "and what is cleaned up takes longer than one waits": SWALLOWED.replace("except BaseException", "finally").replace(
+        "pass", "time.sleep(0.6); print('cleaned up')"
+    ),
+}
 SAY = "import sys; from runner.config.errors import answer; sys.exit(answer(lambda: print('x' * 100_000) or 0))"
 
 
@@ -35,15 +56,48 @@ def ended(code, **streams):
     )
 
 
-def test_a_ctrl_c_that_comes_while_a_weak_reference_calls_back_is_heard():
-    found = ended(DROPPED.replace("{call}", "answer(command)"))
+@pytest.mark.parametrize("how", LOST)
+def test_a_ctrl_c_is_heard_also_where_it_is_lost(how):
+    found = ended(START.format(command=LOST[how], call="answer(command)"), stdout=subprocess.PIPE)
+    assert (found.returncode, found.stderr) == (75, "interrupted\n")
+    assert found.stdout == ("cleaned up\n" if "cleaned up takes" in how else "")
+
+
+def test_a_second_ctrl_c_in_the_moment_of_the_answer_is_no_traceback():
+    late = """
+from runner.config.interruption import Interruption
+first = Interruption.answered
+def answered(self):
+    Interruption.answered = first
+    ctrl_c()
+Interruption.answered = answered
+"""
+    found = ended(START.format(command="ctrl_c()", call="answer(command)").replace("def command", f"{late}def command"))
     assert (found.returncode, found.stderr) == (75, "interrupted\n")
 
 
+def test_what_a_command_has_done_before_it_hears_is_done():
+    found = ended(START.format(command=SWALLOWED, call="answer(command)"))
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 def test_python_alone_drops_it():
-    found = ended(DROPPED.replace("{call}", "command()").replace("time.sleep(60)", "pass"))
+    found = ended(START.format(command=IN_A_CALLBACK, call="command()"))
     assert found.returncode == 0
     assert "Exception ignored in" in found.stderr
+
+
+def test_handlers_are_as_before(capsys):
+    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in watched], sys.unraisablehook
+
+    def command():
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        raise KeyboardInterrupt
+
+    assert answer(lambda: answer(command)) == 75
+    assert before == ([signal.getsignal(number) for number in watched], sys.unraisablehook)
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_closed_pipe_is_no_traceback():

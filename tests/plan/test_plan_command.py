@@ -10,6 +10,7 @@ import pytest
 
 from runner.estimate.command import main
 from runner.records.run_file import read_run
+from runner.sweeping.preload import modules_for
 from tests.conftest import ROOT, last_of_each
 
 RECIPE = ["tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=200", "model=linear", "trainer.epochs=2"]
@@ -134,3 +135,23 @@ def test_an_estimate_imports_neither_compiler_nor_accountant(tmp_path):
     )
     assert "privacy    ε=2.00" in ended.stdout
     assert ended.stdout.splitlines()[-1] == "[] 0"
+
+
+HELD = """
+import sys
+import runner.estimate.sweep as sweep
+from runner.estimate.command import main
+sweep._in_a_process = lambda config, probe: sys.exit(" ".join(sys.modules))
+main(sys.argv[1:])
+"""
+
+
+def test_a_cell_is_assessed_with_the_libraries_that_its_neighbours_need(tmp_path, configure):
+    """What cells are forked from has imported them, and every cell's memory counts them."""
+    sweep = ("-m", "trainer=standard,dp", *RECIPE)
+    ended = subprocess.run(
+        [sys.executable, "-c", HELD, *sweep],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    needed = set(modules_for([configure(*RECIPE, "trainer=dp")]))
+    assert not needed - set(ended.stderr.split()), ended.stderr[-500:]

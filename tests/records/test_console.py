@@ -1,3 +1,4 @@
+import dataclasses
 import fcntl
 import io
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runner.records.console import PlainConsole, RichConsole, SilentConsole, make_console, result_rows
+from runner.records.epoch_lines import EpochLines
 from runner.records.progress import Progress, budget_text, duration, epoch_line, progress_figures, rate_text
 from runner.records.run_file import FinalMetrics, Memory, PrivacySpent, RunRecord, Throughput
 
@@ -294,3 +296,34 @@ def test_the_result_leaves_out_what_was_not_measured():
 def test_a_failed_run_with_nothing_measured_is_shown(capsys):
     PlainConsole().finish(RunRecord(name="r", status="interrupted"), Path("/elsewhere/1"))
     assert capsys.readouterr().out == "r: interrupted\nFiles: /elsewhere/1\n"
+
+
+def test_of_very_many_short_epochs_about_one_a_second_is_told_and_the_best_and_the_last():
+    ended = iter(epoch / 100 for epoch in range(1, 1001))
+    lines = EpochLines(clock=lambda: next(ended))
+    epochs = [dataclasses.replace(FULL, epoch=epoch, epochs=1000) for epoch in range(1, 1001)]
+    told = [progress.epoch for progress in epochs if lines.is_due(progress, best=progress.epoch in (50, 150))]
+    assert told == [*range(1, 101), *range(200, 1001, 100)]
+    assert [progress.epoch for progress in lines.rest()] == [150]
+    ended = iter([10.1, 10.2])
+    assert not any(lines.is_due(progress, best=True) for progress in epochs[:2])
+    assert [progress.epoch for progress in lines.rest()] == [2], "the last one is the best one"
+    assert lines.rest() == []
+
+
+def test_epochs_that_can_be_read_are_all_told():
+    ended = iter(range(1000))
+    lines = EpochLines(clock=lambda: next(ended))
+    assert all(lines.is_due(FULL, best=False) for _ in range(1000))
+    assert lines.rest() == []
+
+
+def test_what_was_held_back_comes_before_the_result(capsys):
+    console = PlainConsole()
+    for epoch in range(1, 1001):
+        console.epoch(dataclasses.replace(FULL, epoch=epoch, epochs=1000), best=epoch == 1)
+    console.finish(RunRecord(name="r", status="interrupted"), Path("/elsewhere/1"))
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1].startswith("Epoch 1000/1000: ")
+    assert len(err.splitlines()) < 1000
+    assert out.startswith("r: interrupted")

@@ -12,7 +12,7 @@ from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
-from runner.training.fitting_batch import fitting_batch, largest
+from runner.training.fitting_batch import fitting_batch, largest, memory_limit
 from runner.training.peak_memory import PeakMemory
 from runner.training.probe import one_share
 
@@ -75,11 +75,14 @@ def test_memory_decides_and_numbers_do_not_change(train, configure):
 def test_a_micro_batch_that_batchnorm_cannot_use_is_passed_over(configure, train):
     """A residual net brings 8 x 8 pixels down to one, where a single example has no statistics."""
     recipe = ("model=resnet18", "data.limit=24", "trainer.epochs=1", "hardware=cpu", "hardware.threads=1")
-    config = configure(*recipe, "data.batch_size=auto", "trainer.effective_batch_size=4")
+    auto = (*recipe, "data.batch_size=auto", "trainer.effective_batch_size=4")
+    config = configure(*auto, "hardware.memory_limit=64TB")
     device = detect_device(config.hardware)
+    assert memory_limit(config.hardware, device, 2) == memory_limit(configure(*auto).hardware, device, 2) < 64e12
     plan = build_plan(config, open_data(config.data), device, processes=1)
     size, reason = fitting_batch(plan, config, device)
     assert size == 4
+    assert "GiB (hardware.memory_limit=64TB is more than a process may take here), measured" in reason
     assert ": 2 take" in reason
     with pytest.raises(RunError, match=r"too small for BatchNorm; try model\.norm=group"):
         train(*recipe, "data.batch_size=1")

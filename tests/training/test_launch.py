@@ -2,18 +2,24 @@
 
 import functools
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from runner.config.schema import HardwareConfig
+from runner.plan.device import detect_device
 from runner.training.checkpoint import load_checkpoint
+from runner.training.launch import share_work
 from tests.conftest import ROOT, last_of_each
+from tests.faults import insisting
 
 RECIPE = ("data.limit=64", "data.batch_size=8", "model=mlp", "trainer.epochs=2", "precision=fp64", "trainer=accelerate",
           "hardware=cpu")  # fmt: skip
@@ -140,6 +146,41 @@ def test_ctrl_c_while_the_processes_start_is_one_line(tmp_path):
     assert (code, err) == (75, "interrupted\n")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"
     assert not any(_alive(pid) for pid in ranks)
+
+
+def share(work, folder, job=None, processes=1, **options):
+    """``work`` of processes of its own."""
+    hardware = HardwareConfig(device="cpu")
+    device = detect_device(hardware)
+    return share_work(
+        work, job, hardware=hardware, device=device, processes=processes, failures=folder / "log", **options
+    )
+
+
+def test_ctrl_c_that_comes_to_another_thread_while_processes_are_started_leaves_none_of_them(tmp_path):
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt, match="SIGINT"):
+            share(insisting.busy, tmp_path, job=insisting.WhileStarting(thread.ident), processes=2)
+        left = multiprocessing.active_children()
+        for process in left:
+            process.kill()
+        assert not left
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_ctrl_c_while_the_processes_end_is_heard_by_the_one_that_waits_for_them(tmp_path):
+    with pytest.raises(KeyboardInterrupt, match="SIGINT"):
+        share(insisting.when_done, tmp_path)
+
+
+def test_a_second_ctrl_c_ends_processes_that_are_busy_with_the_first(tmp_path):
+    with pytest.raises(KeyboardInterrupt, match="SIGINT"):
+        share(insisting.twice, tmp_path, heeds_signals=True)
 
 
 @pytest.mark.parametrize("trainer", ["standard", "mixed_precision"])

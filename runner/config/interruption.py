@@ -1,0 +1,96 @@
+"""Ctrl-C that is heard, whatever Python or a library makes of it.
+
+Python raises ``KeyboardInterrupt`` wherever the main thread happens to be, and what is there may lose it: the callback
+of a weak reference or ``__del__``, whose errors end there; C code that clears the error of a look-up, as while modules
+are imported; a library that takes every exception for a failure of its own.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+_PATIENCE = 0.25
+"""Seconds after which a Ctrl-C that nothing follows from is repeated."""
+
+
+class Interruption:
+    """Whether a command has been told to end."""
+
+    def __init__(self, numbers: Sequence[signal.Signals] = ()) -> None:
+        """``numbers`` are the signals that tell it."""
+        self.heard = False
+        self._numbers = numbers
+        self._latest = signal.SIGINT
+
+    def answered(self) -> None:
+        """Only the answer is left to say: from here on a signal ends the process as if no Python ran in it."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number in self._numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The handler of its signals."""
+        self.heard = True
+        self._latest = signal.Signals(number)
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+        raise KeyboardInterrupt
+
+    def look(self, number: int, frame: FrameType | None) -> None:
+        """Repeat what was lost: as long as it is on its way, it is what the main thread handles."""
+        error = sys.exception()
+        while error is not None and not isinstance(error, KeyboardInterrupt):
+            error = error.__context__
+        if error is None:
+            signal.raise_signal(self._latest)  # to whoever hears it by now
+        else:
+            signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+
+
+_under_way: list[Interruption] = []
+"""The command of this process; a command within a command is the same one."""
+
+
+def interrupted() -> bool:
+    """Whether Ctrl-C has been heard, so that whatever fails now may have failed because of it."""
+    return any(command.heard for command in _under_way)
+
+
+@contextmanager
+def hearing() -> Iterator[Interruption]:
+    """Raise ``KeyboardInterrupt`` for Ctrl-C in this context until it gets through; for SIGTERM where it means that.
+
+    Once heard, the process is to end, and what is left of that is not interrupted by Python.
+    """
+    if _under_way:
+        yield _under_way[0]
+        return
+    if threading.current_thread() is not threading.main_thread():
+        yield Interruption()
+        return
+    both = (signal.SIGINT, signal.SIGTERM)  # a job in the background is deaf to the first and stays so
+    numbers = [number for number in both if signal.getsignal(number) is signal.default_int_handler]
+    command, unraisable = Interruption(numbers), sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            unraisable(lost)
+
+    _under_way.append(command)
+    sys.unraisablehook = hook
+    alarm = signal.signal(signal.SIGALRM, command.look)
+    for number in numbers:
+        signal.signal(number, command.note)
+    try:
+        yield command
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, alarm)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL if command.heard else signal.default_int_handler)
+        sys.unraisablehook = unraisable
+        _under_way.clear()
