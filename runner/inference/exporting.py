@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +87,8 @@ def export(run: FinishedRun, form: str, output: Path, *, images: Path | None, ov
         path = files / SUFFIXES[form]
         try:
             # blank, because a file may keep the example that it was traced with: no image of the data is to go with it
-            answer = make(whole, torch.zeros_like(pixels[:2]), path)
+            with _quiet_exporters():
+                answer = make(whole, torch.zeros_like(pixels[:2]), path)
         except (RequestError, RunError):
             raise
         except Exception as error:
@@ -173,6 +176,15 @@ def _export_onnx(model: nn.Module, example: Tensor, path: Path) -> Callable[[Ten
     )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda pixels: torch.from_numpy(session.run(None, {"pixels": pixels.numpy()})[0])
+
+
+@contextmanager
+def _quiet_exporters() -> Iterator[None]:
+    """Without what torch 2.11 says of its own exporters."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given buffer is not writable", category=UserWarning)
+        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+        yield
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
