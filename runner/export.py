@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from runner.config.errors import ExitCode, RequestError, answer, ending, heeding_sigterm, nearest
 from runner.config.typed_lines import tell_repeated
+from runner.inference.request import BEST, refuse_path
 from runner.inference.results_folder import refuse_existing
 
 FORMATS = ("onnx", "torch_export")
@@ -22,7 +23,7 @@ KEYS = {
     "checkpoint": "best (default), last, or a folder's name in checkpoints/",
     "data_root": "folder in which the run's own data are now, if they have moved",
     "images": "folder of images to check the file with; the run's own data unless it is given",
-    "output": "folder of the results; DIR/export/FORMAT unless it is given",
+    "output": "folder of the results; DIR/export/FORMAT unless it is given, FORMAT_last of checkpoint=last",
     "overwrite": "true replaces results that are there already",
 }
 
@@ -66,28 +67,38 @@ def _read(words: Sequence[str]) -> dict[str, str]:
     for key in ("run", "format"):
         if key not in given:
             raise RequestError(key, "nothing", f"{key}={'DIR' if key == 'run' else '|'.join(FORMATS)}")
+    refuse_path(given.get("checkpoint", BEST))
     for key, choices in (("format", FORMATS), ("overwrite", ("true", "false"))):
         if given.get(key, choices[0]) not in choices:
             raise RequestError(key, given[key], " or ".join(choices), nearest=nearest(given[key], choices))
     return given
 
 
+def _folder(given: Mapping[str, str]) -> Path:
+    """Where the results go."""
+    if "output" in given:
+        return Path(given["output"]).expanduser()
+    form, checkpoint = given["format"], given.get("checkpoint", BEST)
+    return Path(given["run"]).expanduser() / "export" / (form if checkpoint == BEST else f"{form}_{checkpoint}")
+
+
 def _export(given: dict[str, str]) -> int:
     run, form = Path(given["run"]).expanduser(), given["format"]
-    output = Path(given["output"]).expanduser() if "output" in given else run / "export" / form
+    checkpoint, output = given.get("checkpoint", BEST), _folder(given)
     images, root = (Path(given[key]).expanduser() if key in given else None for key in ("images", "data_root"))
     for key, folder in (("images", images), ("data_root", root)):
         if folder is not None and not folder.is_dir():
             raise RequestError(key, f"{folder} (no such folder)", "a folder that holds images")
     if images is not None and root is not None:
         raise RequestError("data_root", root, "nothing besides images, which stand in the data's place")
-    refuse_existing(output, overwrite=given.get("overwrite") == "true")
+    overwrite = given.get("overwrite") == "true"
+    refuse_existing(output, overwrite=overwrite)
     # Not before the request has been checked: this imports torch.
     from runner.inference.exporting import CHECKED, SUFFIXES, TOLERANCE, export
     from runner.inference.finished_run import open_run
 
-    found = open_run(run, given.get("checkpoint", "best")).with_data_in(root)
-    check = export(found, form, output, images=images)
+    found = open_run(run, checkpoint).with_data_in(root)
+    check = export(found, form, output, images=images, overwrite=overwrite)
     path = output / SUFFIXES[form]
     print(f"{found.plan.name}: {path.name}, {path.stat().st_size / 2**20:.2f} MiB")
     few = f" (of {CHECKED:,} asked)" if check.images < CHECKED else ""

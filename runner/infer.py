@@ -55,15 +55,12 @@ def _run(request: InferenceRequest, *, compare: bool) -> int:
     folder = request.compare_folder if compare else request.folder
     refuse_existing(folder, overwrite=request.overwrite)
     # Not before the request has been checked: this imports torch.
-    from runner.inference.compare import compare_strategies
+    from runner.inference.compare import Comparison, compare_strategies
     from runner.inference.evaluation import infer
+    from runner.inference.results import Results
 
     with _speaking():
-        if compare:
-            print(compare_strategies(request))
-            print(f"Files: {folder}")
-            return ExitCode.DONE
-        results = infer(request)
+        results: Comparison | Results = compare_strategies(request) if compare else infer(request)
     for note in results.notes:
         print(f"note: {note}", file=sys.stderr)
     print(results)

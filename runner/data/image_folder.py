@@ -15,9 +15,10 @@ from runner.config.schema import DataConfig
 from runner.data.cache import Cache
 from runner.data.contents import hash_contents, read_listed
 from runner.data.decode import BadImageError, read_image
+from runner.data.foreseen import Tell
 from runner.data.holding import Source, hold
 from runner.data.image_store import Layout, bad_file, pixel_format
-from runner.data.images import Decoded
+from runner.data.images import Decoded, SkippedFile
 from runner.data.listing import Listing, list_files
 
 log = logging.getLogger(__name__)
@@ -34,12 +35,16 @@ SUFFIXES = frozenset((
 ))  # fmt: skip
 
 
-def load_image_folder(config: DataConfig) -> Decoded:
+def load_image_folder(config: DataConfig, *, tell: Tell | None = None) -> Decoded:
     """Read ``data.root``.
 
     A folder with ``train/`` and class folders in it has the same in ``val/`` and ``test/``, which may be missing.  Any
     other folder holds the class folders themselves.  Class folders may be nested; classes are sorted by
     name, and all splits must have the same.  Stored are grey images for ``data.channels=1`` and RGB otherwise.
+
+    Args:
+        config: The data group.
+        tell: Called once with the layout, before a file is opened, and again with the contents' hash too.
 
     Raises:
         RequestError: ``data.root`` is missing, is no folder, lacks images or classes, or holds unreadable files under
@@ -53,9 +58,13 @@ def load_image_folder(config: DataConfig) -> Decoded:
         name, reason = listing.bad[0]
         raise bad_file(name, reason, count=len(listing.bad))
     layout, names = _lay_out(listing)
+    if tell is not None:
+        tell(layout, None)
     form = pixel_format(config, channels=3)
     cache = Cache(config.cache_dir)
     contents = hash_contents(listing, cache, reader="image_folder")
+    if tell is not None:
+        tell(layout, contents)
     # The margin is left out of the identity: with and without augmentation, it is the same data.
     fingerprint = hashlib.sha256(repr((STORED_AS, contents, form.size, form.channels)).encode()).hexdigest()
     key = hashlib.sha256(f"{fingerprint} {form.margin}".encode()).hexdigest()
@@ -81,7 +90,7 @@ def load_image_folder(config: DataConfig) -> Decoded:
         origin=contents,
         confirm=confirm,
     )
-    return replace(decoded, skipped=tuple(name for name, _ in listing.bad) + decoded.skipped)
+    return replace(decoded, skipped=tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped)
 
 
 def _existing_folder(root: str | None) -> Path:

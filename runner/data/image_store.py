@@ -23,7 +23,7 @@ from PIL import Image
 from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
 from runner.data.decode import BadImageError, fit, strict_decoding
-from runner.data.images import Decoded, ImageSet, Pixels
+from runner.data.images import Decoded, ImageSet, Pixels, SkippedFile
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Layout:
     def decoded(
         self, arrays: Mapping[str, Pixels], skipped: Mapping[int, str], *, fingerprint: str, origin: str
     ) -> Decoded:
-        """The data set whose pixels are in ``arrays`` (``images``, ``margin``), without the rows ``skipped``."""
+        """The data set whose pixels are in ``arrays`` (``images``, ``margin``), less the rows ``skipped`` (and why)."""
 
         def split(name: str) -> ImageSet | None:
             if name not in self.splits:
@@ -70,7 +70,7 @@ class Layout:
             classes=self.classes,
             fingerprint=fingerprint,
             origin=origin,
-            skipped=tuple(self.name(row) for row in skipped),
+            skipped=tuple(SkippedFile(self.name(row), reason) for row, reason in skipped.items()),
             margin=arrays.get("margin"),
         )
 

@@ -71,6 +71,18 @@ class ImageSet:
         )
 
 
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that was left out."""
+
+    file: str
+    """Relative to the data's root."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file} ({self.reason})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
     """What a source returns: the splits that it brings with it, before anything is held out."""
@@ -85,7 +97,7 @@ class Decoded:
     origin: str | None = None
     """SHA-256 (hex) of the contents alone, the same at every size and number of channels: what the privacy ledger knows
     the data by.  None takes ``fingerprint``."""
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
     """Files that could not be read and were left out."""
     margin: Pixels | None = None
     """The images of ``train.images``, row by row, at a larger size ``[N, S, S, C]`` for random resized crops.
@@ -115,7 +127,7 @@ class ImageData:
     """SHA-256 (hex) of contents, decoding, and of which examples stand in which split."""
     origin: str
     """``Decoded.origin``: the same for every split, limit and size."""
-    skipped: tuple[str, ...]
+    skipped: tuple[SkippedFile, ...]
 
 
 def refuse_root(config: DataConfig) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
 from runner.config.targets import locate
+from runner.data.foreseen import Foreseen
+from runner.data.image_store import Layout
 from runner.data.images import Decoded, ImageData, ImageSet
 from runner.data.splits import TEST, VAL, hold_out, hold_out_fold, thin
 
@@ -18,13 +23,21 @@ from runner.data.splits import TEST, VAL, hold_out, hold_out_fold, thin
 RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GREY_MEAN, GREY_STD = (0.459,), (0.226,)
 
+TELL = "tell"
+"""A parameter of sources that is no key of the data group: see ``runner.data.foreseen.Tell``."""
 
-def open_data(config: DataConfig) -> ImageData:
+
+def open_data(config: DataConfig, *, heed: Callable[[Foreseen], None] | None = None) -> ImageData:
     """Decode the source or open its cache, hold out what it does not bring, apply ``limit``.
 
     Splits that the source brings are kept.  Under ``data.fold`` the test is that fold of the training images, and a
     test split of the source stays untouched.  A source that brings a validation split but no test is taken to
     mean it: no test is cut from its training images.
+
+    Args:
+        config: The data group.
+        heed: Told what the source knows of its images before it decodes any, and maybe again when it knows more; raises
+            where these are not the data that were meant.  Only files can be told of.
 
     Raises:
         RequestError: The source cannot be found or refuses its files, a class is too small to split, or the constants
@@ -32,7 +45,7 @@ def open_data(config: DataConfig) -> ImageData:
         RunError: Files changed while they were being read.
     """
     _check_choices(config)
-    decoded = _call_source(config)
+    decoded = _call_source(config, heed)
     train, val, test = _split(decoded, config)
     _, height, width, channels = decoded.train.images.shape
     if channels not in (1, 3) or height != width:
@@ -58,6 +71,17 @@ def open_data(config: DataConfig) -> ImageData:
         origin=decoded.fingerprint if decoded.origin is None else decoded.origin,
         skipped=decoded.skipped,
     )
+
+
+def _foresee(config: DataConfig, layout: Layout | None, origin: str | None) -> Foreseen:
+    if layout is None:
+        return Foreseen(classes=None, examples=None, origin=origin)
+    examples = None
+    if config.on_bad_file == "refuse":  # otherwise decoding alone knows how many are left out
+        no_pixels = {"images": np.empty((0, 0, 0, 0), dtype=np.uint8)}
+        with contextlib.suppress(RequestError):  # a class too small to split, which is refused when they are opened
+            examples = len(_split(layout.decoded(no_pixels, {}, fingerprint="", origin=""), config)[0])
+    return Foreseen(classes=layout.classes, examples=examples, origin=origin)
 
 
 def _split(decoded: Decoded, config: DataConfig) -> tuple[ImageSet, ImageSet | None, ImageSet | None]:
@@ -101,14 +125,18 @@ def _check_choices(config: DataConfig) -> None:
         )
 
 
-def _call_source(config: DataConfig) -> Decoded:
+def _call_source(config: DataConfig, heed: Callable[[Foreseen], None] | None) -> Decoded:
     source = locate("data", config.target, "a data source")
-    known = list(inspect.signature(source).parameters)[1:]
+    parameters = list(inspect.signature(source).parameters)[1:]
+    known = [name for name in parameters if name != TELL]
     for option in config.options:
         if option not in known:
             expected = f"a key of the data group or one of {', '.join(known)}" if known else "a key of the data group"
             raise RequestError(f"data.{option}", config.options[option], expected, nearest=nearest(option, known))
-    decoded = source(config, **config.options)
+    tell = {}
+    if heed is not None and TELL in parameters:
+        tell = {TELL: lambda layout, origin: heed(_foresee(config, layout, origin))}
+    decoded = source(config, **config.options, **tell)
     if not isinstance(decoded, Decoded):
         raise RequestError(
             "data._target_", f"{config.target}, which gives {type(decoded).__name__}", "a source of Decoded"

@@ -14,6 +14,7 @@ from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
 from runner.data.cache import Cache
 from runner.data.contents import hash_contents
+from runner.data.foreseen import Tell
 from runner.data.holding import Source, hold
 from runner.data.image_store import Layout, pixel_format
 from runner.data.images import Decoded
@@ -29,6 +30,7 @@ def load_torchvision(
     files: Sequence[str],
     splits: Mapping[str, Mapping[str, Any]],
     download: bool = False,
+    tell: Tell | None = None,
 ) -> Decoded:
     """Read a data set below ``data.root`` through its torchvision class, once; from then on, out of the cache.
 
@@ -38,6 +40,7 @@ def load_torchvision(
         files: Files and folders below ``root`` that make up the data set, as torchvision lays them out.
         splits: For ``train`` and optionally ``val`` and ``test``, the arguments that make the class give that split.
         download: Fetch missing files, which needs the network.
+        tell: Called with the hash of the contents before they are decoded.
 
     Raises:
         RequestError: Files are missing or damaged and cannot be fetched, or there is no such data set.
@@ -56,6 +59,8 @@ def load_torchvision(
     listing = list_files(root, below=tuple(files), wanted=lambda name: True)
     cache = Cache(config.cache_dir)
     contents = hash_contents(listing, cache, reader=dataset)
+    if tell is not None:
+        tell(None, contents)
     request = (STORED_AS, dataset, {name: dict(splits[name]) for name in sorted(splits)}, contents)
     fingerprint = hashlib.sha256(repr((*request, config.image_size, config.channels)).encode()).hexdigest()
     margin = pixel_format(config, channels=3).margin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import warnings
 
@@ -59,8 +60,8 @@ def leave_undecoded(
 ) -> Decoded:
     """The data set with its pixels in their files.
 
-    Under ``skip_bad`` all files are decoded once, to know which to leave out; the names of these are kept beside the
-    cache's entries.
+    Under ``skip_bad`` all files are decoded once, to know which to leave out; these are kept, with the
+    reasons, beside the cache's entries.
 
     Raises:
         RequestError: Images are not square where ``form.size`` is None, or none can be read.
@@ -70,11 +71,10 @@ def leave_undecoded(
     if skip_bad:
         note_name = f"unreadable-{hashlib.sha256(fingerprint.encode()).hexdigest()[:32]}.json"
         note = cache.read_note(note_name)
-        if "rows" not in note:
-            found = find_bad(layout, read)
-            note = {"rows": " ".join(str(row) for row, _ in found)}
+        if "skipped" not in note:
+            note = {"skipped": json.dumps(find_bad(layout, read))}
             cache.write_note(note_name, note)
-        skipped = dict.fromkeys(map(int, note["rows"].split()), "")
+        skipped = dict(json.loads(note["skipped"]))
     with strict_decoding():
         size = form.size or common_size(layout, read, skip_bad=skip_bad)
     sizes = {"images": size} | ({"margin": form.margin} if form.margin else {})

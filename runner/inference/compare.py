@@ -6,11 +6,14 @@ import csv
 import dataclasses
 import io
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from runner.config.schema import HardwareConfig
 from runner.disk.files import write_text
-from runner.inference.evaluation import infer_into
-from runner.inference.results_folder import refuse_existing, results_folder
+from runner.inference.evaluation import infer_into, most_processes
+from runner.inference.results_folder import results_folder
+from runner.plan.device import detect_device
 
 if TYPE_CHECKING:
     from runner.inference.request import InferenceRequest
@@ -19,13 +22,44 @@ if TYPE_CHECKING:
 TABLE_FILE = "compare.csv"
 
 
-def compare_strategies(request: InferenceRequest) -> str:
-    """Run all strategies one after another into ``request.compare_folder``; the table for people.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What came out."""
+
+    table: str
+    """For people."""
+    notes: tuple[str, ...]
+    """What they should know: the notes of all strategies, each once."""
+
+    def __str__(self) -> str:
+        return self.table
+
+
+def compare_strategies(request: InferenceRequest) -> Comparison:
+    """Run all strategies one after another into ``request.compare_folder``.
 
     Raises:
         RequestError, RunError: as ``runner.inference.evaluation.infer``; then nothing is left.
     """
-    refuse_existing(request.compare_folder, overwrite=request.overwrite)
+    device = detect_device(HardwareConfig(device=request.device))
+    variants, left_out = strategies(request, most_processes=most_processes(device))
+    found: list[Results] = []
+    with results_folder(request.compare_folder, overwrite=request.overwrite) as files:
+        for variant in variants:
+            name = dataclasses.replace(variant, output=None).name
+            print(f"{len(found) + 1} of {len(variants)}: {name}", file=sys.stderr, flush=True)
+            inner = files / name
+            inner.mkdir()
+            found.append(infer_into(inner, variant))
+        sheet, text = tables(found)
+        write_text(files / TABLE_FILE, sheet)
+    head = f"{found[0].name} on {found[0].images_from}, {found[0].images:,} images"
+    notes = dict.fromkeys([*(note for results in found for note in results.notes), *left_out])
+    return Comparison(table=f"{head}\n{text}", notes=tuple(notes))
+
+
+def strategies(request: InferenceRequest, *, most_processes: int) -> tuple[list[InferenceRequest], list[str]]:
+    """``request`` by every strategy, and what to say of those that this machine is too small for."""
     variants = [
         dataclasses.replace(request, inference="standard"),
         dataclasses.replace(request, inference="mixed_precision", dtype="bfloat16"),
@@ -34,55 +68,79 @@ def compare_strategies(request: InferenceRequest) -> str:
         dataclasses.replace(request, inference="quantized", bits=8),
         dataclasses.replace(request, inference="quantized", bits=4),
     ]
-    found: list[Results] = []
-    with results_folder(request.compare_folder) as files:
-        for variant in variants:
-            name = dataclasses.replace(variant, output=None).name
-            print(f"{len(found) + 1} of {len(variants)}: {name}", file=sys.stderr, flush=True)
-            inner = files / name
-            inner.mkdir()
-            found.append(infer_into(inner, variant))
-        rows = _rows(found)
-        write_text(files / TABLE_FILE, _as_csv(rows))
-    return f"{found[0].name} on {found[0].images_from}, {found[0].images:,} images\n{_as_text(rows)}"
+    if request.processes <= most_processes:
+        return variants, []
+    note = f"accelerate is left out: {request.processes} processes need a device each, and there is {most_processes}"
+    return [one for one in variants if one.inference != "accelerate"], [note]
 
 
-def _rows(found: list[Results]) -> list[dict[str, str]]:
+def tables(found: list[Results]) -> tuple[str, str]:
+    """``compare.csv`` and the table for people, a line for each of ``found``, compared with the first."""
+    rows = _rows(found)
+    return _as_csv(rows), _as_text([_for_people(row, scored=found[0].scores is not None) for row in rows])
+
+
+def _rows(found: list[Results]) -> list[dict[str, Any]]:
+    """The columns of ``compare.csv``: a unit each, and empty what a strategy or these images have not."""
     first = found[0]
-    rows = []
-    for results in found:
-        scores, base, speed = results.scores, first.scores, results.speed
-        row = {"inference": results.inference, "weights": _weights(results), "arithmetic": results.dtype}
-        if scores is not None and base is not None:
-            row |= {
-                "accuracy": f"{scores.accuracy:.2%}",
-                "change, pp": f"{100 * (scores.accuracy - base.accuracy):+.2f}",
-                "loss": f"{results.loss:.4f}",
-                "calibration error": f"{scores.calibration_error:.4f}",
-            }
-        row |= {
-            "images/s": f"{speed.images_per_second:,.0f}",
-            "x standard": f"{speed.images_per_second / first.speed.images_per_second:.2f}",
-            "p50 ms": f"{speed.latency_p50_ms:.2f}",
-            "p95 ms": f"{speed.latency_p95_ms:.2f}",
-            "size, kB": f"{results.model_bytes / 1000:,.1f}",
-            "size ratio": f"{results.model_bytes / first.model_bytes:.2f}",
+    return [
+        {
+            "inference": one.inference,
+            "bits": one.details.get("bits"),
+            "arithmetic": one.dtype,
+            "processes": one.processes,
+            "threads": one.threads,
+            "images": one.images,
+            "accuracy": one.scores and one.scores.accuracy,
+            "accuracy_change": one.scores and first.scores and one.scores.accuracy - first.scores.accuracy,
+            "loss": one.loss,
+            "calibration_error": one.scores and one.scores.calibration_error,
+            "images_per_second": one.speed.images_per_second,
+            "images_per_second_p25": one.speed.images_per_second_p25,
+            "images_per_second_p75": one.speed.images_per_second_p75,
+            "passes": one.speed.passes,
+            "times_standard": one.speed.images_per_second / first.speed.images_per_second,
+            "latency_p50_ms": one.speed.latency_p50_ms,
+            "latency_p95_ms": one.speed.latency_p95_ms,
+            "model_bytes": one.model_bytes,
+            "size_ratio": one.model_bytes / first.model_bytes,
         }
-        rows.append(row)
-    return rows
+        for one in found
+    ]
 
 
-def _weights(results: Results) -> str:
-    if results.inference == "quantized":
-        return f"int{results.details['bits']}"
-    return f"{results.processes} processes" if results.processes > 1 else ""
+def _for_people(row: dict[str, Any], *, scored: bool) -> dict[str, str]:
+    bits = row["bits"]
+    cells = {
+        "inference": row["inference"],
+        "weights": "" if bits is None else f"int{bits}",
+        "arithmetic": row["arithmetic"],
+    }
+    if scored:
+        cells |= {
+            "accuracy": f"{row['accuracy']:.2%}",
+            "change, pp": f"{100 * row['accuracy_change']:+.2f}",
+            "loss": f"{row['loss']:.4f}",
+            "calibration error": f"{row['calibration_error']:.4f}",
+        }
+    spread = f"{row['images_per_second_p25']:,.0f}-{row['images_per_second_p75']:,.0f}"
+    return cells | {
+        "images/s": f"{row['images_per_second']:,.0f}",
+        "quartiles": spread if row["passes"] > 1 else "1 pass",
+        "threads": str(row["threads"]) if row["processes"] == 1 else f"{row['processes']} x {row['threads']}",
+        "x standard": f"{row['times_standard']:.2f}",
+        "p50 ms": f"{row['latency_p50_ms']:.2f}",
+        "p95 ms": f"{row['latency_p95_ms']:.2f}",
+        "size, kB": f"{row['model_bytes'] / 1000:,.1f}",
+        "size ratio": f"{row['size_ratio']:.2f}",
+    }
 
 
-def _as_csv(rows: list[dict[str, str]]) -> str:
+def _as_csv(rows: list[dict[str, Any]]) -> str:
     page = io.StringIO()
     writer = csv.DictWriter(page, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: value.replace(",", "") for key, value in row.items()} for row in rows)
+    writer.writerows(rows)
     return page.getvalue()
 
 

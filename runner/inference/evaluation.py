@@ -16,8 +16,8 @@ from runner.data.feed import Feed
 from runner.inference.finished_run import FinishedRun, open_run
 from runner.inference.images import Subject, open_folder, open_split
 from runner.inference.measure import Answers, ProgressLine, Speed, answer, measure_speed
-from runner.inference.results import Results, write_results
-from runner.inference.results_folder import refuse_existing, results_folder
+from runner.inference.results import RESULTS_FILE, Results, write_results
+from runner.inference.results_folder import results_folder
 from runner.inference.scores import Scores, score
 from runner.inference.strategies import Prepared, prepare
 from runner.models.memory_format import format_for
@@ -46,11 +46,11 @@ def infer(request: InferenceRequest) -> Results:
     """Do what ``request`` asks and leave its folder, whole or not at all.
 
     Raises:
-        RequestError: run, checkpoint, images, device or an extra is missing, or there are results already.
+        RequestError: run, checkpoint, images, device or an extra is missing, there are results already, or
+            another command makes them.
         RunError: it failed on the way.
     """
-    refuse_existing(request.folder, overwrite=request.overwrite)
-    with results_folder(request.folder) as files:
+    with results_folder(request.folder, overwrite=request.overwrite) as files:
         return infer_into(files, request)
 
 
@@ -63,12 +63,23 @@ def infer_into(files: Path, request: InferenceRequest) -> Results:
     hardware = HardwareConfig(device=request.device)
     device = detect_device(hardware)
     job = _Job(request=request, files=files)
+    if request.inference == "accelerate" and request.processes > (most := most_processes(device)):
+        each = "core of the CPU" if device.kind == "cpu" else f"{device.kind} device"
+        raise RequestError("processes", request.processes, f"at most {most}, one for each {each}")
     if request.inference != "accelerate" or request.processes == 1:
         return _work(job, SingleProcess(torch_device(device.kind)), device)
     from runner.training.launch import share_work
 
     failures = files / "failures.log"
     return share_work(_work, job, hardware=hardware, device=device, processes=request.processes, failures=failures)
+
+
+def most_processes(device: Device) -> int:
+    """How many processes may share an inference: one for each device or core, and on a CPU always two.
+
+    More would wait for each other.  Two on a single core show at least that the answers are the same.
+    """
+    return max(2, available_cores()) if device.kind == "cpu" else device.count
 
 
 def _work(job: _Job, world: World, device: Device) -> Results:
@@ -78,7 +89,8 @@ def _work(job: _Job, world: World, device: Device) -> Results:
     run = open_run(request.run, request.checkpoint).with_data_in(request.data_root)
     with first_process_first(world):
         subject = open_split(run, request.split) if request.images is None else open_folder(run, request.images)
-    with torch_settings(_settings(run, request, world)):
+    settings = _settings(run, request, world)
+    with torch_settings(settings):
         prepared = prepare(run, request, device, world.device, job.files)
         _tell_ledger(run, request, world)
         answers, speed, peak = _measure(run, request, prepared, subject, world)
@@ -101,6 +113,7 @@ def _work(job: _Job, world: World, device: Device) -> Results:
         inference=request.inference,
         dtype=prepared.dtype,
         processes=world.size,
+        threads=settings.performance.threads,
         details=prepared.details,
         images=len(subject.images),
         images_from=subject.name,
@@ -180,11 +193,12 @@ def _off(request: InferenceRequest, scores: Scores | None, told: float | None) -
 
 
 def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepared: Prepared) -> tuple[str, ...]:
-    notes = [*prepared.notes, *([] if run.unfinished is None else [run.unfinished])]
+    notes = [*prepared.notes, *([] if run.unfinished is None else [run.unfinished]), *subject.notes]
     if subject.skipped:
         count = len(subject.skipped)
         were = "file was" if count == 1 else "files were"
-        notes.append(f"{count} unreadable {were} skipped, the first is {subject.skipped[0]}")
+        each = "" if count == 1 else f", each named in {RESULTS_FILE} under skipped; the first"
+        notes.append(f"{count} unreadable {were} skipped{each}: {subject.skipped[0]}")
     if run.privacy is not None and subject.labelled:
         notes.append(
             "ε covers the weights and whatever they predict; it does not cover figures measured on private images"

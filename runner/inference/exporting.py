@@ -1,6 +1,6 @@
 """A model with its preprocessing as one file that runs without this project, checked before it appears.
 
-The file takes uint8 pixels [b, H, W, C], any b, and gives probabilities float32 [b, K].  It computes in float32:
+The file takes uint8 pixels [b, H, W, C], any b > 0, and gives probabilities float32 [b, K].  It computes in float32:
 autocast and integer weights are not exported.
 """
 
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +64,7 @@ class Exported(nn.Module):
         return self.model(self.normalise(pixels)).softmax(1)
 
 
-def export(run: FinishedRun, form: str, output: Path, *, images: Path | None) -> Check:
+def export(run: FinishedRun, form: str, output: Path, *, images: Path | None, overwrite: bool = False) -> Check:
     """Write the model of ``run`` into the folder ``output``, if it says there what it says here.
 
     Args:
@@ -70,20 +72,23 @@ def export(run: FinishedRun, form: str, output: Path, *, images: Path | None) ->
         form: ``onnx`` or ``torch_export``.
         output: Folder that appears, whole.
         images: Folder whose images check the file; None takes the run's own data.
+        overwrite: Replace ``output`` where it is there already.
 
     Raises:
-        RequestError: what the form needs is not installed, or there are no images.
+        RequestError: what the form needs is not installed, there are no images, or ``output`` is there already or
+            being made.
         RunError: the model cannot be exported, or the file gives other answers; then nothing is left.
     """
     make = {"onnx": _export_onnx, "torch_export": _export_torch}[form]
     data = run.plan.semantic.data
     whole = Exported(Normalise(data.mean, data.std, torch.float32), run.build_model(torch.float32)).eval()
-    pixels = _real_pixels(run, images)
-    with results_folder(output) as files:
+    with results_folder(output, overwrite=overwrite) as files:
+        pixels = _real_pixels(run, images)
         path = files / SUFFIXES[form]
         try:
             # blank, because a file may keep the example that it was traced with: no image of the data is to go with it
-            answer = make(whole, torch.zeros_like(pixels[:2]), path)
+            with _quiet_exporters():
+                answer = make(whole, torch.zeros_like(pixels[:2]), path)
         except (RequestError, RunError):
             raise
         except Exception as error:
@@ -171,6 +176,15 @@ def _export_onnx(model: nn.Module, example: Tensor, path: Path) -> Callable[[Ten
     )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda pixels: torch.from_numpy(session.run(None, {"pixels": pixels.numpy()})[0])
+
+
+@contextmanager
+def _quiet_exporters() -> Iterator[None]:
+    """Without what torch 2.11 says of its own exporters."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given buffer is not writable", category=UserWarning)
+        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+        yield
 
 
 def _was_interrupted(error: BaseException | None) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,23 +13,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from runner.config.errors import RequestError, nearest
+from runner.config.errors import RequestError
 from runner.data.cache import Cache
 from runner.data.contents import hash_contents, read_listed
 from runner.data.decode import BadImageError, read_image
+from runner.data.foreseen import Foreseen
 from runner.data.image_folder import SUFFIXES
 from runner.data.image_store import MARGIN, Layout, PixelFormat, read_store, write_store
-from runner.data.images import ImageData, ImageSet
+from runner.data.images import ImageData, ImageSet, SkippedFile
 from runner.data.listing import list_files
 from runner.data.open import open_data
+from runner.inference.class_folders import labels_by_folder
 from runner.records.run_file import RUN_FILE
 
 if TYPE_CHECKING:
     from runner.inference.finished_run import FinishedRun
 
-log = logging.getLogger(__name__)
-
 STORED_AS = "prediction 1"
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +45,10 @@ class Subject:
     """What a ``Feed`` needs to know besides: size, channels and the constants of the normalisation."""
     labelled: bool
     """Whether ``images.labels`` are the truth."""
-    skipped: tuple[str, ...]
+    skipped: tuple[SkippedFile, ...]
     """Files that could not be read."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of them besides."""
 
     def file_name(self, position: int) -> str:
         """The file of an image below the data's root; where images come from no files, the split and the position."""
@@ -75,7 +78,7 @@ def open_own_data(run: FinishedRun) -> ImageData:
         RequestError: they cannot be found, or have changed since.
     """
     with _told_of(run):
-        data = open_data(run.config.data)
+        data = open_data(run.config.data, heed=lambda foreseen: _refuse_changed(run, foreseen))
     planned = run.plan.semantic.data
     for name in (
         "mean",
@@ -91,10 +94,42 @@ def open_own_data(run: FinishedRun) -> ImageData:
                 "files of one run",
             )
     if data.fingerprint != planned.fingerprint:
-        where = run.config.data.root or run.config.data.name
-        got = f"{run.folder} (the data, {where}, have changed since)"
-        raise RequestError("run", got, "data as they were (data_root=FOLDER says where), or images=FOLDER")
+        found = Foreseen(classes=data.classes, examples=len(data.train), origin=data.origin)
+        _refuse_changed(run, found)
+        raise _changed(run, "the same files, taken apart in another way")
     return data
+
+
+def _refuse_changed(run: FinishedRun, found: Foreseen) -> None:
+    """Say what is not as it was, as far as ``run.json`` tells.
+
+    Raises:
+        RequestError: something is not.
+    """
+    planned, classes = run.plan.semantic.data, run.plan.classes
+    told = []
+    if found.classes is not None and found.classes != classes:
+        for what, names in (
+            ("new", [name for name in found.classes if name not in classes]),
+            ("missing", [name for name in classes if name not in found.classes]),
+        ):
+            if names:
+                some = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+                told.append(f"{what} {'class' if len(names) == 1 else 'classes'}: {some}")
+    if found.examples is not None and found.examples != planned.examples:
+        told.append(f"{planned.examples:,} training images then and {found.examples:,} now")
+    if not told and found.origin not in (None, planned.origin):
+        same = "the same classes" if found.classes is not None else "the same name"
+        count = "" if found.examples is None else "and as many training images "
+        told.append(f"{same} {count}with other files or contents")
+    if told:
+        raise _changed(run, "; ".join(told))
+
+
+def _changed(run: FinishedRun, what: str) -> RequestError:
+    where = run.config.data.root or run.config.data.name
+    got = f"{run.folder} (the data, {where}, have changed since: {what})"
+    return RequestError("run", got, "data as they were (data_root=FOLDER says where), or images=FOLDER")
 
 
 def open_folder(run: FinishedRun, folder: Path) -> Subject:
@@ -115,7 +150,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         raise RequestError(
             "images", f"{folder} (no images)", f"a folder with files such as {', '.join(_SOME_SUFFIXES)}"
         )
-    labels = _labels(names, run.plan.classes)
+    labels, note = labels_by_folder(names, run.plan.classes, root=folder)
     known = np.zeros(len(names), dtype=np.int64) if labels is None else labels
     # As the run's own: photos for random crops are decoded a little larger, which changes the bits of large JPEGs.
     margin = round(data.image_size * MARGIN) if data.augment.random_resized_crop else 0
@@ -141,13 +176,14 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         raise RequestError("images", f"{folder} (none of {len(names)} files can be read)", "readable images")
     # Labels of this model: the cache knows the pixels of these paths, maybe from another one.
     images = dataclasses.replace(decoded.train, labels=known[decoded.train.rows])
-    skipped = tuple(name for name, _ in listing.bad) + decoded.skipped
+    skipped = tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped
     return Subject(
         name=folder.absolute().name,
         images=images,
         data=_as_data(run, folder, images, skipped),
         labelled=labels is not None,
         skipped=skipped,
+        notes=() if note is None else (note,),
     )
 
 
@@ -170,24 +206,7 @@ def _told_of(run: FinishedRun) -> Iterator[None]:
 _SOME_SUFFIXES = (".jpg", ".png", ".webp")
 
 
-def _labels(names: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
-    """Class of each file by its first folder; None unless every one is a class of the model."""
-    number = {name: i for i, name in enumerate(classes)}
-    folders = [name.partition("/")[0] if "/" in name else None for name in names]
-    strange = next((folder for folder in folders if folder not in number), None)
-    if any(folder in number for folder in folders) and not all(folder in number for folder in folders):
-        hint = None if strange is None else nearest(strange, classes)
-        log.warning(
-            "some images lie in class folders and some (%s) do not%s: predictions only, no metrics",
-            strange or next(name for name in names if "/" not in name),
-            f", did you mean {hint}?" if hint else "",
-        )
-    if not all(folder in number for folder in folders):
-        return None
-    return np.array([number[folder] for folder in folders if folder is not None], dtype=np.int64)
-
-
-def _as_data(run: FinishedRun, folder: Path, images: ImageSet, skipped: tuple[str, ...]) -> ImageData:
+def _as_data(run: FinishedRun, folder: Path, images: ImageSet, skipped: tuple[SkippedFile, ...]) -> ImageData:
     data = run.plan.semantic.data
     return ImageData(
         name=folder.name,

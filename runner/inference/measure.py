@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from runner.records.progress import rate_text
 from runner.training.losses import log_probabilities
 from runner.training.pieces import logits_in_pieces, logits_of
 
@@ -49,11 +50,23 @@ class Speed:
 
     images_per_second: float
     """Median of the passes, over all processes."""
+    images_per_second_p25: float
+    """Lower quartile of the passes."""
+    images_per_second_p75: float
+    """Upper quartile: half of the passes lie between the two."""
     passes: int
     latency_p50_ms: float
     """Median time of one image by itself."""
     latency_p95_ms: float
     latency_images: int
+
+    @property
+    def spread(self) -> str:
+        """The passes, for people: how many, and the quartiles where there are several."""
+        if self.passes == 1:
+            return "1 pass"
+        low, high = rate_text(self.images_per_second_p25), rate_text(self.images_per_second_p75)
+        return f"quartiles {low}-{high} of {self.passes} passes"
 
 
 def answer(
@@ -127,8 +140,11 @@ def measure_speed(
         seconds.append(one_pass())
     single = np.array(_latencies(model, feed, examples, precision) if world.is_main else [0.0])
     world.barrier()
+    rate, slow, fast = (examples / float(np.percentile(seconds, share)) for share in (50, 75, 25))
     return Speed(
-        images_per_second=examples / float(np.median(seconds)),
+        images_per_second=rate,
+        images_per_second_p25=slow,
+        images_per_second_p75=fast,
         passes=len(seconds),
         latency_p50_ms=1e3 * float(np.percentile(single, 50)),
         latency_p95_ms=1e3 * float(np.percentile(single, 95)),

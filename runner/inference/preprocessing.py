@@ -47,7 +47,7 @@ def to_pixels(images: Any, *, size: int, channels: int) -> Tensor:
         channels: 1 or 3; grey becomes RGB and the other way round as for files.
 
     Raises:
-        RequestError: something else was given, there is no image, or a file cannot be read.
+        RequestError: something else was given, there is no image or one without pixels, or a file cannot be read.
     """
     with strict_decoding():
         found = [fitted for one in _each(images) for fitted in _fit(one, size=size, channels=channels)]
@@ -68,6 +68,8 @@ def _fit(image: Any, *, size: int, channels: int) -> list[NDArray[np.uint8]]:
     if isinstance(image, str | PathLike):
         return [fit(_read(Path(image), size), size=size, channels=channels)[None]]
     if isinstance(image, Image.Image):
+        if not all(image.size):
+            raise RequestError("images", f"a picture of {image.width} x {image.height}", "images of at least one pixel")
         return [fit(image, size=size, channels=channels)[None]]
     array = _as_array(image)
     if array.shape[1:] == (size, size, channels):
@@ -97,4 +99,6 @@ def _as_array(image: Any) -> NDArray[np.uint8]:
     array = array[None] if array.ndim == 3 else array
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3):
         raise RequestError("images", f"{image.dtype} of the shape {list(image.shape)}", f"{KINDS}, with C 1 or 3")
+    if not all(array.shape[1:3]):
+        raise RequestError("images", f"an array of the shape {list(image.shape)}", "images of at least one pixel")
     return np.ascontiguousarray(array)

@@ -15,6 +15,8 @@ from runner.config.errors import RequestError, as_typed, nearest
 from runner.config.ranges import AT_LEAST_1, Choices, Range
 from runner.config.typed_lines import tell_repeated
 
+BEST = "best"
+"""The checkpoint that is taken where none is named, and that no folder's name tells of."""
 STRATEGIES = ("standard", "mixed_precision", "accelerate", "quantized")
 
 
@@ -24,7 +26,7 @@ class InferenceRequest:
 
     run: Path
     """Folder of the run."""
-    checkpoint: str = "best"
+    checkpoint: str = BEST
     """``best``, ``last``, or the name of a folder in the run's ``checkpoints/``."""
     inference: str = "standard"
     """``standard`` (the run's own arithmetic), ``mixed_precision``, ``accelerate`` or ``quantized``."""
@@ -55,9 +57,9 @@ class InferenceRequest:
 
     @property
     def name(self) -> str:
-        """Name of the results' folder: how, and on what."""
+        """Name of the results' folder: how, by which weights, and on what."""
         how = {"mixed_precision": f"mixed_precision_{self.dtype}", "quantized": f"quantized_int{self.bits}"}
-        return f"{how.get(self.inference, self.inference)}_{self._what}"
+        return f"{how.get(self.inference, self.inference)}_{self._weights_and_what}"
 
     @property
     def folder(self) -> Path:
@@ -67,11 +69,12 @@ class InferenceRequest:
     @property
     def compare_folder(self) -> Path:
         """Where the results of all strategies go."""
-        return self.run / "inference" / f"compare_{self._what}" if self.output is None else self.output
+        return self.run / "inference" / f"compare_{self._weights_and_what}" if self.output is None else self.output
 
     @property
-    def _what(self) -> str:
-        return self.split if self.images is None else self.images.absolute().name
+    def _weights_and_what(self) -> str:
+        what = self.split if self.images is None else self.images.absolute().name
+        return what if self.checkpoint == BEST else f"{self.checkpoint}_{what}"
 
 
 _RULES: dict[str, Choices | Range] = {
@@ -118,6 +121,16 @@ def read_request(
     request = InferenceRequest(**values)
     _check(request, set(given), compare=compare)
     return request
+
+
+def refuse_path(checkpoint: str) -> None:
+    """Take the name of a checkpoint, which also becomes part of a folder's, and nothing that leads elsewhere.
+
+    Raises:
+        RequestError: it is a path.
+    """
+    if Path(checkpoint).name != checkpoint:
+        raise RequestError("checkpoint", checkpoint, "best, last, or the name of a folder in checkpoints/")
 
 
 def keys() -> list[tuple[str, str]]:
@@ -182,8 +195,7 @@ def _check(request: InferenceRequest, given: set[str], *, compare: bool) -> None
         raise RequestError("split", request.split, "nothing besides images, which stand in its place")
     if request.images is not None and request.data_root is not None:
         raise RequestError("data_root", request.data_root, "nothing besides images, which stand in the data's place")
-    if Path(request.checkpoint).name != request.checkpoint:
-        raise RequestError("checkpoint", request.checkpoint, "best, last, or the name of a folder in checkpoints/")
+    refuse_path(request.checkpoint)
     if not request.run.is_dir():
         raise RequestError("run", f"{request.run} (no such folder)", "the folder of a finished run")
     for key, folder in (("images", request.images), ("data_root", request.data_root)):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.config.counted import counted
 from runner.disk.files import write_bytes, write_text
 from runner.inference.finished_run import Privacy
 from runner.inference.measure import Speed
@@ -18,6 +19,7 @@ from runner.records.json_values import write_json
 from runner.records.progress import rate_text
 
 if TYPE_CHECKING:
+    from runner.data.images import SkippedFile
     from runner.inference.images import Subject
     from runner.inference.measure import Answers
 
@@ -41,11 +43,13 @@ class Results:
     dtype: str
     """Of the products in the forward pass."""
     processes: int
+    threads: int
+    """CPU threads of each process."""
     details: Mapping[str, Any]
     """What belongs to one strategy alone."""
     images: int
     images_from: str
-    skipped: tuple[str, ...]
+    skipped: tuple[SkippedFile, ...]
     """Files that could not be read."""
     loss: float | None
     """Mean cross-entropy in nats; None without labels."""
@@ -69,6 +73,12 @@ class Results:
             return dataclasses.replace(self, skipped=self.skipped[:1])
         short = dataclasses.replace(self.scores, classes=(), confusion=self.scores.confusion[:0], calibration=())
         return dataclasses.replace(self, scores=short, skipped=self.skipped[:1])
+
+    @property
+    def cores(self) -> str:
+        """Threads of all processes, for people."""
+        threads = counted(self.threads, "thread")
+        return threads if self.processes == 1 else f"{self.processes} x {threads}"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for the file: figures first, then how they came about."""
@@ -102,7 +112,7 @@ class Results:
             ("calibration error", f"{scores.calibration_error:.4f}"),
         ]  # fmt: skip
         rows += [
-            ("throughput", f"{rate_text(speed.images_per_second)} images/s"),
+            ("throughput", f"{rate_text(speed.images_per_second)} images/s, {speed.spread}, {self.cores}"),
             ("latency", f"p50 {speed.latency_p50_ms:.2f} ms, p95 {speed.latency_p95_ms:.2f} ms (batch of 1)"),
             ("weights", f"{self.model_bytes / 2**20:.2f} MiB"),
             ("peak memory", f"{self.peak_bytes / 2**20:,.0f} MiB"),

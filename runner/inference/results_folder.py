@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from runner.config.errors import RequestError, RunError
 from runner.disk.files import publish_directory
+from runner.disk.lock import acquire, release
 
 
 def refuse_existing(folder: Path, *, overwrite: bool) -> None:
@@ -23,28 +25,65 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def results_folder(folder: Path) -> Iterator[Path]:
+def results_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     """A new, empty folder that becomes ``folder`` at the end of the block; an exception leaves nothing.
 
+    For the duration nobody else can make ``folder``, and what killed commands have left of it is removed.
+
     Raises:
-        RequestError: ``folder`` cannot be made.
+        RequestError: ``folder`` is there already, another command makes it, or it cannot be made.
         RunError: it cannot be written, because the disk is full, say.
     """
     folder = folder.absolute()
+    with _claimed(folder):
+        refuse_existing(folder, overwrite=overwrite)
+        try:
+            _remove_left(folder, "tmp")
+            files = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        try:
+            yield files
+            files.chmod(0o755)
+            publish_directory(files, folder)
+            # not before there are new results: a kill while they took the place of others leaves these as the only ones
+            _remove_left(folder, "old")
+        except OSError as error:
+            raise RunError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        finally:
+            shutil.rmtree(files, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Hold the name of ``folder``, which need not exist; a parent made for it goes again where nothing came into it."""
+    lock = folder.with_name(f".{folder.name}.lock")
     parent_is_new = not folder.parent.exists()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        files = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+        handle = acquire(lock)
+    except BlockingIOError as error:
+        raise RequestError(
+            "output", f"{folder} (another command is writing it)", "output=FOLDER, or to wait for that command"
+        ) from error
     except OSError as error:
-        raise RequestError("output", f"{folder} ({error.strerror})", "a folder that can be written") from error
+        raise _unusable(folder, error) from error
     try:
-        yield files
-        files.chmod(0o755)
-        publish_directory(files, folder)
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        yield
     finally:
-        shutil.rmtree(files, ignore_errors=True)
+        release(lock, handle)
         if parent_is_new and not folder.exists():
             with contextlib.suppress(OSError):  # somebody else has put something there meanwhile
                 folder.parent.rmdir()
+
+
+def _remove_left(folder: Path, suffix: str) -> None:
+    """Remove what killed commands have left beside ``folder``: whoever is alive would hold the lock."""
+    left = re.compile(rf"\.{re.escape(folder.name)}\.\w{{8}}\.{suffix}")
+    for path in folder.parent.iterdir():
+        if left.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _unusable(folder: Path, error: OSError) -> RequestError:
+    return RequestError("output", f"{folder} ({error.strerror})", "a folder that can be written")

@@ -1,13 +1,13 @@
-"""One run at a time in a folder: a lock that the operating system drops when its owner ends, however it ends."""
+"""One run at a time in a folder."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from runner.config.errors import RequestError
+from runner.disk.lock import acquire, release
 
 LOCK_FILE = ".lock"
 
@@ -20,32 +20,13 @@ def lock_run(run_dir: Path) -> Iterator[None]:
         RequestError: another run works there, or nothing can be written there.
     """
     path = run_dir / LOCK_FILE
-    handle = _acquire(path)
+    try:
+        handle = acquire(path)
+    except BlockingIOError as error:
+        raise RequestError("hydra.run.dir", run_dir, "a folder that no other run is working in") from error
+    except OSError as error:
+        raise RequestError("hydra.run.dir", run_dir, f"a folder that can be written ({error.strerror})") from error
     try:
         yield
     finally:
-        # While it is still held: whoever has opened this file in the meantime finds that it is no longer the lock.
-        path.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _acquire(path: Path) -> int:
-    import fcntl  # not on Windows, where this module can be imported nevertheless
-
-    while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise RequestError(
-                "hydra.run.dir", path.parent, f"a folder that can be written ({error.strerror})"
-            ) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
-        except BlockingIOError as error:
-            os.close(handle)
-            raise RequestError("hydra.run.dir", path.parent, "a folder that no other run is working in") from error
-        except FileNotFoundError:
-            pass  # removed by its owner between the two lines: try again
-        os.close(handle)
+        release(path, handle)

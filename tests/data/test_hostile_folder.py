@@ -74,7 +74,8 @@ def test_every_hostile_file_is_counted_when_skipped_and_named_when_refused(ask, 
     names = hostile(root / "cat", tmp_path) - before
     for _ in range(2):  # decoded, then out of the cache
         data = ask(root, on_bad_file="skip", image_size=8)
-        assert {name.removeprefix("cat/") for name in data.skipped} == names
+        assert {bad.file.removeprefix("cat/") for bad in data.skipped} == names
+        assert all(bad.reason for bad in data.skipped)
         kept = sum(len(part) for part in (data.train, data.val, data.test) if part is not None)
         assert kept == ORDINARY
     for name in sorted(names):

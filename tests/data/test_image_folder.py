@@ -14,6 +14,7 @@ from PIL import Image
 from runner.config.errors import RequestError
 from runner.config.schema import AugmentConfig, DataConfig
 from runner.data import cache, contents, holding
+from runner.data.images import SkippedFile
 from runner.data.open import open_data
 
 SOURCE = "runner.data.image_folder.load_image_folder"
@@ -172,7 +173,9 @@ def test_an_unreadable_file_is_named_or_skipped_and_counted(ask, root, name):
     assert said.endswith("), expected readable images; data.on_bad_file=skip leaves such files out")
     for _ in range(2):  # built, then out of the cache
         data = ask(root, on_bad_file="skip")
-        assert data.skipped == (f"cat/{name}",)
+        (bad,) = data.skipped
+        assert bad.file == f"cat/{name}"
+        assert f"cat/{name} (cannot be decoded: {bad.reason})" in said
         assert len(every_name(data)) == 20
     # A cache made under skip must not make refuse forget.
     assert refusal(ask, root).startswith(f"data.root: got cat/{name} (cannot be decoded: ")
@@ -189,7 +192,7 @@ def test_links_that_leave_the_folder_are_bad_files(ask, root, tmp_path):
     (root / "cat" / "round").symlink_to(root)
     assert "cat/round (cannot be decoded: the link leads to a folder)" in refusal(ask, root)
     data = ask(root, on_bad_file="skip")
-    assert data.skipped == ("cat/round",)
+    assert data.skipped == (SkippedFile("cat/round", "the link leads to a folder"),)
     assert len(every_name(data)) == 20
 
 

@@ -283,6 +283,11 @@ def test_refusals_that_every_source_shares(keys, said):
     assert refusal(target=DIGITS, **keys).startswith(said)
 
 
+def test_what_a_source_tells_is_no_key_of_its_own():
+    target = "runner.data.image_folder.load_image_folder"
+    assert refusal(target=target, options={"tell": 1}) == "data.tell: got 1, expected a key of the data group"
+
+
 def test_limits_hold_for_every_split_and_change_the_fingerprint():
     full, limited = (open_data(DataConfig(target=DIGITS, limit=limit)) for limit in (None, 50))
     assert [len(part) for part in (limited.train, limited.val, limited.test)] == [50, 50, 50]

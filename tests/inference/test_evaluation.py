@@ -1,7 +1,9 @@
 """Evaluation and prediction with real runs: the run's own figures again, every file once, nothing replaced."""
 
 import csv
+import dataclasses
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -11,8 +13,11 @@ from PIL import Image
 
 from runner import infer
 from runner.config.errors import RequestError
+from runner.config.schema import HardwareConfig
+from runner.inference import evaluation
 from runner.inference.finished_run import open_run
 from runner.inference.images import open_folder
+from runner.plan.device import detect_device
 from runner.privacy.ledger import find_ledgers
 
 
@@ -34,7 +39,9 @@ def test_standard_inference_measures_what_the_run_measured(digits_run, ask):
     assert right / 359 == run["test_accuracy"]
     assert sum(map(sum, found["metrics"]["confusion"])) == 359
     assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
-    assert found["speed"]["images_per_second"] > 0
+    speed = found["speed"]
+    assert 0 < speed["images_per_second_p25"] <= speed["images_per_second"] <= speed["images_per_second_p75"]
+    assert found["threads"] == 1
     assert found["privacy"] is None
 
 
@@ -45,6 +52,19 @@ def test_several_processes_give_exactly_what_one_gives(digits_run, ask):
     assert two["processes"] == 2
     assert two["metrics"] == one["metrics"]
     assert (shared / "predictions.csv").read_text() == (alone / "predictions.csv").read_text()
+
+
+def test_more_processes_than_cores_are_refused_and_two_go_everywhere(digits_run, tmp_path, monkeypatch, capsys):
+    cpu = detect_device(HardwareConfig(device="cpu"))
+    for cores, most in ((1, 2), (2, 2), (64, 64)):
+        monkeypatch.setattr(evaluation, "available_cores", lambda cores=cores: cores)
+        assert evaluation.most_processes(cpu) == most
+    assert evaluation.most_processes(dataclasses.replace(cpu, kind="cuda", count=4)) == 4
+    words = [f"run={digits_run}", f"output={tmp_path / 'out'}", "device=cpu", "inference=accelerate", "processes=65"]
+    assert infer.main(words) == 2
+    message = "error: processes: got 65, expected at most 64, one for each core of the CPU\n"
+    assert capsys.readouterr().err == message
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -77,9 +97,7 @@ def test_files_in_class_folders_score_as_the_split_that_they_hold(digits_run, di
     assert sorted(row["file"] for row in predictions(folder)) == listed
 
 
-def test_a_folder_without_classes_is_predicted_and_bad_files_are_counted(
-    digits_run, digit_files, tmp_path, ask, caplog
-):
+def test_a_folder_without_classes_is_predicted_and_bad_files_are_counted(digits_run, digit_files, tmp_path, ask):
     flat = tmp_path / "flat"
     flat.mkdir()
     for number, path in enumerate(sorted(digit_files.rglob("*.png"))[:5]):
@@ -90,21 +108,31 @@ def test_a_folder_without_classes_is_predicted_and_bad_files_are_counted(
     Image.fromarray(np.full((20, 30, 4), 99, dtype=np.uint8)).save(flat / "large.png")
     found, folder = ask(digits_run, f"images={flat}")
     assert found["metrics"] is None
-    assert found["skipped"] == ["broken.png"]
-    assert "1 unreadable file was skipped" in found["notes"][0]
+    broken = {"file": "broken.png", "reason": "not an image format that Pillow knows"}
+    assert found["skipped"] == [broken]
+    assert found["notes"] == [f"1 unreadable file was skipped: broken.png ({broken['reason']})"]
     rows = predictions(folder)
     assert [row["file"] for row in rows] == [*(f"{number}.png" for number in range(5)), "large.png"]
     assert list(rows[0]) == ["file", "class", "probability"]
     assert not (folder / "confusion.png").exists()
-    again, _ = ask(digits_run, f"images={flat}")
-    assert again["skipped"] == ["broken.png"], "also when the decoded images come from the cache"
+    (flat / "empty.png").write_bytes(b"")
+    (flat / "pipe.png").symlink_to(tmp_path / "nowhere")
+    for _ in range(2):  # decoded, and out of the cache
+        again, _ = ask(digits_run, f"images={flat}")
+        assert again["skipped"] == [
+            {"file": "pipe.png", "reason": "the link leads nowhere"}, broken,
+            {"file": "empty.png", "reason": "the file is empty"},
+        ]  # fmt: skip
+        assert again["notes"][0].startswith("3 unreadable files were skipped, each named in inference.json under")
     # one class folder among others: predictions only, and the user is told
     (flat / "3").mkdir()
     shutil.copy(flat / "0.png", flat / "3")
     (flat / "thre").mkdir()
     shutil.copy(flat / "0.png", flat / "thre")
-    assert ask(digits_run, f"images={flat}")[0]["metrics"] is None
-    assert "predictions only, no metrics" in caplog.text
+    found, _ = ask(digits_run, f"images={flat}")
+    assert found["metrics"] is None
+    told = "predictions only, no metrics: the folder thre (1 image) is no class of the run"
+    assert found["notes"][0].startswith(told)
 
 
 def test_weights_of_a_run_that_did_not_finish_are_told(digits_run, digit_files, tmp_path, ask):
@@ -141,8 +169,8 @@ def test_results_are_not_replaced_unless_asked(digits_run, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"], "no temporary folder is left"
 
 
-def test_data_that_have_moved_are_evaluated_and_those_that_have_changed_are_not(finished, tmp_path, ask):
-    from tests.data.image_files import class_folders
+def test_data_that_have_moved_are_evaluated_and_those_that_have_changed_are_not(finished, tmp_path, ask, caplog):
+    from tests.data.image_files import class_folders, noise, put
 
     root = class_folders(tmp_path / "photos", per_class=12, size=(8, 8))
     run = finished(
@@ -158,9 +186,25 @@ def test_data_that_have_moved_are_evaluated_and_those_that_have_changed_are_not(
         ask(run)
     again, _ = ask(run, f"data_root={moved}")
     assert again["metrics"] == found["metrics"]
-    (moved / "cat" / "000.png").unlink()
-    with pytest.raises(RequestError, match="have changed since"):
-        ask(run, f"data_root={moved}")
+    caplog.set_level(logging.INFO, "runner")
+
+    def refused():
+        with pytest.raises(RequestError) as caught:
+            ask(run, f"data_root={moved}")
+        got = str(caught.value)
+        assert got.startswith(f"run: got {run} (the data, {moved}, have changed since: ")
+        return got[got.index("since: ") + 7 : got.index("), expected data as they were")]
+
+    put(moved / "cat" / "000.png", noise((8, 8), seed=99))
+    assert refused() == "the same classes and as many training images with other files or contents"
+    for path in sorted((moved / "cat").iterdir())[:4]:
+        path.unlink()
+    assert refused() == "17 training images then and 14 now"
+    put(moved / "bird" / "000.png", noise((8, 8)))
+    assert refused() == "new class: bird"
+    shutil.rmtree(moved / "dog")
+    assert refused() == "new class: bird; missing class: dog"
+    assert "decoding" not in caplog.text
 
 
 def test_constants_that_are_not_the_runs_are_refused(digits_run, tmp_path, ask):

@@ -133,6 +133,10 @@ def test_other_answers_do_not_pass(digits_run, pixels, wrong):
         (["run=x", "form=onnx"], "did you mean format?"),
         (["run=nowhere", "format=onnx"], "run: got nowhere (no such folder)"),
         (["run=x", "format=onnx", "images=nowhere"], "images: got nowhere (no such folder)"),
+        (
+            ["run=x", "format=onnx", "checkpoint=../best"],
+            "expected best, last, or the name of a folder in checkpoints/",
+        ),
         (["run=x", "format="], "format: got nothing, expected a value"),
     ],
 )
@@ -141,6 +145,12 @@ def test_a_wrong_request_ends_in_one_line(capsys, words, says):
     message = capsys.readouterr().err
     assert says in message
     assert message.count("\n") == 1
+
+
+def test_exports_of_other_weights_than_the_best_are_named_by_them():
+    given = {"run": "x", "format": "onnx"}
+    folders = [command._folder(given | more) for more in ({}, {"checkpoint": "best"}, {"checkpoint": "last"})]
+    assert [folder.name for folder in folders] == ["onnx", "onnx", "onnx_last"]
 
 
 def _check_record(folder):

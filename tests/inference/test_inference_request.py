@@ -59,6 +59,9 @@ def test_results_are_named_by_how_and_on_what(tmp_path):
 
     assert name() == "standard_test"
     assert name("inference=quantized", "bits=4", "split=val") == "quantized_int4_val"
+    assert name("checkpoint=best") == "standard_test"
+    assert name("checkpoint=last", "split=val") == "standard_last_val"
+    assert read_request([f"run={tmp_path}", "checkpoint=last"]).compare_folder.name == "compare_last_test"
     (tmp_path / "photos").mkdir()
     assert name("inference=mixed_precision", f"images={tmp_path}/photos") == "mixed_precision_auto_photos"
 

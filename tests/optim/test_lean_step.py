@@ -63,6 +63,6 @@ def test_a_step_of_the_instance_is_taken():
 
 def test_a_profiler_sees_its_range():
     optimizer, _ = optimizer_with_gradient()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as profiler:
         lean_step(optimizer)
     assert any(event.key == "Optimizer.step#AdamW.step" for event in profiler.key_averages())
