@@ -187,6 +187,7 @@ def test_data_that_have_moved_are_evaluated_and_those_that_have_changed_are_not(
     again, _ = ask(run, f"data_root={moved}")
     assert again["metrics"] == found["metrics"]
     caplog.set_level(logging.INFO, "runner")
+    caplog.clear()
 
     def refused():
         with pytest.raises(RequestError) as caught:
