@@ -82,6 +82,7 @@ def hearing() -> Iterator[Interruption]:
 
     _under_way.append(command)
     sys.unraisablehook = hook
+    timer = signal.setitimer(signal.ITIMER_REAL, 0)
     alarm = signal.signal(signal.SIGALRM, command.look)
     for number in numbers:
         signal.signal(number, command.note)
@@ -90,6 +91,7 @@ def hearing() -> Iterator[Interruption]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, alarm)
+        signal.setitimer(signal.ITIMER_REAL, *timer)  # of whoever called the command from Python
         for number in numbers:
             signal.signal(number, signal.SIG_DFL if command.heard else signal.default_int_handler)
         sys.unraisablehook = unraisable
