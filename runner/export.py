@@ -88,7 +88,9 @@ def _export(given: dict[str, str]) -> int:
     images, root = (Path(given[key]).expanduser() if key in given else None for key in ("images", "data_root"))
     for key, folder in (("images", images), ("data_root", root)):
         if folder is not None and not folder.is_dir():
-            raise RequestError(key, f"{folder} (no such folder)", "a folder that holds images")
+            raise RequestError(
+                key, f"{folder} ({'not a' if folder.exists() else 'no such'} folder)", "a folder that holds images"
+            )
     if images is not None and root is not None:
         raise RequestError("data_root", root, "nothing besides images, which stand in the data's place")
     overwrite = given.get("overwrite") == "true"

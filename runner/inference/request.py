@@ -200,4 +200,6 @@ def _check(request: InferenceRequest, given: set[str], *, compare: bool) -> None
         raise RequestError("run", f"{request.run} (no such folder)", "the folder of a finished run")
     for key, folder in (("images", request.images), ("data_root", request.data_root)):
         if folder is not None and not folder.is_dir():
-            raise RequestError(key, f"{folder} (no such folder)", "a folder that holds images")
+            raise RequestError(
+                key, f"{folder} ({'not a' if folder.exists() else 'no such'} folder)", "a folder that holds images"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import tempfile
@@ -14,14 +15,39 @@ from runner.disk.files import publish_directory
 from runner.disk.lock import acquire, release
 
 
+_HEADS = {"inference.json", "compare.csv", "export.json"}
+"""Results have one of these; and besides them no other files than the next ones."""
+_BESIDE = {"predictions.csv", "confusion.png", "model.onnx", "model.pt2"}
+
+
 def refuse_existing(folder: Path, *, overwrite: bool) -> None:
     """Ask before anything is computed.
 
     Raises:
-        RequestError: ``folder`` is there already.
+        RequestError: ``folder`` is there already, or is to be replaced and holds other things than results.
     """
-    if folder.exists() and not overwrite:
+    if not os.path.lexists(folder):
+        return
+    other = _other_than_results(folder)
+    if other is not None:
+        raise RequestError("output", f"{folder} ({other})", "output=FOLDER, new or with such results to replace")
+    if not overwrite:
         raise RequestError("output", f"{folder} (there already)", "output=FOLDER, or overwrite=true to replace it")
+
+
+def _other_than_results(folder: Path) -> str | None:
+    """Why ``folder`` may not be replaced: it may be a run, images or anything else that somebody wants to keep."""
+    if folder.is_symlink() or not folder.is_dir():
+        return "there already, and no folder"
+    found = sorted(folder.iterdir())
+    names = {path.name for path in found}
+    if found and not names & _HEADS:
+        return "there already, and not with results"
+    for path in found:
+        of_strategy = "compare.csv" in names and path.is_dir() and _other_than_results(path) is None
+        if not of_strategy and not (path.is_file() and path.name in _HEADS | _BESIDE):
+            return f"there already, and {path.name} in it is none of its results"
+    return None
 
 
 @contextlib.contextmanager
@@ -31,7 +57,8 @@ def results_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     For the duration nobody else can make ``folder``, and what killed commands have left of it is removed.
 
     Raises:
-        RequestError: ``folder`` is there already, another command makes it, or it cannot be made.
+        RequestError: ``folder`` is there already and may not be replaced, another command makes it, or it cannot be
+            made.
         RunError: it cannot be written, because the disk is full, say.
     """
     folder = folder.absolute()

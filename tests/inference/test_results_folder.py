@@ -1,5 +1,6 @@
 """Results appear whole, one command makes them at a time, and what a killed one leaves does not stay."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,11 +35,11 @@ def test_one_command_at_a_time_and_the_first_one_keeps_the_folder(tmp_path):
                 results_folder(out, overwrite=overwrite),
             ):
                 pass
-        (files / "found").write_text("first")
+        (files / "inference.json").write_text("first")
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     with pytest.raises(RequestError, match="there already"), results_folder(out, overwrite=False):
         pass
-    assert (out / "found").read_text() == "first"
+    assert (out / "inference.json").read_text() == "first"
 
 
 def test_what_a_killed_command_has_left_is_removed_by_the_next_and_nothing_else_is(tmp_path):
@@ -64,6 +65,39 @@ def test_what_a_killed_command_has_left_is_removed_by_the_next_and_nothing_else_
     with results_folder(out, overwrite=False):
         assert not left.exists()
     assert sorted(tmp_path.iterdir()) == sorted([*others, out])
+
+
+def test_overwrite_replaces_results_and_nothing_else(digits_run, tmp_path, monkeypatch, capsys):
+    run = shutil.copytree(digits_run, tmp_path / "run", symlinks=True)
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "1.png").write_bytes(b"")
+    thesis = tmp_path / "thesis"
+    (thesis / "compare").mkdir(parents=True)
+    (thesis / "inference.json").write_text("{}")
+    (thesis / "compare.csv").write_text("")
+    (thesis / "compare" / "chapter.tex").write_text("")
+    link = tmp_path / "link"
+    link.symlink_to(images)
+    before = sorted(tmp_path.rglob("*"))
+    kept = (
+        (run, "not with results"), (run / "checkpoints", "not with results"), (tmp_path, "not with results"),
+        (images, "not with results"), (run / "run.json", "no folder"), (link, "no folder"),
+        (thesis, "compare in it is none of its results"),
+    )  # fmt: skip
+    for folder, reason in kept:
+        for command, words in ((infer, []), (infer, ["--compare"]), (export, ["format=torch_export"])):
+            assert command.main([f"run={run}", f"output={folder}", "overwrite=true", *words]) == 2
+            message = capsys.readouterr().err
+            assert message == (
+                f"error: output: got {folder} (there already, and {reason}),"
+                " expected output=FOLDER, new or with such results to replace\n"
+            )
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "new", "new"):
+        with results_folder(tmp_path / name, overwrite=True) as files:
+            (files / "inference.json").write_text("{}")
 
 
 @pytest.mark.parametrize(
