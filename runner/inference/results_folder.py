@@ -14,7 +14,6 @@ from runner.config.errors import RequestError, RunError
 from runner.disk.files import publish_directory
 from runner.disk.lock import acquire, release
 
-
 _HEADS = {"inference.json", "compare.csv", "export.json"}
 """Results have one of these; and besides them no other files than the next ones."""
 _BESIDE = {"predictions.csv", "confusion.png", "model.onnx", "model.pt2"}
