@@ -14,7 +14,7 @@ from PIL import Image
 from runner import infer
 from runner.config.errors import RequestError
 from runner.config.schema import HardwareConfig
-from runner.inference import evaluation
+from runner.inference import evaluation, measure
 from runner.inference.finished_run import open_run
 from runner.inference.images import open_folder
 from runner.plan.device import detect_device
@@ -274,3 +274,10 @@ def _ledger_of(run):
     from runner.inference.finished_run import open_run
 
     return Path(open_run(run).config.privacy.ledger_dir)
+
+
+@pytest.mark.parametrize(("enough", "patience", "passes"), [(0.0, 60.0, 3), (60.0, 60.0, 20), (0.0, 1e-9, 1)])
+def test_how_many_passes_are_timed(digits_run, ask, monkeypatch, enough, patience, passes):
+    monkeypatch.setattr(measure, "ENOUGH_SECONDS", enough)
+    monkeypatch.setattr(measure, "PATIENCE", patience)
+    assert ask(digits_run)[0]["speed"]["passes"] == passes
