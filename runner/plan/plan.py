@@ -92,6 +92,9 @@ class PrivacyPlan:
     unsafe_noise_seed: int | None
     validation: str
     """``private`` or ``public``: what the validation split was declared to be; ``none`` without one."""
+    draws: str | None = None
+    """Of what random draws that touch an example are a function: ``example``, of the secret key, the step and the
+    example alone.  None in plans of earlier versions: of the public seed and the place in the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 DEFAULT_EPSILON = 3.0
 """Budget of a private run that names neither epsilon nor a noise multiplier."""
+DRAWS = "example"
+"""``PrivacyPlan.draws`` of every run that starts today."""
 
 
 def plan_privacy(config: RunConfig, *, examples: int, validated: bool, processes: int) -> tuple[PrivacyPlan, int]:
@@ -66,5 +68,6 @@ def plan_privacy(config: RunConfig, *, examples: int, validated: bool, processes
         sampling="Poisson",
         unsafe_noise_seed=asked.unsafe_noise_seed,
         validation=asked.validation if validated else "none",
+        draws=DRAWS,
     )
     return plan, settled.steps

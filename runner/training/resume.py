@@ -98,6 +98,8 @@ def other_recipe(run_dir: Path, saved: dict[str, Any], asked: dict[str, Any]) ->
     path, before, now = next(_differences(saved, asked))
     if path == "steps":  # what epochs, or a budget, came to
         before, now = f"{before} updates", f"{now} updates"
+    elif path == "privacy.draws":
+        before = "augmentation and dropout by the place in the batch, for which no epsilon holds"
     return RequestError(
         _typed_key(path), now, f"{as_typed(before)}, as in the checkpoints of {run_dir}, or another hydra.run.dir"
     )
