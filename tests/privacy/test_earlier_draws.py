@@ -1,4 +1,4 @@
-"""Private runs of versions whose augmentation and dropout depended on the place in the batch: nothing goes on from them."""
+"""Private runs of versions whose augmentation and dropout went by the place in the batch: nothing goes on from them."""
 
 import json
 
