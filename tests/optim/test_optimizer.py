@@ -47,20 +47,110 @@ def test_frozen_parameters_are_left_out():
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 4
 
 
-@pytest.mark.parametrize("target", ["SGD", "Adam", "AdamW", "RMSprop"])
-def test_update_equals_the_plain_class(target):
-    ours, plain = network(), network()
-    momentum = {"momentum": 0.9} if target == "SGD" else {}
-    built = build_optimizer(config(target, decay_norm_and_bias=True, **momentum), ours, fused=None)
-    reference = getattr(torch.optim, target)(plain.parameters(), lr=0.1, weight_decay=0.1, **momentum)
-    images = torch.randn(8, 1, 3, 3)
-    for model, optimizer in ((ours, built), (plain, reference)):
-        for _ in range(3):
-            optimizer.zero_grad()
-            model(images).square().mean().backward()
-            optimizer.step()
-    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(a, b)
+STEPS = 3
+LR, DECAY = 0.02, 0.5
+OPTIONS: dict[str, dict[str, float]] = {
+    "SGD": {"momentum": 0.9},
+    "Adam": {"eps": 1e-3},
+    "AdamW": {"eps": 1e-3},
+    "RMSprop": {"eps": 1e-3},
+}
+ROUNDINGS = 40
+"""At most so many roundings lie between the gradients and the update that the third step subtracts, in the longest of the
+formulas (Adam with its decay in the gradient): decay 4, the mean of the gradients 5 a step (3 operations, 2 rounded
+coefficients), half of 6 a step for the root of the mean of their squares, and 9 from there to the product with the rate."""
+
+
+def start_and_gradients(dtype):
+    """Parameters and gradients with nothing that cancels: all positive, so that every sum is of positive terms.
+
+    They are drawn in float32, so that each type starts from the same numbers.  Gradients that go through a network are
+    differences themselves: of this one's first layer, which two values are normalised behind, they are a ten-thousandth
+    of the others, rounding changes them by a thousandth of their size, and Adam divides that size out.
+    """
+    generator = torch.Generator().manual_seed(0)
+    start = [1 + torch.rand(p.shape, generator=generator) for p in network().parameters()]
+    gradients = [[10.0 ** (-4 * torch.rand(p.shape, generator=generator)) for p in start] for _ in range(STEPS)]
+    return [p.to(dtype) for p in start], [[g.to(dtype) for g in step] for step in gradients]
+
+
+def updated(build, dtype):
+    start, gradients = start_and_gradients(dtype)
+    model = network().to(dtype)
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), start, strict=True):
+            parameter.copy_(value)
+    optimizer = build(model)
+    for step in gradients:
+        for parameter, gradient in zip(model.parameters(), step, strict=True):
+            parameter.grad = gradient.clone()
+        optimizer.step()
+    return [p.detach().double() for p in model.parameters()]
+
+
+def built(target, dtype):
+    settings = config(target, lr=LR, weight_decay=DECAY, decay_norm_and_bias=True, **OPTIONS[target])
+    return updated(lambda model: build_optimizer(settings, model, fused=None), dtype)
+
+
+def plain(target):
+    """torch's own class, one parameter at a time, in float64."""
+    kind, options = getattr(torch.optim, target), OPTIONS[target]
+    return updated(
+        lambda model: kind(model.parameters(), lr=LR, weight_decay=DECAY, foreach=False, **options), torch.float64
+    )
+
+
+def roundings(found, reference, dtype):
+    """The largest difference, in units of what the roundings of ``dtype`` can make of it at most.
+
+    A step multiplies a parameter by its decay (itself rounded) and subtracts an update of relative error ``ROUNDINGS``
+    u, u being half of eps: at most u (3 |p| + ROUNDINGS |update|).  |p| only falls.  That p is off by a few u moves the
+    next update through the coupled decay by less than the roundings that are counted twice here.
+    """
+    half_eps = torch.finfo(dtype).eps / 2
+    start = start_and_gradients(torch.float64)[0]
+    allowed = [half_eps * (3 * STEPS * p + ROUNDINGS * (p - r)) for p, r in zip(start, reference, strict=True)]
+    return max(float(((f - r).abs() / a).max()) for f, r, a in zip(found, reference, allowed, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("target", list(OPTIONS))
+def test_update_equals_the_plain_class(target, dtype):
+    reference = plain(target)
+    assert all((r > 0).all() for r in reference)  # or the bound would not hold
+    assert roundings(built(target, dtype), reference, dtype) <= 1
+
+
+def adam(*, eps, coupled=False, decay_last=False, first_step=1):
+    """Adam (Kingma and Ba 2015, algorithm 1) with decoupled or coupled decay, by its formulas, in float64."""
+    start, gradients = start_and_gradients(torch.float64)
+    means, squares = [torch.zeros_like(p) for p in start], [torch.zeros_like(p) for p in start]
+    for t, step in enumerate(gradients, start=first_step):
+        for i, g in enumerate(step):
+            g = g + DECAY * start[i] if coupled else g
+            means[i] = 0.9 * means[i] + 0.1 * g
+            squares[i] = 0.999 * squares[i] + 0.001 * g.square()
+            update = LR * means[i] / (1 - 0.9**t) / ((squares[i] / (1 - 0.999**t)).sqrt() + eps)
+            factor = 1.0 if coupled else 1 - LR * DECAY
+            start[i] = factor * (start[i] - update) if decay_last else factor * start[i] - update
+    return start
+
+
+@pytest.mark.parametrize("target", ["Adam", "AdamW"])
+def test_the_comparison_would_see_a_wrong_adam(target):
+    coupled, right = target == "Adam", OPTIONS[target]["eps"]
+    reference = plain(target)
+    assert roundings(adam(eps=right, coupled=coupled), reference, torch.float64) <= 2  # both of them round
+    wrong = {
+        "no eps": adam(eps=0.0, coupled=coupled),
+        "the other eps": adam(eps=1e-8, coupled=coupled),
+        "the other decay": adam(eps=right, coupled=not coupled),
+        "correction one step late": adam(eps=right, coupled=coupled, first_step=2),
+        "decay after the update": adam(eps=right, decay_last=True),
+    }
+    for name, found in wrong.items():
+        assert roundings(found, reference, torch.float32) > 100, name
 
 
 @pytest.mark.parametrize(
