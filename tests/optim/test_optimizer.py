@@ -56,9 +56,9 @@ OPTIONS: dict[str, dict[str, float]] = {
     "RMSprop": {"eps": 1e-3},
 }
 ROUNDINGS = 40
-"""At most so many roundings lie between the gradients and the update that the third step subtracts, in the longest of the
-formulas (Adam with its decay in the gradient): decay 4, the mean of the gradients 5 a step (3 operations, 2 rounded
-coefficients), half of 6 a step for the root of the mean of their squares, and 9 from there to the product with the rate."""
+"""At most so many roundings lie between the gradients and the update that the third step subtracts, in the longest of
+the formulas (Adam with its decay in the gradient): decay 4, the mean of the gradients 5 a step (3 operations, 2 rounded
+coefficients), half of 6 a step for the root of the mean of their squares, 9 from there to the product with the rate."""
 
 
 def start_and_gradients(dtype):
