@@ -16,10 +16,10 @@ from typing import NoReturn
 
 from runner.config.counted import counted
 from runner.config.errors import ExitCode, RequestError, answer, nearest
+from runner.config.privacy_figures import epsilon_text
 from runner.privacy.chain import BrokenChain
 from runner.privacy.ledger import Entry, Ledger, compose_entries, find_ledgers, ledger_folder
 from runner.privacy.sweep import UNCOVERED
-from runner.records.progress import epsilon_text
 
 _COMMANDS = ("show", "verify")
 

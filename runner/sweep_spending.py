@@ -11,11 +11,11 @@ from typing import Any
 
 from runner.config.counted import counted
 from runner.config.errors import RunError
+from runner.config.privacy_figures import epsilon_text
 from runner.privacy.chain import BrokenChain
 from runner.privacy.ledger import Entry, find_ledgers
 from runner.privacy.sweep import BEST_BY_RANDOM_STOPPING, UNCOVERED, DataSpending, spending_of
 from runner.records.json_values import write_json
-from runner.records.progress import epsilon_text
 from runner.sweeping.drawn_trials import best_trial, is_drawn, read_selection
 
 SPENDING_FILE = "privacy.json"

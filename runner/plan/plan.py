@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from runner.config.counted import counted
+from runner.config.privacy_figures import delta_text, epsilon_text
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 
 
@@ -230,8 +231,7 @@ class Plan:
         if made := [name for name in ("compile", "cuda_graphs") if getattr(performance, name)]:
             lines.append(f"prepared   {' and '.join(f'hardware.{name}' for name in made)}, before the first step")
         if (privacy := semantic.privacy) is not None:
-            # two decimals, rounded up: a privacy figure may not flatter
-            spent = f"ε={math.ceil(100 * privacy.epsilon) / 100:.2f} at δ={privacy.delta:g} ({privacy.accountant})"
+            spent = f"ε={epsilon_text(privacy.epsilon)} at δ={delta_text(privacy.delta)} ({privacy.accountant})"
             if privacy.unsafe_noise_seed is not None:
                 spent = "NOT private, because privacy.unsafe_noise_seed is set"
             lines.append(

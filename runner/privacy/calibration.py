@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runner.config.errors import RequestError
+from runner.config.privacy_figures import epsilon_text
 from runner.privacy import accounting
 
 LEAST_NOISE = 0.05
@@ -102,7 +103,9 @@ def solve_noise_multiplier(accountant: str, *, epsilon: float, delta: float, sam
     slack = max(_SLACK, 0.02 * accounting.PRV_ERROR / min(1.0, epsilon)) if accountant == "prv" else _SLACK
     noise, found, _ = _noise_for(reported, epsilon, start, slope=slope, slack=slack)
     if found > epsilon:
-        raise RequestError("privacy.epsilon", epsilon, f"at least {found:.4g}, which noise multiplier {noise:g} gives")
+        raise RequestError(
+            "privacy.epsilon", epsilon, f"at least {epsilon_text(found)}, which noise multiplier {noise:g} gives"
+        )
     if noise == LEAST_NOISE:
         raise RequestError("privacy.epsilon", epsilon, f"at most {found:.4g}, which noise multiplier {noise:g} gives")
     return noise

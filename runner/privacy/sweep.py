@@ -7,12 +7,12 @@ drawn beforehand (``random_stopping.py``), the smaller bound holds once all of t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runner.config.counted import counted
 from runner.config.errors import RequestError
+from runner.config.privacy_figures import delta_text, epsilon_text
 from runner.privacy.composition import Composed, Spent
 from runner.privacy.ledger import Entry, Ledger, PlannedRun, compose_entries
 from runner.privacy.random_stopping import Selection, epsilon_of_best
@@ -108,10 +108,12 @@ def admit_within(
     assert composed is not None
     if composed.epsilon > limit:
         before = compose_entries(cells)
-        spent = "nothing is spent" if before is None else f"{_up(before.epsilon)} is spent by {len(cells)} cells"
+        spent = (
+            "nothing is spent" if before is None else f"{epsilon_text(before.epsilon)} is spent by {len(cells)} cells"
+        )
         raise RequestError(
             "privacy.sweep_epsilon",
-            f"a cell with which all compose to ε={_up(composed.epsilon)} ({composed.accountant}, δ={composed.delta:g})",
+            f"a cell with which all compose to {_described_sum(composed)}",
             f"at most {limit:g}; {spent}",
         )
 
@@ -137,7 +139,7 @@ def admit_grid(limit: float | None, runs: Sequence[PlannedRun], selection: Selec
         fits, fails = (middle, fails) if composed is None or composed.epsilon <= limit else (fits, middle)
     raise RequestError(
         "privacy.sweep_epsilon",
-        f"{len(entries)} cells that compose to ε={_up(together.epsilon)} ({together.accountant}, δ={together.delta:g})",
+        f"{len(entries)} cells that compose to {_described_sum(together)}",
         f"at most {limit:g}, which the first {counted(fits, 'cell')} keep to",
     )
 
@@ -154,7 +156,7 @@ def _admit_trial(limit: float | None, run: PlannedRun, cells: Sequence[Entry], s
     if limit is not None and best.epsilon > limit:
         raise RequestError(
             "privacy.sweep_epsilon",
-            f"trials of which publishing the best costs ε={_up(best.epsilon)} (rdp, δ={best.delta:g})",
+            f"trials of which publishing the best costs ε={epsilon_text(best.epsilon)} (rdp, δ={best.delta:g})",
             f"at most {limit:g}",
         )
 
@@ -166,14 +168,13 @@ def best_of(run: PlannedRun, selection: Selection) -> Composed:
     return Composed(epsilon=epsilon, delta=run.delta, accountant="rdp")
 
 
+def _described_sum(together: Composed) -> str:
+    return f"ε={epsilon_text(together.epsilon)} ({together.accountant}, δ={delta_text(together.delta)})"
+
+
 def _mechanism(run: PlannedRun) -> tuple[float, float, int, float]:
     return run.sample_rate, run.noise_multiplier, run.steps, run.delta
 
 
 def _described(run: PlannedRun) -> str:
     return f"q={run.sample_rate:g}, noise {run.noise_multiplier:g}, {run.steps} steps, δ={run.delta:g}"
-
-
-def _up(epsilon: float) -> str:
-    """Two decimals, rounded up: a privacy figure may not flatter."""
-    return f"{math.ceil(100.0 * epsilon) / 100.0:.2f}" if math.isfinite(epsilon) else str(epsilon)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+
+from runner.config.privacy_figures import delta_text, epsilon_text
 
 PRECISION_MARKS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
 """Type -> how it is marked in a line."""
@@ -85,18 +86,10 @@ NOT_PRIVATE = "NOT private"
 
 
 def budget_text(epsilon: float, delta: float) -> str:
-    """Say how much privacy is spent, such as ``ε=1.20, δ=1e-05``; never less than is spent: ε is rounded up."""
+    """Say how much privacy is spent, such as ``ε=1.20, δ=1e-05``; never less than is spent: both are rounded up."""
     if math.isinf(epsilon):
         return NOT_PRIVATE
-    return f"ε={epsilon_text(epsilon)}, δ={delta:.3g}"
-
-
-def epsilon_text(epsilon: float) -> str:
-    """Say an ε to two decimals, rounded up, because a privacy figure may not flatter."""
-    # From the shortest decimal that means this float: 1.1 * 100 is more than 110 in binary and would give 1.11.
-    if not math.isfinite(epsilon):
-        return str(epsilon)
-    return str(Decimal(repr(float(epsilon))).quantize(Decimal("0.01"), ROUND_CEILING))
+    return f"ε={epsilon_text(epsilon)}, δ={delta_text(delta)}"
 
 
 def rate_text(samples_per_second: float) -> str:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 from runner.config.errors import RunError
+from runner.config.privacy_figures import epsilon_text
 from runner.disk.files import write_text
-from runner.records.progress import epsilon_text
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
 
 if TYPE_CHECKING:

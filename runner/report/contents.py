@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from runner.config.counted import counted
 from runner.config.errors import RunError
+from runner.config.privacy_figures import epsilon_text
 from runner.config.schema import ComparisonConfig
-from runner.records.progress import epsilon_text
 from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import Sweep
 from runner.report.comparison import Comparison, Verdict, compare

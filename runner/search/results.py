@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from runner.config.privacy_figures import epsilon_text
 from runner.config.search import DIRECTIONS, SearchConfig, directions
 from runner.disk.files import write_text
 from runner.search.claims import FOLDER, OWNER
@@ -23,7 +24,12 @@ TRIALS_FILE = "trials.csv"
 RESULTS_FILE = "optimization_results.yaml"
 
 _CONSTRAINTS = "constraints"
-_FORMS = {"val_accuracy": "{:.2%}", "seconds": "{:.2f} s", "samples_per_second": "{:,.0f}/s", "epsilon": "{:.2f}"}
+_FORMS: dict[str, Callable[[float], str]] = {
+    "val_accuracy": "{:.2%}".format,
+    "seconds": "{:.2f} s".format,
+    "samples_per_second": "{:,.0f}/s".format,
+    "epsilon": epsilon_text,
+}
 
 
 def write_results(study: optuna.Study, search: SearchConfig, sweep_dir: Path) -> None:
@@ -91,7 +97,7 @@ def _word(trial: FrozenTrial) -> str:
 
 def _described(trial: FrozenTrial, objectives: Sequence[str]) -> str:
     values = zip(objectives, trial.values, strict=True)
-    figures = ", ".join(f"{name} {_FORMS.get(name, '{:.4g}').format(value)}" for name, value in values)
+    figures = ", ".join(f"{name} {_FORMS.get(name, '{:.4g}'.format)(value)}" for name, value in values)
     params = " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
     return f"{trial.number}: {figures} with {params}"
 
