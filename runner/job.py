@@ -134,7 +134,13 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
     from runner.records.sink import build_sink
     from runner.training.on_ledger import sit_down
     from runner.training.parts import build_parts
-    from runner.training.resume import find_checkpoint, forget_after, grad_sample_of, secret_of
+    from runner.training.resume import (
+        find_checkpoint,
+        forget_after,
+        grad_sample_of,
+        refuse_other_noise,
+        secret_of,
+    )
     from runner.training.settle import settle
     from runner.training.torch_settings import torch_settings
     from runner.training.world import first_process_first
@@ -157,6 +163,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
         with _out_of_memory_told():
             way = grad_sample_of(job.run_dir, plan, checkpoint)
             parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=way)
+        refuse_other_noise(job.run_dir, checkpoint, parts)
         plan = parts.plan
         world.barrier()  # every process has read the checkpoint before the first one clears up around it
         sitting = sit_down(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
-from runner.privacy.key import SecretKey
+from runner.privacy.key import KEY_BYTES, SecretKey
 from runner.privacy.keystream import Keystream
 
 # Pairs per pass: the temporaries of one pass stay in a core's cache.
@@ -24,23 +25,47 @@ class NoiseSource:
     ``secure=True`` draws from ChaCha20 on the CPU and copies to the device.  ``secure=False`` draws from a Philox
     counter generator on the device: statistically sound, yet not proven secret against an adversary with enough
     outputs.
+
+    Two noises for one step would be a second release that nobody counts, so a run keeps to one (``form``).  Should two
+    come about all the same, by another generator, type or ``layout``, they are independent: had they the same numbers
+    in other places, the difference of two releases would give the noise away, and with it the gradients.
     """
 
-    def __init__(self, key: SecretKey, *, secure: bool) -> None:
+    def __init__(self, key: SecretKey, *, secure: bool, layout: str = "") -> None:
+        """``layout`` names which number of the noise falls on which parameter: see ``layout_of``."""
         self._key = key.derive("gaussian noise")
         self.secure = secure
+        self.layout = layout
 
     @property
     def kind(self) -> str:
         """The generator's name for the records: ``chacha20`` or ``philox``."""
         return "chacha20" if self.secure else "philox"
 
+    def form(self, device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+        """What the noise is a function of besides key and step, in plain values: what a run has to keep to.
+
+        ``generator`` with what computes it (numpy's and torch's Philox give other numbers, torch's depend on the
+        processor too), ``dtype`` and ``layout``.
+        """
+        return {"generator": self._generator(device), "dtype": f"{dtype}".removeprefix("torch."), "layout": self.layout}
+
+    def _generator(self, device: torch.device) -> str:
+        if self.secure:
+            return self.kind
+        if device.type == "cpu":
+            return f"{self.kind} of numpy {np.__version__}"
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return f"{self.kind} of torch {torch.__version__} on {name}"
+
     def normal(self, step: int, numel: int, device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Independent standard normals [numel] of ``dtype`` (float32 or float64) on ``device``, for update ``step``."""
+        form = repr(sorted(self.form(device, dtype).items())).encode()
+        key = hashlib.blake2b(form, key=self._key, digest_size=KEY_BYTES).digest()
         if self.secure:
-            return _secure_normal(Keystream(self._key, step), numel, dtype).to(device)
+            return _secure_normal(Keystream(key, step), numel, dtype).to(device)
         # keyed hashing spreads the steps over the whole seed space, so that no two streams overlap
-        seed = hashlib.blake2b(step.to_bytes(8, "little"), key=self._key, digest_size=16).digest()
+        seed = hashlib.blake2b(step.to_bytes(8, "little"), key=key, digest_size=16).digest()
         if device.type == "cpu":
             # torch's CPU generator keeps 32 bits of its seed: over 1500 steps two of them would share their noise
             # with probability 3e-4.  NumPy's Philox takes all 128.
@@ -49,6 +74,23 @@ class NoiseSource:
             return torch.from_numpy(generator.standard_normal(numel, dtype=width))
         device_generator = torch.Generator(device).manual_seed(int.from_bytes(seed[:8], "little", signed=True))
         return torch.randn(numel, dtype=dtype, device=device, generator=device_generator)
+
+
+def layout_of(parameters: Mapping[str, torch.Tensor]) -> str:
+    """Which number of a flat buffer belongs to which weight: names, shapes and memory order, in turn.
+
+    Memory order counts because the parts of the buffer have that of their parameters (``gradient_views``).
+
+    Returns:
+        ``contiguous``, or ``channels_last`` where some parameter is not, and a SHA-256 (hex).
+    """
+    strides = [torch.empty_like(parameter, device="meta").stride() for parameter in parameters.values()]
+    plain = all(parameter.is_contiguous() for parameter in parameters.values())
+    every = [
+        (name, tuple(parameter.shape), stride)
+        for (name, parameter), stride in zip(parameters.items(), strides, strict=True)
+    ]
+    return f"{'contiguous' if plain else 'channels_last'} {hashlib.sha256(repr(every).encode()).hexdigest()}"
 
 
 def _secure_normal(stream: Keystream, numel: int, dtype: torch.dtype) -> torch.Tensor:

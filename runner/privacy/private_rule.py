@@ -90,6 +90,11 @@ class PrivateRule:
         """
         self._zeroed_now = torch.zeros_like(self.zeroed)
 
+    @property
+    def noise_form(self) -> dict[str, str]:
+        """What the noise is a function of besides key and step: see ``NoiseSource.form``."""
+        return self._noise.form(self._flat.device, self._flat.dtype)
+
     def begin(self, denominator: float) -> None:
         """Starts a logical batch; ``denominator`` must be the constant expected batch.
 

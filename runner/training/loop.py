@@ -26,6 +26,7 @@ from runner.training.garbage import set_up_is_kept
 from runner.training.parts import Parts
 from runner.training.precision import NonFiniteGradient
 from runner.training.published import published, take_up, weights_to_save
+from runner.training.resume import noise_form
 from runner.training.saving import Saving, Snapshot
 from runner.training.slow_input import name_slow_input
 from runner.training.standing import Outcome, Standing, Status
@@ -281,6 +282,7 @@ class Loop:
                 "tracker_run_id": self._recorder.tracker_run_id,
                 "zeroed_examples": zeroed,
                 "grad_sample": plan.performance.grad_sample,
+                "noise_form": noise_form(parts),
                 "secret_key": None if parts.key is None else bytes(parts.key),
                 "ledger_entry": None if self._recorder.sitting is None else self._recorder.sitting.entry,
             },

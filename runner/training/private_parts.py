@@ -10,7 +10,8 @@ from runner.models.memory_format import convolves
 from runner.privacy.fastest_way import fastest_way, working_ways
 from runner.privacy.independence import check_examples_independent
 from runner.privacy.key import SecretKey
-from runner.privacy.noise import NoiseSource
+from runner.privacy.noise import NoiseSource, layout_of
+from runner.privacy.per_example import trainable
 from runner.privacy.poisson import PoissonStream
 from runner.privacy.private_rule import PrivateRule
 from runner.training.losses import cross_entropy_in_parts
@@ -74,7 +75,7 @@ def build_private_parts(
         loss=loss,
         forward=clock.naming_the_end_of(precision.forward),
         world=world,
-        noise=NoiseSource(key, secure=bool(plan.performance.secure_noise)),
+        noise=NoiseSource(key, secure=bool(plan.performance.secure_noise), layout=layout_of(trainable(model))),
         max_grad_norm=privacy.max_grad_norm,
         noise_multiplier=privacy.noise_multiplier,
         expected_batch=semantic.logical_batch,

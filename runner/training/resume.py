@@ -20,6 +20,7 @@ from runner.training.checkpoint import (
 if TYPE_CHECKING:
     from runner.plan.plan import Plan
     from runner.privacy.key import SecretKey
+    from runner.training.parts import Parts
 
 _TYPED = {
     "norm": "model.norm",
@@ -91,6 +92,45 @@ def secret_of(checkpoint: Checkpoint | None) -> SecretKey | None:
     from runner.privacy.key import SecretKey
 
     return SecretKey(checkpoint.state["secret_key"])
+
+
+def refuse_other_noise(run_dir: Path, checkpoint: Checkpoint | None, parts: Parts) -> None:
+    """Refuse to go on from ``checkpoint`` with other noise than its own.
+
+    The steps after a checkpoint may have been released before, so that another noise for one of them would be a second
+    release of the same gradients, which no account counts.
+
+    Raises:
+        RequestError: names the first thing that differs.
+    """
+    form = noise_form(parts)
+    if checkpoint is None or (saved := checkpoint.state.get("noise_form")) == form:
+        return
+    saved, asked = saved or {}, form or {}
+    name = next(name for name in {**saved, **asked} if saved.get(name) != asked.get(name))
+    key, before, now = _NOISE[name], saved.get(name), asked.get(name)
+    if name == "layout":
+        order, other = str(now).split(" ")[0], str(before).split(" ")[0]
+        if order != other:
+            key, before, now = "hardware.channels_last", other, order
+        else:
+            before, now = "the trainable weights, in order", "other trainable weights, or in another order"
+    raise RequestError(
+        key,
+        f"noise of {as_typed(now)}",
+        f"{as_typed(before)}, as in the checkpoints of {run_dir} (one step never gets two noises), or another"
+        " hydra.run.dir",
+    )
+
+
+_NOISE = {"generator": "privacy.secure_noise", "dtype": "precision.amp_dtype", "layout": "model"}
+"""What noise is a function of, and the key that a user types for it."""
+
+
+def noise_form(parts: Parts) -> dict[str, str] | None:
+    """What the noise of a private run is a function of besides key and step; None without privacy."""
+    form: dict[str, str] | None = getattr(parts.rule, "noise_form", None)
+    return form
 
 
 def other_recipe(run_dir: Path, saved: dict[str, Any], asked: dict[str, Any]) -> RequestError:

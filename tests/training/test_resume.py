@@ -24,7 +24,7 @@ def final_state(run_dir):
     state = dict(checkpoint.state)
     del state["ledger_entry"]  # drawn anew for each run
     standing = {key: value for key, value in state.pop("standing").items() if key not in TIMES}
-    standing["grad_sample"] = state.pop("grad_sample")
+    standing |= {name: state.pop(name) for name in ("grad_sample", "noise_form")}
     records = [
         {key: value for key, value in record.items() if key not in TIMES}
         for record in read_metrics(run_dir / "metrics.jsonl")
