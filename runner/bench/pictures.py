@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runner.config.errors import RequestError
+from runner.data.decode import open_image
 
 SMALL = 32
 PHOTO = (480, 384)
@@ -53,7 +54,7 @@ def write_photos(folder: Path, count: int, *, small: Path) -> None:
     """
     sources: Sequence[Path] = sorted(small.rglob("*.jpg"))
     for index, place in enumerate(_places(folder, count)):
-        with Image.open(sources[index % len(sources)]) as source:
+        with open_image(sources[index % len(sources)]) as source:
             large = np.asarray(source.convert("RGB").resize(PHOTO, Image.Resampling.BICUBIC), dtype=np.float32)
         noise = np.random.default_rng(index).normal(0, _NOISE, large.shape)
         _save(Image.fromarray(np.clip(large + noise, 0, 255).astype(np.uint8)), place)
@@ -77,7 +78,7 @@ def _jpegs(images: Path) -> Iterator[Path]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
+    with open_image(path) as image:
         return image.size
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from runner.data.cache import Cache
-from runner.data.listing import Listing
+from runner.data.decoding_room import LARGE_FILE_BYTES, ROOM
+from runner.data.listing import ListedFile, Listing
 
 # A file written twice within the clock tick of its file system shows one time for both contents, so a listing whose
 # newest file is younger than this is not trusted yet (the coarsest common clock, FAT's, ticks every 2 s).
@@ -37,19 +39,20 @@ def hash_contents(listing: Listing, cache: Cache, *, reader: str) -> str:
 
 
 def read_listed(listing: Listing, path: str) -> bytes:
-    """Read one listed file, whole.
+    """Read one listed file, whole; large ones one at a time, within ``ROOM.one_image``.
 
     Raises:
         OSError: It cannot be read.
     """
     # Unbuffered and without pathlib, whose objects cost more than reading a small file.
     with open(f"{listing.root}/{path}", "rb", buffering=0) as file:  # noqa: PTH123
+        ROOM.take_file(os.fstat(file.fileno()).st_size)
         return file.read()
 
 
 def _read_and_hash(listing: Listing) -> str:
     def digests(start: int) -> list[bytes]:
-        return [_hash_file(listing, file.path) for file in listing.files[start : start + TASK]]
+        return [_hash_file(listing, file) for file in listing.files[start : start + TASK]]
 
     total = hashlib.sha256()
     starts = range(0, len(listing.files), TASK)
@@ -61,9 +64,12 @@ def _read_and_hash(listing: Listing) -> str:
     return total.hexdigest()
 
 
-def _hash_file(listing: Listing, path: str) -> bytes:
+def _hash_file(listing: Listing, file: ListedFile) -> bytes:
     """SHA-256 of one file; of nothing where it cannot be read, which decoding will report."""
     try:
-        return hashlib.sha256(read_listed(listing, path)).digest()
+        if file.size <= LARGE_FILE_BYTES:
+            return hashlib.sha256(read_listed(listing, file.path)).digest()
+        with (listing.root / file.path).open("rb") as large:
+            return hashlib.file_digest(large, "sha256").digest()
     except OSError:
         return b""

@@ -23,6 +23,7 @@ from PIL import Image
 from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
 from runner.data.decode import BadImageError, fit, strict_decoding
+from runner.data.decoding_room import ROOM
 from runner.data.images import Decoded, ImageSet, Pixels, SkippedFile
 
 log = logging.getLogger(__name__)
@@ -149,15 +150,17 @@ def decode_all(
         def decode(start: int) -> list[tuple[int, str]]:
             bad = []
             for row in range(start, min(start + TASK, count)):
-                try:
-                    image = read(row)
-                except BadImageError as error:
-                    bad.append((row, str(error)))
-                    continue
-                if form.size is None and image.size != (size, size):
-                    raise unequal(name(row), image, size)
-                for array in arrays.values():
-                    array[row] = fit(image, size=array.shape[1], channels=form.channels)
+                with ROOM.one_image():
+                    try:
+                        image = read(row)
+                    except BadImageError as error:
+                        bad.append((row, str(error)))
+                        continue
+                    if form.size is None and image.size != (size, size):
+                        raise unequal(name(row), image, size)
+                    for array in arrays.values():
+                        array[row] = fit(image, size=array.shape[1], channels=form.channels)
+                    del image
             return bad
 
         skipped = _run(decode, count, name, skip_bad=skip_bad)
@@ -170,10 +173,11 @@ def find_bad(layout: Layout, read: Read) -> list[tuple[int, str]]:
     def decode(start: int) -> list[tuple[int, str]]:
         bad = []
         for row in range(start, min(start + TASK, len(layout.labels))):
-            try:
-                read(row)
-            except BadImageError as error:
-                bad.append((row, str(error)))
+            with ROOM.one_image():
+                try:
+                    read(row)
+                except BadImageError as error:
+                    bad.append((row, str(error)))
         return bad
 
     with strict_decoding():
@@ -255,7 +259,8 @@ def common_size(layout: Layout, read: Read, *, skip_bad: bool) -> int:
     """
     for row in range(len(layout.labels)):
         try:
-            image = read(row)
+            with ROOM.one_image():
+                image = read(row)
         except BadImageError as error:
             if skip_bad:
                 continue

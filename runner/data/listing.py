@@ -66,7 +66,7 @@ def list_files(root: Path, *, below: tuple[str, ...] = ("",), wanted: Callable[[
             bad.append((path, reason))
         else:
             found = os.stat(root / path) if is_link else found  # noqa: PTH116
-            if reason := _refuse_file(found):
+            if reason := refuse_file(found):
                 bad.append((path, reason))
                 return
             files.append(ListedFile(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
@@ -88,7 +88,7 @@ def list_files(root: Path, *, below: tuple[str, ...] = ("",), wanted: Callable[[
     return Listing(root=root, files=tuple(sorted(files)), bad=tuple(sorted(bad)), ignored=tuple(sorted(ignored)))
 
 
-def _refuse_file(found: os.stat_result) -> str | None:
+def refuse_file(found: os.stat_result) -> str | None:
     """Why a file must not be opened: reading a pipe waits for ever, and a device or a sparse file may never end."""
     if not stat.S_ISREG(found.st_mode):
         return "it is not an ordinary file"

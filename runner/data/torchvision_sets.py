@@ -14,6 +14,7 @@ from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
 from runner.data.cache import Cache
 from runner.data.contents import hash_contents
+from runner.data.decode import BadImageError, guard_pillow
 from runner.data.foreseen import Tell
 from runner.data.holding import Source, hold
 from runner.data.image_store import Layout, pixel_format
@@ -82,7 +83,7 @@ def _source(parts: Mapping[str, Any], config: DataConfig) -> Source:
     for split, part in parts.items():
         ranges[split] = (len(labels), len(labels) + len(part))
         items += [(part, position) for position in range(len(part))]
-        labels += [int(part[position][1]) for position in range(len(part))]
+        labels += [_labelled(part, split, position)[1] for position in range(len(part))]
     first = parts["train"]
     names = getattr(first, "classes", None) or [str(number) for number in range(max(labels) + 1)]
     layout = Layout(
@@ -90,17 +91,34 @@ def _source(parts: Mapping[str, Any], config: DataConfig) -> Source:
     )
 
     def read(row: int) -> Image.Image:
-        part, position = items[row]
-        image: Image.Image = part[position][0]
-        return image
+        return _item(*items[row])[0]
 
-    form = pixel_format(config, channels=1 if first[0][0].mode == "L" else 3)
+    form = pixel_format(config, channels=1 if _labelled(first, "train", 0)[0].mode == "L" else 3)
     return Source(layout=layout, read=read, form=form)
+
+
+def _item(part: Any, position: int) -> tuple[Image.Image, int]:
+    try:
+        image, label = part[position]
+    except Exception as error:  # whatever torchvision's classes answer damaged files with
+        raise BadImageError(" ".join(str(error).split()) or type(error).__name__) from error
+    return image, int(label)
+
+
+def _labelled(part: Any, split: str, position: int) -> tuple[Image.Image, int]:
+    """An item of which the label is needed, so that it cannot be skipped."""
+    try:
+        return _item(part, position)
+    except BadImageError as error:
+        raise RequestError(
+            "data.root", f"image {position} of {split} (cannot be decoded: {error})", "readable images"
+        ) from error
 
 
 def _open(dataset: str, root: Path, arguments: Mapping[str, Any], files: Sequence[str], *, download: bool) -> Any:
     from torchvision import datasets
 
+    guard_pillow()
     kind = getattr(datasets, dataset, None)
     if kind is None:
         raise RequestError(

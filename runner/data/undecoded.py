@@ -14,6 +14,7 @@ from PIL import Image
 from runner.config.errors import RunError
 from runner.data.cache import Cache
 from runner.data.decode import BadImageError, fit, strict_decoding
+from runner.data.decoding_room import ROOM
 from runner.data.image_store import Layout, PixelFormat, Read, common_size, find_bad, unequal
 from runner.data.images import Decoded
 
@@ -43,16 +44,18 @@ class UndecodedImages:
             RunError: A file cannot be decoded, or has another size; names it.
         """
         for place, row in enumerate(rows.tolist()):
-            try:
-                image = self._read(row)
-            except BadImageError as error:
-                raise RunError(
-                    f"data.root: {self._layout.name(row)} cannot be decoded ({error});"
-                    " data.on_bad_file=skip leaves such files out"
-                ) from error
-            if not self._resize and image.size != (self._size, self._size):
-                raise RunError(str(unequal(self._layout.name(row), image, self._size)))
-            out[place] = fit(image, size=self._size, channels=self._channels)
+            with ROOM.one_image():
+                try:
+                    image = self._read(row)
+                except BadImageError as error:
+                    raise RunError(
+                        f"data.root: {self._layout.name(row)} cannot be decoded ({error});"
+                        " data.on_bad_file=skip leaves such files out"
+                    ) from error
+                if not self._resize and image.size != (self._size, self._size):
+                    raise RunError(str(unequal(self._layout.name(row), image, self._size)))
+                out[place] = fit(image, size=self._size, channels=self._channels)
+                del image
 
 
 def leave_undecoded(

@@ -14,7 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from runner.config.errors import RequestError
-from runner.data.decode import BadImageError, fit, read_image, strict_decoding
+from runner.data.decode import FORMATS, BadImageError, fit, read_image, strict_decoding
+from runner.data.decoding_room import ROOM
+from runner.data.listing import refuse_file
 
 KINDS = "paths, PIL images, uint8 arrays [H, W], [H, W, C] or [N, H, W, C], or uint8 tensors [C, H, W] or [N, C, H, W]"
 
@@ -66,8 +68,12 @@ def _each(images: Any) -> Iterable[Any]:
 def _fit(image: Any, *, size: int, channels: int) -> list[NDArray[np.uint8]]:
     """Pixels [n, size, size, channels] of one item, n = 1 unless it is a batch."""
     if isinstance(image, str | PathLike):
-        return [fit(_read(Path(image), size), size=size, channels=channels)[None]]
+        with ROOM.one_image():
+            return [fit(_read(Path(image), size), size=size, channels=channels)[None]]
     if isinstance(image, Image.Image):
+        if getattr(image, "format", None) not in (None, *FORMATS):
+            # Pillow decodes when the pixels are asked for, that is here.
+            raise RequestError("images", f"a picture in the format {image.format}", f"one of {', '.join(FORMATS)}")
         if not all(image.size):
             raise RequestError("images", f"a picture of {image.width} x {image.height}", "images of at least one pixel")
         return [fit(image, size=size, channels=channels)[None]]
@@ -80,6 +86,8 @@ def _fit(image: Any, *, size: int, channels: int) -> list[NDArray[np.uint8]]:
 
 def _read(path: Path, size: int) -> Image.Image:
     try:
+        if reason := refuse_file(path.stat()):
+            raise BadImageError(reason)
         return read_image(path.read_bytes(), shortest=size)
     except BadImageError as error:
         raise RequestError("images", f"{path} (cannot be decoded: {error})", "a readable image") from error

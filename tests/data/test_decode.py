@@ -117,7 +117,7 @@ def jpeg():
     ("raw", "why"),
     [
         (b"", "the file is empty"),
-        (b"these are words and not an image", "not an image format that Pillow knows"),
+        (b"these are words and not an image", "none of the formats JPEG, PNG"),
         (jpeg()[: len(jpeg()) // 2], "truncated"),
         (encode(noise())[:60], "truncated|broken|not enough"),
         (encode(noise())[:40] + b"\0" * 200, "."),
@@ -134,9 +134,9 @@ def test_a_bad_file_says_why_in_one_line(raw, why):
 def test_a_decompression_bomb_is_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
     assert pixels(encode(noise((14, 14)))).shape == (14, 14, 3)
-    with pytest.raises(BadImageError, match="decompression bomb"):
+    with pytest.raises(BadImageError, match="more than 89 million pixels"):
         pixels(encode(noise((16, 16))))  # Pillow only warns up to twice the limit
-    with pytest.raises(BadImageError, match="decompression bomb"):
+    with pytest.raises(BadImageError, match="more than 89 million pixels"):
         pixels(encode(noise((30, 30))))
 
 

@@ -14,6 +14,7 @@ from runner.config.schema import AugmentConfig, DataConfig
 from runner.data import feed, room
 from runner.data.ahead import Ahead
 from runner.data.augment import draw
+from runner.data.decode import FORMATS
 from runner.data.feed import Feed
 from runner.data.images import SkippedFile
 from runner.data.open import open_data
@@ -135,7 +136,7 @@ def test_without_a_cache_unreadable_files_are_looked_for_once(ask, photos, tmp_p
     assert sum("decoding 40 images" in record.message for record in caplog.records) == 1
     stored = ask("disk", tmp_path / "bad", on_bad_file="skip")
     for data in without:
-        assert data.skipped == (SkippedFile("dog/07.jpg", "not an image format that Pillow knows"),)
+        assert data.skipped == (SkippedFile("dog/07.jpg", f"none of the formats {', '.join(FORMATS)}"),)
         assert (data.fingerprint, data.train.names) == (stored.fingerprint, stored.train.names)
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from runner import infer
 from runner.config.errors import RequestError
 from runner.config.schema import HardwareConfig
+from runner.data.decode import FORMATS
 from runner.inference import evaluation, measure
 from runner.inference.finished_run import open_run
 from runner.inference.images import open_folder
@@ -108,7 +109,7 @@ def test_a_folder_without_classes_is_predicted_and_bad_files_are_counted(digits_
     Image.fromarray(np.full((20, 30, 4), 99, dtype=np.uint8)).save(flat / "large.png")
     found, folder = ask(digits_run, f"images={flat}")
     assert found["metrics"] is None
-    broken = {"file": "broken.png", "reason": "not an image format that Pillow knows"}
+    broken = {"file": "broken.png", "reason": f"none of the formats {', '.join(FORMATS)}"}
     assert found["skipped"] == [broken]
     assert found["notes"] == [f"1 unreadable file was skipped: broken.png ({broken['reason']})"]
     rows = predictions(folder)

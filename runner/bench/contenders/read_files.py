@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
-from torchvision.io import ImageReadMode, decode_image
+from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import transforms as v1
 from torchvision.transforms import v2
 
@@ -77,4 +77,4 @@ def _only_fitted(config: RunConfig) -> Callable[[Any], torch.Tensor]:
 
 
 def _tensor(path: str) -> torch.Tensor:
-    return decode_image(path, mode=ImageReadMode.RGB)
+    return decode_jpeg(read_file(path), mode=ImageReadMode.RGB)
