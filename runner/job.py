@@ -153,7 +153,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
         plan = build_plan(config, data, device, processes=world.size)
         plan = settle(plan, config, device, world, run_dir=job.run_dir, sweep_dir=job.sweep_dir)
     sink = build_sink(config.tracker, warn=console.note) if world.is_main else None
-    trainer_class = locate("trainer", config.trainer.target, "a trainer class")
+    trainer_class = locate("trainer", config.trainer.target)
     if (done := find_finished(job.run_dir, plan)) is not None:
         _warn(console, world.is_main, "this run was finished before; its folder is left as it is")
         console.finish(done, job.run_dir)

@@ -65,7 +65,7 @@ class Request:
 def check_run(config: RunConfig) -> None:
     """The rules of the configuration, then those of its trainer; ``RequestError`` for the first that is broken."""
     rules.check(config)
-    locate("trainer", config.trainer.target, "a trainer class").check(config)
+    locate("trainer", config.trainer.target).check(config)
 
 
 def read_request(

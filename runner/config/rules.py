@@ -6,8 +6,7 @@ data or the device is said by the plan.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from runner.config.batches import BATCH_RELATIONS
 from runner.config.comparison_rules import a_comparison_can_be_made
 from runner.config.compilation_rules import COMPILATION_RELATIONS
 from runner.config.errors import RequestError
-from runner.config.groups import CLOSED, OPEN, TARGET
+from runner.config.groups import CLOSED, OPEN
 from runner.config.privacy_rules import PRIVACY_RELATIONS
 from runner.config.ranges import (
     AT_LEAST_0,
@@ -34,13 +33,7 @@ from runner.config.ranges import (
     WholeNumberOr,
 )
 from runner.config.schema import RunConfig
-
-TRUSTED_VARIABLE = "RECIPE_RUNNER_TARGETS"
-"""Environment variable with further packages, separated by commas, that a ``_target_`` may name.  It is read from the
-environment and from nowhere else, so that a configuration from somebody else cannot extend what it may import."""
-
-_TRUSTED = ("runner", "torch.optim", "torch.nn", "torchvision", "timm")
-
+from runner.config.targets import check_target, refuse_instructions
 
 RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "seed": SEED,
@@ -165,48 +158,20 @@ def check(config: RunConfig) -> None:
 
 def check_values(config: RunConfig) -> None:
     """The part of ``check`` that looks at each value by itself, for a configuration of which some keys are yet open."""
-    for key, target in _targets(config):
-        _check_target(key, target)
+    _check_targets(config)
     for key, rule in RULES.items():
         value = value_at(config, key)
         if value is not None:
             rule.check(key, value)
 
 
-def trusted() -> tuple[str, ...]:
-    """Packages and import paths that a ``_target_`` may name, with those of ``RECIPE_RUNNER_TARGETS``."""
-    more = os.environ.get(TRUSTED_VARIABLE, "").split(",")
-    return (*_TRUSTED, *(name for name in (entry.strip().removesuffix(".*") for entry in more) if name))
-
-
-def _targets(config: RunConfig) -> Iterator[tuple[str, Any]]:
-    """Every import path in ``config``: of the groups, and any deeper in their options."""
+def _check_targets(config: RunConfig) -> None:
+    """Every import path in ``config`` is one of a group's own; what it stands for is asked where it is located."""
     for group in (*OPEN, *CLOSED):
         part = getattr(config, group)
-        if hasattr(part, "target"):
-            yield f"{group}.{TARGET}", part.target
-        yield from _nested_targets(group, getattr(part, "options", {}))
-
-
-def _nested_targets(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key == TARGET:
-                yield f"{prefix}.{key}", item
-            yield from _nested_targets(f"{prefix}.{key}", item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _nested_targets(prefix, item)
-
-
-def _check_target(key: str, target: Any) -> None:
-    if target is None and key == f"tracker.{TARGET}":
-        return
-    names = trusted()
-    if not isinstance(target, str) or not any(target == name or target.startswith(f"{name}.") for name in names):
-        raise RequestError(
-            key, target, f"an import path under {', '.join(names)}; the variable {TRUSTED_VARIABLE} adds others"
-        )
+        if hasattr(part, "target") and not (group == "tracker" and part.target is None):
+            check_target(group, part.target)
+        refuse_instructions(group, getattr(part, "options", {}))
 
 
 def value_at(config: RunConfig, key: str) -> Any:

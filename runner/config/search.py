@@ -14,8 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import RequestError, nearest
 from runner.config.ranges import AT_LEAST_1, POSITIVE, SHARE, Choices, Range
-from runner.config.rules import trusted
 from runner.config.schema import RunConfig
+from runner.config.targets import check_target, refuse_instructions
 
 SWEEPER = "runner.search.sweeper.SearchSweeper"
 """``_target_`` of ``hydra/sweeper=optuna``."""
@@ -37,7 +37,6 @@ EACH_EPOCH = ("val_accuracy", "val_loss")
 
 NO_PRUNER = "optuna.pruners.NopPruner"
 
-_LIBRARIES = {"sampler": ("optuna.samplers.", "hydra_plugins.hydra_optuna_sweeper."), "pruner": ("optuna.pruners.",)}
 _LIMIT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*(\S+)\s*")
 
 
@@ -127,15 +126,14 @@ def check_search(search: SearchConfig, config: RunConfig, swept: Sequence[str]) 
     """
     for name, rule in _RULES.items():
         rule.check(f"{KEY}.{name}", getattr(search, name))
-    for part, libraries in _LIBRARIES.items():
-        target = getattr(search, part).get("_target_") if isinstance(getattr(search, part), dict) else None
-        if not str(target).startswith(libraries):
-            raise RequestError(f"hydra/sweeper/{part}", target, f"one of its options, which lie in {libraries[0]}*")
+    for part in ("sampler", "pruner"):
+        check_target(f"{KEY}.{part}", target_of(getattr(search, part)))
+        part_options(f"{KEY}.{part}", getattr(search, part))
     for name in ("storage", "study_name", "custom_search_space"):
         if getattr(search, name) == "":
             raise RequestError(f"{KEY}.{name}", "nothing", "a name, or null")
-    if (hook := search.custom_search_space) is not None and not hook.startswith(tuple(f"{n}." for n in trusted())):
-        raise RequestError(f"{KEY}.custom_search_space", hook, f"an import path under {', '.join(trusted())}")
+    if search.custom_search_space is not None:
+        check_target(f"{KEY}.custom_search_space", search.custom_search_space)
     _check_objectives(search)
     limits = parse_limits(search.constraints)
     needed = {*search.objectives, *(limit.figure for limit in limits)}
@@ -144,6 +142,22 @@ def check_search(search: SearchConfig, config: RunConfig, swept: Sequence[str]) 
         raise RequestError(f"{KEY}.{key}", "epsilon without privacy", "trainer=dp, which has one")
     if search.pruner["_target_"] != NO_PRUNER:
         _check_pruner(search, config)
+
+
+def target_of(part: Any) -> Any:
+    """The import path of a sampler or pruner; None where there is none."""
+    return part.get("_target_") if isinstance(part, dict) else None
+
+
+def part_options(place: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a sampler or pruner, without its target and the ``_partial_`` of the plug-in's grid.
+
+    Raises:
+        RequestError: one of them tells to call something.
+    """
+    options = {name: value for name, value in part.items() if name not in ("_target_", "_partial_")}
+    refuse_instructions(place, options)
+    return options
 
 
 def directions(search: SearchConfig) -> list[str]:

@@ -16,12 +16,10 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from runner.config import rules
 from runner.config.errors import RequestError
 from runner.config.groups import CLOSED, OPEN, SECTIONS, yaml_key
 from runner.config.schema import RunConfig
-
-_HYDRA_TARGETS = ("hydra", "hydra_plugins", "logging")
+from runner.config.targets import own_packages
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -56,8 +54,12 @@ def shipped(folder: str) -> Path:
 
 
 def whitelist() -> list[str]:
-    """What Hydra may instantiate from a configuration: the runner's and the user's trusted packages, and its own."""
-    return [pattern for name in (*rules.trusted(), *_HYDRA_TARGETS) for pattern in (name, f"{name}.*")]
+    """What Hydra may instantiate from a configuration: callbacks of the user's own packages and its own two.
+
+    Launchers, sweepers and the handlers of logs it admits by themselves; parts of a run are not its business.
+    """
+    patterns = [pattern for name in own_packages() for pattern in (name, f"{name}.*")]
+    return [*patterns, "hydra.experimental.callbacks.*"]
 
 
 def sweep_files(caller: Path) -> dict[str, Path]:

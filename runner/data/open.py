@@ -126,7 +126,7 @@ def _check_choices(config: DataConfig) -> None:
 
 
 def _call_source(config: DataConfig, heed: Callable[[Foreseen], None] | None) -> Decoded:
-    source = locate("data", config.target, "a data source")
+    source = locate("data", config.target)
     parameters = list(inspect.signature(source).parameters)[1:]
     known = [name for name in parameters if name != TELL]
     for option in config.options:

@@ -23,6 +23,9 @@ from runner.data.listing import list_files
 
 STORED_AS = "torchvision 1"
 
+_RUN_CODE = frozenset({"LSUN", "LSUNClass", "wrap_dataset_for_transforms_v2"})
+"""Names of ``torchvision.datasets`` that are no data sets, or unpickle what lies beside the images, whatever it is."""
+
 
 def load_torchvision(
     config: DataConfig,
@@ -119,11 +122,10 @@ def _open(dataset: str, root: Path, arguments: Mapping[str, Any], files: Sequenc
     from torchvision import datasets
 
     guard_pillow()
-    kind = getattr(datasets, dataset, None)
-    if kind is None:
-        raise RequestError(
-            "data.dataset", dataset, "a class of torchvision.datasets", nearest=nearest(dataset, datasets.__all__)
-        )
+    if dataset not in datasets.__all__ or dataset in _RUN_CODE:
+        names = sorted(set(datasets.__all__) - _RUN_CODE)
+        raise RequestError("data.dataset", dataset, "a class of torchvision.datasets", nearest=nearest(dataset, names))
+    kind = getattr(datasets, dataset)
     try:
         return kind(root=str(root), download=download, **arguments)
     except (OSError, RuntimeError) as error:

@@ -131,7 +131,7 @@ def rehearse_tracker(config: RunConfig, *, neighbours: int) -> Tracking | None:
     tracker = config.tracker
     if tracker.target is None:
         return None
-    sink_class = locate("tracker", tracker.target, "a tracker")
+    sink_class = locate("tracker", tracker.target)
     traceless = getattr(sink_class, "traceless", None)
     if traceless is None:
         importlib.import_module(sink_class.requires)

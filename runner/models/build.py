@@ -30,7 +30,7 @@ def build_model(
     Raises:
         RequestError: for a factory, option, architecture, image size or weights that there are not.
     """
-    factory = locate("model", config.target, "a model factory")
+    factory = locate("model", config.target)
     accepted = inspect.signature(factory).parameters
     _check_options(config, accepted)
     pretrained = config.weights == PRETRAINED

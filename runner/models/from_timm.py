@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -30,6 +32,7 @@ def build(
 
     if not timm.is_model(name):
         raise RequestError("model.name", name, "a model of timm", nearest=nearest(name, timm.list_models()))
+    _refuse_sources_of_weights(name, options)
     shape: dict[str, Any] = {"in_chans": in_channels, "num_classes": num_classes}
     try:
         try:
@@ -54,3 +57,13 @@ def build(
         ) from error
     check_image_size(model, name=name, channels=in_channels, num_classes=num_classes, image_size=image_size)
     return model
+
+
+def _refuse_sources_of_weights(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse what is no argument of a network but says which files or addresses timm loads: these may hold code."""
+    from timm.models import build_model_with_cfg, create_model
+
+    loaders = (*inspect.signature(create_model).parameters, *inspect.signature(build_model_with_cfg).parameters)
+    for option, value in options.items():
+        if option in loaders or option.startswith("pretrained"):
+            raise RequestError(f"model.{option}", value, f"an argument of timm's {name}; weights come by model.weights")

@@ -31,10 +31,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, fused: bool | 
             there are not.
     """
     among = vars(torch.optim) if config.target.startswith("torch.optim.") else ()
-    found = locate("optimizer", config.target, "an optimizer class", among=among)
-    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
-        raise RequestError("optimizer._target_", config.target, "a class derived from torch.optim.Optimizer")
-    optimizer_class: Callable[..., torch.optim.Optimizer] = found
+    optimizer_class: Callable[..., torch.optim.Optimizer] = locate("optimizer", config.target, among=among)
     accepted = inspect.signature(optimizer_class).parameters
     names = [name for name in accepted if name not in _OURS]
     for option, value in config.options.items():

@@ -50,7 +50,7 @@ def build_schedule(config: SchedulerConfig, *, steps: int, steps_per_epoch: floa
     if warmup > steps:
         longest = steps / steps_per_epoch
         raise RequestError("scheduler.warmup_epochs", config.warmup_epochs, f"at most the run's {longest:g} epochs")
-    factory = locate("scheduler", config.target, "a schedule")
+    factory = locate("scheduler", config.target)
     names = [name for name in inspect.signature(factory).parameters if name not in ("steps", "steps_per_epoch")]
     for option, value in config.options.items():
         if option not in names:

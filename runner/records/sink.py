@@ -164,7 +164,7 @@ class GuardedSink:
 
 def package_of(config: TrackerConfig) -> str | None:
     """The package that the tracker of ``config`` will import; None without a tracker."""
-    return None if config.target is None else str(locate("tracker", config.target, "a tracker").requires)
+    return None if config.target is None else str(locate("tracker", config.target).requires)
 
 
 def build_sink(config: TrackerConfig, *, warn: Callable[[str], None] = log.warning) -> GuardedSink | None:
@@ -178,7 +178,7 @@ def build_sink(config: TrackerConfig, *, warn: Callable[[str], None] = log.warni
     """
     if config.target is None:
         return None
-    sink_class = locate("tracker", config.target, "a tracker")
+    sink_class = locate("tracker", config.target)
     if importlib.util.find_spec(sink_class.requires) is None:
         raise RequestError(
             "tracker",

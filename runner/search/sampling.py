@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy
-from hydra.errors import HydraException
-from hydra.utils import instantiate
 from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler, GridSampler, QMCSampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from runner.config.errors import RequestError
-
-_ALLOWED = ("optuna.samplers.*", "optuna.pruners.*", "hydra_plugins.hydra_optuna_sweeper.*")
+from runner.config.search import KEY, part_options, target_of
+from runner.config.targets import locate
+from runner.search.cma_es import CmaEs
 
 Space = dict[str, BaseDistribution]
 
@@ -68,7 +66,7 @@ def build_pruner(options: Mapping[str, Any]) -> BasePruner:
     Raises:
         RequestError: it refuses them.
     """
-    return _build("pruner", options)
+    return _build("pruner", locate(f"{KEY}.pruner", target_of(options)), options)
 
 
 def build_sampler(options: Mapping[str, Any], space: Space) -> BaseSampler:
@@ -77,22 +75,26 @@ def build_sampler(options: Mapping[str, Any], space: Space) -> BaseSampler:
     Raises:
         RequestError: it refuses the options or the space.
     """
-    sampler = _build("sampler", options)
-    if isinstance(sampler, functools.partial):
+    factory = locate(f"{KEY}.sampler", target_of(options))
+    if factory is GridSampler:
         return _Grid(_listed(space), seed=options.get("seed"))
+    if factory is CmaEsSampler:
+        factory = CmaEs
+    sampler = _build("sampler", factory, options)
     if options.get("seed") is None or isinstance(sampler, QMCSampler):
         return sampler  # quasi-random sequences are numbered in the study itself
-    return _SeededByTrial(options)
+    return _SeededByTrial(factory, options)
 
 
-def _build(part: str, options: Mapping[str, Any]) -> Any:
+def _build(part: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    arguments = part_options(f"{KEY}.{part}", options)
     try:
         with warnings.catch_warnings():
             # whoever chooses such an option knows that it is young
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return instantiate(dict(options), _execution_whitelist_=_ALLOWED)
-    except (HydraException, ValueError, TypeError, ImportError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+            return factory(**arguments)
+    except (ValueError, TypeError, ImportError) as error:
+        reason = str(error).splitlines()[0]
         raise RequestError(
             f"hydra/sweeper/{part}", options.get("_target_"), f"options that it takes ({reason})"
         ) from error
@@ -122,13 +124,14 @@ class _SeededByTrial(BaseSampler):
     draw the same values.
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, factory: Callable[..., BaseSampler], options: Mapping[str, Any]) -> None:
+        self._factory = factory
         self._options = dict(options)
-        self._sampler: BaseSampler = _build("sampler", options)
+        self._sampler: BaseSampler = _build("sampler", factory, options)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         words = numpy.random.SeedSequence([self._options["seed"], trial.number]).generate_state(1)
-        self._sampler = _build("sampler", self._options | {"seed": int(words[0])})
+        self._sampler = _build("sampler", self._factory, self._options | {"seed": int(words[0])})
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import shutil
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from optuna.trial import TrialState
 
 from runner.config.errors import ExitCode, RequestError, RunError
 from runner.config.search import KEY, load_search, parse_limits
+from runner.config.targets import locate
 from runner.search.claims import FOLDER, Claims
 from runner.search.outcome import Outcome, read_outcome, settled, tell
 from runner.search.results import best_of, describe, write_results
@@ -159,13 +159,7 @@ def _share_ledger_identity(study: optuna.Study, sweep_dir: Path) -> None:
 
 
 def _find_hook(path: str | None) -> Callable[[DictConfig, optuna.Trial], Any] | None:
-    if path is None:
-        return None
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise RequestError(f"{KEY}.custom_search_space", path, f"a callable that can be imported ({error})") from error
+    return None if path is None else locate(f"{KEY}.custom_search_space", path)
 
 
 def _quoted(path: Path) -> str:

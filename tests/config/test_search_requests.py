@@ -19,7 +19,7 @@ LR = "optimizer.lr=interval(0.1,1)"
 WRONG = [
     ([LR, "hydra/sweeper/sampler=tpee"], "hydra/sweeper/sampler", "did you mean tpe?"),
     ([LR, "hydra/sweeper/pruner=medain"], "hydra/sweeper/pruner", "did you mean median?"),
-    ([LR, "hydra.sweeper.pruner._target_=os.system"], "hydra/sweeper/pruner", "optuna.pruners."),
+    ([LR, "hydra.sweeper.pruner._target_=os.system"], "hydra/sweeper/pruner", "optuna.pruners;"),
     ([LR, "hydra.sweeper.trials=3"], "hydra.sweeper.trials", "did you mean hydra.sweeper.n_trials?"),
     ([LR, "hydra.sweeper.n_trials=ten"], "hydra.sweeper.n_trials", "got ten"),
     ([LR, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials", "a number >= 1"),
@@ -28,7 +28,7 @@ WRONG = [
     ([LR, "hydra.sweeper.stale_after=0"], "hydra.sweeper.stale_after", "a number > 0"),
     ([LR, "hydra.sweeper.storage="], "hydra.sweeper.storage", "a name, or null"),
     ([LR, "hydra.sweep.subdir=mine"], "hydra.sweep.subdir", "a trial's folder has its number"),
-    ([LR, "hydra.sweeper.custom_search_space=os.system"], "hydra.sweeper.custom_search_space", "an import path"),
+    ([LR, "hydra.sweeper.custom_search_space=os.system"], "hydra.sweeper.custom_search_space", "RECIPE_RUNNER_TARGETS"),
     ([LR, "hydra.sweeper.objectives=[val_acuracy]"], "hydra.sweeper.objectives", "did you mean val_accuracy?"),
     ([LR, "hydra.sweeper.objectives=[test_accuracy]"], "hydra.sweeper.objectives", "expected val_accuracy: figures"),
     ([LR, "hydra.sweeper.objectives=[]"], "hydra.sweeper.objectives", "at least one"),

@@ -224,7 +224,7 @@ WRONG = [
     ("optimizer._target_=torch.hub.load", "optimizer._target_", "torch.optim"),
     ("trainer._target_=runner.training.trainers.NoTrainer", "trainer._target_", "the import path of a trainer class"),
     ("data._target_=null", "data._target_", "text"),
-    ("+model.part={_target_: os.system}", "model.part._target_", "an import path under runner"),
+    ("+model.part={_target_: os.system}", "model.part._target_", "plain values"),
     # flags
     ("--multirunn", "--multirunn", "did you mean --multirun?"),
     ("--data.batch_size=3", "--data.batch_size", "data.batch_size=3"),

@@ -241,9 +241,11 @@ def test_an_unknown_torchvision_set_gets_its_nearest_name(tmp_path):
 
 def test_a_source_that_does_not_exist():
     expected = "expected the import path of a data source ("
-    for target in ("runner.data.digits.load_digit", "nowhere.at_all", "digits"):
-        assert refusal(target=target).startswith(f"data._target_: got {target}, {expected}")
-    assert "which gives str" in refusal(target="builtins.repr")
+    assert refusal(target="runner.data.digits.load_digit").startswith(
+        f"data._target_: got runner.data.digits.load_digit, {expected}"
+    )
+    for target in ("nowhere.at_all", "digits", "builtins.repr"):
+        assert refusal(target=target).startswith(f"data._target_: got {target}, expected an import path under runner")
     assert "which cannot be called" in refusal(target="runner.data.augment.COLUMNS")
 
 
@@ -254,7 +256,8 @@ def blank(config, *, shape):
     return Decoded(train=train, val=None, test=None, classes=("a", "b"), fingerprint="0" * 64)
 
 
-def test_a_source_of_ones_own_must_give_square_grey_or_rgb_images():
+def test_a_source_of_ones_own_must_give_square_grey_or_rgb_images(monkeypatch):
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", __name__)
     target = f"{__name__}.blank"
     assert open_data(DataConfig(target=target, options={"shape": [4, 4, 3]})).image_size == 4
     for shape in ([4, 5, 3], [4, 4, 2]):

@@ -24,6 +24,11 @@ class Unknown:
     def __init__(self, *_, **__):
         raise AssertionError("nobody knows what this one leaves behind")
 
+    def start(self, *_):
+        raise AssertionError("never made")
+
+    log = finish = start
+
 
 class Broken:
     """A tracker that cannot start."""
@@ -38,6 +43,11 @@ class Broken:
     def start(self, info):
         raise OSError("no room")
 
+    def log(self, record):
+        raise AssertionError("switched off by then")
+
+    finish = log
+
 
 class Recording(WandbSink):
     """W&B, remembering how it was asked."""
@@ -51,6 +61,11 @@ class Recording(WandbSink):
     def start(self, info):
         super().start(info)
         self.asked.append(info.run_dir)
+
+
+@pytest.fixture(autouse=True)
+def _own_trackers(monkeypatch):
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", __name__)
 
 
 def said(caplog):

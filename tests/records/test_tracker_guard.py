@@ -107,7 +107,8 @@ def test_none_is_no_tracker():
     assert build_sink(TrackerConfig()) is None
 
 
-def test_a_tracker_of_the_users_own_is_found_and_guarded():
+def test_a_tracker_of_the_users_own_is_found_and_guarded(monkeypatch):
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", __name__)
     Tracker.made.clear()
     sink = build_sink(TrackerConfig(target=f"{__name__}.Tracker", name="mine"))
     assert isinstance(sink, GuardedSink)
@@ -126,12 +127,16 @@ class Missing(Tracker):
             "tracker: got mine (not installed), expected none, wandb, or a tracker whose package is there: "
             "pip install a_package_that_nobody_has",
         ),
-        ("runner.records.nope.Sink", "tracker._target_: got runner.records.nope.Sink, expected the import path of"),
-        ("runner.records.sink.Nope", "tracker._target_: got runner.records.sink.Nope, expected the import path of"),
-        ("nodots", "tracker._target_: got nodots, expected the import path of"),
+        (
+            "runner.records.wandb_sink.Nope",
+            "tracker._target_: got runner.records.wandb_sink.Nope, expected the import path of",
+        ),
+        ("runner.records.sink.Nope", "tracker._target_: got runner.records.sink.Nope, expected an import path under"),
+        ("nodots", "tracker._target_: got nodots, expected an import path under"),
     ],
 )
-def test_a_tracker_that_is_not_there_is_a_wrong_request(target, message):
+def test_a_tracker_that_is_not_there_is_a_wrong_request(target, message, monkeypatch):
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", __name__)
     with pytest.raises(RequestError) as caught:
         build_sink(TrackerConfig(target=target, name="mine"))
     assert str(caught.value).startswith(message)
