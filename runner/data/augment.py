@@ -32,6 +32,7 @@ COLUMNS = 10
 
 # The column that follows those where hue is on; it came later, and takes bits that they leave over.
 HUE = COLUMNS
+MOST_COLUMNS = HUE + 1
 
 # Keeps these numbers apart from other uses of Philox under the same (seed, step): the highest word of its counter.
 STREAM = 0x61756700
@@ -83,7 +84,7 @@ def apply(config: AugmentConfig, images: Tensor, draws: Tensor, *, image_size: i
     Args:
         config: What is on.
         images: ``[b, C, H, W]``, values 0..255; uint8 or floating point; fastest in channels-last memory.
-        draws: Rows of what :func:`draw` gave, ``[b, ...]`` on the CPU.
+        draws: Uniform numbers in [0, 1), rows of what :func:`draw` gave or as many columns, ``[b, ...]`` on the CPU.
         image_size: Height and width of the result.  The images have that size already, or ``random_resized_crop`` is
             on and brings them to it.
 

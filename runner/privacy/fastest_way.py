@@ -13,6 +13,7 @@ from runner.config.errors import RequestError, is_out_of_memory
 from runner.privacy.grad_sample import per_example_gradients
 from runner.privacy.independence import check_examples_independent, fixed_randomness
 from runner.privacy.per_example import Forward, Loss, trainable
+from runner.privacy.random_layers import drawing
 
 _SEED = 20_261
 _ROUNDS = 5
@@ -113,7 +114,7 @@ def _measure(
         _wait(images.device)
         return time.perf_counter() - start
 
-    with fixed_randomness(images.device):
+    with fixed_randomness(images.device), drawing(model, len(images)):
         for way in ways:
             once(way)
         start = time.perf_counter()

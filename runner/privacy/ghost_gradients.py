@@ -19,6 +19,7 @@ from runner.config.errors import RequestError
 from runner.privacy.example_gradients import ExampleGradients, Rows, over_copies
 from runner.privacy.layer_rules import rule_for
 from runner.privacy.per_example import Forward, Loss, PerExample, trainable
+from runner.privacy.random_layers import LayerKeys
 from runner.privacy.sixteen_bits import at_least_float32, plain_attention, quiet_fallbacks
 
 
@@ -156,6 +157,9 @@ class GhostGradients:
 
     def _again(self, layer: nn.Module, call: _Call, output: Tensor) -> dict[str, ExampleGradients]:
         """Runs ``layer`` on every image by itself."""
+        if LayerKeys.of(layer) is not None:
+            # a second pass would draw other numbers
+            raise _refusal(f"{call.name} has a random layer inside and no rule")
         parameters = {name: parameter.detach() for name, parameter in layer.named_parameters()}
 
         def one(inputs: tuple[Any, ...], gradient: Tensor) -> dict[str, Tensor]:
@@ -168,7 +172,7 @@ class GhostGradients:
 
         split = tuple(0 if isinstance(value, Tensor) else None for value in call.inputs)
         with self._forward(), plain_attention():
-            # "error": a second draw of random numbers would give another layer's gradient
+            # "error": for the same reason
             rows = torch.func.vmap(one, in_dims=(split, 0), randomness="error")(call.inputs, output)
         return {name: Rows(over_copies(at_least_float32(row), self._copies)) for name, row in rows.items()}
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from runner.config.errors import RequestError
 from runner.privacy.grad_sample import per_example_gradients
 from runner.privacy.per_example import Forward, trainable
+from runner.privacy.random_layers import drawing
 
 _SEED = 20_260
 _TOLERANCE = 1e-2
@@ -40,7 +41,7 @@ def check_examples_independent(
     images[2] *= 3.0
     first, second = images[[0, 1]], images[[0, 2]]
     gradients = per_example_gradients(grad_sample, model, loss=_loss, forward=nullcontext)
-    with _training_without_dropout(model), fixed_randomness(device):
+    with drawing(model, 2), _training_without_dropout(model), fixed_randomness(device):
         labels = torch.zeros(2, dtype=torch.int64, device=device)
 
         def gradient(batch: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ def check_examples_independent(
         ):
             got = f"{grad_sample}, whose gradients of {type(model).__name__} differ from back-propagation"
             raise RequestError("privacy.grad_sample", got, _another(grad_sample))
-    with _in_training(model), fixed_randomness(device), _refusing(model, grad_sample):
+    with drawing(model, 2), _in_training(model), fixed_randomness(device), _refusing(model, grad_sample):
         per_example_gradients(grad_sample, model, loss=_loss, forward=forward)(first, labels)
 
 

@@ -129,6 +129,11 @@ class PrivateRule:
         self._zeroed_now += (~finite).sum()
         return torch.where(finite, losses, 0.0).sum().float(), hits & finite
 
+    @property
+    def clipped_sum(self) -> Tensor:
+        """What has been added since ``begin``, before the noise: [parameters], a view that the next step overwrites."""
+        return self._flat
+
     def share(self, flags: Sequence[bool]) -> list[bool]:
         """Adds up the clipped sums of all processes, before the noise; see ``GradientRule.share``."""
         self._enter("waiting")

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from runner.data import augment
-
 if TYPE_CHECKING:
     from runner.training.parts import Parts
 
@@ -16,8 +14,8 @@ if TYPE_CHECKING:
 def micro_batches(parts: Parts, step: int, rows: Tensor, *, rank: int, size: int) -> Iterator[tuple[Tensor, ...]]:
     """Every ``size``-th example of logical batch ``step``, from number ``rank`` on, split by ``data.batch_size``.
 
-    Augmentation is drawn for the whole logical batch: the draws of copy k of the example at position i follow from
-    (seed, step, i, k), so the split changes nothing.
+    The split changes no augmentation (``runner.training.draws``).  When a micro-batch is yielded, the model's random
+    layers are ready for it.
 
     Args:
         parts: of the run.
@@ -33,13 +31,14 @@ def micro_batches(parts: Parts, step: int, rows: Tensor, *, rank: int, size: int
     parts.clock.enter("data")
     feed = parts.feed
     start = 0
-    my_draws, copies = _draw(parts, step, rows.numel(), rank=rank, size=size) if feed.augments else (None, 1)
+    my_draws = parts.draws.images(step, rows, rank=rank, size=size) if feed.augments else None
     for part in shares(parts, rows, rank=rank, size=size):
+        parts.draws.layers(step, part)
         if my_draws is None:
             yield part, *feed.batch(part, None)
         else:
             stop = start + part.numel()
-            yield part, *feed.batch(part, my_draws[start:stop].flatten(0, 1), copies=copies)
+            yield part, *feed.batch(part, my_draws[start:stop].flatten(0, 1), copies=my_draws.shape[1])
             start = stop
         parts.clock.enter("data")
 
@@ -51,13 +50,3 @@ def shares(parts: Parts, rows: Tensor, *, rank: int, size: int) -> Sequence[Tens
     if count > micro:
         return mine.split(micro)
     return (mine,) if count else ()
-
-
-def _draw(parts: Parts, step: int, examples: int, *, rank: int, size: int) -> tuple[Tensor, int]:
-    """The draws of this process's examples, [m, copies, ...], and how many copies there are."""
-    semantic = parts.plan.semantic
-    copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
-    data = semantic.data
-    draws = augment.draw(data.augment, data.image_size, semantic.seed, step, examples * copies)
-    assert draws is not None
-    return draws.unflatten(0, (examples, copies))[rank::size], copies

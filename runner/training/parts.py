@@ -15,6 +15,7 @@ from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
 from runner.training.averaging import WeightAverage
 from runner.training.batch_sizes import BatchSizes
+from runner.training.draws import Draws, SeededDraws
 from runner.training.losses import cross_entropy
 from runner.training.mean_rule import GradientRule, MeanRule
 from runner.training.precision import Precision, build_precision
@@ -48,6 +49,8 @@ class Parts:
     stream: Stream
     feed: Feed
     """Training images."""
+    draws: Draws
+    """Of augmentation and random layers."""
     key: SecretKey | None
     """Secret of noise and sampling under DP; the same in all processes."""
     clock: StepClock
@@ -113,6 +116,7 @@ def build_parts(
     compiled: CompiledModel | None = None
     rule: GradientRule
     stream: Stream
+    draws: Draws
     if semantic.privacy is None:
         if performance.compile:
             # imports the compiler
@@ -134,10 +138,11 @@ def build_parts(
         else:
             rule = MeanRule(model, **same)
         stream = ShuffledStream(len(data.train), semantic.logical_batch, semantic.seed)
+        draws = SeededDraws(semantic.data.augment, model, image_size=semantic.data.image_size, seed=semantic.seed)
     else:
         from runner.training.private_parts import build_private_parts
 
-        plan, key, rule, stream = build_private_parts(
+        plan, key, rule, stream, draws = build_private_parts(
             plan, model, precision=precision, world=world, key=key, grad_sample=grad_sample, clock=clock
         )
     return Parts(
@@ -152,6 +157,7 @@ def build_parts(
         sizes=sizes,
         stream=stream,
         feed=feed,
+        draws=draws,
         key=key,
         clock=clock,
         compiled=compiled,

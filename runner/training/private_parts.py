@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from runner.data import augment
 from runner.models.memory_format import convolves
+from runner.privacy.example_draws import ExampleDraws
 from runner.privacy.fastest_way import fastest_way, working_ways
 from runner.privacy.independence import check_examples_independent
 from runner.privacy.key import SecretKey
@@ -14,6 +16,7 @@ from runner.privacy.noise import NoiseSource, layout_of
 from runner.privacy.per_example import trainable
 from runner.privacy.poisson import PoissonStream
 from runner.privacy.private_rule import PrivateRule
+from runner.privacy.random_layers import draw_by_example
 from runner.training.losses import cross_entropy_in_parts
 
 if TYPE_CHECKING:
@@ -32,8 +35,10 @@ def build_private_parts(
     key: SecretKey | None,
     grad_sample: str | None,
     clock: StepClock,
-) -> tuple[Plan, SecretKey, PrivateRule, PoissonStream]:
-    """The plan without ``auto``, the key that all processes share, the private rule, and the stream of Poisson batches.
+) -> tuple[Plan, SecretKey, PrivateRule, PoissonStream, ExampleDraws]:
+    """The plan without ``auto``, the key that all processes share, and what is private in the place of the usual.
+
+    The rule, the stream of Poisson batches and the draws; layers of ``model`` that draw do so by example from now on.
 
     ``key`` and ``grad_sample`` are those of a resumed run: another way of computing the gradients rounds differently.
 
@@ -44,6 +49,7 @@ def build_private_parts(
     assert privacy is not None
     image_shape = (semantic.data.channels, semantic.data.image_size, semantic.data.image_size)
     loss = cross_entropy_in_parts(semantic.label_smoothing)
+    draw_by_example(model)
     requested = plan.performance.grad_sample
     assert requested is not None
     if requested != "auto" or grad_sample is not None:
@@ -85,7 +91,9 @@ def build_private_parts(
         copies=privacy.augmentation_multiplicity,
         enter=clock.enter,
     )
-    return plan, key, rule, PoissonStream(semantic.data.examples, privacy.sample_rate, key)
+    stream = PoissonStream(semantic.data.examples, privacy.sample_rate, key)
+    draws = ExampleDraws(key, model, copies=privacy.augmentation_multiplicity, columns=augment.MOST_COLUMNS)
+    return plan, key, rule, stream, draws
 
 
 def _own_key(resumed: SecretKey | None, unsafe_seed: int | None) -> SecretKey:

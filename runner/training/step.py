@@ -10,8 +10,6 @@ from runner.config.errors import TooFewExamples, is_out_of_memory
 from runner.training.buffers import BuffersBefore
 from runner.training.lookahead import Lookahead
 from runner.training.micro_batches import micro_batches
-from runner.training.random_layers import may_draw
-from runner.training.streams import fold_in
 from runner.training.tally import Answers, Tally
 
 if TYPE_CHECKING:
@@ -29,13 +27,11 @@ class TrainStep:
         self._parts = parts
         self._parameters = parts.parameters
         semantic = parts.plan.semantic
-        self._seed = semantic.seed
         self._lr = semantic.optimizer.lr
         # Under DP the denominator is the constant q * N: the size of a Poisson batch is private.
         self._denominator = None if semantic.privacy is None else float(semantic.logical_batch)
         self._lookahead = Lookahead(parts)
         self._buffers = BuffersBefore(parts.model)
-        self._may_draw = may_draw(parts.model)
         self.tally = Tally(parts.world, parts.precision.parameter_dtype)
         """Losses and right answers since they were last read."""
         self.lr = 0.0
@@ -90,8 +86,7 @@ class TrainStep:
     def _add_up(self, step: int, rows: torch.Tensor) -> list[tuple[torch.Tensor, Answers]] | None:
         """Losses and answers of this process's micro-batches; None when memory ran out."""
         parts, world = self._parts, self._parts.world
-        if self._may_draw:
-            _seed_layers(fold_in(self._seed, step, world.rank), world.device)
+        parts.draws.begin(step, world.rank)
         # 3. The denominator is fixed before any arithmetic.
         parts.rule.begin(self._denominator or float(rows.numel()))
         # 4. Micro-batches only split the work.
@@ -112,12 +107,3 @@ class TrainStep:
                 f"step {step + 1}: a micro-batch of one example is too small for BatchNorm; try model.norm=group, or a"
                 " data.batch_size that leaves more at the end of an epoch"
             ) from error
-
-
-def _seed_layers(seed: int, device: torch.device) -> None:
-    """Make dropout and its kin a function of the step.  ``torch.manual_seed`` does the same and takes 95 us, not 1."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)

@@ -6,9 +6,8 @@ Each function changes ``Loop.resume`` in a forked run; the product has no such o
 import copy
 import shutil
 
+from runner.training import draws
 from runner.training import loop as loop_module
-from runner.training import micro_batches
-from runner.training import step as step_module
 from tests.faults import forked_runs
 from tests.faults.final_state import differences, final_state
 from tests.faults.recipes import COMMON, RECIPES
@@ -27,8 +26,8 @@ def augmentation():
     """The random changes to images start anew."""
 
     def change(loop, step):
-        draw = micro_batches.augment.draw
-        micro_batches.augment.draw = lambda config, size, seed, now, n: draw(config, size, seed, now - step, n)
+        draw = draws.augment.draw
+        draws.augment.draw = lambda config, size, seed, now, n: draw(config, size, seed, now - step, n)
 
     _after_resume(change)
 
@@ -37,7 +36,7 @@ def dropout():
     """Dropout draws from a generator that nobody restores."""
 
     def change(loop, step):
-        step_module._seed_layers = lambda seed, device: None
+        draws.seed_layers = lambda seed, device: None
 
     _after_resume(change)
 

@@ -11,6 +11,7 @@ from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.privacy import fastest_way as module
 from runner.privacy.fastest_way import fastest_way, working_ways
+from runner.privacy.random_layers import draw_by_example
 from runner.training.parts import build_parts
 from runner.training.world import SingleProcess
 
@@ -35,7 +36,9 @@ class Scaled(nn.Module):
 
 def dense():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.Tanh(), nn.Dropout(), nn.Linear(256, 5))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.Tanh(), nn.Dropout(), nn.Linear(256, 5))
+    draw_by_example(model)
+    return model
 
 
 def choose(model, ways, *, measure=True, batch_size=16):

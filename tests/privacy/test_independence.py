@@ -4,6 +4,7 @@ from torch import nn
 
 from runner.config.errors import RequestError
 from runner.privacy.independence import check_examples_independent
+from runner.privacy.random_layers import draw_by_example
 
 MODES = ("functional", "hooks")
 
@@ -47,7 +48,9 @@ class OtherwiseAlone(nn.Module):
 
 def mlp(*middle):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), *middle, nn.ReLU(inplace=True), nn.Linear(32, 5))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), *middle, nn.ReLU(inplace=True), nn.Linear(32, 5))
+    draw_by_example(model)
+    return model
 
 
 def check(model, mode, **changes):
