@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
@@ -43,6 +44,46 @@ def exact_gaussian(noise_multiplier, steps, delta):
         return norm.cdf(mu / 2 - value / mu) - math.exp(value + norm.logcdf(-mu / 2 - value / mu)) - delta
 
     return brentq(excess, 0, 100)
+
+
+def exact_gaussian_in_forty_digits(noise_multiplier, steps, delta):
+    """The same for a small delta, where float64 has no digits left: from below, to 1e-15."""
+    from mpmath import mp, mpf, ncdf
+
+    with mp.workdps(40):
+        mu = mp.sqrt(steps) / mpf(noise_multiplier)
+        low, high = mpf(0), mpf(100)
+        for _ in range(60):
+            middle = (low + high) / 2
+            excess = ncdf(mu / 2 - middle / mu) - mp.exp(middle) * ncdf(-mu / 2 - middle / mu) - delta
+            low, high = (middle, high) if excess > 0 else (low, middle)
+        return float(low)
+
+
+def directly_convolved(sample_rate, noise_multiplier, doublings, delta):
+    """A lower bound on epsilon for 2^doublings steps: losses rounded down, and sums of products of positive numbers.
+
+    Without transforms each mass is right to 1e-13 of itself, however small.
+    """
+    from dp_accounting.pld import privacy_loss_distribution
+
+    grid = 4e-3
+    loss = privacy_loss_distribution.from_gaussian_mechanism(
+        noise_multiplier, sampling_prob=sample_rate, pessimistic_estimate=False, use_connect_dots=False,
+        value_discretization_interval=grid,
+    )._pmf_remove.to_dense_pmf()  # fmt: skip
+    masses, first = np.array(loss._probs), loss._lower_loss
+    for _ in range(doublings):
+        masses, first = np.convolve(masses, masses), 2 * first
+        kept = np.flatnonzero(masses > 1e-25)
+        masses, first = masses[kept[0] : kept[-1] + 1], first + kept[0]
+    losses = grid * (first + np.arange(len(masses)))
+
+    def excess(value):
+        far = losses > value
+        return float(np.dot(masses[far], -np.expm1(value - losses[far]))) - delta
+
+    return brentq(excess, 0, 50)
 
 
 def random_mechanisms(count, seed):
@@ -105,6 +146,77 @@ def test_without_sampling_it_is_the_gaussian_mechanism(accountant, noise, steps)
     found = epsilon(accountant, sample_rate=1.0, noise_multiplier=noise, steps=steps, delta=1e-5)
     slack = {"pld": 1e-3, "prv": 0.02, "rdp": 0.4}[accountant]
     assert exact <= found <= exact + slack
+
+
+def random_gaussians(count, seed):
+    """Many steps without sampling that cost 0.2 to 15, at a small delta."""
+    draw = random.Random(seed)
+    for _ in range(count):
+        steps = int(10 ** draw.uniform(4, 5))
+        yield steps, math.sqrt(steps) / 10 ** draw.uniform(-1.5, 0.4), 10 ** draw.uniform(-10, -8)
+
+
+BELOW = {"noise_multiplier": 88.5537, "steps": 19_833, "delta": 1e-10}
+"""Where dp-accounting's own sum lies below the truth."""
+
+
+@pytest.mark.parametrize(
+    ("steps", "noise", "delta"), [*random_gaussians(6, seed=3), (BELOW["steps"], BELOW["noise_multiplier"], 1e-10)]
+)
+def test_many_steps_at_a_small_delta_are_bounded_from_above(steps, noise, delta):
+    exact = exact_gaussian_in_forty_digits(noise, steps, delta)
+    found = epsilon("pld", sample_rate=1.0, noise_multiplier=noise, steps=steps, delta=delta)
+    # each step rounds losses up by at most a quarter of the grid's square on average (measured), which is kept to 1e-3
+    assert exact <= found <= exact + 1e-3 * steps / 1e4 + 1e-2 * exact
+
+
+def test_the_librarys_own_sum_lies_below_the_truth():
+    from dp_accounting.pld import privacy_loss_distribution
+
+    grid = accounting._loss_grid(
+        accounting.quick_rdp(1.0, BELOW["noise_multiplier"], BELOW["steps"], BELOW["delta"]), BELOW["steps"]
+    )
+    one = privacy_loss_distribution.from_gaussian_mechanism(
+        BELOW["noise_multiplier"], value_discretization_interval=grid, pessimistic_estimate=True
+    )
+    by_library = one.self_compose(BELOW["steps"]).get_epsilon_for_delta(BELOW["delta"])
+    assert by_library < exact_gaussian_in_forty_digits(**BELOW) - 5e-4
+
+
+@pytest.mark.parametrize("delta", [1e-10, 1e-14, 1e-20])
+@pytest.mark.parametrize(("noise", "steps"), [(2.0, 1), (30.0, 100), (50.0, 1000)])
+def test_the_tail_is_as_exact_as_the_middle(noise, steps, delta):
+    from runner.privacy.tilted_losses import epsilon_of_sum
+
+    grid = 2e-4
+    one = accounting._loss(1.0, noise, grid, accounting._mass_cut(steps, delta))
+    found = epsilon_of_sum([(one, steps)], grid=grid, delta=delta)
+    exact = exact_gaussian_in_forty_digits(noise, steps, delta)
+    assert exact <= found <= exact + 1e-4
+    # unlike parts, multiplied one by one, are no less exact
+    if steps > 1:
+        parts = [(one, steps // 4), (one, steps - steps // 4)]
+        assert exact <= epsilon_of_sum(parts, grid=grid, delta=delta) <= exact + 1e-4
+
+
+@pytest.mark.parametrize(("rate", "noise"), [(0.05, 0.8), (0.2, 2.0), (0.5, 4.0)])
+def test_sampled_steps_at_a_small_delta_are_bounded_from_above(rate, noise):
+    lower = directly_convolved(rate, noise, 5, 1e-10)
+    found = epsilon("pld", sample_rate=rate, noise_multiplier=noise, steps=32, delta=1e-10)
+    assert lower <= found <= lower + 32 * 4e-3
+
+
+@pytest.mark.parametrize("steps", [300, 3_000, 30_000])
+@pytest.mark.parametrize("delta", [1e-6, 1e-8, 1e-10])
+def test_prv_is_a_bound_or_refused(steps, delta):
+    mechanism = {"sample_rate": 1.0, "noise_multiplier": math.sqrt(steps), "steps": steps, "delta": delta}
+    if steps / delta > 1e13:
+        with pytest.raises(RequestError, match=r"pld or rdp: prv cannot represent .* steps and delta 1e-"):
+            epsilon("prv", **mechanism)
+        return
+    exact = exact_gaussian_in_forty_digits(mechanism["noise_multiplier"], steps, delta)
+    # its interval, and at most half of delta for rounding, which falls at least as fast as exp(-5 epsilon) here
+    assert exact <= epsilon("prv", **mechanism) <= exact + 0.03 + math.log(2) / 5
 
 
 @pytest.mark.parametrize("accountant", ACCOUNTANTS)
