@@ -8,24 +8,41 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from runner.config.errors import RequestError
-from runner.disk.files import sync, sync_directory, write_text
+from runner.config.errors import RequestError, RunError
+from runner.data.checked_map import (
+    BLOCK_BYTES,
+    DIGEST_BYTES,
+    CheckedMap,
+    DamagedFileError,
+    hash_blocks,
+    map_checked,
+)
+from runner.disk.files import sync, sync_directory, write_bytes
+from runner.disk.own import OPEN_TO_OTHERS, WRITABLE_BY_OTHERS, foreign, make_own_folder, tighten
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+DIGESTS = "blocks.sha256"
+"""The hashes of all blocks of all files, in the order of the manifest."""
+FORMAT = 2
 
-# Files up to this size are read and hashed at each opening (0.1 s for CIFAR-10, whose pages are needed in memory
-# anyway); larger ones are known by their size alone.
-HASHED_BYTES = 256 * 2**20
+# Files up to this size are held against their hashes at each opening (0.1 s for CIFAR-10, whose pages are needed in
+# memory anyway); of larger ones, each part when it is used for the first time.
+AT_ONCE_BYTES = 256 * 2**20
+
+_ENTRY = re.compile(r"[0-9a-f]{64}")
+_OWN_NAMES = re.compile(r"[0-9a-f]{64}|\..*|(folder|unreadable)-[0-9a-f]{32}\.json|choices|plans")
 
 ABANDONED_SECONDS = 86_400.0
 
@@ -49,7 +66,7 @@ def scratch_folder(configured: str | None) -> Iterator[Path]:
     """
     root = cache_folder(configured)
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_own_folder(root)
         made = tempfile.mkdtemp(prefix=".plan-", dir=root)
     except OSError:
         made = tempfile.mkdtemp(prefix="recipe-runner-")
@@ -59,32 +76,79 @@ def scratch_folder(configured: str | None) -> Iterator[Path]:
         shutil.rmtree(made)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """The files of one entry of the cache."""
+
+    folder: Path
+    digests: dict[str, bytes]
+    """Of every file, the hashes of its blocks (``checked_map.hash_blocks``)."""
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a file ``name``."""
+        return name in self.digests
+
+    def path(self, name: str) -> Path:
+        """A file that was checked as a whole.
+
+        Raises:
+            RunError: it is damaged.  The entry will then be built again at the next start.
+        """
+        path = self.folder / name
+        if path.stat().st_size > AT_ONCE_BYTES and hash_blocks(path) != self.digests[name]:
+            raise self._give_up(DamagedFileError(f"the contents of {name} have changed"))
+        return path
+
+    def map(self, name: str) -> CheckedMap:
+        """Map the pixels in the file ``name``.
+
+        Raises:
+            RunError: when rows are used that are damaged.  The entry will then be built again at the next start.
+        """
+        try:
+            return map_checked(self.folder / name, self.digests[name], on_damage=self._give_up)
+        except DamagedFileError as error:
+            raise self._give_up(error) from error
+
+    def _give_up(self, error: DamagedFileError) -> RunError:
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+        return RunError(
+            f"data.cache_dir: {self.folder} is damaged ({error}), which was found before anything was made of it;"
+            " the same command decodes the images again"
+        )
+
+
 class Cache:
-    """Content-addressed entries below one folder, safe for processes that build the same entry at once."""
+    """Content-addressed entries below one folder, safe for processes that build the same entry at once.
+
+    Folders are for the user alone (0700), files likewise (0600), whatever is in them: what is private is not asked.
+    """
 
     def __init__(self, root: str | None) -> None:
         """``root`` is the configured folder; None takes the default.
 
         Raises:
-            RequestError: The folder cannot be made.
+            RequestError: The folder cannot be made, belongs to another user, or can be written by others.
         """
         self.root = cache_folder(root)
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_own_folder(self.root)
+            _tighten_all(self.root)
         except OSError as error:
             raise self._unusable(error) from error
 
-    def find(self, key: str) -> Path | None:
-        """Folder of the entry ``key``; None, with a warning, where it is damaged, and None where there is none."""
+    def find(self, key: str) -> Entry | None:
+        """The entry ``key``; None, with a warning, where it is damaged or not ours, and None where there is none."""
         folder = self.root / key
-        if not folder.is_dir():
+        if not os.path.lexists(folder):
             return None
-        fault = _fault(folder)
-        if fault:
+        try:
+            return _open(folder)
+        except DamagedFileError as fault:
             log.warning("the cache entry %s is damaged (%s) and is built again", folder, fault)
-        return None if fault else folder
+            return None
 
-    def build(self, key: str, fill: Callable[[Path], None]) -> Path:
+    def build(self, key: str, fill: Callable[[Path], None]) -> Entry:
         """Make the entry ``key``: ``fill`` writes its files into an empty folder, which is then renamed.
 
         Where another process finishes the same entry first, that one is taken.
@@ -95,7 +159,7 @@ class Cache:
         try:
             self._remove_abandoned()
             draft = self._fresh(key)
-            draft.mkdir()
+            draft.mkdir(mode=0o700)
         except OSError as error:
             raise self._unusable(error) from error
         try:
@@ -108,10 +172,12 @@ class Cache:
             shutil.rmtree(draft, ignore_errors=True)
 
     def read_note(self, name: str) -> dict[str, str]:
-        """Read a small record kept beside the entries; empty where it is missing or unreadable."""
+        """Read a small record kept beside the entries; empty where it is missing, unreadable or may be another's."""
         try:
+            if foreign(self.root / name):
+                return {}
             note = json.loads((self.root / name).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return note if isinstance(note, dict) else {}
 
@@ -122,27 +188,27 @@ class Cache:
             RequestError: The cache's folder cannot be written.
         """
         try:
-            write_text(self.root / name, json.dumps(note))
+            write_bytes(self.root / name, json.dumps(note).encode(), mode=0o600)
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _publish(self, draft: Path, folder: Path) -> Path:
+    def _publish(self, draft: Path, folder: Path) -> Entry:
         while True:
             try:
                 draft.rename(folder)
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
-                if _fault(folder) is None:
-                    return folder
+                with contextlib.suppress(DamagedFileError):
+                    return _open(folder)
                 # Renamed before it is removed: nobody must find half of it.  Another builder may have been faster.
                 aside = self._fresh(folder.name)
                 with contextlib.suppress(FileNotFoundError):
                     folder.rename(aside)
-                    shutil.rmtree(aside)
+                    shutil.rmtree(aside) if stat.S_ISDIR(aside.lstat().st_mode) else aside.unlink()
             else:
                 sync_directory(self.root)
-                return folder
+                return _open(folder)
 
     def _remove_abandoned(self) -> None:
         """Drop what killed builders have left; one that is still at work has written within the last day."""
@@ -161,35 +227,77 @@ class Cache:
         return RequestError(
             "data.cache_dir",
             f"{self.root} ({reason})",
-            "a folder that can be written and has room, or data.cache=memory",
+            "a folder of your own that can be written and has room, or data.cache=memory",
         )
 
 
+def _tighten_all(root: Path) -> None:
+    """Close ``root`` and what is in it to everybody else, where it is a cache and nothing besides.
+
+    Raises:
+        PermissionError: it holds other things and can be written by others.
+        OSError: it cannot be read or changed.
+    """
+    mode = root.stat().st_mode
+    with os.scandir(root) as found:
+        names = [entry.name for entry in found]
+    if mode & OPEN_TO_OTHERS and hasattr(os, "geteuid"):
+        if all(map(_OWN_NAMES.fullmatch, names)) and not mode & stat.S_ISVTX:
+            root.chmod(stat.S_IMODE(mode) & ~OPEN_TO_OTHERS)
+        elif mode & WRITABLE_BY_OTHERS:
+            raise PermissionError(errno.EPERM, "others may write to it")
+    for name in filter(_ENTRY.fullmatch, names):
+        with contextlib.suppress(FileNotFoundError):  # another process has replaced it
+            if foreign(root / name) is None:
+                tighten(root / name)
+
+
 def _seal(folder: Path) -> None:
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": _hash(path)} for path in sorted(folder.iterdir())}
-    manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({"format": FORMAT, "files": files}, indent=1))
-    for path in (*folder.iterdir(), folder):
+    paths = sorted(folder.iterdir())
+    digests = [hash_blocks(path) for path in paths]
+    (folder / DIGESTS).write_bytes(b"".join(digests))
+    files = {
+        path.name: {"bytes": path.stat().st_size, "blocks": hashlib.sha256(own).hexdigest()}
+        for path, own in zip(paths, digests, strict=True)
+    }
+    manifest = {"format": FORMAT, "block_bytes": BLOCK_BYTES, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for path in folder.iterdir():
+        path.chmod(0o600)
         sync(path)
+    sync(folder)
 
 
-def _fault(folder: Path) -> str | None:
-    """Why the entry cannot be used, or None."""
+def _open(folder: Path) -> Entry:
+    """The entry in ``folder``, everything in it checked but files larger than ``AT_ONCE_BYTES``.
+
+    Raises:
+        DamagedFileError: it is not what was written, or others may have written it.
+    """
     try:
+        _refuse_foreign(folder)
+        _refuse_foreign(folder / MANIFEST)
         manifest = json.loads((folder / MANIFEST).read_bytes())
-        if manifest["format"] != FORMAT:
-            return f"its format is {manifest['format']}"
+        if (manifest["format"], manifest.get("block_bytes")) != (FORMAT, BLOCK_BYTES):
+            raise DamagedFileError(f"its format is {manifest['format']}")
+        _refuse_foreign(folder / DIGESTS)
+        rest, digests = (folder / DIGESTS).read_bytes(), {}
         for name, stated in manifest["files"].items():
-            path = folder / name
-            if path.stat().st_size != stated["bytes"]:
-                return f"{name} holds {path.stat().st_size} bytes instead of {stated['bytes']}"
-            if stated["bytes"] <= HASHED_BYTES and _hash(path) != stated["sha256"]:
-                return f"the contents of {name} have changed"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+            _refuse_foreign(folder / name)
+            size = (folder / name).stat().st_size
+            if size != stated["bytes"]:
+                raise DamagedFileError(f"{name} holds {size} bytes instead of {stated['bytes']}")
+            length = -(-size // BLOCK_BYTES) * DIGEST_BYTES
+            digests[name], rest = rest[:length], rest[length:]
+            if hashlib.sha256(digests[name]).hexdigest() != stated["blocks"]:
+                raise DamagedFileError(f"{DIGESTS} has changed")
+            if size <= AT_ONCE_BYTES and hash_blocks(folder / name) != digests[name]:
+                raise DamagedFileError(f"the contents of {name} have changed")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedFileError(f"{type(error).__name__}: {error}") from error
+    return Entry(folder=folder, digests=digests)
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _refuse_foreign(path: Path) -> None:
+    if reason := foreign(path):
+        raise DamagedFileError(f"{path.name}: {reason}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from runner.config.schema import AugmentConfig
 from runner.data import augment as augmentation
 from runner.data.ahead import Ahead
+from runner.data.checked_map import CheckedMap
 from runner.data.image_store import cores
 from runner.data.images import ImageData, ImageSet, Undecoded
 from runner.data.kept_memory import keep_freed_memory
@@ -82,6 +84,7 @@ class Feed:
         on_gpu = device.type == "cuda"
         if device.type == "cpu":
             keep_freed_memory()
+        self._unchecked = images.images if isinstance(images.images, CheckedMap) else None
         if isinstance(images.images, np.ndarray):
             self._pixels = torch.from_numpy(images.images)
         else:
@@ -95,7 +98,7 @@ class Feed:
             if self._fits_on_device(self._pixels[0].numel() * len(images)):
                 self._pixels, self._rows = self._copy_to_device(self._pixels), None
             else:
-                self._ahead = _gathering(self._pixels)
+                self._ahead = _gathering(self._pixels, self._check)
 
     @property
     def augments(self) -> bool:
@@ -116,7 +119,7 @@ class Feed:
         """Gather examples.
 
         Raises:
-            RunError: An image cannot be decoded; names it.
+            RunError: An image cannot be decoded, or the cache is damaged; names it.
 
         Args:
             rows: Positions within the split, int64 on the CPU, ``[b]``; b may be 0.
@@ -172,7 +175,16 @@ class Feed:
         if self._ahead is not None:
             return self._ahead.take(stored).to(self._device, non_blocking=True)
         assert self._pixels is not None
+        self._check(stored)
         return self._pixels.index_select(0, stored).to(self._device)
+
+    def _check(self, stored: Tensor) -> None:
+        """See, before the pixels in ``stored`` rows are used for the first time, that they are what was written."""
+        if self._unchecked is not None:
+            if self._unchecked.check_rows is None:
+                self._unchecked = None
+            else:
+                self._unchecked.check_rows(stored.numpy())
 
     def _change(self, pixels: Tensor, draws: Tensor) -> Tensor:
         """Augmented and normalised; on a CPU so few at a time that what is in between stays in its caches."""
@@ -231,6 +243,7 @@ class Feed:
         resident = torch.empty((len(self._rows), *pixels.shape[1:]), dtype=torch.uint8, device=self._device)
         for start in range(0, len(self._rows), COPY_ROWS):
             part = self._rows[start : start + COPY_ROWS]
+            self._check(part)
             resident[start : start + len(part)] = pixels.index_select(0, part).to(self._device)
         return resident
 
@@ -245,10 +258,11 @@ def _decoding(images: Undecoded, *, pinned: bool) -> Ahead:
     return Ahead(fill, images.shape[1:], threads=threads, task=DECODED_ROWS, pinned=pinned)
 
 
-def _gathering(pixels: Tensor) -> Ahead:
+def _gathering(pixels: Tensor, check: Callable[[Tensor], None]) -> Ahead:
     """Gather what does not fit on the device from memory, or from the disk, while the device is at work."""
 
     def fill(rows: Tensor, out: Tensor) -> None:
+        check(rows)
         torch.index_select(pixels, 0, rows, out=out)
 
     return Ahead(fill, tuple(pixels.shape[1:]), threads=1, task=GATHERED_ROWS, pinned=True)

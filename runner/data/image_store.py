@@ -22,6 +22,8 @@ from PIL import Image
 
 from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
+from runner.data.cache import Entry
+from runner.data.checked_map import CheckedMap
 from runner.data.decode import BadImageError, fit, strict_decoding
 from runner.data.decoding_room import ROOM
 from runner.data.images import Decoded, ImageSet, Pixels, SkippedFile
@@ -184,30 +186,34 @@ def find_bad(layout: Layout, read: Read) -> list[tuple[int, str]]:
         return _run(decode, len(layout.labels), layout.name, skip_bad=True)
 
 
-def read_store(folder: Path, *, fingerprint: str, origin: str, skip_bad: bool, in_memory: bool = False) -> Decoded:
+def read_store(entry: Entry, *, fingerprint: str, origin: str, skip_bad: bool, in_memory: bool = False) -> Decoded:
     """Open what :func:`write_store` wrote, as memory maps or ``in_memory``.
 
     Raises:
+        RunError: Pixels are damaged, at once ``in_memory`` and otherwise when they are used.
         RequestError: The store was made without unreadable files, and ``skip_bad`` is False.
     """
-    about = json.loads((folder / "about.json").read_bytes())
+    about = json.loads(entry.path("about.json").read_bytes())
     names, skipped = about["names"], dict(about["skipped"])
     if skipped and not skip_bad:
         row, reason = next(iter(skipped.items()))
         raise bad_file(names[row] if names else str(row), reason, count=len(skipped))
     layout = Layout(
-        labels=np.load(folder / "labels.npy"),
+        labels=np.load(entry.path("labels.npy")),
         classes=tuple(about["classes"]),
         names=tuple(names) if names else None,
         splits={split: (first, last) for split, (first, last) in about["splits"].items()},
     )
-    # Mode "c" (copy on write) because torch warns about arrays that it may not write to; nothing ever does.
-    arrays = {
-        path.stem: np.load(path, mmap_mode=None if in_memory else "c")
-        for path in (folder / "images.npy", folder / "margin.npy")
-        if path.exists()
-    }
+    maps = {name: entry.map(f"{name}.npy") for name in ("images", "margin") if f"{name}.npy" in entry}
+    arrays = {name: _whole(pixels) if in_memory else pixels for name, pixels in maps.items()}
     return layout.decoded(arrays, skipped, fingerprint=fingerprint, origin=origin)
+
+
+def _whole(pixels: CheckedMap) -> NDArray[np.uint8]:
+    """A copy in memory."""
+    if pixels.check_rows is not None:
+        pixels.check_rows(np.arange(len(pixels)))
+    return np.array(pixels)
 
 
 def bad_file(name: str, reason: str, *, count: int = 1) -> RequestError:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
+from runner.data.checked_map import CheckedMap
 
 
 class Undecoded(Protocol):
@@ -52,9 +53,11 @@ class ImageSet:
         """Pixels ``[b, H, W, C]`` of the examples at ``positions``, decoded here and now where they have to be.
 
         Raises:
-            RunError: A file cannot be decoded; names it.
+            RunError: A file cannot be decoded, or the cache is damaged; names it.
         """
         rows = self.rows[positions]
+        if isinstance(self.images, CheckedMap) and self.images.check_rows is not None:
+            self.images.check_rows(rows)
         if isinstance(self.images, np.ndarray):
             return self.images[rows]
         found = np.empty((len(rows), *self.images.shape[1:]), dtype=np.uint8)

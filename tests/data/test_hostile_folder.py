@@ -139,8 +139,9 @@ def refuse_as_somebody_else(place):
     (folder / "cat").chmod(0)
     top.chmod(0)
     cache = place / "cache"
-    cache.mkdir(mode=0o777)
-    cache.chmod(0o777)
+    cache.mkdir()
+    if os.getuid() == 0:
+        os.chown(cache, 65534, 65534)
     command = [sys.executable, "-c", UNREADABLE, cache, good, file, folder, top]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=environment)

@@ -343,8 +343,8 @@ def test_a_damaged_cache_is_built_again_with_a_warning(ask, root, tmp_path, capl
     assert not list((tmp_path / "cache").glob(".*"))
 
 
-def test_a_cache_too_large_to_hash_is_still_known_by_its_size(ask, root, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(cache, "HASHED_BYTES", 0)
+def test_a_cache_too_large_to_hash_at_once_is_known_by_its_size_at_once(ask, root, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(cache, "AT_ONCE_BYTES", 0)
     ask(root)
     (images,) = (tmp_path / "cache").glob("*/images.npy")
     truncate(images)
