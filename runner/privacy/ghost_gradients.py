@@ -6,7 +6,7 @@ model: layers may work in place, and kernels are those of ordinary training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from runner.config.errors import RequestError
 from runner.privacy.example_gradients import ExampleGradients, Rows, over_copies
@@ -28,9 +29,10 @@ class _Call:
     """One use of a layer in the forward pass."""
 
     name: str
-    inputs: tuple[Any, ...]
-    """Positional arguments, tensors detached."""
-    options: Mapping[str, Any]
+    inputs: list[Any]
+    """What it was called with, by place and by name, taken out of lists and the like; tensors detached."""
+    shape: TreeSpec
+    """How they lay in there: ``(positional arguments, keyword arguments)``."""
     versions: tuple[int, ...]
     """How often each input tensor had been written to."""
     edge: GradientEdge
@@ -118,9 +120,10 @@ class GhostGradients:
                 if self._rules[name] is None:
                     opaque.pop()
                 made = output[0] if isinstance(output, tuple) else output
-                values = tuple(value.detach() if isinstance(value, Tensor) else value for value in inputs)
+                leaves, shape = tree_flatten((inputs, options))
+                values = [value.detach() if isinstance(value, Tensor) else value for value in leaves]
                 versions = tuple(value._version for value in values if isinstance(value, Tensor))
-                calls.append(_Call(name, values, options, versions, get_gradient_edge(made)))
+                calls.append(_Call(name, values, shape, versions, get_gradient_edge(made)))
 
             handles += [
                 layer.register_forward_pre_hook(before),
@@ -162,15 +165,16 @@ class GhostGradients:
             raise _refusal(f"{call.name} has a random layer inside and no rule")
         parameters = {name: parameter.detach() for name, parameter in layer.named_parameters()}
 
-        def one(inputs: tuple[Any, ...], gradient: Tensor) -> dict[str, Tensor]:
+        def one(inputs: list[Any], gradient: Tensor) -> dict[str, Tensor]:
             def run(parameters: dict[str, Tensor]) -> Tensor:
-                batch = tuple(value.unsqueeze(0) if isinstance(value, Tensor) else value for value in inputs)
-                made = torch.func.functional_call(layer, parameters, batch, dict(call.options))
+                batch = [value.unsqueeze(0) if isinstance(value, Tensor) else value for value in inputs]
+                given, named = tree_unflatten(batch, call.shape)
+                made = torch.func.functional_call(layer, parameters, given, named)
                 return made[0] if isinstance(made, tuple) else made
 
             return torch.func.vjp(run, parameters)[1](gradient.unsqueeze(0))[0]
 
-        split = tuple(0 if isinstance(value, Tensor) else None for value in call.inputs)
+        split = [0 if isinstance(value, Tensor) else None for value in call.inputs]
         with self._forward(), plain_attention():
             # "error": for the same reason
             rows = torch.func.vmap(one, in_dims=(split, 0), randomness="error")(call.inputs, output)

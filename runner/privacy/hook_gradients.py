@@ -65,14 +65,28 @@ def _attached(model: nn.Module) -> Iterator[None]:
         hooks = _float32_hooks()(model, loss_reduction="sum")
     except NotImplementedError as refusal:
         raise RequestError("privacy.grad_sample", "hooks", f"functional: {refusal}") from refusal
+    named = [
+        module.register_forward_pre_hook(_refuse_named_tensors, with_kwargs=True)
+        for module in model.modules()
+        if any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+    ]
     try:
         yield
     finally:
         hooks.cleanup()
+        for handle in named:
+            handle.remove()
         for module in model.modules():
             # left behind where a forward or backward pass was cut short
             for name in ("activations", "max_batch_len"):
                 module.__dict__.pop(name, None)
+
+
+def _refuse_named_tensors(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """Opacus' hooks see what a layer is given by place alone."""
+    if found := [name for name, value in named.items() if isinstance(value, Tensor)]:
+        reason = f"a {type(module).__name__} is given {found[0]} by name"
+        raise RequestError("privacy.grad_sample", "hooks", f"functional: {reason}")
 
 
 @functools.cache

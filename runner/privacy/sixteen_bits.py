@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map_only
 
 _NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm)
 
@@ -31,10 +33,11 @@ def norms_in_float32(norms: Sequence[nn.Module]) -> Iterator[None]:
     of 1/deviation overflow float16 and would zero perfectly good examples.
     """
 
-    def widen(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (at_least_float32(inputs[0]),)
+    def widen(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+        wide: tuple[Any, Any] = tree_map_only(Tensor, at_least_float32, (inputs, named))
+        return wide
 
-    handles = [module.register_forward_pre_hook(widen) for module in norms]
+    handles = [module.register_forward_pre_hook(widen, with_kwargs=True) for module in norms]
     try:
         yield
     finally:

@@ -188,6 +188,50 @@ def test_frozen_parameters_have_no_gradient(mode):
         torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
 
 
+class Scaled(nn.Module):
+    """A layer without a rule that takes a tensor by name, and others in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(16))
+
+    def forward(self, images, *, scale, more=()):
+        return images * self.weight * scale + sum(more)
+
+
+class ByName(nn.Module):
+    """Calls its layers with keyword arguments."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.GroupNorm(2, 4)
+        self.scaled = Scaled()
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, images):
+        hidden = self.norm(input=self.convolution(input=images)).relu().mean(3).flatten(1)[:, :16]
+        hidden = self.scaled(hidden, scale=hidden.square().mean(1, keepdim=True), more=[hidden, 2 * hidden])
+        return self.head(input=hidden)
+
+
+@pytest.mark.parametrize("mode", ["ghost", "functional"])
+def test_layers_that_are_called_with_keyword_arguments(mode):
+    torch.manual_seed(0)
+    model = ByName().double()
+    images, labels = batch((1, 8, 8), dtype=torch.float64)
+    found = per_example_gradients(mode, model, loss=loss, forward=contextlib.nullcontext)(images, labels)
+    torch.testing.assert_close(rows(found), one_at_a_time(model, images, labels), rtol=1e-10, atol=1e-12)
+
+
+def test_hooks_refuse_what_they_cannot_see_of_a_call_and_leave_nothing():
+    model = ByName()
+    gradients = per_example_gradients("hooks", model, loss=loss, forward=contextlib.nullcontext)
+    with pytest.raises(RequestError, match=r"got hooks, expected functional: a Conv2d is given input by name$"):
+        gradients(*batch((1, 8, 8)))
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
 def test_a_parameter_that_hooks_do_not_see_is_refused():
     class Offset(nn.Module):
         def __init__(self):
