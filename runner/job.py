@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -308,6 +309,7 @@ def _fit_on_record(
     from runner.records.run_file import RunRecord, write_run
     from runner.records.sink import RunInfo
 
+    begun = time.monotonic()
     record = RunRecord(
         name=plan.name,
         status="running",
@@ -334,16 +336,16 @@ def _fit_on_record(
             _warn(recorder.console, True, note)
     except BaseException as error:
         reason, code = " ".join(f"{error}".split()) or type(error).__name__, ExitCode.FAILED
-        record = record.end("failed", error=reason)
+        record = record.end("failed", error=reason, begun=begun)
         if isinstance(error, KeyboardInterrupt):
-            record, code = record.end("interrupted", error=None), ExitCode.INTERRUPTED
+            record, code = record.end("interrupted", error=None, begun=begun), ExitCode.INTERRUPTED
         if recorder.sitting is not None:
             recorder.sitting.end(record.status)
         with contextlib.suppress(RunError):  # a full disk stops both, and the first reason is the one to tell
             write_run(job.run_dir, record)
         recorder.close(record, code)
         raise
-    record = _ended(record, plan, outcome)
+    record = _ended(record, plan, outcome, begun)
     if checkpoint is None:  # the time of a run that goes on is counted from there
         record = confront(record)
     if recorder.sitting is not None:
@@ -365,7 +367,7 @@ def _warn(console: Console, is_main: bool, note: str) -> None:
         console.note(note)
 
 
-def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:
+def _ended(record: RunRecord, plan: Plan, outcome: Outcome, begun: float) -> RunRecord:
     from runner.records.run_file import Memory, PrivacySpent, Throughput
 
     privacy = plan.semantic.privacy
@@ -384,6 +386,7 @@ def _ended(record: RunRecord, plan: Plan, outcome: Outcome) -> RunRecord:
         )
     return record.end(
         outcome.status,
+        begun=begun,
         metrics=outcome.metrics,
         throughput=Throughput(samples_per_second=outcome.samples_per_second, compile_seconds=outcome.compile_seconds),
         memory=Memory(peak_bytes=outcome.peak_bytes),

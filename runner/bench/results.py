@@ -106,7 +106,15 @@ def _plot(section: Section, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     bars = sorted(section.bars, key=lambda bar: bar.ratio.median, reverse=True)
-    with plt.rc_context({"font.size": 10, "font.family": "DejaVu Sans", "text.color": _INK, "axes.labelcolor": _INK}):
+    with plt.rc_context(
+        {
+            "font.size": 10,
+            "font.family": "DejaVu Sans",
+            "text.color": _INK,
+            "axes.labelcolor": _INK,
+            "text.parse_math": False,
+        }
+    ):
         figure, axes = plt.subplots(figsize=(7.2, 0.9 + 0.38 * len(bars)), layout="constrained")
         medians = [bar.ratio.median for bar in bars]
         spread = [

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from runner.disk.files import write_text
 from runner.inference.evaluation import infer_into, most_processes
 from runner.inference.results_folder import results_folder
 from runner.plan.device import detect_device
+from runner.records.csv_table import to_csv
 
 if TYPE_CHECKING:
     from runner.inference.request import InferenceRequest
@@ -137,11 +136,7 @@ def _for_people(row: dict[str, Any], *, scored: bool) -> dict[str, str]:
 
 
 def _as_csv(rows: list[dict[str, Any]]) -> str:
-    page = io.StringIO()
-    writer = csv.DictWriter(page, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return page.getvalue()
+    return to_csv(list(rows[0]), rows)
 
 
 def _as_text(rows: list[dict[str, str]]) -> str:

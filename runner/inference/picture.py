@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.records.printable import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -22,6 +24,14 @@ LONGEST_NAME = 18
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], *, title: str) -> bytes:
     """A PNG of ``confusion`` [K, K] (row true, column predicted), a few inches wide and wider with more classes."""
     # Here, because it takes a second; a Figure of its own leaves pyplot's backend and state alone.
+    import matplotlib
+
+    # Names are text: two dollar signs in one are no formula.
+    with matplotlib.rc_context({"text.parse_math": False}):
+        return _draw(confusion, list(map(printable, classes)), title="\n".join(map(printable, title.split("\n"))))
+
+
+def _draw(confusion: NDArray[np.int64], classes: Sequence[str], *, title: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure

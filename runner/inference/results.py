@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from runner.disk.files import write_bytes, write_text
 from runner.inference.finished_run import Privacy
 from runner.inference.measure import Speed
 from runner.inference.scores import BINS, Scores
+from runner.records.csv_table import to_csv
 from runner.records.json_values import write_json
 from runner.records.progress import rate_text
 
@@ -148,15 +147,18 @@ def write_results(folder: Path, results: Results, answers: Answers, subject: Sub
 def _predictions(results: Results, answers: Answers, subject: Subject) -> str:
     """A line an image: file, class, probability, where it is known the true class, and the model's (ε, δ)."""
     classes, privacy = subject.data.classes, results.privacy
-    page = io.StringIO()
-    lines = csv.writer(page, lineterminator="\n")
-    label = ["label"] if subject.labelled else []
-    lines.writerow(["file", "class", "probability", *label, *(["epsilon", "delta"] if privacy else [])])
+    columns = ["file", "class", "probability"]
+    columns += ["label"] if subject.labelled else []
+    columns += [] if privacy is None else ["epsilon", "delta"]
     claim = (
-        [] if privacy is None else ["inf" if privacy.epsilon is None else repr(privacy.epsilon), repr(privacy.delta)]
+        {}
+        if privacy is None
+        else {"epsilon": "inf" if privacy.epsilon is None else repr(privacy.epsilon), "delta": repr(privacy.delta)}
     )
-    for row in range(results.images):
-        truth = [classes[subject.images.labels[row]]] if subject.labelled else []
-        predicted, probability = classes[answers.predicted[row]], f"{answers.confidence[row]:.6f}"
-        lines.writerow([subject.file_name(row), predicted, probability, *truth, *claim])
-    return page.getvalue()
+
+    def row(position: int) -> dict[str, str]:
+        truth = {"label": classes[subject.images.labels[position]]} if subject.labelled else {}
+        predicted, probability = classes[answers.predicted[position]], f"{answers.confidence[position]:.6f}"
+        return {"file": subject.file_name(position), "class": predicted, "probability": probability} | truth | claim
+
+    return to_csv(columns, map(row, range(results.images)))

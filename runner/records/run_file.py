@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -111,14 +112,16 @@ class RunRecord:
     finished: str | None = None
     """UTC, ISO 8601; None while the run goes on."""
     seconds: float | None = None
-    """Wall time from start to finish; of a run that was interrupted, since it was taken up again."""
+    """Time from start to finish, by a clock that nobody sets; of a run that was interrupted, since it was taken up
+    again; None where it was killed."""
 
-    def end(self, status: Status, **changes: Any) -> RunRecord:
-        """Return the same run, finished now with ``status``; ``changes`` are other fields that are known by now."""
-        finished = utc_now()
-        # the clock may have been set back in between
-        seconds = max(0.0, (datetime.fromisoformat(finished) - datetime.fromisoformat(self.started)).total_seconds())
-        known = {"finished": finished, "seconds": seconds, **changes}
+    def end(self, status: Status, *, begun: float | None = None, **changes: Any) -> RunRecord:
+        """Return the same run, finished now with ``status``; ``changes`` are other fields that are known by now.
+
+        ``begun`` is what ``time.monotonic`` said when it started; None where another process started it, whose time
+        nobody has measured.
+        """
+        known = {"finished": utc_now(), "seconds": None if begun is None else time.monotonic() - begun, **changes}
         return dataclasses.replace(self, status=status, **known)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 import statistics
@@ -17,6 +16,7 @@ import yaml
 from runner.config.errors import RunError
 from runner.config.privacy_figures import epsilon_text
 from runner.disk.files import write_text
+from runner.records.csv_table import to_csv
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
 
 if TYPE_CHECKING:
@@ -109,11 +109,7 @@ class TableWriter:
     def write(self) -> SweepTable:
         """Replace ``table.csv``, atomically, and return what it holds."""
         table = self.read()
-        text = io.StringIO()
-        writer = csv.DictWriter(text, table.columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table.rows)
-        write_text(self._sweep_dir / TABLE_FILE, text.getvalue())
+        write_text(self._sweep_dir / TABLE_FILE, to_csv(table.columns, table.rows))
         return table
 
 

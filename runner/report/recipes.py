@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from runner.config.errors import RequestError, nearest
+from runner.records.printable import printable
 from runner.report.cells import Cell, Sweep
 from runner.report.question import Question
 
@@ -118,7 +119,7 @@ def group(sweep: Sweep, question: Question) -> Grouping:
 def _label(by: Sequence[str], values: Sequence[str | None]) -> str:
     if not by:
         return "this recipe"
-    shown = ["-" if value is None else value for value in values]
+    shown = ["-" if value is None else printable(value) for value in values]
     # a word such as bf16 names a recipe by itself; a number needs its key
     if len(by) == 1 and not _is_bare(shown[0]):
         return shown[0]

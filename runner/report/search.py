@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from runner.config.errors import RunError
+from runner.records.csv_table import from_csv
 from runner.report.cells import Sweep
 
 TRIALS_FILE = "trials.csv"
@@ -105,9 +105,7 @@ def read_search(sweep: Sweep) -> Search | None:
     if not path.exists():
         return None
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        trials = tuple(_trial(row) for row in rows)
+        trials = tuple(_trial(row) for row in from_csv(path.read_bytes().decode()))
         results = yaml.safe_load((sweep.folder / RESULTS_FILE).read_bytes())
         return Search(trials, tuple(results["directions"]))
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runner.records.printable import printable
 from runner.report.search import Search, Trial
 from runner.report.style import INK, MUTED, PAPER, Picture, canvas, colour, finish
 
@@ -43,7 +44,7 @@ def draw_importances(search: Search) -> Picture | None:
             axes.barh(row, share, height=0.55, color=colour(0), linewidth=0)
             axes.annotate(f"{share:.0%}", (share, row), xytext=(6, 0), textcoords="offset points", va="center",
                           fontsize=8.5, color=INK)  # fmt: skip
-        axes.set_yticks(range(len(found)), list(found))
+        axes.set_yticks(range(len(found)), list(map(printable, found)))
         axes.set_ylim(len(found) - 0.5, -0.5)
         axes.set_xlim(0, 1.1)
         axes.grid(axis="y", visible=False)

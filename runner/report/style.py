@@ -43,6 +43,8 @@ _RULES: Any = {
     "axes.axisbelow": True,
     "axes.formatter.use_mathtext": False,
     "axes.unicode_minus": True,
+    # Names of classes, recipes and folders are text: two dollar signs in one are no formula.
+    "text.parse_math": False,
     "grid.color": GRID,
     "grid.linewidth": 0.7,
     "xtick.color": MUTED,

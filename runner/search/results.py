@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -17,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from runner.config.privacy_figures import epsilon_text
 from runner.config.search import DIRECTIONS, SearchConfig, directions
 from runner.disk.files import write_text
+from runner.records.csv_table import to_csv
 from runner.search.claims import FOLDER, OWNER
 from runner.search.outcome import CAUSE
 
@@ -113,11 +112,7 @@ def _table(trials: Sequence[FrozenTrial], objectives: int) -> str:
     found = list(dict.fromkeys(key for row in rows for key in row))
     named = [key for prefix in ("params_", "user_attrs_", "system_attrs_") for key in found if key.startswith(prefix)]
     columns = ["number", *values, "datetime_start", "datetime_complete", "duration", *named, "state"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return to_csv(columns, rows)
 
 
 def _row(trial: FrozenTrial, values: Sequence[str]) -> dict[str, Any]:

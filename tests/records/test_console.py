@@ -66,7 +66,8 @@ for step in range(1, 31):
         console.epoch(progress)
 console.note("a [bracketed] warning")
 run = RunRecord(name="digits-small_cnn", status="running").end(
-    "completed", metrics=FinalMetrics(test_accuracy=0.975), throughput=Throughput(samples_per_second=12345.6),
+    "completed", begun=time.monotonic(), metrics=FinalMetrics(test_accuracy=0.975),
+    throughput=Throughput(samples_per_second=12345.6),
     memory=Memory(peak_bytes=2**30),
 )
 console.finish(run, Path.cwd() / "outputs" / "1")

@@ -1,4 +1,5 @@
 import json
+import time
 from datetime import datetime, timedelta
 
 import pytest
@@ -32,6 +33,7 @@ def test_the_contract_of_keys(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
     ended = begun.end(
         "completed",
+        begun=time.monotonic(),
         metrics=FinalMetrics(train_loss=float("nan"), test_accuracy=0.97),
         throughput=Throughput(samples_per_second=1000.0),
         memory=Memory(peak_bytes=5),

@@ -43,7 +43,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     next(steps)
     while True:
         for images, target in given.batches() if same_input else loader:
-            began = time.time()
+            began = time.perf_counter()
             output = model(images)
             loss = criterion(output, target)
             optimizer.zero_grad()
@@ -54,7 +54,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
             meters["lr"].update(optimizer.param_groups[0]["lr"])
             meters["acc1"].update(first.item(), len(images))
             meters["acc5"].update(five.item(), len(images))
-            meters["img/s"].update(len(images) / (time.time() - began))
+            meters["img/s"].update(len(images) / (time.perf_counter() - began))
             if turns.proving:
                 turns.note(loss.item())
             next(steps)
