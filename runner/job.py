@@ -308,6 +308,8 @@ def _fit_on_record(
     from runner.records.environment import describe_environment
     from runner.records.run_file import RunRecord, write_run
     from runner.records.sink import RunInfo
+    from runner.statement.write import state_privacy
+    from runner.training.final_record import final_record
 
     begun = time.monotonic()
     record = RunRecord(
@@ -343,9 +345,10 @@ def _fit_on_record(
             recorder.sitting.end(record.status)
         with contextlib.suppress(RunError):  # a full disk stops both, and the first reason is the one to tell
             write_run(job.run_dir, record)
+            state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)
         recorder.close(record, code)
         raise
-    record = _ended(record, plan, outcome, begun)
+    record = final_record(record, plan, outcome, begun)
     if checkpoint is None:  # the time of a run that goes on is counted from there
         record = confront(record)
     if recorder.sitting is not None:
@@ -353,6 +356,7 @@ def _fit_on_record(
     exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE
     try:
         write_run(job.run_dir, record)
+        state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)
     finally:
         recorder.close(record, exit_code)
     return outcome
@@ -365,37 +369,3 @@ def _warn(console: Console, is_main: bool, note: str) -> None:
         note = note.encode(errors="backslashreplace").decode()
         log.warning(note)
         console.note(note)
-
-
-def _ended(record: RunRecord, plan: Plan, outcome: Outcome, begun: float) -> RunRecord:
-    from runner.records.run_file import Memory, PrivacySpent, Throughput
-
-    privacy = plan.semantic.privacy
-    spent = None
-    if privacy is not None and outcome.epsilon is not None:
-        spent = PrivacySpent(
-            epsilon=outcome.epsilon,
-            delta=privacy.delta,
-            noise_multiplier=privacy.noise_multiplier,
-            max_grad_norm=privacy.max_grad_norm,
-            sample_rate=privacy.sample_rate,
-            steps=outcome.steps,
-            accountant=privacy.accountant,
-            adjacency=privacy.adjacency,
-            sampling=privacy.sampling,
-        )
-    return record.end(
-        outcome.status,
-        begun=begun,
-        metrics=outcome.metrics,
-        throughput=Throughput(samples_per_second=outcome.samples_per_second, compile_seconds=outcome.compile_seconds),
-        memory=Memory(peak_bytes=outcome.peak_bytes),
-        step_time=outcome.step_time,
-        notes=(*record.notes, *outcome.notes),
-        privacy=spent,
-        steps=outcome.steps,
-        epochs=outcome.epochs,
-        skipped_steps=outcome.skipped_steps,
-        zeroed_examples=outcome.zeroed_examples,
-        out_of_memory=tuple(vars(halving) for halving in outcome.halvings),
-    )

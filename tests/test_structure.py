@@ -18,10 +18,13 @@ ALLOWED = {
     "optim": {"config", "optim"},
     "privacy": {"config", "disk", "optim", "privacy"},
     "records": {"config", "disk", "plan", "records"},
+    "statement": {"config", "disk", "privacy", "records", "statement"},
     "training": {"config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training"},
     "search": {"config", "disk", "records", "search"},
     "sweeping": {"config", "disk", "records", "training", "attempt", "sweeping"},
-    "inference": {"config", "disk", "plan", "data", "models", "privacy", "records", "training", "inference"},
+    "inference": {
+        *("config", "disk", "plan", "data", "models", "privacy", "records", "statement", "training", "inference"),
+    },
     "estimate": {
         *(
             "config",
@@ -37,7 +40,7 @@ ALLOWED = {
             "estimate",
         ),
     },
-    "report": {"config", "disk", "records", "report"},
+    "report": {"config", "disk", "records", "statement", "report"},
     "compare": {
         *("config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "report", "compare"),
     },

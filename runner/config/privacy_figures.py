@@ -24,6 +24,11 @@ def epsilon_text(epsilon: float) -> str:
     return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
+def lower_bound_text(epsilon: float) -> str:
+    """What ε was shown to be at least, to two decimals, rounded down."""
+    return str(_decimal(epsilon).quantize(Decimal("0.01"), ROUND_FLOOR)) if math.isfinite(epsilon) else str(epsilon)
+
+
 def delta_text(delta: float) -> str:
     """A δ to three digits, rounded up, such as ``1e-05`` or ``6.96e-06``."""
     return f"{float(Context(prec=3, rounding=ROUND_CEILING).plus(_decimal(delta))):g}"

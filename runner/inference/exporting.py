@@ -25,7 +25,9 @@ from runner.inference.preprocessing import Normalise
 from runner.inference.results_folder import results_folder
 from runner.records.environment import describe_environment
 from runner.records.json_values import write_json
-from runner.records.run_file import utc_now
+from runner.records.run_file import read_run, utc_now
+from runner.statement.facts import Books, Facts, gather
+from runner.statement.write import STATEMENT_FILE, render, write_statement
 
 if TYPE_CHECKING:
     from runner.data.images import ImageSet
@@ -80,7 +82,8 @@ def export(run: FinishedRun, form: str, output: Path, *, images: Path | None, ov
         RunError: the model cannot be exported, or the file gives other answers; then nothing is left.
     """
     make = {"onnx": _export_onnx, "torch_export": _export_torch}[form]
-    data = run.plan.semantic.data
+    data, facts = run.plan.semantic.data, _statement(run)
+    notes = {} if facts is None else {STATEMENT_FILE: render(facts)}
     whole = Exported(Normalise(data.mean, data.std, torch.float32), run.build_model(torch.float32)).eval()
     with results_folder(output, overwrite=overwrite) as files:
         pixels = _real_pixels(run, images)
@@ -88,7 +91,7 @@ def export(run: FinishedRun, form: str, output: Path, *, images: Path | None, ov
         try:
             # blank, because a file may keep the example that it was traced with: no image of the data is to go with it
             with _quiet_exporters():
-                answer = make(whole, torch.zeros_like(pixels[:2]), path)
+                answer = make(whole, torch.zeros_like(pixels[:2]), path, notes)
         except (RequestError, RunError):
             raise
         except Exception as error:
@@ -103,8 +106,17 @@ def export(run: FinishedRun, form: str, output: Path, *, images: Path | None, ov
                 f"the exported file gives other answers: {check.other_classes} other classes in {check.images} images,"
                 f" probabilities up to {check.largest_difference:.1e} apart (allowed {TOLERANCE:g})"
             )
+        if facts is not None:
+            write_statement(files, facts)
         write_json(files / EXPORT_FILE, _record(run, form, path, check))
     return check
+
+
+def _statement(run: FinishedRun) -> Facts | None:
+    """What the privacy statement of ``run`` says by now; None for a run without privacy."""
+    privacy = run.config.privacy
+    drawn = privacy.selection == "random_stopping"
+    return gather(run.folder, read_run(run.folder), Books(), ledger_dir=privacy.ledger_dir, drawn=drawn)
 
 
 def _real_pixels(run: FinishedRun, folder: Path | None) -> Tensor:
@@ -146,10 +158,10 @@ def _sizes(count: int, size: int = 128) -> list[int]:
     return [min(size, count - start) for start in range(0, count, size)]
 
 
-def _export_torch(model: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
+def _export_torch(model: nn.Module, example: Tensor, path: Path, notes: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     file = io.BytesIO()  # torch ends the process where a disk is full
-    torch.export.save(program, file)
+    torch.export.save(program, file, extra_files=notes)
     try:
         path.write_bytes(file.getvalue())
     except OSError as error:
@@ -157,23 +169,24 @@ def _export_torch(model: nn.Module, example: Tensor, path: Path) -> Callable[[Te
     return torch.export.load(path).module()
 
 
-def _export_onnx(model: nn.Module, example: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
+def _export_onnx(model: nn.Module, example: Tensor, path: Path, notes: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401, torch asks for it late and in many words
     except ImportError as error:
         raise RequestError("format", f"onnx without {error.name}", "pip install 'recipe-runner[export]'") from error
-    torch.onnx.export(
+    program = torch.onnx.export(
         model,
         (example,),
-        path,
         input_names=["pixels"],
         output_names=["probabilities"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         dynamo=True,
-        external_data=False,
         verbose=False,
     )
+    assert program is not None
+    program.model.metadata_props.update(notes)
+    program.save(path, external_data=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda pixels: torch.from_numpy(session.run(None, {"pixels": pixels.numpy()})[0])
 

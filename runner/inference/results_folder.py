@@ -13,10 +13,11 @@ from pathlib import Path
 from runner.config.errors import RequestError, RunError
 from runner.disk.files import publish_directory
 from runner.disk.lock import acquire, release
+from runner.statement.write import STATEMENT_FILE
 
 _HEADS = {"inference.json", "compare.csv", "export.json"}
 """Results have one of these; and besides them no other files than the next ones."""
-_BESIDE = {"predictions.csv", "confusion.png", "model.onnx", "model.pt2"}
+_BESIDE = {"predictions.csv", "confusion.png", "model.onnx", "model.pt2", STATEMENT_FILE}
 
 
 def refuse_existing(folder: Path, *, overwrite: bool) -> None:

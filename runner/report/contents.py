@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.config.counted import counted
 from runner.config.errors import RunError
 from runner.config.privacy_figures import epsilon_text
 from runner.config.schema import ComparisonConfig
+from runner.records.document import Bullets, Command, Grid, Heading, Paragraph
 from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import Sweep
 from runner.report.comparison import Comparison, Verdict, compare
-from runner.report.document import Bullets, Command, Figure, Grid, Heading, Paragraph, Part
+from runner.report.document import Figure, Part
 from runner.report.front_plots import draw_front, draw_privacy
 from runner.report.pareto import Front, find_front
 from runner.report.plots import draw_curves, draw_differences, draw_time
@@ -22,11 +23,13 @@ from runner.report.question import Question, ask
 from runner.report.recipes import Grouping, epsilon, group, images_per_second, peak_mebibytes, seconds
 from runner.report.search import Search, read_search
 from runner.report.search_plots import describe_trial, draw_history, draw_importances
+from runner.report.statements import read_statements, state_all
 from runner.report.statistics import MOST_RUNS, mean_interval
 from runner.report.step_time import draw_steps, tabulate_steps
 from runner.report.style import Picture
 from runner.report.update_checks import describe_check, read_checks
 from runner.report.verdict import describe_comparison, headline
+from runner.statement.facts import Facts
 
 PRIVACY_FILE = "privacy.json"
 _MOST_FAILURES = 20
@@ -43,6 +46,8 @@ class Findings:
     comparisons: tuple[Comparison, ...]
     front: Front
     search: Search | None
+    statements: Mapping[str, Facts]
+    """What the privacy statement of each private cell says, by the cell's name."""
 
     @property
     def verdict(self) -> str:
@@ -70,6 +75,7 @@ def find(sweep: Sweep, wanted: ComparisonConfig | None = None) -> Findings:
         comparisons=() if search is not None else compare(grouping, question),
         front=find_front(grouping.recipes, question),
         search=search,
+        statements=read_statements(sweep),
     )
 
 
@@ -93,6 +99,7 @@ def write_down(findings: Findings) -> list[Part]:
         ),
         *_steps(findings.grouping),
         *_privacy(findings),
+        *state_all(sweep, findings.statements),
         *_repeat(sweep),
     ]
 

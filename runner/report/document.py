@@ -2,54 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runner.records.document import Text, escape, markdown_of
 from runner.report.style import Picture
 
 PICTURES = "plots"
 """Folder, beside the report, of the pictures as PNG."""
-
-
-@dataclass(frozen=True)
-class Heading:
-    """The title (level 1) or the beginning of a section (2)."""
-
-    level: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """Running text; words between backquotes are code."""
-
-    text: str
-    lead: bool = False
-    """Whether it is the sentence that answers the question."""
-
-
-@dataclass(frozen=True)
-class Bullets:
-    """A list of sentences."""
-
-    items: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table.  Columns whose head stands in ``words`` hold text; the others hold numbers and are set to the right."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    words: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Command:
-    """A line to be typed."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -59,7 +19,17 @@ class Figure:
     picture: Picture
 
 
-Part = Heading | Paragraph | Bullets | Grid | Command | Figure
+@dataclass(frozen=True)
+class Folded:
+    """A page within the report, of which the first line shows until it is opened; Markdown links its file."""
+
+    summary: str
+    parts: Sequence[Text]
+    file: str
+    """Where the page is by itself, from the report's folder."""
+
+
+Part = Text | Figure | Folded
 
 
 def to_markdown(parts: Sequence[Part]) -> str:
@@ -69,26 +39,9 @@ def to_markdown(parts: Sequence[Part]) -> str:
 
 def _part(part: Part) -> str:
     match part:
-        case Heading(level, text):
-            return f"{'#' * level} {_escape(text)}"
-        case Paragraph(text, lead):
-            return f"**{_escape(text)}**" if lead else _escape(text)
-        case Bullets(items):
-            return "\n".join(f"- {_escape(item)}" for item in items)
-        case Command(text):
-            return f"```\n{text}\n```"
         case Figure(picture):
-            return f"![{_escape(picture.caption)}]({PICTURES}/{picture.name}.png)\n\n*{_escape(picture.caption)}*"
-        case Grid(head, rows, words):
-            marks = ["---" if name in words else "---:" for name in head]
-            lines = [head, marks, *rows]
-            return "\n".join(f"| {' | '.join(_escape(cell) for cell in line)} |" for line in lines)
-
-
-def _escape(text: str) -> str:
-    """``text`` with what Markdown would read as markup made plain; code between backquotes is left as it is."""
-    pieces = re.split(r"(`[^`]*`)", text)
-    return "".join(
-        piece.replace("|", r"\|") if piece.startswith("`") else re.sub(r"([\\*_|<>\[\]#])", r"\\\1", piece)
-        for piece in pieces
-    )
+            return f"![{escape(picture.caption)}]({PICTURES}/{picture.name}.png)\n\n*{escape(picture.caption)}*"
+        case Folded(summary, _, file):
+            return f"[{escape(summary)}](<{file}>)"
+        case _:
+            return markdown_of(part)

@@ -6,7 +6,8 @@ import html
 import re
 from collections.abc import Sequence
 
-from runner.report.document import Bullets, Command, Figure, Grid, Heading, Paragraph, Part
+from runner.records.document import Bullets, Command, Grid, Heading, Paragraph
+from runner.report.document import Figure, Folded, Part
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --muted: #59636e; --paper: #ffffff; --grid: #d5dae0;
@@ -40,7 +41,16 @@ code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans 
 code { background: var(--soft); padding: .08em .3em; border-radius: .25em; }
 pre { background: var(--soft); padding: .8rem 1rem; border-radius: .4rem; white-space: pre-wrap;
   overflow-wrap: anywhere; }
-@media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
+details { margin: .5rem 0; border: 1px solid var(--grid); border-radius: .4rem; padding: 0 1rem; }
+summary { cursor: pointer; padding: .55rem 0; overflow-wrap: anywhere; }
+details[open] summary { border-bottom: 1px solid var(--grid); }
+h3 { font-size: 1rem; margin: 1.5rem 0 .4rem; }
+@media print {
+  html { font-size: 9pt; } body { max-width: none; padding: 0; line-height: 1.4; }
+  h2 { margin-top: 1rem; padding-top: .5rem; break-after: avoid; } p.lead { margin: .6rem 0; padding: .4rem .8rem; }
+  .wide { margin: .5rem 0; } th, td { padding-top: .2rem; padding-bottom: .2rem; }
+  figure, tr { break-inside: avoid; }
+}
 """
 
 
@@ -58,6 +68,9 @@ def to_html(parts: Sequence[Part]) -> str:
 
 def _part(part: Part) -> str:
     match part:
+        case Folded(summary, parts, _):
+            inner = "\n".join(_part(one) for one in parts)
+            return f"<details><summary>{_inline(summary)}</summary>\n{inner}\n</details>"
         case Heading(level, text):
             return f"<h{level}>{_inline(text)}</h{level}>"
         case Paragraph(text, lead):

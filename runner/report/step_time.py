@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runner.records.document import Grid
 from runner.records.step_time import PHASES, Phase, StepTime
-from runner.report.document import Grid
 from runner.report.plots import MOST_ROWS
 from runner.report.recipes import Recipe
 from runner.report.style import INK, MUTED, PAPER, SERIES, Picture, canvas, finish

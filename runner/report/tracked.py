@@ -8,10 +8,11 @@ from typing import Any
 
 from runner.config.schema import TrackerConfig
 from runner.disk.files import write_text
+from runner.records.document import Grid, Heading
 from runner.records.sink import Publication, RunInfo, build_sink
 from runner.records.sweep_table import read_cells
 from runner.report.cells import read_sweep
-from runner.report.document import PICTURES, Figure, Grid, Heading
+from runner.report.document import PICTURES, Figure
 from runner.report.write import Report
 
 IDENTITY_FILE = ".tracked_report"

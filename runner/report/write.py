@@ -1,4 +1,4 @@
-"""``report.md``, ``report.html`` and the pictures of a sweep, made from its files and from nothing else."""
+"""``report.md``, ``report.html`` and the pictures of a sweep, from its files and, where it is private, the ledger."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from runner.report.cells import read_sweep
 from runner.report.contents import find, write_down
 from runner.report.document import PICTURES, Figure, Part, to_markdown
 from runner.report.page import to_html
+from runner.statement.write import write_statement
 
 REPORT_FILE = "report.html"
 MARKDOWN_FILE = "report.md"
@@ -32,6 +33,8 @@ class Report:
 def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None) -> Report:
     """Write the report of the sweep, or of the single run, in ``sweep_dir``; an older one is replaced.
 
+    So are the privacy statements of its private runs, which may have been audited, or joined by others, since.
+
     ``wanted`` asks another question than the sweep's own configuration does.  The same files give the same bytes.
 
     Raises:
@@ -40,6 +43,9 @@ def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None) -> Rep
     """
     findings = find(read_sweep(sweep_dir), wanted)
     parts = write_down(findings)
+    for cell in findings.sweep.cells:
+        if cell.name in findings.statements:
+            write_statement(cell.folder, findings.statements[cell.name])
     pictures = [part.picture for part in parts if isinstance(part, Figure)]
     folder = sweep_dir / PICTURES
     try:

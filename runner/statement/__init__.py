@@ -1,0 +1,1 @@
+"""The privacy statement of a run: one page for people who do not program, from the records alone."""

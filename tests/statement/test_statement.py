@@ -1,0 +1,200 @@
+"""The privacy statement: what a page says of hand-made records word for word, and that real runs leave it behind."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from runner.config.errors import RunError
+from runner.records.run_file import read_run
+from runner.report.write import write_report
+from runner.statement.facts import Books, gather
+from runner.statement.words import verdict
+from runner.statement.write import STATEMENT_FILE, render
+from runner.training.loop import Loop
+from tests.conftest import ROOT
+from tests.statement.private_records import write_audit, write_ledger, write_private, write_sum
+
+PAGES = ROOT / "tests" / "statement" / "pages"
+BY_COMPOSITION = "composition: every cell was looked at to choose"
+BY_RANDOM_STOPPING = "random stopping: trials and their number were drawn beforehand"
+
+
+def facts_of(run_dir, ledger_dir, *, drawn=False):
+    return gather(run_dir, read_run(run_dir), Books(), ledger_dir=str(ledger_dir), drawn=drawn)
+
+
+def private(folder):
+    run = write_private(folder / "run")
+    return facts_of(run, write_ledger(folder / "ledger", ("run", {})))
+
+
+def not_private(folder):
+    run = write_private(folder / "run", unsafe_noise_seed=7)
+    return facts_of(run, write_ledger(folder / "ledger", ("run", {"private": False})))
+
+
+def void(folder):
+    return dataclasses.replace(private(folder), void="Its random draws let one image move others.")
+
+
+def in_a_sweep(folder):
+    run = write_private(folder / "sweep" / "1", weights="DEFAULT")
+    write_sum(folder / "sweep", ["0", "1", "2"], best=4.6123, by=BY_COMPOSITION, everything=4.6123)
+    cells = [(str(number), {"sweep": "s"}) for number in range(3)]
+    ledger = write_ledger(folder / "ledger", *cells, ("old", {}), ("seeded", {"private": False, "identity": "two"}))
+    write_audit(run)
+    return facts_of(run, ledger)
+
+
+def the_best_of_drawn_ones(folder):
+    run = write_private(folder / "sweep" / "16", validation="public")
+    names = [str(number) for number in range(17)]
+    write_sum(folder / "sweep", names, best=4.407, by=BY_RANDOM_STOPPING, best_cell="16", everything=23.79)
+    ledger = write_ledger(folder / "ledger", *((name, {"sweep": "s", "validation": "public"}) for name in names))
+    return facts_of(run, ledger, drawn=True)
+
+
+def killed(folder):
+    run = write_private(folder / "run", status="running", steps=None, finished=None, validation="none")
+    return facts_of(run, folder / "elsewhere")
+
+
+HAND_MADE = [private, not_private, void, in_a_sweep, the_best_of_drawn_ones, killed]
+
+
+@pytest.mark.parametrize("make", HAND_MADE, ids=lambda make: make.__name__)
+def test_a_page_word_for_word(make, tmp_path):
+    page = render(make(tmp_path))
+    assert page == (PAGES / f"{make.__name__}.md").read_text()
+    printed = [part for line in page.splitlines() for part in textwrap.wrap(line, 105) or [""]]
+    assert len(printed) <= 66, "more than a printed page"
+
+
+def test_nothing_of_drawn_trials_travels_with_the_best(tmp_path):
+    facts = the_best_of_drawn_ones(tmp_path)
+    page = render(facts)
+    assert "ε = 4.41" in verdict(facts)
+    assert "17" not in page
+    assert "16" not in page
+    assert "23.79" not in page
+    assert "2.998" not in page
+    assert "3.00 " not in page, "the ε of one trial alone is not what holds"
+
+
+@pytest.mark.parametrize(
+    ("by", "best_cell"), [(BY_RANDOM_STOPPING, "2"), ("composition, as long as not all have ended", "16")]
+)
+def test_another_of_drawn_trials_is_not_for_publication(tmp_path, by, best_cell):
+    the_best_of_drawn_ones(tmp_path)
+    names = [str(number) for number in range(17)]
+    write_sum(tmp_path / "sweep", names, best=4.407, by=by, best_cell=best_cell)
+    facts = facts_of(tmp_path / "sweep" / "16", tmp_path / "ledger", drawn=True)
+    assert verdict(facts) == "Not for publication. Private by itself: ε = 3.00 at δ = 1e-05."
+    assert "17" not in render(facts)
+    assert "Keep it to yourself" in render(facts)
+
+
+def test_a_failed_audit_stands_in_the_first_sentence(tmp_path):
+    private(tmp_path)
+    write_audit(tmp_path / "run", passed=False)
+    facts = facts_of(tmp_path / "run", tmp_path / "ledger")
+    assert verdict(facts) == "In doubt: an audit contradicts what this run reported (ε = 3.00 at δ = 1e-05)."
+    assert "The audit FAILED on 2026-12-01 (lower bound). The attack showed an ε of at least 4.20" in render(facts)
+
+
+def test_a_cell_far_from_its_sweep_does_not_look_like_a_run_by_itself(tmp_path):
+    in_a_sweep(tmp_path)
+    (tmp_path / "sweep" / "privacy.json").unlink()
+    page = render(facts_of(tmp_path / "sweep" / "1", tmp_path / "ledger"))
+    assert "one of several runs of a sweep (the same images, other settings), whose sum is not known here" in page
+
+
+def test_a_broken_ledger_is_told(tmp_path):
+    private(tmp_path)
+    (path,) = (tmp_path / "ledger").glob("*.jsonl")
+    path.write_text(path.read_text().replace('"steps":120', '"steps":12'))
+    page = render(facts_of(tmp_path / "run", tmp_path / "ledger"))
+    assert "is broken (line 1 was edited): what all of them cost is not known." in page
+
+
+def test_what_a_record_says_is_no_markup(tmp_path):
+    run = write_private(tmp_path / "run", name="a`b\n# Private by decree <b>")
+    page = render(facts_of(run, tmp_path))
+    assert page.count("\n# ") == 0
+    assert "`a'b # Private by decree <b>`" in page
+
+
+@pytest.mark.parametrize("broken", ["audit", "sum", "plan"])
+def test_damaged_records_are_one_line(tmp_path, broken):
+    run = write_private(tmp_path / "sweep" / "run")
+    if broken == "audit":
+        (run / "audit.json").write_text("{}")
+    elif broken == "sum":
+        (tmp_path / "sweep" / "privacy.json").write_text('{"data": [{"cells": 3}]}')
+    else:
+        record = json.loads((run / "run.json").read_text())
+        record["plan"]["semantic"]["privacy"] = {"epsilon": "three"}
+        (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(RunError) as error:
+        facts_of(run, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_ordinary_run_has_none(train):
+    run = train("data=synthetic", "data.num_train=64", "data.image_size=8", "model=linear", "trainer.steps=2")
+    assert not (run / STATEMENT_FILE).exists()
+
+
+TINY = ("trainer=dp", "data=synthetic", "data.num_train=64", "data.image_size=8", "data.batch_size=16", "model=linear",
+        "trainer.steps=2", "privacy.noise_multiplier=1.5", "privacy.grad_sample=functional")  # fmt: skip
+
+
+def test_a_private_run_leaves_it_and_its_report_shows_it(train, tmp_path):
+    run = train(*TINY)
+    page = (run / STATEMENT_FILE).read_text()
+    facts = gather(run, read_run(run), Books(), ledger_dir=None, drawn=False)
+    assert page == render(facts)
+    assert verdict(facts) in page
+    assert facts.bound.epsilon == read_run(run).privacy.epsilon
+    assert (facts.ledger.runs, facts.validation_uses) == (1, 1)
+    # a report writes it anew, with what has been found since
+    write_audit(run)
+    code = (
+        "import sys; from runner.report.command import main; code = main(sys.argv[1:]);"
+        "assert not {'torch', 'dp_accounting'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(run)], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Audited on 2026-12-01" in (run / STATEMENT_FILE).read_text()
+    html = (run / "report.html").read_text()
+    assert "<h2>Privacy statement</h2>" in html
+    assert "<h3>What is promised</h3>" in html
+    assert "Audited on 2026-12-01" in html
+
+
+def test_a_failed_run_counts_with_what_was_planned(train, monkeypatch, tmp_path):
+    monkeypatch.setattr(Loop, "_end_epoch", lambda *_: 1 / 0)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ZeroDivisionError):
+        train(*TINY, run_dir=tmp_path / "run")
+    page = (tmp_path / "run" / STATEMENT_FILE).read_text()
+    assert "failed on" in page
+    assert "all 2 that were planned count" in page
+
+
+def test_a_sweeps_report_holds_one_for_each_private_cell(tmp_path):
+    in_a_sweep(tmp_path)
+    for name in ("0", "2"):
+        write_private(tmp_path / "sweep" / name)
+    write_report(tmp_path / "sweep")
+    html, text = ((tmp_path / "sweep" / f"report.{ending}").read_text() for ending in ("html", "md"))
+    assert html.count("<details><summary>") == 3
+    assert "if it was picked as the best of its sweep" in html
+    assert "](<2/privacy_statement.md>)" in text
+    assert (tmp_path / "sweep" / "2" / STATEMENT_FILE).exists()
