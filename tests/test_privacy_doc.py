@@ -65,3 +65,11 @@ def test_the_commands_are_right_requests(monkeypatch, tmp_path):
         assert command.main(line.split()) == 0
     assert [config.privacy.epsilon for config, _ in asked] == [1.0, 3.0]
     assert asked[1][1] == {"guesses": 300, "confidence": 0.99}
+
+
+def test_the_example_of_a_statement_is_one():
+    page = (ROOT / "tests" / "statement" / "pages" / "private.md").read_text()
+    quoted = "\n".join(line.removeprefix(">").strip() for line in PAGE.splitlines() if line.startswith(">"))
+    paragraphs = [" ".join(paragraph.split()) for paragraph in quoted.split("\n\n")]
+    assert len(paragraphs) == 2
+    assert not [paragraph for paragraph in paragraphs if paragraph not in page]

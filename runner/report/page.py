@@ -46,8 +46,9 @@ summary { cursor: pointer; padding: .55rem 0; overflow-wrap: anywhere; }
 details[open] summary { border-bottom: 1px solid var(--grid); }
 h3 { font-size: 1rem; margin: 1.5rem 0 .4rem; }
 @media print {
-  html { font-size: 9pt; } body { max-width: none; padding: 0; line-height: 1.4; }
-  h2 { margin-top: 1rem; padding-top: .5rem; break-after: avoid; } p.lead { margin: .6rem 0; padding: .4rem .8rem; }
+  html { font-size: 9pt; } body { max-width: none; padding: 0; line-height: 1.35; }
+  h2 { margin-top: .8rem; padding-top: .4rem; break-after: avoid; }
+  p, p.lead { margin: .4rem 0; } p.lead { padding: .35rem .8rem; }
   .wide { margin: .5rem 0; } th, td { padding-top: .2rem; padding-bottom: .2rem; }
   figure, tr { break-inside: avoid; }
 }

@@ -234,7 +234,7 @@ def _gather(run_dir: Path, record: RunRecord, book: Book, share: Share | None, *
         weights=None if weights is None else _plain(weights),
         share=share,
         ledger=book.fault or book.total if share is None or (share.cells and not share.drawn) else None,
-        audited=read_audit(run_dir / AUDIT_FILE),
+        audited=read_audit(run_dir / AUDIT_FILE, planned),
     )
 
 
@@ -249,8 +249,8 @@ def find_sweep(run_dir: Path) -> Path | None:
     return next((folder for folder in above[:3] if (folder / SPENDING_FILE).is_file()), None)
 
 
-def read_audit(path: Path) -> Audited | None:
-    """The audit in ``path``; None where there is none.
+def read_audit(path: Path, planned: Mapping[str, Any]) -> Audited | None:
+    """The audit in ``path``; None where there is none, or one of another mechanism than ``planned``.
 
     Raises:
         RunError: it is damaged.
@@ -259,6 +259,9 @@ def read_audit(path: Path) -> Audited | None:
         return None
     try:
         found = json.loads(path.read_bytes())
+        attacked = found["plan"]["semantic"]["privacy"]
+        if any(attacked[key] != planned[key] for key in ("noise_multiplier", "sample_rate", "max_grad_norm")):
+            return None
         return Audited(
             passed=bool(found["passed"]),
             failures=tuple(str(name) for name in found["failures"]),

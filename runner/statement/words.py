@@ -118,9 +118,14 @@ def _promise(bound: Bound) -> Iterator[Text]:
     )
     compared = sorted({*_COMPARED, shown})
     yield Grid(
-        ["ε", *(f"{epsilon_text(one)} here" if one == shown else f"{one:g}" for one in compared)],
-        [["sure at most", *(certainty_text(one) for one in compared)]],
-        frozenset({"ε"}),
+        ["ε", "sure at most", ""],
+        [
+            [epsilon_text(one), certainty_text(one), "this model"]
+            if one == shown
+            else [f"{one:g}", certainty_text(one), ""]
+            for one in compared
+        ],
+        frozenset({""}),
     )
     weak = " A promise of this size is weak by itself." if shown >= _WEAK else ""
     yield Paragraph(f"That is the worst case: somebody who knows all the other images and saw every step.{weak}")
@@ -144,9 +149,9 @@ def _of_ledger(found: Total | str | None) -> Iterator[str]:
     else:
         shown = float(epsilon_text(found.bound.epsilon))
         yield (
-            f"The ledger, which records private runs on these images, counts {counted(found.runs, 'run')}, the last"
-            f" begun on {found.last}. For whoever sees the models of all of them, {_figures(found.bound)}: odds of at"
-            f" most {odds_text(shown)} ({certainty_text(shown)} sure)."
+            f"The ledger, which records private runs on these images, counts {counted(found.runs, 'run')}, this one"
+            f" included, the last begun on {found.last}. For whoever sees the models of all of them,"
+            f" {_figures(found.bound)}: odds of at most {odds_text(shown)} ({certainty_text(shown)} sure)."
         )
     if found.not_private:
         are = "is" if found.not_private == 1 else "are"

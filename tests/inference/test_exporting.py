@@ -58,12 +58,32 @@ def test_a_private_models_file_says_so_and_holds_no_image(private_run, tmp_path,
     assert "privacy: ε=" in said
     assert f"checked on {len(pixels)} real images" in said, "of a private run the test images alone"
     assert json.loads((tmp_path / "out" / "export.json").read_text())["privacy"]["epsilon"] > 0
+    statement = (tmp_path / "out" / "privacy_statement.md").read_text()
+    assert statement == (private_run / "privacy_statement.md").read_text()
+    extra = {"privacy_statement.md": ""}
+    torch.export.load(tmp_path / "out" / "model.pt2", extra_files=extra)
+    assert extra["privacy_statement.md"] == statement
     with zipfile.ZipFile(tmp_path / "out" / "model.pt2") as archive:
         (kept,) = [name for name in archive.namelist() if "sample_inputs" in name and name.endswith(".pt")]
         arguments, _ = torch.load(io.BytesIO(archive.read(kept)), weights_only=True)
     (example,) = arguments
     assert example.untyped_storage().nbytes() == example.nbytes, "a view would take its whole storage along"
     assert not example.any()
+
+
+def test_the_statement_travels_in_an_onnx_file(private_run, tmp_path, digits_run):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    for run, expected in ((private_run, (private_run / "privacy_statement.md").read_text()), (digits_run, None)):
+        out = tmp_path / run.name
+        assert export(run, "onnx", out) == 0
+        session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
+        assert session.get_modelmeta().custom_metadata_map.get("privacy_statement.md") == expected
+        assert (out / "privacy_statement.md").exists() is (expected is not None)
+    assert (
+        command.main([f"run={private_run}", "format=onnx", f"output={tmp_path / private_run.name}", "overwrite=true"])
+        == 0
+    )
 
 
 def test_a_private_run_without_test_images_needs_others(private_run, tmp_path, monkeypatch, capsys):

@@ -106,6 +106,12 @@ def test_a_failed_audit_stands_in_the_first_sentence(tmp_path):
     assert "The audit FAILED on 2026-12-01 (lower bound). The attack showed an ε of at least 4.20" in render(facts)
 
 
+def test_an_audit_of_other_settings_is_none_of_this_run(tmp_path):
+    private(tmp_path)
+    write_audit(tmp_path / "run", noise_multiplier=2.0)
+    assert facts_of(tmp_path / "run", tmp_path / "ledger").audited is None
+
+
 def test_a_cell_far_from_its_sweep_does_not_look_like_a_run_by_itself(tmp_path):
     in_a_sweep(tmp_path)
     (tmp_path / "sweep" / "privacy.json").unlink()
