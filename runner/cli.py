@@ -37,6 +37,7 @@ from runner.config.request import Request, check_run, read_request
 from runner.config.resume_request import expand_resume
 from runner.config.schema import TrackerConfig
 from runner.config.typed_lines import tell_repeated
+from runner.disk.links import outward_link
 from runner.sweeping.drawn_trials import draw_beforehand, is_drawn
 from runner.sweeping.earlier import refuse_other_recipe
 
@@ -87,11 +88,19 @@ def _main(argv: list[str]) -> int:
             raise RequestError("--package", args.package, "a key of the configuration, such as trainer")
         return _call_hydra([*flags, *lines], _no_job)
     request = read_request(composer, lines, multirun=args.multirun, check=check_run, check_folder=refuse_other_recipe)
+    _refuse_outward_links(request)
     if not request.multirun:
         return _run(composer, request, [*flags, *lines])
     # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file or `seeds` may ask too.
     flags += [] if args.multirun else ["--multirun"]
     return _sweep(composer, request, [*flags, *lines])
+
+
+def _refuse_outward_links(request: Request) -> None:
+    """Refuse a folder that is there already, and in which a link would have the run write somewhere else."""
+    for key, folder in (("hydra.run.dir", request.run_dir), ("hydra.sweep.dir", request.sweep_dir)):
+        if folder is not None and folder.is_dir() and (link := outward_link(folder)):
+            raise RequestError(key, f"{link} (a link that leads out of {folder})", "a folder without such links")
 
 
 def _version(package: str) -> str:

@@ -85,6 +85,8 @@ def _folder(given: Mapping[str, str]) -> Path:
 def _export(given: dict[str, str]) -> int:
     run, form = Path(given["run"]).expanduser(), given["format"]
     checkpoint, output = given.get("checkpoint", BEST), _folder(given)
+    if "output" not in given and output.parent.is_symlink():
+        raise RequestError("run", f"{output.parent} (a link)", "output=FOLDER: nothing is written behind it")
     images, root = (Path(given[key]).expanduser() if key in given else None for key in ("images", "data_root"))
     for key, folder in (("images", images), ("data_root", root)):
         if folder is not None and not folder.is_dir():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from runner.disk.links import NO_FOLLOW
+
 
 def acquire(path: Path) -> int:
     """Hold ``path``, made where it is missing, alone; what gives it back.
@@ -18,7 +20,7 @@ def acquire(path: Path) -> int:
     import fcntl  # not on Windows, where this module can be imported nevertheless
 
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | NO_FOLLOW, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(handle), path.stat()):

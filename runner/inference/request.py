@@ -198,6 +198,10 @@ def _check(request: InferenceRequest, given: set[str], *, compare: bool) -> None
     refuse_path(request.checkpoint)
     if not request.run.is_dir():
         raise RequestError("run", f"{request.run} (no such folder)", "the folder of a finished run")
+    if request.output is None and (request.run / "inference").is_symlink():
+        raise RequestError(
+            "run", f"{request.run / 'inference'} (a link)", "output=FOLDER: nothing is written behind it"
+        )
     for key, folder in (("images", request.images), ("data_root", request.data_root)):
         if folder is not None and not folder.is_dir():
             raise RequestError(

@@ -6,6 +6,8 @@ import hashlib
 import secrets
 from typing import Self
 
+from runner.disk.core_dumps import leave_no_core_dump
+
 KEY_BYTES = 32
 
 
@@ -14,7 +16,7 @@ class SecretKey:
 
     Differential privacy holds against someone who sees the released model, not against someone who also knows the
     noise or the batches.  The key therefore never comes from the logged seed; it lives in memory and in the
-    checkpoint only, and ``repr`` does not show it.
+    checkpoint only, and ``repr`` does not show it.  A process that holds one leaves no core dump.
     """
 
     __slots__ = ("_secret",)
@@ -23,6 +25,7 @@ class SecretKey:
         """Restores a key from the 32 bytes of ``bytes(key)``, as a checkpoint keeps them."""
         if len(secret) != KEY_BYTES:
             raise ValueError(f"a secret key has {KEY_BYTES} bytes, got {len(secret)}")
+        leave_no_core_dump()
         self._secret = bytes(secret)
 
     @classmethod
@@ -33,7 +36,9 @@ class SecretKey:
     @classmethod
     def from_unsafe_seed(cls, seed: int) -> Self:
         """A key that anyone who knows ``seed`` can compute: for tests; a run that uses it is not private."""
-        return cls(hashlib.blake2b(f"unsafe seed {seed}".encode(), digest_size=KEY_BYTES).digest())
+        key = cls.__new__(cls)  # no secret, hence no reason to withhold a core dump
+        key._secret = hashlib.blake2b(f"unsafe seed {seed}".encode(), digest_size=KEY_BYTES).digest()
+        return key
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes for one purpose: keyed BLAKE2b (RFC 7693), a pseudorandom function of the purpose's name.

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from runner.config.errors import RunError
 from runner.disk.files import write_bytes
+from runner.disk.links import NO_FOLLOW
 from runner.records.json_values import encode, plain
 
 METRICS_FILE = "metrics.jsonl"
@@ -41,7 +42,7 @@ class MetricsWriter:
             self.count = len(records)
         else:
             self.count = 0
-        self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | NO_FOLLOW, 0o644)
 
     def write(self, kind: Kind, *, step: int, epoch: float, **metrics: Any) -> Record:
         """Append one record and return it as a reader will find it.

@@ -49,6 +49,8 @@ def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None) -> Rep
     pictures = [part.picture for part in parts if isinstance(part, Figure)]
     folder = sweep_dir / PICTURES
     try:
+        if folder.is_symlink():
+            raise RunError(f"{folder}: a link, behind which nothing is written")
         folder.mkdir(exist_ok=True)
         for picture in pictures:
             write_bytes(folder / f"{picture.name}.png", picture.png)

@@ -31,6 +31,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from runner.config.errors import RunError
+from runner.disk.core_dumps import leave_no_core_dump
 from runner.disk.files import publish_directory
 
 FORMAT_VERSION = 3
@@ -135,6 +136,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         state = torch.load(io.BytesIO(content["state.pt"]), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError) as error:
         raise RunError(f"checkpoint {path}: holds something other than tensors and plain values") from error
+    if isinstance(state, dict) and state.get("secret_key") is not None:
+        leave_no_core_dump()
     named = {key: manifest[key] for key in ("step", "best", "identity", "recipe")}
     return Checkpoint(path=path, weights=weights, state=state, **named)
 
