@@ -206,7 +206,11 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
                 sweep.report(ExitCode.FAILED)
             raise
         code = sweep.report(called)
-        if sweep.folder.exists() and not is_drawn(sweep.folder):
+        if not sweep.folder.exists():
+            return code
+        if is_drawn(sweep.folder):
+            _renew_statements(sweep.folder)
+        else:
             _write_report(sweep.folder, request.configs[0].tracker, check=called == ExitCode.DONE)
         return code
     finally:
@@ -238,6 +242,18 @@ def _write_report(sweep_dir: Path, tracker: TrackerConfig, *, check: bool) -> No
         print(f"verdict: {report.verdict}")
         print(f"report: {report.path}")
         track_report(report, sweep_dir, tracker, warn=lambda note: print(f"warning: {note}", file=sys.stderr))
+
+
+def _renew_statements(sweep_dir: Path) -> None:
+    """Settle, at the end of a sweep without a report, which of its runs may be published."""
+    from runner.report.cells import read_sweep
+    from runner.report.statements import read_statements, write_statements
+
+    try:
+        sweep = read_sweep(sweep_dir)
+        write_statements(sweep, read_statements(sweep))
+    except (RequestError, RunError) as error:
+        print(f"error: no privacy statements: {error}", file=sys.stderr)
 
 
 def _hydra_files(run_dir: Path | None) -> dict[Path, bytes]:

@@ -10,7 +10,7 @@ from runner.report.cells import Cell, Sweep
 from runner.report.document import Folded, Part
 from runner.statement.facts import Books, Facts, gather
 from runner.statement.words import TITLE, state, verdict
-from runner.statement.write import STATEMENT_FILE
+from runner.statement.write import STATEMENT_FILE, write_statement
 
 _MOST = 24
 
@@ -36,6 +36,17 @@ def read_statements(sweep: Sweep) -> Mapping[str, Facts]:
         if facts is not None:
             found[cell.name] = facts
     return found
+
+
+def write_statements(sweep: Sweep, statements: Mapping[str, Facts]) -> None:
+    """Write each into the folder of its cell.
+
+    Raises:
+        RunError: one cannot be written.
+    """
+    for cell in sweep.cells:
+        if cell.name in statements:
+            write_statement(cell.folder, statements[cell.name])
 
 
 def state_all(sweep: Sweep, statements: Mapping[str, Facts]) -> Iterator[Part]:

@@ -12,7 +12,7 @@ from runner.report.cells import read_sweep
 from runner.report.contents import find, write_down
 from runner.report.document import PICTURES, Figure, Part, to_markdown
 from runner.report.page import to_html
-from runner.statement.write import write_statement
+from runner.report.statements import write_statements
 
 REPORT_FILE = "report.html"
 MARKDOWN_FILE = "report.md"
@@ -43,9 +43,7 @@ def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None) -> Rep
     """
     findings = find(read_sweep(sweep_dir), wanted)
     parts = write_down(findings)
-    for cell in findings.sweep.cells:
-        if cell.name in findings.statements:
-            write_statement(cell.folder, findings.statements[cell.name])
+    write_statements(findings.sweep, findings.statements)
     pictures = [part.picture for part in parts if isinstance(part, Figure)]
     folder = sweep_dir / PICTURES
     try:

@@ -25,6 +25,7 @@ class Bound:
     """An upper bound on what somebody learns."""
 
     epsilon: float
+    """Infinite where one of several runs does not hold what it promised."""
     delta: float
 
 
@@ -40,6 +41,8 @@ class Share:
     """Whether the number of its runs was drawn beforehand and is a secret (random stopping)."""
     chosen: bool = False
     """Whether it is the one of drawn runs that may be published, at ``publish_best``."""
+    beside: bool = False
+    """Whether other sweeps of drawn runs on the same data exist, whose best one could choose instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +293,7 @@ def _share(run_dir: Path, sweep_dir: Path | None, *, drawn: bool) -> Share | Non
                 publish_best=_bound(data["publish_best"]),
                 drawn=drawn,
                 chosen=drawn and holds and found.get("best_cell") == name,
+                beside=bool((found.get("publishable") or {}).get("beside")),
             )
     except FileNotFoundError:
         return None
@@ -299,4 +303,5 @@ def _share(run_dir: Path, sweep_dir: Path | None, *, drawn: bool) -> Share | Non
 
 
 def _bound(found: Mapping[str, Any]) -> Bound:
-    return Bound(epsilon=float(found["epsilon"]), delta=float(found["delta"]))
+    epsilon = found["epsilon"]  # JSON has no word for infinity
+    return Bound(epsilon=math.inf if epsilon is None else float(epsilon), delta=float(found["delta"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from runner.config.counted import counted
@@ -73,7 +74,8 @@ def verdict(facts: Facts) -> str:
         return f"Not for publication. Private by itself: {figures}."
     if share is not None and share.publish_best is not None and not share.drawn and share.cells > 1:
         best = epsilon_text(share.publish_best.epsilon)
-        return f"Private: {figures} by itself; ε = {best} if it was picked as the best of its sweep."
+        picked = "nothing is promised" if math.isinf(share.publish_best.epsilon) else f"ε = {best}"
+        return f"Private: {figures} by itself; {picked} if it was picked as the best of its sweep."
     return f"Private: {figures}, for each single training image."
 
 
@@ -141,17 +143,20 @@ def _several(facts: Facts) -> Iterator[Text]:
 def _of_ledger(found: Total | str | None) -> Iterator[str]:
     if found is None:
         return
+    ledger = "The ledger, which records private runs on these images,"
     if isinstance(found, str):
-        yield f"The ledger, which records private runs on these images, {found}: what all of them cost is not known."
+        yield f"{ledger} {found}: what all of them cost is not known."
         return
-    if found.runs == 1:
-        yield f"The ledger, which records private runs on these images, knew no other one on {found.last}."
+    counts = f"{ledger} counts {counted(found.runs, 'run')}, this one included, the last begun on {found.last}."
+    if math.isinf(found.bound.epsilon):
+        yield f"{counts} Not all of them hold what they promised: of all of them together, nothing is promised."
+    elif found.runs == 1:
+        yield f"{ledger} knew no other one on {found.last}."
     else:
         shown = float(epsilon_text(found.bound.epsilon))
         yield (
-            f"The ledger, which records private runs on these images, counts {counted(found.runs, 'run')}, this one"
-            f" included, the last begun on {found.last}. For whoever sees the models of all of them,"
-            f" {_figures(found.bound)}: odds of at most {odds_text(shown)} ({certainty_text(shown)} sure)."
+            f"{counts} For whoever sees the models of all of them, {_figures(found.bound)}: odds of at most"
+            f" {odds_text(shown)} ({certainty_text(shown)} sure)."
         )
     if found.not_private:
         are = "is" if found.not_private == 1 else "are"
@@ -163,6 +168,7 @@ def _of_sweep(share: Share) -> str:
         return (
             "It is the best of several runs, whose number was drawn at random beforehand; the figures above include the"
             " choice. They hold as long as nothing of the other runs is published, nor how many they were."
+            + (" To choose among the best of several such sweeps costs more." if share.beside else "")
         )
     if share.drawn:
         return (
@@ -177,6 +183,11 @@ def _of_sweep(share: Share) -> str:
         )
     if share.cells == 1:
         return "It is the only private run of its sweep."
+    if math.isinf(share.publish_best.epsilon):
+        return (
+            f"It is one of {share.cells:,} private runs of a sweep (the same images, other settings), not all of which"
+            " hold what they promised. If this one was chosen by a look at the others, nothing is promised."
+        )
     best = float(epsilon_text(share.publish_best.epsilon))
     same = share.publish_all == share.publish_best
     return (

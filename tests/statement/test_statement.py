@@ -2,16 +2,18 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
+from runner.cli import _renew_statements
 from runner.config.errors import RunError
 from runner.records.run_file import read_run
 from runner.report.write import write_report
-from runner.statement.facts import Books, gather
+from runner.statement.facts import Books, Bound, gather
 from runner.statement.words import verdict
 from runner.statement.write import STATEMENT_FILE, render
 from runner.training.loop import Loop
@@ -96,6 +98,31 @@ def test_another_of_drawn_trials_is_not_for_publication(tmp_path, by, best_cell)
     assert verdict(facts) == "Not for publication. Private by itself: ε = 3.00 at δ = 1e-05."
     assert "17" not in render(facts)
     assert "Keep it to yourself" in render(facts)
+
+
+def test_at_the_end_of_drawn_trials_each_statement_is_settled(tmp_path):
+    the_best_of_drawn_ones(tmp_path)
+    sweep = tmp_path / "sweep"
+    write_private(sweep / "0")
+    for name in ("0", "16"):
+        (sweep / name / ".hydra").mkdir()
+        typed = {"selection": "random_stopping", "ledger_dir": str(tmp_path / "ledger")}
+        (sweep / name / ".hydra" / "config.yaml").write_text(json.dumps({"privacy": typed}))
+    _renew_statements(sweep)
+    best, other = ((sweep / name / STATEMENT_FILE).read_text() for name in ("16", "0"))
+    assert "It is the best of several runs, whose number was drawn at random beforehand" in best
+    assert "Not for publication" in other
+
+
+def test_a_sum_with_a_void_run_promises_nothing(tmp_path):
+    in_a_sweep(tmp_path)
+    names = ["0", "1", "2"]
+    write_sum(tmp_path / "sweep", names, best=None, by=BY_COMPOSITION, everything=None)
+    facts = facts_of(tmp_path / "sweep" / "1", tmp_path / "ledger")
+    assert verdict(facts).endswith("nothing is promised if it was picked as the best of its sweep.")
+    assert "If this one was chosen by a look at the others, nothing is promised." in render(facts)
+    total = dataclasses.replace(facts.ledger, bound=Bound(epsilon=math.inf, delta=1e-5))
+    assert "of all of them together, nothing is promised." in render(dataclasses.replace(facts, ledger=total))
 
 
 def test_a_failed_audit_stands_in_the_first_sentence(tmp_path):
