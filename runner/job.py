@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.config.errors import ExitCode, RequestError, RunError, is_out_of_memory
+from runner.config.recipe import recipe_of
 from runner.config.schema import RunConfig
 from runner.config.targets import locate
-from runner.plan.plan import recipe_of
 
 if TYPE_CHECKING:
     from runner.plan.device import Device

@@ -132,7 +132,11 @@ def _page(ledger: Ledger, entries: Sequence[Entry], width: int) -> str:
     names = ", ".join(sorted({entry.planned.data for entry in entries})) or "data"
     lines = [f"{names}  {ledger.contents[:16]}", _table(entries, width)]
     composed = compose_entries(entries)
-    if composed is not None:
+    if composed is not None and composed.void:
+        void = counted(len(composed.void), "run")
+        lines.append(f"publishing all private runs: no bound is known, for the ε of {void} is void")
+        lines += [f"void: {reason}" for reason in composed.void]
+    elif composed is not None:
         private = [entry for entry in entries if entry.planned.private]
         adjacency = ", ".join(sorted({f"{one.planned.adjacency}, {one.planned.sampling} sampling" for one in private}))
         every = f"{'all ' if len(private) > 1 else ''}{counted(len(private), 'private run')}"
@@ -150,6 +154,12 @@ def _page(ledger: Ledger, entries: Sequence[Entry], width: int) -> str:
     if uses:
         lines.append(f"{counted(uses, 'evaluation')} {UNCOVERED}")
     return "\n".join(lines) + "\n"
+
+
+def _shown_epsilon(entry: Entry, not_private: str) -> str:
+    if not entry.planned.private:
+        return not_private
+    return epsilon_text(entry.epsilon) if entry.void is None else "void"
 
 
 def _table(entries: Sequence[Entry], width: int) -> str:
@@ -178,7 +188,7 @@ def _table(entries: Sequence[Entry], width: int) -> str:
             *((f"{planned.sample_rate:.4g}", f"{planned.noise_multiplier:.4g}") if wide else ()),
             str(entry.uses),
             f"{planned.delta:g}",
-            epsilon_text(entry.epsilon) if planned.private else "not private" if wide else "not\nprivate",
+            _shown_epsilon(entry, "not private" if wide else "not\nprivate"),
         )
         table.add_row(*map(Text, cells))
     page = io.StringIO()

@@ -80,7 +80,12 @@ def render_spending(found: Iterable[DataSpending], *, ordinary: int, best: str |
     lines = []
     for spent in found:
         private = [cell for cell in spent.cells if cell.planned.private]
-        if spent.composed is not None:
+        if spent.composed is not None and spent.composed.void:
+            lines += [
+                f"privacy of {counted(len(private), 'cell')} on {spent.data}: no bound is known",
+                *(f"  void: {reason}" for reason in spent.composed.void),
+            ]
+        elif spent.composed is not None:
             epsilons = [cell.epsilon for cell in private]
             low, high = epsilon_text(min(epsilons)), epsilon_text(max(epsilons))
             composed = epsilon_text(spent.composed.epsilon)
@@ -105,7 +110,8 @@ def render_spending(found: Iterable[DataSpending], *, ordinary: int, best: str |
 def _described(spent: DataSpending) -> dict[str, Any]:
     together, best = (
         None if bound is None else {"epsilon": bound.epsilon, "delta": bound.delta, "accountant": bound.accountant}
-        for bound in (spent.composed, spent.best)
+        # nothing is known of the best where it is not of all
+        for bound in (spent.composed, spent.composed if spent.composed and spent.composed.void else spent.best)
     )
     return {
         "data": spent.data,
@@ -115,6 +121,7 @@ def _described(spent: DataSpending) -> dict[str, Any]:
         "publish_best": None if best is None else {**best, "by": spent.best_by},
         "cells_not_private": len(spent.public),
         "evaluations_without_noise": spent.uncovered,
+        "void": [] if spent.composed is None else list(spent.composed.void),
         "note": f"evaluations {UNCOVERED}" if spent.uncovered else None,
     }
 
@@ -126,7 +133,8 @@ def _cell(entry: Entry) -> dict[str, Any]:
         "entry": entry.id,
         "status": entry.status,
         "private": planned.private,
-        "epsilon": entry.epsilon if planned.private else None,
+        "epsilon": entry.epsilon if planned.private and entry.void is None else None,
+        "void": entry.void,
         "delta": planned.delta,
         "steps": entry.steps,
         "steps_planned": planned.steps,

@@ -15,6 +15,7 @@ from runner.config.counted import counted
 from runner.config.errors import RequestError, RunError
 from runner.config.load import load_config
 from runner.config.schema import RunConfig
+from runner.config.void_runs import void_reason
 from runner.models.build import build_model
 from runner.plan.plan import Plan
 from runner.plan.restore import restore_plan
@@ -32,14 +33,18 @@ class Privacy:
     """The guarantee of a model trained with differential privacy, and so of whatever is predicted by it."""
 
     epsilon: float | None
-    """None where the noise came from a known seed, which protects nobody."""
+    """None where the noise came from a known seed, which protects nobody, and where it is ``void``."""
     delta: float
     adjacency: str
     accountant: str
+    void: str | None = None
+    """Why the epsilon that the run recorded does not hold."""
 
     def __str__(self) -> str:
         from runner.records.progress import budget_text
 
+        if self.void is not None:
+            return f"void: {self.void}"
         if self.epsilon is None:
             return "NOT private: privacy.unsafe_noise_seed was set"
         return f"{budget_text(self.epsilon, self.delta)} ({self.accountant})"
@@ -146,7 +151,7 @@ def open_run(folder: Path, checkpoint: str = "best") -> FinishedRun:
         plan=plan,
         identity=found.identity,
         test_accuracy=record.metrics.test_accuracy,
-        privacy=_privacy(plan, None if record.privacy is None else record.privacy.epsilon),
+        privacy=_privacy(plan, None if record.privacy is None else record.privacy.epsilon, void_reason(record.plan)),
         checkpoint=found.path,
         status=record.status,
         step=found.step,
@@ -183,15 +188,16 @@ def _read_config(folder: Path) -> RunConfig:
     return config
 
 
-def _privacy(plan: Plan, spent: float | None) -> Privacy | None:
+def _privacy(plan: Plan, spent: float | None, void: str | None) -> Privacy | None:
     """The guarantee of all steps; of a run that was killed, that of the steps which it planned."""
     planned = plan.semantic.privacy
     if planned is None:
         return None
     epsilon = planned.epsilon if spent is None else spent
     return Privacy(
-        epsilon=epsilon if planned.unsafe_noise_seed is None else None,
+        epsilon=epsilon if planned.unsafe_noise_seed is None and void is None else None,
         delta=planned.delta,
         adjacency=planned.adjacency,
         accountant=planned.accountant,
+        void=void,
     )

@@ -150,11 +150,10 @@ def _predictions(results: Results, answers: Answers, subject: Subject) -> str:
     columns = ["file", "class", "probability"]
     columns += ["label"] if subject.labelled else []
     columns += [] if privacy is None else ["epsilon", "delta"]
-    claim = (
-        {}
-        if privacy is None
-        else {"epsilon": "inf" if privacy.epsilon is None else repr(privacy.epsilon), "delta": repr(privacy.delta)}
-    )
+    claim = {}
+    if privacy is not None:
+        nothing = "inf" if privacy.void is None else "void"
+        claim = {"epsilon": nothing if privacy.epsilon is None else repr(privacy.epsilon), "delta": repr(privacy.delta)}
 
     def row(position: int) -> dict[str, str]:
         truth = {"label": classes[subject.images.labels[position]]} if subject.labelled else {}

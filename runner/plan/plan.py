@@ -8,14 +8,13 @@ finished cells by it.  Performance settings may differ.  (The split follows jax_
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from runner.config.counted import counted
 from runner.config.privacy_figures import delta_text, epsilon_text
+from runner.config.recipe import identity_of, recipe_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 
 
@@ -56,18 +55,6 @@ class PrecisionPlan:
     growth_interval: int
     max_skipped_in_a_row: int
     static_scale: float
-
-
-_FLOAT16_COUNTS = (
-    "dtype",
-    "tf32",
-    "init_scale",
-    "growth_factor",
-    "backoff_factor",
-    "growth_interval",
-    "max_skipped_in_a_row",
-    "static_scale",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,27 +257,3 @@ class Plan:
 
     def _last_step_of(self, epoch: int) -> int:
         return math.floor(epoch * self.semantic.steps_per_epoch + 0.5) - 1
-
-
-def identity_of(semantic: dict[str, Any]) -> str:
-    """SHA-256 of the semantic part of a plan, as the plan or a ``run.json`` holds it."""
-    text = json.dumps(recipe_of(semantic), sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def recipe_of(semantic: dict[str, Any]) -> dict[str, Any]:
-    """What counts of the semantic part of a plan, as the plan or a ``run.json`` holds it, in the values of JSON.
-
-    Why a type was taken, where weights came from, and the loss scale of runs that have none change no number and are
-    left out.
-    """
-    recipe: dict[str, Any] = json.loads(json.dumps(semantic, allow_nan=False))
-    counts = ("dtype", "tf32") if recipe["precision"]["dtype"] != "float16" else _FLOAT16_COUNTS
-    recipe["precision"] = {key: recipe["precision"][key] for key in counts}
-    # the file counts by its contents: the same weights may move, and others may take their place
-    del recipe["model"]["weights"]
-    # how, not what; and what is scaled stands in the learning rate
-    recipe["model"].pop("gradient_checkpointing", None)
-    for key in ("scale_lr", "reference_batch_size"):
-        recipe["optimizer"].pop(key, None)
-    return recipe

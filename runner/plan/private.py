@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from runner.config.batches import split_batch
 from runner.config.errors import RequestError
+from runner.config.void_runs import DRAWS
 from runner.plan.length import updates_asked, updates_per_epoch
 from runner.plan.plan import PrivacyPlan
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 DEFAULT_EPSILON = 3.0
 """Budget of a private run that names neither epsilon nor a noise multiplier."""
-DRAWS = "example"
-"""``PrivacyPlan.draws`` of every run that starts today."""
 
 
 def plan_privacy(config: RunConfig, *, examples: int, validated: bool, processes: int) -> tuple[PrivacyPlan, int]:

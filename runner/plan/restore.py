@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.config.errors import RunError
+from runner.config.recipe import identity_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
-from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan, identity_of
+from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan
 
 
 def restore_plan(stated: Mapping[str, Any]) -> Plan:

@@ -37,6 +37,9 @@ class Composed:
     delta: float
     accountant: str
     """``pld`` or ``rdp``: how the bound was computed."""
+    void: tuple[str, ...] = ()
+    """Runs among them whose own epsilon does not hold, each with the reason: then no bound is known, and ``epsilon`` is
+    infinite."""
 
 
 def compose(runs: Iterable[Spent], *, delta: float, accountant: str = "pld") -> Composed:

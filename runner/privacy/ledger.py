@@ -15,21 +15,27 @@ steps that it planned: nobody knows how many it made.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
+import math
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from runner.config.errors import RequestError, RunError
+from runner.config.recipe import identity_of
+from runner.config.void_runs import DRAWS, void_reason
 from runner.privacy.chain import BrokenChain, Chain
 from runner.privacy.composition import Composed, Spent, compose
 
-FORMAT = 1
+FORMATS = (1, 2)
+"""Of start lines.  The first says nothing of how the run drew (``PlannedRun.draws``)."""
 KEY = "privacy.ledger_dir"
 
 
@@ -62,6 +68,8 @@ class PlannedRun:
     sampling: str
     validation: str
     """``private`` or ``public``: whether evaluations on the validation split use private data; ``none`` without one."""
+    draws: str | None = DRAWS
+    """``PrivacyPlan.draws``; None in lines of the first format."""
 
 
 @dataclass(kw_only=True)
@@ -84,6 +92,20 @@ class Entry:
     """Numbers of updates after which it was evaluated on private validation data."""
     evaluated_later: int = 0
     """Further evaluations on them after the run."""
+
+    @functools.cached_property
+    def void(self) -> str | None:
+        """Why the epsilon of the run does not hold; None where it does, and of a run that is not private anyway.
+
+        A line of the first format counts as void unless the record of that very run is where it was and shows that it
+        had nothing to draw.
+        """
+        if not self.planned.private or self.planned.draws is not None:
+            return None
+        plan = _recorded_plan(Path(self.planned.folder), self.planned.identity)
+        if plan is None:
+            return f"recorded before ledgers said how a run drew, and its record is not in {self.planned.folder}"
+        return void_reason(plan)
 
     @property
     def uses(self) -> int:
@@ -164,7 +186,7 @@ class Ledger:
                     if admit is not None:
                         admit(known)
                     entry = entry or secrets.token_hex(16)
-                    file.append({"kind": "start", "entry": entry, "time": _now(), "format": FORMAT, **asdict(run)})
+                    file.append({"kind": "start", "entry": entry, "time": _now(), "format": FORMATS[-1], **asdict(run)})
         except OSError as error:
             raise _refusal(self.folder, error.strerror or str(error)) from error
         except BrokenChain as broken:
@@ -277,9 +299,10 @@ def read_entries(lines: Iterable[dict[str, Any]]) -> list[Entry]:
 def _tell(entries: dict[str, Entry], line: dict[str, Any]) -> None:
     kind = line["kind"]
     if kind == "start":
-        if line["format"] != FORMAT:
+        if line["format"] not in FORMATS:
             raise KeyError("format")
-        planned = PlannedRun(**{name: line[name] for name in PlannedRun.__dataclass_fields__})
+        told = {"draws": None} if line["format"] == 1 else {}
+        planned = PlannedRun(**{name: {**line, **told}[name] for name in PlannedRun.__dataclass_fields__})
         entries[line["entry"]] = Entry(id=line["entry"], planned=planned, started=line["time"])
         return
     entry = entries[line["entry"]]
@@ -302,16 +325,17 @@ def _tell(entries: dict[str, Entry], line: dict[str, Any]) -> None:
 def compose_entries(entries: Iterable[Entry]) -> Composed | None:
     """The bound for publishing all private ``entries``, at the smallest of their deltas; None when there is none.
 
-    By loss distributions, unless every run accounts by Renyi divergences.
+    By loss distributions, unless every run accounts by Renyi divergences.  Infinite as soon as one of them is void.
     """
     private = [entry for entry in entries if entry.planned.private]
     if not private:
         return None
-    return compose(
-        [entry.spent for entry in private],
-        delta=min(entry.planned.delta for entry in private),
-        accountant="rdp" if all(entry.planned.accountant == "rdp" for entry in private) else "pld",
-    )
+    delta = min(entry.planned.delta for entry in private)
+    accountant = "rdp" if all(entry.planned.accountant == "rdp" for entry in private) else "pld"
+    void = tuple(f"{entry.planned.name} ({entry.started[:16]}): {entry.void}" for entry in private if entry.void)
+    if void:
+        return Composed(epsilon=math.inf, delta=delta, accountant=accountant, void=void)
+    return compose([entry.spent for entry in private], delta=delta, accountant=accountant)
 
 
 def ledger_folder(configured: str | None) -> Path:
@@ -346,6 +370,15 @@ def contents_of(fingerprint: str) -> str:
     """The name of a data set's ledger: ``fingerprint`` itself where it is a SHA-256, else its hash."""
     plain = re.fullmatch(r"[0-9a-f]{64}", fingerprint)
     return fingerprint if plain else hashlib.sha256(fingerprint.encode()).hexdigest()
+
+
+def _recorded_plan(folder: Path, identity: str) -> Mapping[str, Any] | None:
+    """The plan in the ``run.json`` of ``folder``, if it is the plan of ``identity``."""
+    try:
+        plan = json.loads((folder / "run.json").read_bytes())["plan"]
+        return plan if identity_of(plan["semantic"]) == identity else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _refusal(place: Path, reason: str) -> RequestError:

@@ -169,6 +169,8 @@ def best_of(run: PlannedRun, selection: Selection) -> Composed:
 
 
 def _described_sum(together: Composed) -> str:
+    if together.void:
+        return f"no known bound (void: {together.void[0]})"
     return f"ε={epsilon_text(together.epsilon)} ({together.accountant}, δ={delta_text(together.delta)})"
 
 

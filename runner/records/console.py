@@ -195,7 +195,7 @@ def result_rows(run: RunRecord) -> list[tuple[str, str]]:
         ("val accuracy", None if metrics.val_accuracy is None else f"{metrics.val_accuracy:.2%}"),
         ("val loss", None if metrics.val_loss is None else f"{metrics.val_loss:.4f}"),
         ("train loss", None if metrics.train_loss is None else f"{metrics.train_loss:.4f}"),
-        ("privacy", None if spent is None else _privacy(spent)),
+        ("privacy", f"void: {run.void}" if run.void else None if spent is None else _privacy(spent)),
         ("throughput", None if speed is None else f"{rate_text(speed)} images/s"),
         ("peak memory", None if peak is None else f"{peak / 2**20:,.0f} MiB"),
         ("skipped steps", str(run.skipped_steps) if run.skipped_steps else None),

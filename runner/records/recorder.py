@@ -100,6 +100,6 @@ class Recorder:
         if self.sitting is None or spent is None or spent.epsilon is None or not math.isfinite(spent.epsilon):
             return {}
         summary = {"epsilon": spent.epsilon, "delta": spent.delta}
-        if (sweep := self.sitting.spent_by_sweep()) is not None:
+        if (sweep := self.sitting.spent_by_sweep()) is not None and math.isfinite(sweep.epsilon):
             summary |= {"sweep_epsilon": sweep.epsilon, "sweep_delta": sweep.delta}
         return summary

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runner.config.errors import RunError
+from runner.config.void_runs import void_reason
 from runner.records.json_values import write_json
 from runner.records.step_time import StepTime
 
@@ -62,7 +63,8 @@ class PrivacySpent:
     """The guarantee that the run gives, and everything that an auditor needs to compute it again."""
 
     epsilon: float | None
-    """None or infinite: there is none, because ``privacy.unsafe_noise_seed`` lets anyone compute the noise."""
+    """None or infinite: there is none, because ``privacy.unsafe_noise_seed`` lets anyone compute the noise, or because
+    of ``void``."""
     delta: float
     noise_multiplier: float
     max_grad_norm: float
@@ -86,6 +88,8 @@ class RunRecord:
     """Where the time of its steps went; None where none were timed."""
     privacy: PrivacySpent | None = None
     """None for a run without differential privacy."""
+    void: str | None = None
+    """Why the epsilon that the run recorded does not hold: then ``privacy`` has none (``runner.config.void_runs``)."""
     steps: int = 0
     """Updates made, skipped ones included."""
     epochs: float = 0.0
@@ -143,7 +147,7 @@ def write_run(run_dir: Path, record: RunRecord) -> None:
 
 
 def read_run(run_dir: Path) -> RunRecord:
-    """Return the record in ``run_dir``.
+    """Return the record in ``run_dir``; an epsilon that does not hold is left out of it, and the reason put in.
 
     Raises:
         FileNotFoundError: when the run was never started.
@@ -160,9 +164,16 @@ def read_run(run_dir: Path) -> RunRecord:
             "notes": tuple(found.pop("notes")),
             "out_of_memory": tuple(found.pop("out_of_memory")),
         }
-        record = RunRecord(**nested, **found)
+        record = _without_void(RunRecord(**nested, **found))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(f"{run_dir.name}/{RUN_FILE}: not a record of a run: {error}") from error
     if record.status not in STATUSES:
         raise RunError(f"{run_dir.name}/{RUN_FILE}: unknown status {record.status!r}")
     return record
+
+
+def _without_void(record: RunRecord) -> RunRecord:
+    if (reason := record.void or void_reason(record.plan)) is None:
+        return record
+    spent = None if record.privacy is None else dataclasses.replace(record.privacy, epsilon=None)
+    return dataclasses.replace(record, privacy=spent, void=reason)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TABLE_FILE = "table.csv"
+VOID = "void"
+"""In the place of an epsilon that does not hold; the cell's ``run.json`` read by ``read_run`` says why."""
 _OVERRIDES_FILE = Path(".hydra", "overrides.yaml")
 
 _METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
@@ -194,6 +196,8 @@ def _statuses(rows: Sequence[dict[str, str]]) -> str:
 
 
 def _told(figure: _Figure, rows: Sequence[dict[str, str]]) -> str:
+    if any(row[figure.column] == VOID for row in rows):
+        return VOID
     values = [float(row[figure.column]) for row in rows if row[figure.column]]
     if not values:
         return ""
@@ -243,7 +247,7 @@ def _values(run: RunRecord) -> dict[str, object]:
         "seconds": run.seconds,
         "samples_per_second": run.throughput.samples_per_second,
         "peak_bytes": run.memory.peak_bytes,
-        "epsilon": None if run.privacy is None else run.privacy.epsilon,
+        "epsilon": VOID if run.void is not None else None if run.privacy is None else run.privacy.epsilon,
         "delta": None if run.privacy is None else run.privacy.delta,
         "error": run.error,
     }

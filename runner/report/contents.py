@@ -20,7 +20,7 @@ from runner.report.front_plots import draw_front, draw_privacy
 from runner.report.pareto import Front, find_front
 from runner.report.plots import draw_curves, draw_differences, draw_time
 from runner.report.question import Question, ask
-from runner.report.recipes import Grouping, epsilon, group, images_per_second, peak_mebibytes, seconds
+from runner.report.recipes import Grouping, epsilon, group, images_per_second, peak_mebibytes, seconds, void
 from runner.report.search import Search, read_search
 from runner.report.search_plots import describe_trial, draw_history, draw_importances
 from runner.report.statements import read_statements, state_all
@@ -113,7 +113,7 @@ def _choice(front: Front, question: Question) -> Iterator[Part]:
 def _recipes(findings: Findings) -> Iterator[Part]:
     metric, keys = findings.question.metric, findings.question.by
     heads = [key.rpartition(".")[2] for key in keys]
-    private = "ε" in findings.front.costs
+    private = "ε" in findings.front.costs or any(map(void, findings.sweep.cells))
     dominated = {one.recipe.label: one.dominated_by for one in findings.front.standings}
     rows = []
     for recipe in findings.grouping.recipes:
@@ -130,7 +130,15 @@ def _recipes(findings: Findings) -> Iterator[Part]:
         ]
         if private:
             spent = recipe.measured(epsilon)
-            row.append(epsilon_text(max(spent)) if spent else "no privacy" if recipe.finished else "-")
+            row.append(
+                "void"
+                if any(void(cell) for cell in recipe.cells)
+                else epsilon_text(max(spent))
+                if spent
+                else "no privacy"
+                if recipe.finished
+                else "-"
+            )
         row.append(_standing(dominated.get(recipe.label)))
         rows.append(row)
     head = [*heads, "runs", metric.words, f"{findings.question.confidence:.0%} interval", "images/s", "MiB",
@@ -273,17 +281,20 @@ def _search_verdict(search: Search) -> str:
 def _privacy(findings: Findings) -> Iterator[Part]:
     picture = draw_privacy(findings.grouping.recipes, findings.question)
     path = findings.sweep.folder / PRIVACY_FILE
+    reasons = list(dict.fromkeys(reason for cell in findings.sweep.cells if (reason := void(cell)) is not None))
     spent = []
     if path.exists():
         try:
             found = json.loads(path.read_bytes())
-            spent = [_spending(data) for data in found.get("data", []) if data["publish_all"] is not None]
+            spent = [_spending(data, reasons) for data in found.get("data", []) if data["publish_all"] is not None]
             ordinary = found.get("cells_without_privacy", 0)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{PRIVACY_FILE}: not a record of what was spent ({error})") from error
-    if picture is None and not spent:
+    if picture is None and not spent and not reasons:
         return
     yield Heading(2, "Privacy")
+    if reasons:
+        yield Bullets([f"void: {reason}." for reason in reasons])
     if spent:
         head = ["data", "private cells", "each cell, ε", "publishing all, ε", "publishing the best, ε", "δ"]
         yield Grid(head, [row for row, _ in spent], _WORDS)
@@ -295,10 +306,15 @@ def _privacy(findings: Findings) -> Iterator[Part]:
         yield Figure(picture)
 
 
-def _spending(data: dict) -> tuple[list[str], list[str]]:
-    """A row of figures, and what must be said of them."""
+def _spending(data: dict, reasons: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A row of figures, and what must be said of them; ``reasons`` why those of some cells do not hold."""
     everything, best = data["publish_all"], data["publish_best"]
-    each = [cell["epsilon"] for cell in data["cells"] if cell["epsilon"] is not None]
+    private = [cell for cell in data["cells"] if cell.get("private", cell["epsilon"] is not None)]
+    each = [cell["epsilon"] for cell in private]
+    if reasons or None in each or None in (everything["epsilon"], best["epsilon"]):
+        # an earlier version may have written figures there that do not hold
+        row = [str(data["data"]), str(len(private)), "void", "void", "void", f"{everything['delta']:g}"]
+        return row, list(data.get("void", []))
     low, high = epsilon_text(min(each)), epsilon_text(max(each))
     row = [
         str(data["data"]),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from runner.report.pareto import CLOSE, Front
 from runner.report.question import Question
-from runner.report.recipes import Recipe, epsilon
+from runner.report.recipes import Recipe, epsilon, void
 from runner.report.statistics import mean_interval
 from runner.report.style import INK, MUTED, PAPER, Picture, canvas, colour, finish, label_logarithmic, name_series
 
@@ -64,7 +64,8 @@ def draw_privacy(recipes: Sequence[Recipe], question: Question) -> Picture | Non
             if values and recipe.mean(epsilon) is None:
                 ink, mean = colour(list(recipes).index(recipe)), sum(values) / len(values)
                 low, high = _inside(mean_interval(values, question.confidence), question)
-                axes.axhline(mean, color=ink, linestyle=(0, (5, 2)), linewidth=1.4, label=f"{recipe.label}: no privacy")
+                word = "void" if any(map(void, recipe.cells)) else "no privacy"
+                axes.axhline(mean, color=ink, linestyle=(0, (5, 2)), linewidth=1.4, label=f"{recipe.label}: {word}")
                 if not math.isnan(low):
                     axes.axhspan(low, high, color=ink, alpha=0.13, linewidth=0)
         points = []

@@ -73,6 +73,11 @@ def epsilon(cell: Cell) -> float | None:
     return None if cell.record is None or cell.record.privacy is None else cell.record.privacy.epsilon
 
 
+def void(cell: Cell) -> str | None:
+    """Why the epsilon that the run recorded does not hold; None where it does."""
+    return None if cell.record is None else cell.record.void
+
+
 @dataclass(frozen=True, kw_only=True)
 class Grouping:
     """The cells of a sweep, put together by recipe."""

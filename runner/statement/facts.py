@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.config.counted import counted
 from runner.config.errors import RunError
 from runner.records.run_file import RUN_FILE, RunRecord
 
@@ -66,6 +67,12 @@ class Book:
     entries: Sequence[Entry]
     fault: str | None
     """Why it cannot be read; None where it can."""
+
+    @functools.cached_property
+    def void(self) -> str | None:
+        """That runs in it have an epsilon that does not hold, so that there is no sum; None where there are none."""
+        void = sum(entry.void is not None for entry in self.entries)
+        return f"counts {counted(void, 'run')} of earlier versions, whose ε may not hold" if void else None
 
     @functools.cached_property
     def total(self) -> Total | None:
@@ -211,7 +218,7 @@ def _gather(run_dir: Path, record: RunRecord, book: Book, share: Share | None, *
         share = Share(drawn=drawn)
     epsilon = planned["epsilon"] if spent is None else spent.epsilon
     promised = None
-    if planned["unsafe_noise_seed"] is None and epsilon is not None and math.isfinite(epsilon):
+    if record.void is None and planned["unsafe_noise_seed"] is None and epsilon is not None and math.isfinite(epsilon):
         promised = Bound(epsilon=float(epsilon), delta=float(planned["delta"]))
     weights, examples = semantic["weights"], semantic["data"]["examples"]
     return Facts(
@@ -222,7 +229,7 @@ def _gather(run_dir: Path, record: RunRecord, book: Book, share: Share | None, *
         status=record.status,
         day=None if record.finished is None else _plain(record.finished[:10]),
         bound=promised,
-        void=None,
+        void=None if record.void is None else _plain(f"{record.void[:1].upper()}{record.void[1:]}."),
         counted_whole=spent is None,
         steps=int(semantic["steps"] if spent is None else spent.steps),
         steps_planned=int(semantic["steps"]),
@@ -236,7 +243,7 @@ def _gather(run_dir: Path, record: RunRecord, book: Book, share: Share | None, *
         validation_uses=sum(entry.uses for entry in ours) if ours else None,
         weights=None if weights is None else _plain(weights),
         share=share,
-        ledger=book.fault or book.total if share is None or (share.cells and not share.drawn) else None,
+        ledger=book.fault or book.void or book.total if share is None or (share.cells and not share.drawn) else None,
         audited=read_audit(run_dir / AUDIT_FILE, planned),
     )
 
@@ -284,7 +291,8 @@ def _share(run_dir: Path, sweep_dir: Path | None, *, drawn: bool) -> Share | Non
         found = json.loads((sweep_dir / SPENDING_FILE).read_bytes())
         name = run_dir.absolute().name
         for data in found.get("data", ()):
-            if name not in {cell["cell"] for cell in data["cells"]} or data["publish_all"] is None:
+            # without a bound where the epsilon of one of the cells does not hold
+            if name not in {cell["cell"] for cell in data["cells"]} or _unbounded(data["publish_all"]):
                 continue
             holds = str(data["publish_best"]["by"]).startswith("random stopping")
             return Share(
@@ -300,6 +308,10 @@ def _share(run_dir: Path, sweep_dir: Path | None, *, drawn: bool) -> Share | Non
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{SPENDING_FILE}: not a record of what was spent ({error})") from error
     return None
+
+
+def _unbounded(found: Mapping[str, Any] | None) -> bool:
+    return found is None or found["epsilon"] is None
 
 
 def _bound(found: Mapping[str, Any]) -> Bound:

@@ -80,4 +80,5 @@ def planned_run(plan: Plan, *, folder: str, sweep: str | None) -> PlannedRun:
         adjacency=privacy.adjacency,
         sampling=privacy.sampling,
         validation=privacy.validation,
+        draws=privacy.draws,
     )

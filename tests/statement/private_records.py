@@ -22,7 +22,14 @@ MECHANISM = {
 def write_private(folder, *, status="completed", epsilon=2.998, weights=None, steps=120, finished="2026-11-30T12:00:00",
                   name="digits-mlp-dp-float32-s0", **planned):  # fmt: skip
     """A private run in ``folder``; ``steps`` None leaves out what it spent, as a run does that failed."""
-    privacy = {**MECHANISM, "epsilon": 2.998, "unsafe_noise_seed": None, "validation": "private", **planned}
+    privacy = {
+        **MECHANISM,
+        "epsilon": 2.998,
+        "unsafe_noise_seed": None,
+        "validation": "private",
+        "draws": "example",
+        **planned,
+    }
     spent = None
     if steps is not None:
         spent = PrivacySpent(**MECHANISM, epsilon=None if privacy["unsafe_noise_seed"] else epsilon, steps=steps)
@@ -39,7 +46,7 @@ def write_ledger(folder, *runs):
     usual = {
         **{key: value for key, value in MECHANISM.items() if key != "max_grad_norm"},
         **{"data": "digits", "examples": 1257, "identity": "one", "name": "digits-mlp", "sweep": None},
-        **{"private": True, "steps": 120, "epsilon": 2.998, "validation": "private"},
+        **{"private": True, "steps": 120, "epsilon": 2.998, "validation": "private", "draws": "example"},
     }
     for run, changed in runs:
         with mock.patch.object(ledgers, "_now", return_value="2026-11-30T11:00:00+00:00"):

@@ -1,0 +1,45 @@
+"""What of a plan makes a run the run that it is: the recipe, and its hash.
+
+The plan and a ``run.json`` of any version hold it as plain values, which this reads; nothing else is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+_FLOAT16_COUNTS = (
+    "dtype",
+    "tf32",
+    "init_scale",
+    "growth_factor",
+    "backoff_factor",
+    "growth_interval",
+    "max_skipped_in_a_row",
+    "static_scale",
+)
+
+
+def identity_of(semantic: dict[str, Any]) -> str:
+    """SHA-256 of the semantic part of a plan, as the plan or a ``run.json`` holds it."""
+    text = json.dumps(recipe_of(semantic), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def recipe_of(semantic: dict[str, Any]) -> dict[str, Any]:
+    """What counts of the semantic part of a plan, as the plan or a ``run.json`` holds it, in the values of JSON.
+
+    Why a type was taken, where weights came from, and the loss scale of runs that have none change no number and are
+    left out.
+    """
+    recipe: dict[str, Any] = json.loads(json.dumps(semantic, allow_nan=False))
+    counts = ("dtype", "tf32") if recipe["precision"]["dtype"] != "float16" else _FLOAT16_COUNTS
+    recipe["precision"] = {key: recipe["precision"][key] for key in counts}
+    # the file counts by its contents: the same weights may move, and others may take their place
+    del recipe["model"]["weights"]
+    # how, not what; and what is scaled stands in the learning rate
+    recipe["model"].pop("gradient_checkpointing", None)
+    for key in ("scale_lr", "reference_batch_size"):
+        recipe["optimizer"].pop(key, None)
+    return recipe
