@@ -56,15 +56,18 @@ def test_links_lead_to_files():
 def test_the_commands_are_right_requests(monkeypatch, tmp_path):
     from runner.audit import command
 
-    asked = []
+    requests = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "_audit", lambda config, folder, **given: asked.append((config, given)) or 0)
+    monkeypatch.setattr(command, "_audit", lambda asked, **given: requests.append((asked, given)) or 0)
     commands = re.findall(r"^python -m runner\.audit (.+)$", PAGE, re.M)
-    assert len(commands) == 2
+    of_runs = [line for line in commands if line.startswith("run=")]
+    assert (len(commands), len(of_runs)) == (4, 1)
     for line in commands:
-        assert command.main(line.split()) == 0
-    assert [config.privacy.epsilon for config, _ in asked] == [1.0, 3.0]
-    assert asked[1][1] == {"guesses": 300, "confidence": 0.99}
+        if line not in of_runs:
+            assert command.main(line.split()) == 0
+    assert [asked.config.privacy.epsilon for asked, _ in requests] == [1.0, 3.0, 3.0]
+    assert [asked.canaries for asked, _ in requests] == [True, True, False]
+    assert requests[1][1] == {"guesses": 300, "confidence": 0.99}
 
 
 def test_the_example_of_a_statement_is_one():

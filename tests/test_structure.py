@@ -44,7 +44,9 @@ ALLOWED = {
     "compare": {
         *("config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "report", "compare"),
     },
-    "audit": {"config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "audit"},
+    "audit": {
+        *("config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "inference", "audit"),
+    },
     "bench": {
         *("config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training", "estimate"),
         "bench",

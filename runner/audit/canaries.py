@@ -13,12 +13,10 @@ from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
 from runner.data.images import Decoded, ImageData, ImageSet
 
-STORED_AS = "canaries 1"
+STORED_AS = "canaries 2"
 CLASSES = 10
 OTHER_PIXELS = 64
 """Pixels that every image which is no canary lights."""
-DARK_PIXELS = 64
-"""Pixels, at least, that no image lights: what their weights receive is noise and nothing else."""
 TEST_IMAGES = 100
 _FULL = 255
 _OTHER_LIGHT = 32
@@ -26,7 +24,7 @@ _OTHER_LIGHT = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Which pixel of a row-major image belongs to what: canaries first, then the others, then darkness."""
+    """Which pixel of a row-major image belongs to what: canaries first, then the others."""
 
     canaries: int
     size: int
@@ -34,13 +32,8 @@ class Layout:
 
     @classmethod
     def of(cls, canaries: int) -> Layout:
-        """The smallest square with room for ``canaries`` pixels, those of the others, and the dark ones."""
-        return cls(canaries=canaries, size=math.isqrt(canaries + OTHER_PIXELS + DARK_PIXELS - 1) + 1)
-
-    @property
-    def dark(self) -> slice:
-        """The pixels that no image lights."""
-        return slice(self.canaries + OTHER_PIXELS, self.size**2)
+        """The smallest square with room for ``canaries`` pixels and those of the others."""
+        return cls(canaries=canaries, size=math.isqrt(canaries + OTHER_PIXELS - 1) + 1)
 
 
 def make_canaries(config: DataConfig, *, canaries: int = 1000, others: int = 200) -> Decoded:

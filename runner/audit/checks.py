@@ -1,18 +1,21 @@
-"""Direct checks of what the trainer released: noise, batch sizes and clipping against what was claimed of them.
+"""Direct checks of a private trainer against what was claimed of it, and the level that they share.
 
-Each is a statistical test whose p-value a right trainer makes uniform.  All share one level, fixed beforehand.
+A statistical check has a p-value, which a right trainer makes at least uniform; another one holds or does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.audit.tails import two_sided
+
 LEVEL = 1e-4
-"""Probability with which a right trainer fails a check."""
+"""Probability, at most, with which a right trainer fails a statistical check of an audit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,21 +26,32 @@ class Check:
     claimed: str
     measured: str
     p_value: float
+    """Of a check that is no matter of chance 1.0 or 0.0."""
+    by_chance: bool = True
+    """Whether a right trainer may fail, if rarely."""
 
     @property
     def passed(self) -> bool:
         """Whether what was found is compatible with the claim."""
         return self.p_value >= LEVEL
 
+    @classmethod
+    def exact(cls, name: str, claimed: str, measured: str, *, holds: bool) -> Check:
+        """A check that a right trainer never fails."""
+        return cls(name=name, claimed=claimed, measured=measured, p_value=float(holds), by_chance=False)
 
-def noise_checks(noise: NDArray[np.float64], *, deviation: float) -> list[Check]:
-    """Whether ``noise`` is what was claimed of it.
 
-    Args:
-        noise: What weights without any gradient received, ``[steps, n]`` with two steps or more.
-        deviation: The claimed standard deviation, sigma C / (q N).
+def at_one_level(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """``checks`` with the p-values of those that chance has a say in times their number (Bonferroni).
+
+    So ``LEVEL`` bounds the probability that a right trainer fails any of them.
     """
-    return [_deviation(noise, deviation), _shape(noise), _steps_differ(noise)]
+    found = tuple(checks)
+    number = sum(check.by_chance for check in found)
+    return tuple(
+        dataclasses.replace(check, p_value=min(1.0, number * check.p_value)) if check.by_chance else check
+        for check in found
+    )
 
 
 def batch_checks(sizes: Sequence[int], *, examples: int, rate: float) -> list[Check]:
@@ -73,65 +87,12 @@ def clipping_check(
     )
 
 
-def _deviation(noise: NDArray[np.float64], deviation: float) -> Check:
-    """The sum of squares, in units of the claimed variance, is chi-squared with a degree for each value."""
-    from scipy.stats import chi2
-
-    squares = float(np.sum((noise / deviation) ** 2))
-    return Check(
-        name="noise: standard deviation",
-        claimed=f"{deviation:.4g}",
-        measured=f"{np.sqrt(np.mean(noise**2)):.4g}",
-        p_value=_two_sided(chi2(noise.size), squares),
-    )
-
-
-def _shape(noise: NDArray[np.float64]) -> Check:
-    """Kolmogorov and Smirnov's distance to a normal distribution of the deviation that was measured.
-
-    A fitted deviation makes the distance smaller and the p-value larger than uniform: a right trainer fails less often
-    than ``LEVEL``, and a wrong deviation does not also count as a wrong shape.
-    """
-    from scipy.stats import kstest
-
-    scale = float(np.sqrt(np.mean(noise**2)))
-    if scale == 0.0:
-        return Check(name="noise: normal distribution", claimed="normal", measured="no noise", p_value=0.0)
-    found = kstest(noise.ravel() / scale, "norm")
-    return Check(
-        name="noise: normal distribution",
-        claimed="normal",
-        measured=f"KS distance {found.statistic:.4f}",
-        p_value=float(found.pvalue),
-    )
-
-
-def _steps_differ(noise: NDArray[np.float64]) -> Check:
-    """The largest correlation between the noise of two steps; its square is Beta(1/2, (n - 1)/2) for each pair."""
-    from scipy.stats import beta
-
-    name, claimed = "noise: another in each step", "no two alike"
-    steps, count = noise.shape
-    norms = np.linalg.norm(noise, axis=1, keepdims=True)
-    if not norms.all():
-        return Check(name=name, claimed=claimed, measured="no noise", p_value=0.0)
-    correlations = np.abs(np.tril((noise / norms) @ (noise / norms).T, -1))
-    largest = float(min(correlations.max(), 1.0))
-    pairs = steps * (steps - 1) // 2
-    return Check(
-        name=name,
-        claimed=claimed,
-        measured=f"largest correlation {largest:.3f} of {pairs:,} pairs",
-        p_value=min(1.0, pairs * float(beta(0.5, (count - 1) / 2).sf(largest**2))),
-    )
-
-
 def _mean_size(sizes: Sequence[int], examples: int, rate: float) -> Check:
     """The sum of all sizes is binomial."""
     from scipy.stats import binomtest
 
     return Check(
-        name="Poisson batches: mean size",
+        name="batches: mean size",
         claimed=f"{examples * rate:.1f}",
         measured=f"{np.mean(sizes):.1f}",
         p_value=float(binomtest(sum(sizes), len(sizes) * examples, rate).pvalue),
@@ -147,15 +108,10 @@ def _spread_of_sizes(sizes: Sequence[int], examples: int, rate: float) -> Check:
     if variance == 0.0:
         p_value = 1.0 if found == 0.0 else 0.0
     else:
-        p_value = _two_sided(chi2(degrees), degrees * found / variance)
+        p_value = float(two_sided(chi2(degrees), degrees * found / variance))
     return Check(
-        name="Poisson batches: variance of the size",
+        name="batches: variance of the size",
         claimed=f"{variance:.1f}",
         measured=f"{found:.1f}",
         p_value=p_value,
     )
-
-
-def _two_sided(distribution: object, value: float) -> float:
-    tails = distribution.cdf(value), distribution.sf(value)  # type: ignore[attr-defined]
-    return float(min(1.0, 2 * min(tails)))

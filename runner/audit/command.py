@@ -1,29 +1,29 @@
-"""``python -m runner.audit [--guesses N] [--confidence P] [key=value ...]``.
+"""``python -m runner.audit [--guesses N] [--confidence P] [run=DIR | key=value ...]``.
 
-Exit codes: 0 nothing contradicts the claimed epsilon, 1 something does, 2 the request was wrong.
+Attacks a recipe of canaries, with what is typed changed; or, where a line names ``run``, ``data``, ``trainer`` or
+``experiment``, that recipe on its own data.  Exit codes: 0 nothing contradicts the claimed epsilon, 1 something does,
+2 the request was wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from runner.config import rules
-from runner.config.compose import Composer
+from runner.audit.request import Asked, read_request
 from runner.config.errors import ExitCode, RequestError, answer
-from runner.config.groups import RECIPES
 from runner.config.typed_lines import tell_repeated
 
 if TYPE_CHECKING:
-    from runner.audit.run import Audit
-    from runner.config.schema import RunConfig
+    from runner.audit.verdict import Audit
 
 GUESSES = 200
-"""Guesses of an audit that names no number: fixed beforehand, because the best of several would be no bound."""
+"""Guesses of an audit by canaries that names no number: fixed beforehand, because the best of several is no bound."""
 CONFIDENCE = 0.95
 AUDIT_FILE = "audit.json"
+FAILURES = "failures.log"
+"""Tracebacks of the processes of an audit of several."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(args: argparse.Namespace) -> int:
     tell_repeated(args.overrides)
-    config, folder = _compose(args.overrides)
-    return _audit(config, folder, guesses=args.guesses, confidence=args.confidence)
+    return _audit(read_request(args.overrides), guesses=args.guesses, confidence=args.confidence)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,82 +44,45 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _Parser(
         prog="python -m runner.audit",
-        description="Train the private trainer on canaries, and hold what an attacker finds against its epsilon.",
+        description="Attack the private trainer, on canaries or by a recipe of your own, and judge its epsilon.",
         allow_abbrev=False,
     )
-    parser.add_argument("--guesses", type=int, default=GUESSES, help="canaries that the attacker calls (%(default)s)")
+    parser.add_argument(
+        "--guesses",
+        type=int,
+        default=None,
+        help=f"examples that the attacker calls ({GUESSES} canaries, or half of a recipe's)",
+    )
     parser.add_argument("--confidence", type=float, default=CONFIDENCE, help="of the lower bound (%(default)s)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for python -m runner: privacy.epsilon=1")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="run=DIR, or as for python -m runner: privacy.epsilon=1"
+    )
     return parser.parse_intermixed_args(argv)
 
 
-def _compose(overrides: Sequence[str]) -> tuple[RunConfig, Path]:
-    """The checked configuration, and the folder of the run."""
-    from runner.training.trainers import DPTrainer
-
-    for line in overrides:
-        key, _, value = line.partition("=")
-        if key.lstrip("+") in RECIPES:
-            raise RequestError(key, value, "nothing: the audit is a recipe of its own")
-    composer = Composer(caller=Path.cwd())
-    composed = composer.compose(["experiment=audit", *overrides])
-    config = composer.load(composed)
-    rules.check(config)
-    if config.trainer.name == "dp":
-        DPTrainer.check(config)
-    return config, Path(composed.hydra.runtime.output_dir)
-
-
-def _audit(config: RunConfig, folder: Path, *, guesses: int, confidence: float) -> int:
+def _audit(asked: Asked, *, guesses: int | None, confidence: float) -> int:
     # Not before the request has been checked: this imports torch.
-    from runner.audit.run import run_audit
+    from runner.audit.table import render
     from runner.records.environment import describe_environment
     from runner.records.json_values import write_json
     from runner.records.run_file import utc_now
 
     started = utc_now()
-    audit = run_audit(config, guesses=guesses, confidence=confidence)
-    folder.mkdir(parents=True, exist_ok=True)
+    audit = _attack(asked, guesses=guesses, confidence=confidence)
+    asked.folder.mkdir(parents=True, exist_ok=True)
     record = {**audit.as_dict(), "started": started, "finished": utc_now(), "environment": describe_environment()}
-    write_json(folder / AUDIT_FILE, record)
+    write_json(asked.folder / AUDIT_FILE, record)
     print(render(audit))
-    print(f"record: {folder / AUDIT_FILE}")
+    print(f"record: {asked.folder / AUDIT_FILE}")
     return ExitCode.FAILED if audit.failures else ExitCode.DONE
 
 
-def render(audit: Audit) -> str:
-    """The audit as a table for people."""
-    found = audit.guesses
-    rows = [
-        ("", "claimed", "found", "p", ""),
-        (
-            "epsilon",
-            f"<= {audit.claimed:.3f}",
-            f">= {audit.lower_bound:.3f} at {audit.confidence:.0%} ({found.right} of {found.made} guesses right)",
-            "",
-            _word(audit.lower_bound <= audit.claimed),
-        ),
-        *(
-            (check.name, check.claimed, check.measured, f"{check.p_value:.2g}", _word(check.passed))
-            for check in audit.checks
-        ),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "-" * max(map(len, lines)))
-    privacy = audit.plan.semantic.privacy
-    assert privacy is not None
-    steps = audit.plan.semantic.steps
-    lines.append(
-        f"delta {audit.delta:g} ({privacy.accountant}), q {privacy.sample_rate:.4g}, {steps} steps,"
-        f" {found.canaries} canaries; nothing above epsilon {audit.measurable:.2f} can be measured"
-    )
-    if audit.claimed > audit.measurable:
-        lines.append("note: the claim lies above what can be measured, so the lower bound cannot contradict it")
-    lines.extend(f"note: {note}" for note in audit.plan.notes)
-    lines.append("FAILED: " + ", ".join(audit.failures) if audit.failures else "passed: nothing contradicts the claim")
-    return "\n".join(lines)
+def _attack(asked: Asked, *, guesses: int | None, confidence: float) -> Audit:
+    if asked.canaries:
+        from runner.audit.run import run_audit
 
+        return run_audit(asked.config, guesses=GUESSES if guesses is None else guesses, confidence=confidence)
+    from runner.audit.recipe import Request, audit_recipe
 
-def _word(passed: bool) -> str:
-    return "pass" if passed else "FAIL"
+    request = Request(config=asked.config, run=asked.run, guesses=guesses, confidence=confidence)
+    return audit_recipe(request, failures=asked.folder / FAILURES)

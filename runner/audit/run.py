@@ -1,17 +1,19 @@
-"""One audit: the product's own private trainer on canaries, watched from the outside."""
+"""The audit by canaries: the product's own private trainer on canaries, whose presence an attacker wants to know."""
 
 from __future__ import annotations
-
-import dataclasses
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from runner.audit.bound import Guesses, epsilon_lower_bound, guess, largest_bound
+from runner.audit.bound import epsilon_lower_bound, guess, largest_bound
 from runner.audit.canaries import Layout, coins, every_canary
-from runner.audit.checks import LEVEL, Check, batch_checks, clipping_check, noise_checks
+from runner.audit.checks import at_one_level, clipping_check
+from runner.audit.eyes import Targets
+from runner.audit.recipe import FEWEST_STEPS, new_key
+from runner.audit.request import CANARIES
 from runner.audit.score import Witness
+from runner.audit.verdict import Audit, direct_checks
+from runner.audit.watch import Watched, watch
 from runner.config.errors import RequestError
 from runner.config.schema import RunConfig
 from runner.data import augment
@@ -21,56 +23,15 @@ from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.plan.plan import Plan
 from runner.training.losses import cross_entropy
-from runner.training.parts import Parts, build_parts
+from runner.training.parts import Parts
 from runner.training.settle import settle
-from runner.training.step import TrainStep
 from runner.training.torch_settings import torch_settings
 from runner.training.world import SingleProcess, torch_device
 
-SOURCE = "runner.audit.canaries.make_canaries"
-FEWEST_STEPS = 10
-"""Fewer say nothing about the noise of different steps or the spread of batch sizes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Audit:
-    """What was claimed and what was found."""
-
-    plan: Plan
-    guesses: Guesses
-    confidence: float
-    lower_bound: float
-    """Epsilon that the guesses prove, at ``confidence`` and the claim's delta."""
-    measurable: float
-    """The lower bound if every guess had been right: this audit cannot see more."""
-    claimed: float
-    """Epsilon that the accountant reports: the upper bound."""
-    delta: float
-    checks: tuple[Check, ...]
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """Names of what contradicts the claim."""
-        bound = ("lower bound",) if self.lower_bound > self.claimed else ()
-        return bound + tuple(check.name for check in self.checks if not check.passed)
-
-    def as_dict(self) -> dict[str, object]:
-        """Plain values for ``audit.json``."""
-        return {
-            "passed": not self.failures,
-            "failures": self.failures,
-            "epsilon": {
-                "lower_bound": self.lower_bound,
-                "confidence": self.confidence,
-                "claimed": self.claimed,
-                "delta": self.delta,
-                "measurable": self.measurable,
-            },
-            "guesses": dataclasses.asdict(self.guesses),
-            "checks": [{**dataclasses.asdict(check), "passed": check.passed} for check in self.checks],
-            "check_level": LEVEL,
-            "plan": self.plan.as_dict(),
-        }
+_SUMS = 1000
+"""Gradients that are computed one at a time, apart from the first batch's."""
+_KEPT = 1 << 24
+"""Numbers of noise that are kept."""
 
 
 def run_audit(config: RunConfig, *, guesses: int, confidence: float) -> Audit:
@@ -91,15 +52,31 @@ def run_audit(config: RunConfig, *, guesses: int, confidence: float) -> Audit:
         raise RequestError("data.limit", config.data.limit, "null, and data.val_fraction=0: the audit needs each image")
     world = SingleProcess(torch_device(device.kind))
     plan = settle(build_plan(config, data, device, processes=1), config, device, world)
-    if plan.semantic.steps < FEWEST_STEPS:
-        raise RequestError("trainer.steps", plan.semantic.steps, f"at least {FEWEST_STEPS} for an audit")
+    privacy, steps = plan.semantic.privacy, plan.semantic.steps
+    assert privacy is not None
+    if steps < FEWEST_STEPS:
+        raise RequestError("trainer.steps", steps, f"at least {FEWEST_STEPS} for an audit")
+    witness: list[Witness] = []
+
+    def over(parts: Parts) -> Witness:
+        witness.append(_witness(parts, data, canaries))
+        return witness[0]
+
     with torch_settings(plan):
-        parts = build_parts(plan, data, world)
-        witness = _witness(parts, data, canaries)
-        step = TrainStep(dataclasses.replace(parts, rule=witness))
-        for number in range(plan.semantic.steps):
-            step.run(number)
-    return _judge(plan, witness, coins(data, canaries), guesses=guesses, confidence=confidence)
+        parts, watched = watch(
+            plan,
+            data,
+            world,
+            steps=steps,
+            key=new_key(privacy, 0),
+            grad_sample=None,
+            targets=Targets(rows=(), present=()),
+            sums=_SUMS,
+            kept=_KEPT // steps,
+            thorough=True,
+            over=over,
+        )
+        return _judge(parts.plan, witness[0], watched, coins(data, canaries), guesses=guesses, confidence=confidence)
 
 
 def _check(config: RunConfig, guesses: int, confidence: float) -> int:
@@ -107,7 +84,7 @@ def _check(config: RunConfig, guesses: int, confidence: float) -> int:
     data = config.data
     if config.trainer.name != "dp":
         raise RequestError("trainer", config.trainer.name, "dp: the audit is of the private trainer")
-    if data.target != SOURCE:
+    if data.target != CANARIES:
         raise RequestError("data", data.name, "canaries: the audit brings its own images")
     if data.mean != [0.0]:
         raise RequestError("data.mean", data.mean, "[0], so that an absent canary has the gradient zero")
@@ -135,18 +112,17 @@ def _witness(parts: Parts, data: ImageData, canaries: int) -> Witness:
     feed = parts.plain_feed(data, every_canary(data, canaries))
     images, labels = feed.batch(torch.arange(canaries), None)
     loss = cross_entropy(parts.plan.semantic.label_smoothing)
-    return Witness(parts, images=images, labels=labels, dark=layout.dark, loss=loss)
+    return Witness(parts, images=images, labels=labels, loss=loss)
 
 
-def _judge(plan: Plan, witness: Witness, present: np.ndarray, *, guesses: int, confidence: float) -> Audit:
+def _judge(
+    plan: Plan, witness: Witness, watched: Watched, present: np.ndarray, *, guesses: int, confidence: float
+) -> Audit:
     privacy, semantic = plan.semantic.privacy, plan.semantic
     assert privacy is not None
     found = guess(witness.scores.cpu().numpy(), present, guesses=guesses)
-    deviation = privacy.noise_multiplier * privacy.max_grad_norm / semantic.logical_batch
-    noise = torch.stack(witness.noise).cpu().double().numpy()
     checks = [
-        *noise_checks(noise, deviation=deviation),
-        *batch_checks(witness.sizes, examples=semantic.data.examples, rate=privacy.sample_rate),
+        *direct_checks(plan, [watched], left_out=()),
         clipping_check(
             witness.contributions.cpu().numpy()[present] * semantic.logical_batch,
             steps=semantic.steps,
@@ -157,11 +133,14 @@ def _judge(plan: Plan, witness: Witness, present: np.ndarray, *, guesses: int, c
     ]
     return Audit(
         plan=plan,
+        attacked="canaries",
+        runs=1,
+        steps=semantic.steps,
         guesses=found,
         confidence=confidence,
         lower_bound=epsilon_lower_bound(found, delta=privacy.delta, confidence=confidence),
         measurable=largest_bound(len(present), guesses, delta=privacy.delta, confidence=confidence),
         claimed=privacy.epsilon,
         delta=privacy.delta,
-        checks=tuple(checks),
+        checks=at_one_level(checks),
     )

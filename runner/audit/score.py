@@ -13,7 +13,7 @@ from runner.training.tally import Answers
 
 
 class Witness:
-    """A gradient rule that hands everything on to the real one and writes down what comes out of it.
+    """A gradient rule that hands everything on to the real one and looks at what comes out of it.
 
     The score of canary i is the sum over steps of <released gradient, gradient of canary i at the weights of that
     step>: the white-box attack of Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846).  All products of a step come
@@ -21,9 +21,9 @@ class Witness:
     """
 
     def __init__(
-        self, parts: Parts, *, images: Tensor, labels: Tensor, dark: slice, loss: Callable[[Tensor, Tensor], Tensor]
+        self, parts: Parts, *, images: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
-        """``images`` [m, C, H, W] and ``labels`` [m] are all canaries; ``dark`` the inputs that no image lights.
+        """``images`` [m, C, H, W] and ``labels`` [m] are all canaries.
 
         The first parameter of the model must be a weight [hidden, C H W] on the flattened image.
         """
@@ -32,26 +32,18 @@ class Witness:
         self._parameters = parts.parameters
         self._images = images
         self._labels = labels
-        self._dark = dark
         self._loss = loss
-        self._size = 0
         self.scores = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
         """[m], summed over the steps so far."""
         self.contributions = torch.zeros_like(self.scores)
         """[m]: the released gradient along the direction of each canary's own weights, summed over the steps."""
-        self.sizes: list[int] = []
-        """Examples in each logical batch."""
-        self.noise: list[Tensor] = []
-        """What the weights of the dark inputs received in each step: float32 [hidden * dark]."""
 
     def begin(self, denominator: float) -> None:
         """Starts a logical batch."""
-        self._size = 0
         self._rule.begin(denominator)
 
     def add(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Answers]:
-        """Adds a micro-batch, and counts its examples."""
-        self._size += len(labels)
+        """Hands a micro-batch on."""
         return self._rule.add(images, labels)
 
     def share(self, flags: Sequence[bool]) -> list[bool]:
@@ -65,9 +57,6 @@ class Witness:
         products, own = self._look(released)
         self.scores += products.double()
         self.contributions += own.double()
-        # a copy: the rule clears its buffer
-        self.noise.append(released[0][:, self._dark].flatten().clone())
-        self.sizes.append(self._size)
         return norm
 
     def _look(self, direction: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -131,8 +131,8 @@ def open_run(folder: Path, checkpoint: str = "best") -> FinishedRun:
     Raises:
         RequestError: ``folder`` holds no run with that checkpoint, or its parts do not belong together.
     """
-    plan, record = _read_record(folder)
-    config = _read_config(folder)
+    plan, record = read_record(folder)
+    config = read_config(folder)
     if config.model != plan.semantic.model:
         raise RequestError("run", f"{folder} ({CONFIG_FILE} and {RUN_FILE} name different models)", "files of one run")
     path = folder / "checkpoints" / checkpoint
@@ -160,7 +160,12 @@ def open_run(folder: Path, checkpoint: str = "best") -> FinishedRun:
     )
 
 
-def _read_record(folder: Path) -> tuple[Plan, Any]:
+def read_record(folder: Path) -> tuple[Plan, Any]:
+    """The plan of the run in ``folder``, finished or not, and its record.
+
+    Raises:
+        RequestError: there is none, or it did not begin.
+    """
     expected = f"the folder of a run, with its {RUN_FILE}"
     if not (folder / RUN_FILE).is_file():
         inner = sorted(path.parent for path in folder.glob(f"*/{RUN_FILE}")) if folder.is_dir() else []
@@ -175,7 +180,12 @@ def _read_record(folder: Path) -> tuple[Plan, Any]:
         raise RequestError("run", f"{folder} ({error})", expected) from error
 
 
-def _read_config(folder: Path) -> RunConfig:
+def read_config(folder: Path) -> RunConfig:
+    """The configuration of the run in ``folder``, finished or not; no code that lies there can run.
+
+    Raises:
+        RequestError: there is none, or none that can be read.
+    """
     try:
         composed = OmegaConf.load(folder / CONFIG_FILE)
         if not isinstance(composed, DictConfig):

@@ -35,12 +35,15 @@ def test_a_right_trainer_passes_and_leaves_a_record(audit, tmp_path):
     assert epsilon["lower_bound"] <= epsilon["claimed"] <= 2.0
     assert epsilon["confidence"] == 0.9
     assert record["guesses"]["made"] == 100
-    assert len(record["checks"]) == 6
+    assert record["attacked"] == "canaries"
+    assert record["checks"][0]["name"] == "sensitivity of a step, over C"
+    assert len(record["checks"]) == 18
     assert record["plan"]["semantic"]["privacy"]["epsilon"] == epsilon["claimed"]
     assert f"<= {epsilon['claimed']:.3f}" in out
     assert f">= {epsilon['lower_bound']:.3f} at 90%" in out
     assert "NOT private" in out
-    assert len(re.findall(r"  pass$", out, re.M)) == 7
+    assert len(re.findall(r" pass$", out, re.M)) == 19
+    assert max(map(len, out.splitlines()[:-1])) <= 80, "all but the path of the record"
 
 
 def test_a_wrong_trainer_is_exit_code_1(audit, tmp_path):
@@ -66,14 +69,17 @@ def test_a_claim_beyond_what_can_be_measured_says_so(audit):
         ("--guess 7", "command line: got"),
         ("privacy.eps=3", "privacy.eps: got 3, expected a key that exists; did you mean privacy.epsilon?"),
         ("privacy.epsilon=0", "privacy.epsilon: got 0"),
-        ("experiment=debug", "experiment: got debug"),
+        ("experiment=debug", "trainer: got standard"),
         ("sweep=precision", "sweep: got precision"),
         ("trainer=standard", "trainer: got standard"),
-        ("data=digits model=linear", "data: got digits"),
         ("data.mean=[0.5]", "data.mean: got [0.5]"),
         ("data.augment.flip=true", "data.augment: got random changes"),
         ("data.limit=30", "data.limit: got 30"),
         ("hardware.processes=2", "hardware.processes: got 2"),
+        ("data=digits privacy.epsilon=null privacy.noise_multiplier=2 trainer.steps=5", "trainer.steps: got 5"),
+        ("data=digits data.limit=12 data.batch_size=4 privacy.delta=1e-3", "data.limit: got 12"),
+        ("run=nowhere", "run: got nowhere"),
+        ("run=nowhere data=digits", "data: got data=digits, expected nothing besides run=nowhere"),
         ("trainer.steps=5", "trainer.steps: got 5"),
         ("model.bias=true", "model: got linear"),
         ("model=small_cnn", "model.bias"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from runner.audit.canaries import DARK_PIXELS, Layout, coins, every_canary
+from runner.audit.canaries import coins, every_canary
 from runner.config.errors import RequestError
 from runner.data.open import open_data
 from runner.models.dense import linear, mlp
@@ -31,13 +31,6 @@ def test_coins_tell_who_is_present_and_the_absent_are_black(opened):
     assert 10 < present.sum() < 40
     assert (pixels(data.train)[:50].any(axis=1) == present).all()
     assert len(data.train) == 250
-
-
-def test_no_image_lights_a_dark_pixel(opened):
-    data = opened()
-    dark = Layout.of(50).dark
-    assert dark.stop - dark.start >= DARK_PIXELS
-    assert not pixels(data.train)[:, dark].any()
 
 
 def test_coins_follow_from_the_split_seed_and_change_the_fingerprint(opened):

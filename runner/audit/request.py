@@ -1,0 +1,79 @@
+"""What a command line asks the audit to attack: canaries, a recipe, or the recipe of a run that was made before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.config import rules
+from runner.config.compose import Composer
+from runner.config.errors import RequestError
+from runner.config.schema import RunConfig
+from runner.config.typed_lines import key_of
+
+CANARIES = "runner.audit.canaries.make_canaries"
+"""The source of the data of an audit by canaries."""
+_CHOOSES = ("experiment", "data", "trainer")
+"""Groups of which a line that names one asks for a recipe; others change the one with canaries."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What to audit, and where to leave the record."""
+
+    config: RunConfig
+    """Checked."""
+    folder: Path
+    run: Path | None
+    """The folder of the run whose recipe it is."""
+
+    @property
+    def canaries(self) -> bool:
+        """Whether the data are canaries."""
+        return self.config.data.target == CANARIES
+
+
+def read_request(lines: Sequence[str]) -> Asked:
+    """The request of ``lines``, as typed.
+
+    Raises:
+        RequestError: for whatever cannot be audited.
+    """
+    runs = [line for line in lines if key_of(line) == "run"]
+    if runs:
+        return _of_run(runs[-1], [line for line in lines if line not in runs])
+    for line in lines:
+        if key_of(line) == "sweep":
+            raise RequestError("sweep", line.partition("=")[2], "one recipe: an audit is of a single run")
+    chosen = {key_of(line) for line in lines}
+    recipe = [] if chosen & {"experiment", "trainer"} else ["trainer=dp"]
+    base = recipe if chosen & set(_CHOOSES) else ["experiment=audit"]
+    composer = Composer(caller=Path.cwd())
+    composed = composer.compose([*base, *lines])
+    config = composer.load(composed)
+    _check(config)
+    return Asked(config=config, folder=Path(composed.hydra.runtime.output_dir), run=None)
+
+
+def _of_run(line: str, others: Sequence[str]) -> Asked:
+    from runner.inference.finished_run import read_config, read_record
+
+    folder = Path(line.partition("=")[2].strip("'\""))
+    others = [line for line in others if key_of(line) != "hydra.run.dir"]
+    if others:
+        raise RequestError(key_of(others[0]), others[0], f"nothing besides run={folder}, whose own recipe is audited")
+    plan, _ = read_record(folder)
+    config = read_config(folder)
+    if plan.semantic.privacy is None:
+        raise RequestError("run", f"{folder} (trainer={plan.trainer})", "a private run, of trainer=dp")
+    _check(config)
+    return Asked(config=config, folder=folder, run=folder)
+
+
+def _check(config: RunConfig) -> None:
+    from runner.training.trainers import DPTrainer
+
+    rules.check(config)
+    if config.trainer.name == "dp":
+        DPTrainer.check(config)

@@ -1,0 +1,88 @@
+"""An audit as a page for people, 80 columns wide."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from runner.audit.verdict import UNSEEN
+from runner.config.counted import counted
+
+if TYPE_CHECKING:
+    from runner.audit.verdict import Audit
+
+WIDTH = 80
+_COLUMNS = (31, 12, 22, 6, 4)
+"""Widths: what, claimed, found, p, verdict."""
+
+
+def render(audit: Audit) -> str:
+    """What was attacked and by whom, what passed, and what such an audit cannot see."""
+    found = audit.guesses
+    bound = audit.lower_bound <= audit.claimed
+    rows = [
+        *((check.name, check.claimed, check.measured, f"{check.p_value:.2g}" if check.by_chance else "", check.passed)
+          for check in audit.checks),
+        (f"epsilon of {counted(audit.steps, 'update')}", f"<= {audit.claimed:.3f}",
+         f">= {audit.lower_bound:.3f} at {audit.confidence:.0%}", "", bound),
+    ]  # fmt: skip
+    lines = [
+        *_attacked(audit),
+        "",
+        _row("", "claimed", "found", "p", ""),
+        "-" * WIDTH,
+        *(_row(*row[:4], "pass" if row[4] else "FAIL") for row in rows),
+        "-" * WIDTH,
+        *_wrapped(
+            f"{found.right} of {found.made} guesses right; nothing above epsilon {audit.measurable:.2f} can be measured"
+        ),
+    ]
+    if audit.claimed > audit.measurable:
+        lines += _wrapped("note: the claim lies above what can be measured, so the lower bound cannot contradict it")
+    for note in (*audit.plan.notes, *audit.notes):
+        lines += _wrapped(f"note: {note}")
+    lines += _wrapped(f"not seen: {'; '.join(UNSEEN)}")
+    if audit.failures:
+        return "\n".join([*lines, *_wrapped("FAILED: " + ", ".join(audit.failures))])
+    return "\n".join([*lines, "passed: nothing contradicts the claim"])
+
+
+def _attacked(audit: Audit) -> list[str]:
+    semantic, performance = audit.plan.semantic, audit.plan.performance
+    privacy = semantic.privacy
+    assert privacy is not None
+    augmented = "augmented" if _augments(audit) else "as they are"
+    what = (
+        f"which of {audit.guesses.canaries:,} canaries are present"
+        if audit.attacked == "canaries"
+        else f"{counted(audit.guesses.canaries, 'image')} of its own, a coin each in {counted(audit.runs, 'run')}"
+    )
+    return [
+        *_wrapped(
+            f"attacked: {audit.plan.name}, {counted(audit.runs, 'run')} of {counted(audit.steps, 'update')} in"
+            f" {counted(performance.processes, 'process')}, {semantic.precision.dtype}, gradients by"
+            f" {performance.grad_sample}; {semantic.data.examples:,} images, {augmented}"
+        ),
+        *_wrapped(
+            f"claimed: epsilon {privacy.epsilon:.3f} for {counted(semantic.steps, 'update')} at delta"
+            f" {privacy.delta:g} ({privacy.accountant}); q {privacy.sample_rate:.4g}, sigma"
+            f" {privacy.noise_multiplier:.4g}, C {privacy.max_grad_norm:g}"
+        ),
+        *_wrapped(
+            f"attacker: knows the seed, the weights, all other images and every released gradient; wants to know {what}"
+        ),
+    ]
+
+
+def _augments(audit: Audit) -> bool:
+    from runner.data import augment
+
+    return augment.is_on(audit.plan.semantic.data.augment)
+
+
+def _row(*cells: str) -> str:
+    return " ".join(cell.ljust(width) for cell, width in zip(cells, _COLUMNS, strict=True)).rstrip()
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
