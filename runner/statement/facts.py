@@ -291,14 +291,14 @@ def _share(run_dir: Path, sweep_dir: Path | None, *, drawn: bool) -> Share | Non
         found = json.loads((sweep_dir / SPENDING_FILE).read_bytes())
         name = run_dir.absolute().name
         for data in found.get("data", ()):
-            # without a bound where the epsilon of one of the cells does not hold
-            if name not in {cell["cell"] for cell in data["cells"]} or _unbounded(data["publish_all"]):
+            if name not in {cell["cell"] for cell in data["cells"]} or data["publish_all"] is None:
                 continue
-            holds = str(data["publish_best"]["by"]).startswith("random stopping")
+            best = _bound(data["publish_best"])
+            holds = math.isfinite(best.epsilon) and str(data["publish_best"]["by"]).startswith("random stopping")
             return Share(
                 cells=sum(cell["private"] for cell in data["cells"]),
                 publish_all=_bound(data["publish_all"]),
-                publish_best=_bound(data["publish_best"]),
+                publish_best=best,
                 drawn=drawn,
                 chosen=drawn and holds and found.get("best_cell") == name,
                 beside=bool((found.get("publishable") or {}).get("beside")),
@@ -310,10 +310,6 @@ def _share(run_dir: Path, sweep_dir: Path | None, *, drawn: bool) -> Share | Non
     return None
 
 
-def _unbounded(found: Mapping[str, Any] | None) -> bool:
-    return found is None or found["epsilon"] is None
-
-
 def _bound(found: Mapping[str, Any]) -> Bound:
-    epsilon = found["epsilon"]  # JSON has no word for infinity
+    epsilon = found["epsilon"]  # None where that of one of the runs does not hold: JSON has no word for infinity
     return Bound(epsilon=math.inf if epsilon is None else float(epsilon), delta=float(found["delta"]))

@@ -76,6 +76,8 @@ def verdict(facts: Facts) -> str:
         best = epsilon_text(share.publish_best.epsilon)
         picked = "nothing is promised" if math.isinf(share.publish_best.epsilon) else f"ε = {best}"
         return f"Private: {figures} by itself; {picked} if it was picked as the best of its sweep."
+    if share is not None and not share.drawn and share.publish_best is None:
+        return f"Private: {figures} by itself; it is one of several runs, whose sum is not known here."
     return f"Private: {figures}, for each single training image."
 
 
@@ -148,9 +150,7 @@ def _of_ledger(found: Total | str | None) -> Iterator[str]:
         yield f"{ledger} {found}: what all of them cost is not known."
         return
     counts = f"{ledger} counts {counted(found.runs, 'run')}, this one included, the last begun on {found.last}."
-    if math.isinf(found.bound.epsilon):
-        yield f"{counts} Not all of them hold what they promised: of all of them together, nothing is promised."
-    elif found.runs == 1:
+    if found.runs == 1:
         yield f"{ledger} knew no other one on {found.last}."
     else:
         shown = float(epsilon_text(found.bound.epsilon))
@@ -286,8 +286,12 @@ def _not_private(facts: Facts) -> Iterator[Text]:
 
 def _void(reason: str) -> Iterator[Text]:
     yield Heading(2, "Why")
-    yield Paragraph(f"{reason} Whatever this run was said to promise, ε and δ included, is withdrawn.")
+    yield Paragraph(
+        "The version of the program that made this run had an error, by which single images may show through the noise"
+        " that should hide them. Whatever the run was said to promise, ε and δ included, is withdrawn."
+    )
     yield Paragraph(
         "Treat the model as if it had been trained on the images without any protection, and train it again with this"
         " version of the program if it is to be published."
     )
+    yield Paragraph(f"For specialists: {reason}")

@@ -20,7 +20,7 @@ MECHANISM = {
 
 
 def write_private(folder, *, status="completed", epsilon=2.998, weights=None, steps=120, finished="2026-11-30T12:00:00",
-                  name="digits-mlp-dp-float32-s0", **planned):  # fmt: skip
+                  name="digits-mlp-dp-float32-s0", augment=None, **planned):  # fmt: skip
     """A private run in ``folder``; ``steps`` None leaves out what it spent, as a run does that failed."""
     privacy = {
         **MECHANISM,
@@ -33,8 +33,9 @@ def write_private(folder, *, status="completed", epsilon=2.998, weights=None, st
     spent = None
     if steps is not None:
         spent = PrivacySpent(**MECHANISM, epsilon=None if privacy["unsafe_noise_seed"] else epsilon, steps=steps)
-    data = {"name": "digits", "origin": ORIGIN, "examples": 1257}
-    semantic = {"data": data, "model": {"name": "mlp"}, "weights": weights, "steps": 120, "privacy": privacy}
+    data = {"name": "digits", "origin": ORIGIN, "examples": 1257, "augment": augment or {}}
+    model = {"name": "mlp", "target": "runner.models.dense.mlp", "options": {}}
+    semantic = {"data": data, "model": model, "weights": weights, "steps": 120, "privacy": privacy}
     folder.mkdir(parents=True)
     plan = {"identity": "one", "semantic": semantic}
     write_run(folder, RunRecord(name=name, status=status, plan=plan, privacy=spent, finished=finished))
