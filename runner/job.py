@@ -308,10 +308,12 @@ def _fit_on_record(
     from runner.records.environment import describe_environment
     from runner.records.run_file import RunRecord, write_run
     from runner.records.sink import RunInfo
+    from runner.records.uncovered import uncovered_of_run
     from runner.statement.write import state_privacy
     from runner.training.final_record import final_record
 
     begun = time.monotonic()
+    privacy = plan.semantic.privacy
     record = RunRecord(
         name=plan.name,
         status="running",
@@ -319,6 +321,7 @@ def _fit_on_record(
         plan=plan.as_dict(),
         environment=describe_environment(),
         prediction=find_forecast(plan, cache_dir=job.config.data.cache_dir),
+        not_covered_by_epsilon=() if privacy is None else uncovered_of_run(validation=privacy.validation),
     )
     info = RunInfo(
         run_dir=job.run_dir,

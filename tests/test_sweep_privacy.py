@@ -146,13 +146,21 @@ def test_a_run_whose_noise_anyone_can_compute_is_not_private_wherever_its_epsilo
     assert not entry.planned.private
 
 
+def test_what_is_cut_from_private_images_is_not_public(command, tmp_path):
+    code, _, err = command(*TINY, "privacy.validation=public", "hydra.run.dir=refused")
+    assert code == 2
+    assert "error: privacy.validation: got public for images cut from the private training images" in err
+    assert not (tmp_path / "ledger").exists()
+
+
 def test_public_validation_data_may_steer_and_are_not_noted(command, tmp_path):
     steering = ("trainer.patience=1", "trainer.test_checkpoint=best")
     code, _, err = command(*TINY, *steering, "hydra.run.dir=refused")
     assert code == 2
     assert "privacy.validation=public" in err
     steps = ("trainer.steps=40", "trainer.min_delta=1")
-    assert command(*TINY, *steering, *steps, "privacy.validation=public", "hydra.run.dir=run")[0] == 0
+    public = ("privacy.validation=public", "data.num_val=32", "hydra.run.dir=run")
+    assert command(*TINY, *steering, *steps, *public)[0] == 0
     (entry,) = entries(tmp_path)
     assert entry.status == "completed"
     assert 0 < entry.steps < 40, "stopped early, and counted so"

@@ -131,6 +131,8 @@ class ImageData:
     origin: str
     """``Decoded.origin``: the same for every split, limit and size."""
     skipped: tuple[SkippedFile, ...]
+    val_held_out: bool = False
+    """Whether ``val`` was cut from the training images of the source, which brings no split of its own."""
 
 
 def refuse_root(config: DataConfig) -> None:

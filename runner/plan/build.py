@@ -215,6 +215,13 @@ def _secure_noise(config: RunConfig, device: Device) -> bool:
 
 def _check_validation(config: RunConfig, data: ImageData) -> None:
     if data.val is not None:
+        if config.privacy.enabled and config.privacy.validation == "public" and data.val_held_out:
+            raise RequestError(
+                "privacy.validation",
+                f"public for images cut from the private training images (data.val_fraction="
+                f"{config.data.val_fraction:g})",
+                "private, or data that bring validation images of their own",
+            )
         return
     if config.trainer.patience is not None:
         raise RequestError("trainer.patience", config.trainer.patience, "null, because there is no validation split")

@@ -14,6 +14,7 @@ from runner.records.judge import Judge
 from runner.records.metrics import METRICS_FILE, Kind, MetricsWriter
 from runner.records.run_file import RunRecord
 from runner.records.sink import RunInfo, Sink
+from runner.records.uncovered import NOT_COVERED, uncovered_of_record
 
 if TYPE_CHECKING:
     from runner.privacy.ledger import Sitting
@@ -70,6 +71,8 @@ class Recorder:
         Raises:
             RunError: when the file cannot be written.
         """
+        if self.sitting is not None:
+            metrics[NOT_COVERED] = uncovered_of_record(kind, metrics, validation=self.sitting.run.validation)
         if self._metrics is not None:
             record = self._metrics.write(kind, step=step, epoch=epoch, **metrics)
             for sink in self._sinks:
@@ -94,12 +97,14 @@ class Recorder:
                 sink.finish({**plain(run.metrics), **cost, **self._privacy(run)}, exit_code)
         self.console.finish(run, self._run_dir)
 
-    def _privacy(self, run: RunRecord) -> dict[str, float]:
+    def _privacy(self, run: RunRecord) -> dict[str, Any]:
         """What trackers are told of privacy: what the run spent, and its sweep so far, this run included."""
         spent = run.privacy
         if self.sitting is None or spent is None or spent.epsilon is None or not math.isfinite(spent.epsilon):
             return {}
-        summary = {"epsilon": spent.epsilon, "delta": spent.delta}
+        summary: dict[str, Any] = {"epsilon": spent.epsilon, "delta": spent.delta}
+        if uncovered := [name.rpartition(".")[2] for name in run.not_covered_by_epsilon]:
+            summary[NOT_COVERED] = uncovered
         if (sweep := self.sitting.spent_by_sweep()) is not None and math.isfinite(sweep.epsilon):
             summary |= {"sweep_epsilon": sweep.epsilon, "sweep_delta": sweep.delta}
         return summary

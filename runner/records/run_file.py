@@ -90,6 +90,8 @@ class RunRecord:
     """None for a run without differential privacy."""
     void: str | None = None
     """Why the epsilon that the run recorded does not hold: then ``privacy`` has none (``runner.config.void_runs``)."""
+    not_covered_by_epsilon: tuple[str, ...] = ()
+    """Of a private run: dotted names of what stands here and is not covered (``runner.records.uncovered``)."""
     steps: int = 0
     """Updates made, skipped ones included."""
     epochs: float = 0.0
@@ -162,6 +164,7 @@ def read_run(run_dir: Path) -> RunRecord:
             "privacy": PrivacySpent(**spent) if (spent := found.pop("privacy")) is not None else None,
             "step_time": StepTime(**timed) if (timed := found.pop("step_time", None)) is not None else None,
             "notes": tuple(found.pop("notes")),
+            "not_covered_by_epsilon": tuple(found.pop("not_covered_by_epsilon", ())),
             "out_of_memory": tuple(found.pop("out_of_memory")),
         }
         record = _without_void(RunRecord(**nested, **found))

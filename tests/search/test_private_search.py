@@ -53,7 +53,8 @@ def test_a_pruner_may_not_choose_by_private_validation_data(composer, tmp_path, 
 
 
 def test_with_public_validation_data_it_may(composer, tmp_path):
-    keys = (*PRIVATE, "privacy.validation=public", "hydra/sweeper/pruner=median", "hydra.sweeper.n_trials=1")
+    keys = (*PRIVATE, "privacy.validation=public", "data.num_val=32", "hydra/sweeper/pruner=median",
+            "hydra.sweeper.n_trials=1")  # fmt: skip
     assert search(composer, tmp_path, *keys) == ["0"]
 
 
