@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.multiprocessing.spawn import start_processes as spawn
@@ -20,7 +19,7 @@ from torchvision.ops import StochasticDepth
 
 from runner.config import rules
 from runner.config.errors import RequestError, RunError
-from runner.config.load import load_config
+from runner.config.run_config import read_config
 from runner.data.images import ImageData
 from runner.data.open import open_data
 from runner.plan.build import build_plan
@@ -118,9 +117,7 @@ def _rank_main(
 def _compute(
     folder: Path, identity: str, performance: dict[str, Any], variants: Sequence[Variant], world: World | None
 ) -> list[Update | None]:
-    composed = OmegaConf.load(folder / ".hydra" / "config.yaml")
-    assert isinstance(composed, DictConfig)
-    config = load_config(composed)
+    config = read_config(folder)
     rules.check(config)
     device = detect_device(config.hardware)
     if device.kind != performance["device"]:

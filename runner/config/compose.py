@@ -36,7 +36,7 @@ from omegaconf import (
 )
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from runner.config import store
+from runner.config import screened_source, store
 from runner.config.errors import RequestError, nearest
 from runner.config.groups import OPEN, RECIPES
 from runner.config.load import load_config, typed_keys
@@ -66,7 +66,10 @@ class Composer:
         ``root`` is the file without ``.yaml`` from which everything starts (``--config-name``), ``writes`` whether
         output folders must be such as can be written.
         """
+        screened_source.install()
         self._broken_sweeps = store.register(caller)
+        self._hidden_sweeps = store.hidden_sweeps(caller, extra)
+        self._caller = caller
         self._sweeps = store.sweep_files(caller).keys()
         self.root = root
         self._extra = extra
@@ -97,7 +100,7 @@ class Composer:
         try:
             return self._load(lines)
         except _FAILURES as error:
-            raise self._diagnose(overrides, error) from error
+            raise _refusal(error) or self._diagnose(overrides, error) from error
 
     def load(self, config: DictConfig, *, number: int | None = None) -> RunConfig:
         """The typed form of a composed configuration; ``number`` is that of the cell in a sweep.
@@ -116,6 +119,10 @@ class Composer:
             return load_config(config, self.option_defaults(config), typed_keys=typed_keys(config.hydra))
         finally:
             HydraConfig.instance().cfg = before
+
+    def hidden_question(self, config: DictConfig) -> Path | None:
+        """The file of the question that ``config`` asks, if it took the place of a shipped one; None otherwise."""
+        return self._hidden_sweeps.get(str(config.hydra.runtime.choices.get("sweep")))
 
     def sweep_dir(self, config: DictConfig) -> Path:
         """Folder of the sweep that ``config`` is composed for; ``RequestError`` when it cannot be named or made."""
@@ -237,7 +244,7 @@ class Composer:
         try:
             config = self._load([line_of(o) for o in choices])
         except _FAILURES as cause:
-            return _composition_error(cause)
+            return _refusal(cause) or _composition_error(cause)
         for override in overrides:
             if override in choices:
                 continue
@@ -367,6 +374,14 @@ def _composition_error(error: Exception) -> RequestError:
     summary = lines[0].rstrip(".") if lines else type(error).__name__
     key = full_key[1] if full_key else (file[1] if file else "config")
     return RequestError(key, f"{summary} in {place}", "a configuration that can be composed")
+
+
+def _refusal(error: BaseException) -> RequestError | None:
+    """What a file was refused for, which Hydra may have wrapped."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, RequestError):
+        cause = cause.__cause__
+    return cause
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,10 @@ def read_request(
     overrides = composer.parse(lines)
     swept = [override for override in overrides if override.is_sweep_override()]
     config = composer.compose([line_of(o) for o in overrides if o not in swept])
+    if (file := composer.hidden_question(config)) is not None:
+        print(
+            f"note: sweep={file.stem} is {file}, in place of the question of that name that is shipped", file=sys.stderr
+        )
     mode = config.hydra.mode
     if multirun and mode == RunMode.RUN:
         raise RequestError("hydra.mode", "RUN with --multirun", "one of the two")

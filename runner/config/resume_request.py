@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from runner.config.brought import screen_lines
+from runner.config.brought_yaml import load_plain
 from runner.config.errors import RequestError
 from runner.config.typed_lines import key_of
 
@@ -34,13 +35,14 @@ def expand_resume(lines: list[str], *, multirun: bool) -> list[str]:
         if key_of(line) in ("hydra.run.dir", "hydra.mode"):
             raise RequestError(key_of(line), line, f"nothing besides resume={folder}, which says where the run goes on")
     try:
-        earlier = yaml.safe_load((folder / OVERRIDES_FILE).read_bytes())
-    except (OSError, yaml.YAMLError) as error:
+        earlier = load_plain(folder / OVERRIDES_FILE, "resume")
+    except OSError as error:
         raise RequestError("resume", folder, f"the folder of a run, with its {OVERRIDES_FILE}") from error
     if not isinstance(earlier, list):
         raise RequestError("resume", folder, f"the folder of a run; its {OVERRIDES_FILE} is not a list")
     replaced = {key_of(line) for line in typed}
-    kept = [line for line in map(str, earlier) if key_of(line) not in replaced]
+    kept = [line for line in earlier if key_of(str(line)) not in replaced]
+    screen_lines(kept, file=str(folder / OVERRIDES_FILE))
     quoted = QuotedString(str(folder.absolute()), Quote.double).with_quotes()
     # RUN: what was a cell of a sweep goes on by itself
     return [*kept, *typed, f"hydra.run.dir={quoted}", "hydra.mode=RUN"]

@@ -12,10 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from runner.config.brought import screen_file
+from runner.config.brought_yaml import load_brought
 from runner.config.errors import RequestError
 from runner.config.groups import CLOSED, OPEN, SECTIONS, yaml_key
 from runner.config.schema import RunConfig
@@ -62,6 +63,14 @@ def whitelist() -> list[str]:
     return [*patterns, "hydra.experimental.callbacks.*"]
 
 
+def hidden_sweeps(caller: Path, extra: Path | None) -> dict[str, Path]:
+    """Name -> file of the questions that stand for a shipped one of the same name."""
+    own = [path for path in (caller / "sweeps", None if extra is None else extra / "sweep") if path is not None]
+    ours = {file.stem for file in shipped("sweeps").glob("*.yaml")}
+    found = {file.stem: file for folder in own for file in folder.glob("*.yaml") if file.stem in ours}
+    return {name: file for name, file in found.items() if file.resolve().parent != shipped("sweeps").resolve()}
+
+
 def sweep_files(caller: Path) -> dict[str, Path]:
     """Name -> file of every sweep.  One in ``caller``'s ``sweeps/`` hides a shipped one of the same name."""
     return {
@@ -91,11 +100,12 @@ def register(caller: Path) -> dict[str, RequestError]:
 
 def _read_sweep(file: Path) -> DictConfig:
     try:
-        node = OmegaConf.load(file)
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        node = load_brought(file, "sweep")
+    except OSError as error:
         raise RequestError("sweep", file, f"a readable YAML file ({error})") from error
     if not isinstance(node, DictConfig):
         raise RequestError("sweep", file, "a mapping of keys to values")
+    screen_file(node, file=str(file), group="sweep", package="_global_")
     return node
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,6 @@ from runner.data.images import Decoded
 from runner.data.listing import list_files
 
 STORED_AS = "torchvision 1"
-
-_RUN_CODE = frozenset({"LSUN", "LSUNClass", "wrap_dataset_for_transforms_v2"})
-"""Names of ``torchvision.datasets`` that are no data sets, or unpickle what lies beside the images, whatever it is."""
 
 
 def load_torchvision(
@@ -122,10 +120,12 @@ def _open(dataset: str, root: Path, arguments: Mapping[str, Any], files: Sequenc
     from torchvision import datasets
 
     guard_pillow()
-    if dataset not in datasets.__all__ or dataset in _RUN_CODE:
-        names = sorted(set(datasets.__all__) - _RUN_CODE)
-        raise RequestError("data.dataset", dataset, "a class of torchvision.datasets", nearest=nearest(dataset, names))
-    kind = getattr(datasets, dataset)
+    kind = getattr(datasets, dataset, None) if dataset in datasets.__all__ else None
+    # what has no such argument is no data set, or reads whatever lies in a folder, and LSUN unpickles that
+    if kind is None or "download" not in inspect.signature(kind).parameters:
+        raise RequestError(
+            "data.dataset", dataset, "a class of torchvision.datasets", nearest=nearest(dataset, datasets.__all__)
+        )
     try:
         return kind(root=str(root), download=download, **arguments)
     except (OSError, RuntimeError) as error:

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-
 from runner.config import rules
 from runner.config.counted import counted
 from runner.config.errors import RequestError, RunError
-from runner.config.load import load_config
+from runner.config.run_config import CONFIG_FILE, read_config
 from runner.config.schema import RunConfig
 from runner.config.void_runs import void_reason
 from runner.models.build import build_model
@@ -24,8 +21,6 @@ from runner.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     import torch
-
-CONFIG_FILE = ".hydra/config.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,11 +182,8 @@ def read_config(folder: Path) -> RunConfig:
         RequestError: there is none, or none that can be read.
     """
     try:
-        composed = OmegaConf.load(folder / CONFIG_FILE)
-        if not isinstance(composed, DictConfig):
-            raise ValueError("not a mapping")
-        config = load_config(composed)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        config = read_config(folder)
+    except (OSError, RequestError) as error:
         raise RequestError("run", f"{folder} ({error})", f"the folder of a run, with its {CONFIG_FILE}") from error
     # the folder may come from a stranger: nothing outside of the trusted packages is imported for it
     rules.check_values(config)

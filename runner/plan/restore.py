@@ -8,6 +8,7 @@ from typing import Any
 from runner.config.errors import RunError
 from runner.config.recipe import identity_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
+from runner.config.typed_values import check_types
 from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan
 
 
@@ -22,8 +23,9 @@ def restore_plan(stated: Mapping[str, Any]) -> Plan:
     """
     try:
         plan = _restore(stated)
+        check_types(plan)
         unchanged = identity_of(stated["semantic"]) == stated["identity"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise RunError(f"the plan is not one that this version or an earlier one wrote ({error})") from error
     if not unchanged:
         raise RunError("the plan has been changed since it was written")

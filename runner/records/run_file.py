@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runner.config.errors import RunError
+from runner.config.typed_values import check_types
 from runner.config.void_runs import void_reason
 from runner.records.json_values import write_json
 from runner.records.step_time import StepTime
@@ -167,8 +168,10 @@ def read_run(run_dir: Path) -> RunRecord:
             "not_covered_by_epsilon": tuple(found.pop("not_covered_by_epsilon", ())),
             "out_of_memory": tuple(found.pop("out_of_memory")),
         }
-        record = _without_void(RunRecord(**nested, **found))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        record = RunRecord(**nested, **found)
+        check_types(record)
+        record = _without_void(record)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RunError(f"{run_dir.name}/{RUN_FILE}: not a record of a run: {error}") from error
     if record.status not in STATUSES:
         raise RunError(f"{run_dir.name}/{RUN_FILE}: unknown status {record.status!r}")

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
-from runner.config.errors import RunError
+from runner.config.brought_yaml import load_plain
+from runner.config.errors import RequestError, RunError
 from runner.config.privacy_figures import epsilon_text
 from runner.disk.files import write_text
 from runner.records.csv_table import to_csv
@@ -220,12 +219,12 @@ def read_overrides(cell: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        found = yaml.safe_load(path.read_bytes()) or []
-    except yaml.YAMLError as error:
-        raise RunError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+        found = load_plain(path, "report") or []
+    except RequestError as error:
+        raise RunError(str(error)) from error
     if not isinstance(found, list):
         raise RunError(f"{path}: holds no list of overrides")
-    pairs = (override.partition("=") for override in found)
+    pairs = (str(override).partition("=") for override in found)
     # `+key` and `++key` add a key; `~key` removes one, and keeps its mark, for it says something else.
     return {name: value for key, _, value in pairs if (name := key.lstrip("+")) not in _OF_THE_SWEEP}
 

@@ -10,8 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from runner.config.brought_yaml import load_plain
 from runner.config.errors import RequestError, RunError, as_typed
 from runner.records.metrics import METRICS_FILE, Record, read_metrics
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
@@ -194,11 +193,10 @@ def _read_cell(sweep_dir: Path, row: Mapping[str, str], keys: Sequence[str]) -> 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     if not path.exists():
         return {}
-    # the parser in C, where PyYAML has it, takes a tenth of the time, and a sweep may have hundreds of these
     try:
-        found = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
-    except yaml.YAMLError as error:
-        raise RunError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+        found = load_plain(path, "report") or {}
+    except RequestError as error:
+        raise RunError(str(error)) from error
     if not isinstance(found, dict):
         raise RunError(f"{path}: holds no configuration")
     return found

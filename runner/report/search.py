@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import yaml
-
+from runner.config.brought_yaml import load_plain
 from runner.config.errors import RunError
 from runner.records.csv_table import from_csv
 from runner.report.cells import Sweep
@@ -106,9 +105,9 @@ def read_search(sweep: Sweep) -> Search | None:
         return None
     try:
         trials = tuple(_trial(row) for row in from_csv(path.read_bytes().decode()))
-        results = yaml.safe_load((sweep.folder / RESULTS_FILE).read_bytes())
+        results = load_plain(sweep.folder / RESULTS_FILE, "report")
         return Search(trials, tuple(results["directions"]))
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{TRIALS_FILE} and {RESULTS_FILE}: not of a search ({error})") from error
 
 

@@ -7,16 +7,11 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-
 from runner.attempt import Attempt
 from runner.config.errors import ExitCode, RequestError, as_typed
 from runner.config.groups import yaml_key
-from runner.config.load import load_config
+from runner.config.run_config import read_config
 from runner.config.schema import RunConfig
-
-_CONFIG_FILE = Path(".hydra", "config.yaml")
 
 _COUNTED = (
     "data",
@@ -63,9 +58,8 @@ def refuse_other_recipe(folder: Path, config: RunConfig, varied: Collection[str]
 def earlier_config(folder: Path) -> RunConfig | None:
     """The configuration of the cell in ``folder``; None where there is none that can be read."""
     try:
-        found = OmegaConf.load(folder / _CONFIG_FILE)
-        return load_config(found) if isinstance(found, DictConfig) else None
-    except (OSError, yaml.YAMLError, RequestError):
+        return read_config(folder)
+    except (OSError, RequestError):
         # not begun, cut off by a kill, or of an older version: then the run's own checkpoint has the say
         return None
 

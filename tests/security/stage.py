@@ -18,14 +18,27 @@ landed; with the guard of its family taken away it lands.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
+import json
 import os
+import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from runner.cli import main
-from runner.config.errors import RequestError, RunError
+import pytest
+
+from runner import cli
+from runner.attempt import Attempt
+from runner.config.compose import Composer
+from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.request import Request, read_request
+from runner.config.rules import check
+from runner.config.schema import RunConfig
+from runner.records.environment import describe_environment
 
 SECRET = "hunter2-of-the-victim"
 VARIABLE = "SECRET_OF_THE_VICTIM"
@@ -87,20 +100,66 @@ class Stage:
         return path
 
     def main(self, *arguments: str) -> None:
-        """The victim's command; what it refuses is raised, as it would be by a call."""
+        """The victim's command for one run, up to its first step; what it refuses is raised, as by a call."""
         out, err = io.StringIO(), io.StringIO()
-        with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(list(arguments))
+        with (
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr(cli, "attempt_run", self._begin)
+            code = cli.main(list(arguments))
         self.said += out.getvalue() + err.getvalue()
         if code != 0:
             raise RunError(err.getvalue().rstrip("\n").rpartition("\n")[2])
 
+    def ask(self, *arguments: str) -> Request:
+        """The victim's command for a sweep, as far as its cells are known; raises what is refused."""
+        with contextlib.chdir(self.folder):
+            request = read_request(Composer(caller=self.folder), arguments, multirun=False, check=check)
+        for config in request.configs:
+            self._record(config, dataclasses.asdict(config))
+        return request
+
+    def _begin(self, config: RunConfig, plain: Any, run_dir: Path, sweep_dir: Path | None) -> Attempt:
+        describe_environment()
+        self._record(config, plain)
+        return Attempt(exit_code=ExitCode.DONE)
+
+    def _record(self, config: RunConfig, plain: Any) -> None:
+        """What a run writes down, and gives to its tracker."""
+        with (self.folder / "records.jsonl").open("a") as file:
+            print(json.dumps(plain), file=file)
+        if config.tracker.mode == "online" or config.data.cache_dir == str(self.marker):
+            self.marker.touch()
+
     def landed(self) -> bool:
-        """Whether code has run, or the secret can be read in what the victim saw or in a file of this folder."""
+        """Whether code has run or something was sent, or the secret stands in what the victim saw or in a file."""
         if self.marker.exists() or SECRET in self.said:
             return True
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         return any(SECRET.encode() in path.read_bytes() for path in files)
+
+
+@contextlib.contextmanager
+def listener(stage):
+    """A port of this machine; whoever calls it, with whatever in hand, leaves the marker."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            with contextlib.suppress(OSError):
+                connection, _ = server.accept()
+                stage.marker.touch()
+                connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)  # wakes who waits there
+            thread.join()
 
 
 def play(chosen: Attack, stage: Stage) -> RequestError | RunError | None:
@@ -109,6 +168,7 @@ def play(chosen: Attack, stage: Stage) -> RequestError | RunError | None:
     try:
         chosen.run(stage)
     except (RequestError, RunError) as refusal:
+        stage.said += str(refusal)
         return refusal
     finally:
         del os.environ[VARIABLE]

@@ -1,0 +1,35 @@
+"""The configuration that a run's folder keeps: plain values, whoever wrote them, checked against the schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from runner.config.brought import screen_texts
+from runner.config.brought_yaml import load_brought
+from runner.config.errors import RequestError
+from runner.config.load import load_config
+from runner.config.schema import RunConfig
+
+CONFIG_FILE = ".hydra/config.yaml"
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The typed configuration of the run in ``folder``.  Nothing is imported, called or read besides for it.
+
+    Raises:
+        RequestError: it is no configuration, or says more than values.
+        OSError: there is none.
+    """
+    path = folder / CONFIG_FILE
+    found = load_brought(path, "run")
+    if not isinstance(found, DictConfig):
+        raise RequestError("run", f"{path} (not a mapping)", "a configuration as a run leaves it")
+    plain: Any = OmegaConf.to_container(found, resolve=False)
+    try:
+        screen_texts("", plain)
+    except RequestError as error:
+        raise RequestError(error.key, f"{error.got} in {path}", error.expected) from error
+    return load_config(found)

@@ -1,0 +1,39 @@
+"""Hydra's reader of configuration files in folders, with a look at those that are not the runner's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra._internal.core_plugins import file_config_source
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+
+from runner.config.brought import screen_file
+from runner.config.brought_yaml import parse_brought, read_brought
+from runner.config.store import shipped
+
+
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Reads a folder of ``--config-dir`` or ``hydra.searchpath``. (Hydra knows it by this name)."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The file as Hydra reads it.
+
+        Raises:
+            RequestError: it is not the runner's own, and sets what such a file may not.
+        """
+        path = Path(self.path, self._normalize_file_name(config_path)).resolve()
+        if path.is_relative_to(shipped("conf").resolve()) or not path.is_file():
+            return super().load_config(config_path)
+        text = read_brought(path, "--config-dir")
+        config, header = parse_brought(path, "--config-dir", text), self._get_header_dict(text[:512])
+        screen_file(config, file=str(path), group=config_path.rpartition("/")[0], package=header["package"])
+        place = f"{self.scheme()}://{self.path}"
+        return ConfigResult(provider=self.provider, path=place, config=config, header=header)
+
+
+def install() -> None:
+    """Have Hydra read folders by this module, from now on and in this process; again does nothing."""
+    Plugins.instance()  # registers Hydra's own, which would be refused beside this one
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
