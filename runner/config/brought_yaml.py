@@ -46,8 +46,9 @@ def parse_brought(path: Path, key: str, text: str) -> DictConfig | ListConfig:
 
 def load_plain(path: Path, key: str) -> Any:
     """The YAML file ``path`` as Python's own values; raises as ``read_brought`` does."""
+    text = read_brought(path, key)
     try:
-        return yaml.load(read_brought(path, key), Loader=_LOADER)
+        return yaml.load(text, Loader=_LOADER)
     except (yaml.YAMLError, ValueError) as error:
         raise RequestError(key, f"{path} ({_line(error)})", "a YAML file of plain values") from error
 

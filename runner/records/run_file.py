@@ -169,7 +169,8 @@ def read_run(run_dir: Path) -> RunRecord:
             "out_of_memory": tuple(found.pop("out_of_memory")),
         }
         record = RunRecord(**nested, **found)
-        check_types(record)
+        if record.status in STATUSES:
+            check_types(record)
         record = _without_void(record)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RunError(f"{run_dir.name}/{RUN_FILE}: not a record of a run: {error}") from error

@@ -221,7 +221,7 @@ def read_overrides(cell: Path) -> dict[str, str]:
     try:
         found = load_plain(path, "report") or []
     except RequestError as error:
-        raise RunError(str(error)) from error
+        raise RunError(f"{path}: {error}") from error
     if not isinstance(found, list):
         raise RunError(f"{path}: holds no list of overrides")
     pairs = (str(override).partition("=") for override in found)

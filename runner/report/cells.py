@@ -196,7 +196,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
         found = load_plain(path, "report") or {}
     except RequestError as error:
-        raise RunError(str(error)) from error
+        raise RunError(f"{path}: {error}") from error
     if not isinstance(found, dict):
         raise RunError(f"{path}: holds no configuration")
     return found
