@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from runner.config.errors import RequestError, is_out_of_memory
 from runner.privacy.grad_sample import per_example_gradients
 from runner.privacy.independence import check_examples_independent, fixed_randomness
+from runner.privacy.meeting import ExamplesMeet, RefusedInEveryWay
 from runner.privacy.per_example import Forward, Loss, trainable
 from runner.privacy.random_layers import drawing
 
@@ -25,26 +26,40 @@ _MOST_ROWS = 1 << 28
 """Numbers that the gradients of one micro-batch may hold; beyond, only ``ghost`` is sure to fit (1 GiB in float32)."""
 
 
-def working_ways(model: nn.Module, *, image_shape: tuple[int, int, int], forward: Forward) -> list[str]:
+def working_ways(
+    model: nn.Module,
+    *,
+    image_shape: tuple[int, int, int],
+    forward: Forward,
+    batch_size: int,
+    copies: int = 1,
+) -> list[str]:
     """The ways worth trying that ``model`` (on images [C, H, W]) can take, those with little memory first.
 
     ``hooks`` records what ``ghost`` does and does more with it, so it is tried only where ``ghost`` has no rules.
+    Where examples meet in a batch, ``functional`` alone is left.  ``batch_size`` and ``copies`` are those of the run's
+    micro-batches.
 
     Raises:
-        RequestError: no way works; why ``functional``, which asks the least of a model, does not.
+        RequestError: no way works; why ``functional``, which asks the least of a model, does not, or where examples
+            meet in a model that it cannot take.
     """
     works: list[str] = []
     refusals: dict[str, RequestError] = {}
     for way in ("ghost", "functional", "hooks"):
-        if way == "hooks" and "ghost" in works:
+        if way == "hooks" and ("ghost" in works or isinstance(refusals["ghost"], ExamplesMeet)):
             break
         try:
-            check_examples_independent(model, grad_sample=way, image_shape=image_shape, forward=forward)
+            check_examples_independent(
+                model, grad_sample=way, image_shape=image_shape, forward=forward, batch_size=batch_size, copies=copies
+            )
             works.append(way)
+        except RefusedInEveryWay:
+            raise
         except RequestError as refusal:
             refusals[way] = refusal
     if not works:
-        raise refusals["functional"]
+        raise refusals["ghost" if isinstance(refusals["ghost"], ExamplesMeet) else "functional"]
     return works
 
 

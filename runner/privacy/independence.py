@@ -2,132 +2,127 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from runner.config.errors import RequestError
+from runner.config.errors import RequestError, is_out_of_memory
+from runner.privacy.batch_probe import BatchProbe
+from runner.privacy.carried_state import NOTHING_KEPT, CarriedState
+from runner.privacy.generators import GeneratorStates, drawing_layer
 from runner.privacy.grad_sample import per_example_gradients
-from runner.privacy.per_example import Forward, trainable
-from runner.privacy.random_layers import drawing
-
-_SEED = 20_260
-_TOLERANCE = 1e-2
+from runner.privacy.meeting import RefusedInEveryWay
+from runner.privacy.per_example import Forward
+from runner.privacy.sixteen_bits import normalisations, norms_in_float32
 
 
 def check_examples_independent(
-    model: nn.Module, *, grad_sample: str, image_shape: tuple[int, int, int], forward: Forward = nullcontext
+    model: nn.Module,
+    *,
+    grad_sample: str,
+    image_shape: tuple[int, int, int],
+    forward: Forward = nullcontext,
+    batch_size: int = 8,
+    copies: int = 1,
 ) -> None:
-    """Proves on two random images that ``model`` gives one gradient per example, or refuses it.
+    """Shows on random images that ``model`` gives one gradient per example, or refuses it.
 
-    1. The first image's logits and gradient stay the same when its companion changes.
-    2. They equal the gradient of that image by itself, by ordinary back-propagation.
-    3. The precision's own ``forward`` context and the model's dropout work with per-example gradients.
+    All in training mode, random layers drawing:
+
+    1. A forward pass leaves nothing behind: no buffer, attribute or parameter changes (``carried_state.py``), and no
+       generator that others share (``generators.py``).
+    2. It reads no number out of the batch, to decide by it.
+    3. What some examples add to the clipped sum keeps its bits when their companions change, in batches of
+       ``batch_size`` (fewer for large models) and in the precision's own ``forward`` context.
+    4. It stays the same within rounding when they are alone, or among fewer and in another order.  The allowance is
+       measured: what rounding each weight and pixel otherwise does.
+    5. It is the gradient of ordinary back-propagation.
+
+    Of ``functional``, where ``vmap`` runs the model on one example at a time and examples cannot meet, 2 and 4 are left
+    out and 3 is tried on two examples: an operation with a vectorised form of its own sees them all.
+
+    No such test finds what acts only after very many calls, or on images unlike any that were tried; the run looks
+    again while it goes on (``watched_gradients.py``).
 
     Parameters, buffers, training mode and the global random state are left as they were found.  ``image_shape`` is
-    (C, H, W).
+    (C, H, W), ``copies`` the number of images of each example.
 
     Raises:
-        RequestError: the layer, or the model, that mixes examples; or why per-example gradients cannot be had.
+        ExamplesMeet: examples meet in batches; names the layer.
+        RefusedInEveryWay: the forward pass changes something or draws for all examples at once; says what and where.
+        RequestError: why per-example gradients cannot be had in this way.
     """
+    gradients = per_example_gradients(grad_sample, model, loss=BatchProbe.loss, forward=forward, copies=copies)
     device = next(model.parameters()).device
-    dtype = next(iter(trainable(model).values())).dtype
-    generator = torch.Generator().manual_seed(_SEED)
-    images = torch.randn(3, *image_shape, generator=generator).to(device, dtype)
-    # far away from the first companion, so that mixing shows
-    images[2] *= 3.0
-    first, second = images[[0, 1]], images[[0, 2]]
-    gradients = per_example_gradients(grad_sample, model, loss=_loss, forward=nullcontext)
-    with drawing(model, 2), _training_without_dropout(model), fixed_randomness(device):
-        labels = torch.zeros(2, dtype=torch.int64, device=device)
-
-        def gradient(batch: Tensor) -> Tensor:
-            torch.manual_seed(_SEED)
-            only_first = torch.eye(len(batch), dtype=dtype, device=device)[0]
-            found = gradients(batch, labels[: len(batch)]).gradients
-            return torch.cat([each.weighted_sum(only_first, None).flatten() for each in found])
-
+    with in_training(model), fixed_randomness(device):
+        probe = BatchProbe(model, grad_sample, image_shape=image_shape, copies=copies, forward=_plainly(model, forward))
         with _refusing(model, grad_sample):
-            alone, among = gradient(first), gradient(second)
-        if _differ(_logits(model, first)[0], _logits(model, second)[0]) or _differ(alone, among):
-            layer = _mixing_layer(model, first, second)
-            raise RequestError(
-                "model.name", f"{layer}, which mixes the examples of a batch", "layers that treat each by itself"
-            )
-        reference = _plain_gradient(model, images[:1], labels[:1], _SEED)
-        # A model with randomness that no module switches off has nothing to compare with.
-        if not _differ(reference, _plain_gradient(model, images[:1], labels[:1], _SEED + 1)) and _differ(
-            alone, reference
-        ):
-            got = f"{grad_sample}, whose gradients of {type(model).__name__} differ from back-propagation"
-            raise RequestError("privacy.grad_sample", got, _another(grad_sample))
-    with drawing(model, 2), _in_training(model), fixed_randomness(device), _refusing(model, grad_sample):
-        per_example_gradients(grad_sample, model, loss=_loss, forward=forward)(first, labels)
+            _refuse_traces(model, probe)
+            settled, drawn = CarriedState(model), GeneratorStates(device)
+            if grad_sample == "functional":
+                probe.compare_few(gradients)
+            else:
+                probe.refuse_reading()
+                probe.compare(gradients, probe.largest(batch_size), full_precision=isinstance(forward(), nullcontext))
+        if (place := settled.changed()) is not None:
+            raise _keeps(place)
+        if (whose := drawn.changed()) is not None:
+            raise _draws(type(model).__name__, whose)
 
 
-def _loss(logits: Tensor, labels: Tensor) -> Tensor:
-    # not F.cross_entropy, which torch.func takes apart in Python, and slowly
-    return -logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
+def _refuse_traces(model: nn.Module, probe: BatchProbe) -> None:
+    """Refuse a forward pass that leaves something behind, or that draws from a shared generator.
+
+    What a model computes once, when it is first used, may stay: it must be the same after other images, and must not
+    change again.
+    """
+    before, twin = CarriedState(model), _twin(model)
+    generators = GeneratorStates(probe.device)
+    probe.look(model)
+    if (whose := generators.changed()) is not None:
+        with probe.forward():
+            raise _draws(drawing_layer(model, probe.batch(2)), whose)
+    if (place := before.changed()) is None:
+        return
+    if twin is None:
+        raise _keeps(place)
+    after = CarriedState(model)
+    probe.look(twin)
+    probe.look(model)
+    if (other := CarriedState(twin).differs_from(after) or after.changed()) is not None:
+        raise _keeps(other)
 
 
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    torch.manual_seed(_SEED)
-    with torch.no_grad():
-        return model(images)
-
-
-def _plain_gradient(model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-    torch.manual_seed(seed)
-    parameters = list(trainable(model).values())
-    found = torch.autograd.grad(_loss(model(images), labels).sum(), parameters, allow_unused=True)
-    return torch.cat(
-        [
-            (torch.zeros_like(parameter) if gradient is None else gradient).flatten()
-            for parameter, gradient in zip(parameters, found, strict=True)
-        ]
-    )
-
-
-def _differ(one: Tensor, other: Tensor) -> bool:
-    return bool((one - other).norm() > _TOLERANCE * max(float(one.norm()), float(other.norm())))
-
-
-def _mixing_layer(model: nn.Module, first: Tensor, second: Tensor) -> str:
-    """The first module to finish whose input agrees on the shared example and whose output does not."""
-    traces = [_trace(model, batch) for batch in (first, second)]
-    for (name, before, after), (_, other_before, other_after) in zip(*traces, strict=True):
-        if before.shape == other_before.shape and not _differ(before, other_before) and _differ(after, other_after):
-            return name
-    return type(model).__name__
-
-
-def _trace(model: nn.Module, batch: Tensor) -> list[tuple[str, Tensor, Tensor]]:
-    """(name, first row of the input, first row of the output) of every module, innermost first."""
-    found: list[tuple[str, Tensor, Tensor]] = []
-    names = {module: f"{name} ({type(module).__name__})" if name else "" for name, module in model.named_modules()}
-    entered: list[Tensor | None] = []
-
-    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        # a copy, because an in-place layer overwrites it
-        entered.append(inputs[0][0].detach().clone() if inputs and isinstance(inputs[0], Tensor) else None)
-
-    def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        row = entered.pop()
-        if row is not None and isinstance(output, Tensor):
-            found.append((names[module] or type(module).__name__, row, output[0].detach().clone()))
-
-    handles = []
-    for module in names:
-        handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+def _twin(model: nn.Module) -> nn.Module | None:
+    """A copy of everything but the parameters, which both have; None where it cannot be copied."""
     try:
-        _logits(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
+        return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    except (RuntimeError, TypeError, NotImplementedError):
+        return None
+
+
+def _keeps(place: str) -> RefusedInEveryWay:
+    return RefusedInEveryWay("model.name", f"{place}, which the forward pass changes", NOTHING_KEPT)
+
+
+def _draws(layer: str, whose: str) -> RefusedInEveryWay:
+    got = f"{layer}, which draws from {whose}'s generator for all examples of a batch"
+    return RefusedInEveryWay("model.name", got, "nn.Dropout or stochastic depth by row, which draw for each by itself")
+
+
+def _plainly(model: nn.Module, forward: Forward) -> Forward:
+    """The context of a forward pass of ``model`` by itself: some layers warn of weights wider than their input."""
+    norms = normalisations(model)
+
+    @contextmanager
+    def opened() -> Iterator[None]:
+        with norms_in_float32(norms), forward():
+            yield
+
+    return opened
 
 
 @contextmanager
@@ -137,28 +132,17 @@ def _refusing(model: nn.Module, grad_sample: str) -> Iterator[None]:
     except RequestError:
         raise
     except (RuntimeError, NotImplementedError, ValueError, TypeError) as failure:
+        if is_out_of_memory(failure):
+            raise
         reason = str(failure).splitlines()[0][:160]
-        cure = f"{_another(grad_sample)}, or another model"
-        expected = f"{cure}: {type(model).__name__} has no gradients per example here: {reason}"
+        another = "hooks" if grad_sample == "functional" else "functional"
+        expected = f"{another}, or another model: {type(model).__name__} has no gradients per example here: {reason}"
         raise RequestError("privacy.grad_sample", grad_sample, expected) from failure
 
 
-def _another(grad_sample: str) -> str:
-    return "hooks" if grad_sample == "functional" else "functional"
-
-
 @contextmanager
-def _training_without_dropout(model: nn.Module) -> Iterator[None]:
-    """Training mode, apart from modules without parameters, among which are dropout and stochastic depth."""
-    with _in_training(model):
-        for module in model.modules():
-            if next(module.parameters(), None) is None:
-                module.training = False
-        yield
-
-
-@contextmanager
-def _in_training(model: nn.Module) -> Iterator[None]:
+def in_training(model: nn.Module) -> Iterator[None]:
+    """The model is in training mode inside, and each of its modules in its own afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.train()
     try:

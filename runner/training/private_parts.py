@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -52,14 +52,20 @@ def build_private_parts(
     draw_by_example(model)
     requested = plan.performance.grad_sample
     assert requested is not None
+    tried: dict[str, Any] = {
+        "image_shape": image_shape,
+        "forward": precision.forward,
+        "batch_size": plan.performance.batch_size,
+        "copies": privacy.augmentation_multiplicity,
+    }
     if requested != "auto" or grad_sample is not None:
         way = requested if grad_sample is None or requested != "auto" else grad_sample
-        check_examples_independent(model, grad_sample=way, image_shape=image_shape, forward=precision.forward)
+        check_examples_independent(model, grad_sample=way, **tried)
         if requested == "auto":
             plan = plan.with_grad_sample(way, "as before the interruption")
     else:
         # every process finds the same ways, so that a refusal leaves none of them waiting
-        ways = working_ways(model, image_shape=image_shape, forward=precision.forward)
+        ways = working_ways(model, **tried)
         choice = None
         if world.is_main:
             choice = fastest_way(

@@ -54,18 +54,42 @@ def choose(model, ways, *, measure=True, batch_size=16):
     )
 
 
+def ways(model):
+    return working_ways(model, image_shape=SHAPE, forward=contextlib.nullcontext, batch_size=16)
+
+
 def test_only_ways_that_work_are_tried():
-    assert working_ways(dense(), image_shape=SHAPE, forward=contextlib.nullcontext) == ["ghost", "functional"]
-    assert "ghost" not in working_ways(Scaled(), image_shape=SHAPE, forward=contextlib.nullcontext)
+    assert ways(dense()) == ["ghost", "functional"]
+    assert "ghost" not in ways(Scaled())
 
 
-def test_a_model_that_mixes_examples_is_refused_for_that_reason():
+def test_where_examples_meet_in_a_batch_they_are_taken_one_at_a_time():
     class Mixing(nn.Linear):
         def forward(self, images):
-            return super().forward(images.flatten(1)) + images.mean()
+            return super().forward(images.flatten(1)) + images.mean(0).flatten()[:5]
 
-    with pytest.raises(RequestError, match=r"model\.name: got .*mixes the examples"):
-        working_ways(Mixing(64, 5), image_shape=SHAPE, forward=contextlib.nullcontext)
+    assert ways(Mixing(64, 5)) == ["functional"]
+
+
+def test_a_model_that_functional_cannot_take_is_refused_because_its_examples_meet():
+    class Mixing(nn.Linear):
+        def forward(self, images):
+            return super().forward(images.flatten(1)) + (images.mean() if images.max() > 0 else 0)
+
+    with pytest.raises(RequestError, match=r"model\.name: got Mixing, which reads numbers out of the batch"):
+        ways(Mixing(64, 5))
+
+
+def test_a_model_that_remembers_is_refused_in_every_way():
+    class Counting(nn.Linear):
+        calls = 0
+
+        def forward(self, images):
+            self.calls += 1
+            return super().forward(images.flatten(1))
+
+    with pytest.raises(RequestError, match=r"model\.name: got the attribute calls of Counting, which the forward pass"):
+        ways(Counting(64, 5))
 
 
 def test_the_measured_times_are_the_reason():
