@@ -19,7 +19,7 @@ from torchvision.ops import StochasticDepth
 
 from runner.config import rules
 from runner.config.errors import RequestError, RunError
-from runner.config.run_config import read_config
+from runner.config.run_config import read_values
 from runner.data.images import ImageData
 from runner.data.open import open_data
 from runner.plan.build import build_plan
@@ -117,7 +117,7 @@ def _rank_main(
 def _compute(
     folder: Path, identity: str, performance: dict[str, Any], variants: Sequence[Variant], world: World | None
 ) -> list[Update | None]:
-    config = read_config(folder)
+    config = read_values(folder)
     rules.check(config)
     device = detect_device(config.hardware)
     if device.kind != performance["device"]:

@@ -16,7 +16,7 @@ from runner.config.schema import RunConfig
 CONFIG_FILE = ".hydra/config.yaml"
 
 
-def read_config(folder: Path) -> RunConfig:
+def read_values(folder: Path) -> RunConfig:
     """The typed configuration of the run in ``folder``.  Nothing is imported, called or read besides for it.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runner.config import rules
 from runner.config.counted import counted
 from runner.config.errors import RequestError, RunError
-from runner.config.run_config import CONFIG_FILE, read_config
+from runner.config.run_config import CONFIG_FILE, read_values
 from runner.config.schema import RunConfig
 from runner.config.void_runs import void_reason
 from runner.models.build import build_model
@@ -182,7 +182,7 @@ def read_config(folder: Path) -> RunConfig:
         RequestError: there is none, or none that can be read.
     """
     try:
-        config = read_config(folder)
+        config = read_values(folder)
     except (OSError, RequestError) as error:
         raise RequestError("run", f"{folder} ({error})", f"the folder of a run, with its {CONFIG_FILE}") from error
     # the folder may come from a stranger: nothing outside of the trusted packages is imported for it

@@ -10,7 +10,7 @@ from typing import Any
 from runner.attempt import Attempt
 from runner.config.errors import ExitCode, RequestError, as_typed
 from runner.config.groups import yaml_key
-from runner.config.run_config import read_config
+from runner.config.run_config import read_values
 from runner.config.schema import RunConfig
 
 _COUNTED = (
@@ -58,7 +58,7 @@ def refuse_other_recipe(folder: Path, config: RunConfig, varied: Collection[str]
 def earlier_config(folder: Path) -> RunConfig | None:
     """The configuration of the cell in ``folder``; None where there is none that can be read."""
     try:
-        return read_config(folder)
+        return read_values(folder)
     except (OSError, RequestError):
         # not begun, cut off by a kill, or of an older version: then the run's own checkpoint has the say
         return None
