@@ -79,7 +79,13 @@ def rounding(parts: Parts, count: int) -> float:
     """What rounding may add to the difference of the sums of ``count`` clipped gradients and of all but one, over C.
 
     A sum of m numbers in any order is off by at most (m - 1) u times the sum of their sizes (Higham 2002, "Accuracy and
-    Stability of Numerical Algorithms", section 4.2), here m C for vectors of norm C.
+    Stability of Numerical Algorithms", section 4.2), here m C for vectors of norm C.  On top comes one unit of the type
+    of the forward pass, in which a kernel may round another way where the batch is smaller.
     """
-    unit = torch.finfo(parts.parameters[0].dtype).eps / 2
-    return 2 * count * count * unit
+    unit, forward = (torch.finfo(dtype).eps / 2 for dtype in (parts.parameters[0].dtype, _forward_type(parts)))
+    return 2 * count * count * unit + forward
+
+
+def _forward_type(parts: Parts) -> torch.dtype:
+    found: torch.dtype = getattr(torch, parts.plan.semantic.precision.dtype)
+    return found

@@ -1,0 +1,88 @@
+"""Recipes whose sensitivity is measured: every shipped model, augmentation, number of copies, precision and way."""
+
+import itertools
+from pathlib import Path
+
+import torch
+
+from runner.audit.sensitivity import measure_sensitivity
+from runner.config.compose import Composer
+from runner.config.errors import RequestError
+from runner.config.load import load_config, typed_keys
+from runner.config.rules import check
+from runner.data.open import open_data
+from runner.plan.build import build_plan
+from runner.plan.device import detect_device
+from runner.privacy.grad_sample import GRAD_SAMPLES
+from runner.privacy.key import SecretKey
+from runner.training.parts import build_parts
+from runner.training.settle import settle
+from runner.training.torch_settings import torch_settings
+from runner.training.world import SingleProcess, torch_device
+from tests.conftest import ROOT
+from tests.test_options import LARGE, NEEDS
+
+MODELS = tuple(sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")))
+PRECISIONS = ("fp32", "bf16", "fp16", "fp64")
+AUGMENTATIONS = {
+    "none": (),
+    "padded crop": ("data.augment.crop_padding=1",),
+    "flip": ("data.augment.flip=true",),
+    "resized crop": ("data.augment.random_resized_crop=true",),
+    "jitter and hue": ("data.augment.color_jitter=0.4", "data.augment.hue=0.1"),
+}
+COPIES = (1, 2)
+# with room for several examples before, at and after the middle; large models have fewer
+ROWS, FEWER_ROWS = torch.arange(1, 40, 2), torch.arange(1, 40, 7)
+
+
+def every_cell():
+    """(model, way, precision, augmentation, copies), without copies that are all alike; fewer of large models."""
+    cells = itertools.product(MODELS, GRAD_SAMPLES, PRECISIONS, AUGMENTATIONS, COPIES)
+    large = ("padded crop", 2)
+    return [cell for cell in cells if (cell[3:] == large if cell[0] in LARGE else cell[3] != "none" or cell[4] == 1)]
+
+
+def few_cells():
+    """Each model that is not large in each way; precision, augmentation and copies in turn."""
+    cells = []
+    for number, (model, way) in enumerate(itertools.product([one for one in MODELS if one not in LARGE], GRAD_SAMPLES)):
+        augmentation = list(AUGMENTATIONS)[number % 5]
+        copies = 1 if augmentation == "none" else COPIES[number // 2 % 2]
+        cells.append((model, way, PRECISIONS[number % 4], augmentation, copies))
+    return cells
+
+
+def parts_of(*overrides):
+    """(plan, parts) of a private recipe whose examples are all clipped, so that each adds exactly C."""
+    composer = Composer(caller=Path.cwd())
+    recipe = ("tracker=none", "trainer=dp", "hardware.threads=1", "trainer.steps=3", "data.batch_size=16",
+              "privacy.noise_multiplier=1", "privacy.max_grad_norm=1e-3", *overrides)  # fmt: skip
+    composed = composer.compose(recipe)
+    config = load_config(composed, composer.option_defaults(composed), typed_keys=typed_keys(composed.hydra))
+    check(config)
+    device, data = detect_device(config.hardware), open_data(config.data)
+    world = SingleProcess(torch_device(device.kind))
+    plan = settle(build_plan(config, data, device, processes=1), config, device, world)
+    return plan, build_parts(plan, data, world, key=SecretKey.from_unsafe_seed(5))
+
+
+def sensitivities(model, way, precision, augmentation, copies):
+    """``Sensitivity`` at three places with one process and with two; the reason where the way refuses the model."""
+    needs = NEEDS.get(("model", model), ())
+    large = model in LARGE or needs
+    # colours, which digits do not have; and small images, for time
+    data = ("data=synthetic", "data.num_train=80", f"data.image_size={32 if large else 8}")
+    overrides = (*data, *needs, f"model={model}", f"precision={precision}", f"privacy.grad_sample={way}",
+                 *AUGMENTATIONS[augmentation])  # fmt: skip
+    if copies > 1:
+        overrides += (f"privacy.augmentation_multiplicity={copies}",)
+    try:
+        plan, parts = parts_of(*overrides)
+    except RequestError as refusal:
+        if refusal.key != "privacy.grad_sample":
+            raise
+        return str(refusal)
+    rows = FEWER_ROWS if large else ROWS
+    with torch_settings(plan):
+        return [found for processes in (1, 2) for found in measure_sensitivity(parts, 1, rows, processes=processes)]

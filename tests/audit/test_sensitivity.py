@@ -1,0 +1,71 @@
+"""One example moves the clipped sum of a step by at most C, whatever the model, draws, precision and way."""
+
+import pytest
+import torch
+
+from runner.audit.sensitivity import measure_sensitivity
+from runner.privacy.grad_sample import GRAD_SAMPLES
+from runner.privacy.private_rule import PrivateRule
+from tests.audit.faults import draws_by_position
+from tests.audit.sensitivity_cells import FEWER_ROWS, ROWS, few_cells, parts_of, sensitivities
+
+DROPOUT = ("model=mobilenet_v3_small", "data=synthetic", "data.num_train=80", "data.image_size=16")
+DROP_PATH = ("model=timm", "model.name=resnet10t", "+model.drop_path_rate=0.5", "+model.drop_rate=0.2",
+             "data=synthetic", "data.num_train=80", "data.image_size=16")  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", few_cells(), ids=lambda cell: "-".join(map(str, cell)).replace(" ", "_"))
+def test_one_example_moves_the_clipped_sum_by_at_most_c(cell):
+    found = sensitivities(*cell)
+    if isinstance(found, str):
+        assert cell[1] != "functional", found
+        return
+    assert all(one.holds for one in found), found
+    # each example was clipped, so that a sum that moves less has lost something
+    assert all(one.moved >= 2 - one.allowed for one in found), found
+
+
+@pytest.mark.parametrize("way", GRAD_SAMPLES)
+@pytest.mark.parametrize("recipe", [DROPOUT, DROP_PATH], ids=["dropout", "drop-path"])
+def test_layers_that_draw_leave_the_others_alone(recipe, way):
+    _, parts = parts_of(f"privacy.grad_sample={way}", *recipe)
+    assert all(one.holds for one in measure_sensitivity(parts, 1, FEWER_ROWS))
+
+
+@pytest.mark.parametrize(
+    "recipe", [("data.augment.crop_padding=1",), DROPOUT, DROP_PATH], ids=["crops", "dropout", "drop-path"]
+)
+def test_draws_by_position_would_have_been_seen(recipe, monkeypatch):
+    draws_by_position(monkeypatch)
+    _, parts = parts_of("privacy.grad_sample=ghost", *recipe)
+    found = measure_sensitivity(parts, 1, ROWS)
+    assert not any(one.holds for one in found[:2])
+    assert found[0].moved > 2
+    # nobody comes after the last one
+    assert found[-1].holds
+
+
+def test_two_processes_share_the_batch_that_one_would_have_had():
+    _, parts = parts_of("data.augment.crop_padding=1", "precision=fp64")
+    one, two = (measure_sensitivity(parts, 1, ROWS, places=[3], processes=count)[0] for count in (1, 2))
+    assert abs(one.moved - two.moved) < 1e-12
+    assert (one.place, one.row) == (3, int(ROWS[3]))
+
+
+def test_an_example_that_counts_twice_is_seen(monkeypatch):
+    plain = PrivateRule.add
+
+    def twice(self, images, labels):
+        plain(self, images[:1], labels[:1])
+        return plain(self, images, labels)
+
+    monkeypatch.setattr(PrivateRule, "add", twice)
+    _, parts = parts_of("data.batch_size=16")
+    assert not measure_sensitivity(parts, 1, ROWS, places=[0])[0].holds
+
+
+def test_the_first_of_one_is_its_whole_batch():
+    _, parts = parts_of()
+    (found,) = measure_sensitivity(parts, 1, torch.tensor([7]))
+    assert found.holds
+    assert found.moved == pytest.approx(1.0, abs=1e-5)
