@@ -10,7 +10,7 @@ from tests.audit.faults import draws_by_position
 from tests.audit.sensitivity_cells import FEWER_ROWS, ROWS, few_cells, parts_of, sensitivities
 
 DROPOUT = ("model=mobilenet_v3_small", "data=synthetic", "data.num_train=80", "data.image_size=16")
-DROP_PATH = ("model=timm", "model.name=resnet10t", "+model.drop_path_rate=0.5", "+model.drop_rate=0.2",
+DROP_PATH = ("model=timm", "model.name=resnet10t", "+model.drop_path_rate=0.5",
              "data=synthetic", "data.num_train=80", "data.image_size=16")  # fmt: skip
 
 
