@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from runner.audit.sensitivity import measure_sensitivity
+from runner.privacy.example_gradients import Rows
 from runner.privacy.grad_sample import GRAD_SAMPLES
 from runner.privacy.private_rule import PrivateRule
 from tests.audit.faults import draws_by_position
@@ -69,3 +70,9 @@ def test_the_first_of_one_is_its_whole_batch():
     (found,) = measure_sensitivity(parts, 1, torch.tensor([7]))
     assert found.holds
     assert found.moved == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_norm_of_millions_of_numbers_is_right():
+    rows = torch.rand(2, 1500, 1500, generator=torch.Generator().manual_seed(0))
+    exact = torch.linalg.vector_norm(rows.double(), dim=(1, 2))
+    assert ((Rows(rows).norms() - exact) / exact).abs().max() < 2e-6

@@ -32,6 +32,18 @@ def augmentation():
     _after_resume(change)
 
 
+def private_draws():
+    """The crops and masks of a private run start anew."""
+
+    def change(loop, step):
+        kept = loop._parts.draws
+        images, layers = kept.images, kept.layers
+        kept.images = lambda now, rows, **share: images(now - step, rows, **share)
+        kept.layers = lambda now, rows: layers(now - step, rows)
+
+    _after_resume(change)
+
+
 def dropout():
     """Dropout draws from a generator that nobody restores."""
 
@@ -78,7 +90,7 @@ def noise():
 CONTROLS = {
     "standard": (nothing, order_of_examples, augmentation, dropout, momentum, plateau),
     "mixed_precision fp16": (nothing, loss_scale, momentum, standing),
-    "dp": (nothing, order_of_examples, noise, momentum, standing, accountant),
+    "dp": (nothing, order_of_examples, private_draws, noise, momentum, standing, accountant),
 }
 
 
