@@ -65,9 +65,9 @@ class LayerKeys:
             )
         self._calls += 1
         count = torch.Size(shape).numel()
-        streams = _mixed(keys + _signed(self._calls * _GOLDEN))
-        numbers = _mixed(streams.unsqueeze(1) + torch.arange(1, count + 1, device=like.device) * _GOLDEN)
-        return (_shifted(numbers, 40).to(torch.float32) * 2.0**-24).view(len(like), *shape)
+        streams = _mix(keys + _signed(self._calls * _GOLDEN))
+        numbers = _mix(streams.unsqueeze(1) + torch.arange(1, count + 1, device=like.device) * _GOLDEN)
+        return (_shifted(numbers, 40).to(torch.float32).mul_(2.0**-24)).view(len(like), *shape)
 
 
 class _ByExample:
@@ -196,16 +196,19 @@ def _of_libraries(layer: nn.Module) -> type[_ByExample] | None:
     return type(type(layer).__name__, (kind, type(layer)), {})
 
 
-def _mixed(values: Tensor) -> Tensor:
-    """The finaliser of splitmix64 on int64 words, which wrap."""
-    values = (values ^ _shifted(values, 30)) * _FIRST
-    values = (values ^ _shifted(values, 27)) * _SECOND
-    return values ^ _shifted(values, 31)
+def _mix(values: Tensor) -> Tensor:
+    """The finaliser of splitmix64 on int64 words, which wrap; in place."""
+    values ^= _shifted(values, 30)
+    values *= _FIRST
+    values ^= _shifted(values, 27)
+    values *= _SECOND
+    values ^= _shifted(values, 31)
+    return values
 
 
 def _shifted(values: Tensor, bits: int) -> Tensor:
     """``values`` shifted right by ``bits`` as unsigned words."""
-    return (values >> bits) & ((1 << (64 - bits)) - 1)
+    return (values >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _signed(word: int) -> int:
