@@ -16,7 +16,6 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-
 _ADDED_UP = 1 << 16
 """Numbers whose norm is taken at once: over millions of float32 squares torch's own sum misses 1e-4 of the norm, which
 would be clipped to that much more than C; in parts it is 1e-6, for a tenth more time."""

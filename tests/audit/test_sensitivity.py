@@ -41,7 +41,6 @@ def test_draws_by_position_would_have_been_seen(recipe, monkeypatch):
     _, parts = parts_of("privacy.grad_sample=ghost", *recipe)
     found = measure_sensitivity(parts, 1, ROWS)
     assert not any(one.holds for one in found[:2])
-    assert found[0].moved > 2
     # nobody comes after the last one
     assert found[-1].holds
 

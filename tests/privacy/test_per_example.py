@@ -9,6 +9,7 @@ from torch import nn
 from runner.config.errors import RequestError
 from runner.privacy.grad_sample import per_example_gradients
 from runner.privacy.per_example import trainable
+from runner.privacy.random_layers import LayerKeys, draw_by_example
 
 MODES = ("ghost", "functional", "hooks")
 
@@ -267,10 +268,19 @@ def test_names():
         per_example_gradients("hook", nn.Linear(2, 2), loss=loss, forward=contextlib.nullcontext)
 
 
-def test_dropout_masks_differ_between_examples():
+def test_dropout_masks_follow_from_the_keys_of_examples_in_every_way():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 5))
-    images = torch.ones(2, 1, 8, 8)
-    labels = torch.zeros(2, dtype=torch.int64)
-    gradients = per_example_gradients("functional", model, loss=loss, forward=contextlib.nullcontext)
-    weight = rows(gradients(images, labels))[0]
-    assert not torch.equal(weight[0], weight[1])
+    images = torch.ones(3, 1, 8, 8)
+    labels = torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="random"):
+        per_example_gradients("functional", model, loss=loss, forward=contextlib.nullcontext)(images, labels)
+    draw_by_example(model)
+    found = []
+    for mode in MODES:
+        LayerKeys.of(model).set(torch.tensor([4, 5, 4]))
+        gradients = per_example_gradients(mode, model, loss=loss, forward=contextlib.nullcontext)
+        found.append(rows(gradients(images, labels))[0])
+    assert not torch.equal(found[0][0], found[0][1])
+    assert torch.equal(found[0][0], found[0][2])
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
