@@ -38,6 +38,14 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_home(tmp_path_factory):
+    """Notes on ledgers go to a folder of the tests; those that share a run among them write some as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _nothing_leaks(tmp_path):
     """Environment, working folder and torch's switches are as before; caches and ledgers go to its own folder."""

@@ -79,7 +79,7 @@ def _line(plan: Plan, *, ledger_dir: str | None, cache_dir: str | None) -> float
             "privacy.ledger_dir", f"{folder} ({error})", "a folder whose ledger can be verified"
         ) from error
     with scratch_folder(cache_dir) as scratch:
-        sitting = Ledger(scratch, contents).begin(run)
+        sitting = Ledger(scratch, contents, anchored=False).begin(run)
         return verifying + statistics.median(_seconds(sitting.evaluate) for _ in range(_ROUNDS))
 
 

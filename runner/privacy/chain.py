@@ -2,8 +2,9 @@
 
 Each line carries a number, the hash of the line before it and its own hash, so an edited, removed or moved line breaks
 the chain at that line.  Removed lines at the end leave a chain that is whole; they show because a second file,
-``NAME.head``, holds the number and hash of the last line.  Somebody who may write both files can still make up another
-history: the chain shows accidents and careless edits, it is no defence against its owner.
+``NAME.head``, holds the number and hash of the last line, and is there before the first one.  Somebody who may write
+both files can still make up another history, which shows where a third note of it is elsewhere (``anchor.py``): the
+chain shows accidents and careless edits, it is no defence against its owner.
 
 An append is one ``write`` under an exclusive ``flock``, put on the disk before it returns.  A process that is killed in
 between leaves a last line without its line end, which nobody was promised: the next append cuts it off.
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.disk.files import sync_directory
+from runner.privacy.anchor import Anchor, Unanchored
 
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
@@ -31,8 +33,10 @@ class BrokenChain(Exception):
 class Chain:
     """One such file; ``subject`` is what it is about, so that the file of another subject does not verify."""
 
-    def __init__(self, path: Path, subject: str) -> None:
+    def __init__(self, path: Path, subject: str, anchor: Anchor | None = None) -> None:
+        """``anchor`` knows from elsewhere how far the file had come; None for a file that is for the moment alone."""
         self.path = path
+        self._anchor = anchor
         self.head = path.with_suffix(".head")
         self._first = hashlib.sha256(subject.encode()).hexdigest()
 
@@ -46,6 +50,7 @@ class Chain:
         if not self.path.exists():
             # An empty chain without a head is one that was never begun.
             self._compare_head([])
+            self._compare_anchor([])
             return [], False
         with _locked(self.path, os.O_RDONLY) as handle:
             lines, whole = self._verified(handle)
@@ -76,7 +81,16 @@ class Chain:
             lines.append(_verified_line(text, number, previous))
             previous = lines[-1]["hash"]
         self._compare_head(lines)
+        self._compare_anchor(lines)
         return lines, whole
+
+    def _compare_anchor(self, lines: list[dict[str, Any]]) -> None:
+        if self._anchor is None:
+            return
+        try:
+            self._anchor.compare(self.path, lines)
+        except Unanchored as fault:
+            raise BrokenChain(str(fault)) from fault
 
     def _compare_head(self, lines: list[dict[str, Any]]) -> None:
         """The head is written after its line, so it may be one line behind after a kill and never more."""
@@ -84,6 +98,8 @@ class Chain:
             found = json.loads(self.head.read_bytes())
             count, digest = int(found["line"]), str(found["hash"])
         except FileNotFoundError:
+            if lines:
+                raise BrokenChain(f"{self.head.name} is missing: how many lines were written is unknown") from None
             count, digest = 0, self._first
         except (ValueError, TypeError, KeyError) as error:
             raise BrokenChain(f"{self.head.name} is unreadable ({error})") from error
@@ -106,9 +122,18 @@ class Chain:
         temporary.replace(self.head)
         sync_directory(self.path.parent)
 
+    def end_of(self, lines: list[dict[str, Any]]) -> tuple[int, str]:
+        """Number and hash of the last of ``lines``."""
+        return len(lines), lines[-1]["hash"] if lines else self._first
+
+    def note(self, lines: list[dict[str, Any]]) -> None:
+        """Tell the anchor how far the file has come; the caller holds the lock."""
+        if self._anchor is not None:
+            self._anchor.note(self.path, lines)
+
     def next_line(self, lines: list[dict[str, Any]], content: Mapping[str, Any]) -> dict[str, Any]:
         """The line that follows ``lines``."""
-        previous = lines[-1]["hash"] if lines else self._first
+        _, previous = self.end_of(lines)
         line = {**content, "line": len(lines) + 1, "previous": previous}
         return {**line, "hash": _digest(line)}
 
@@ -128,14 +153,14 @@ class Appender:
         Raises:
             OSError: the disk is full, say; the next append then cuts off what was written of it.
         """
-        if self.lines:
-            # A kill may have left the head one behind; two behind would look like tampering.
-            self._chain.write_head(len(self.lines), self.lines[-1]["hash"])
+        # A kill may have left the head one behind; two behind would look like tampering, and so does no head at all.
+        self._chain.write_head(*self._chain.end_of(self.lines))
         line = self._chain.next_line(self.lines, content)
         _write_all(self._handle, f"{_ENCODER.encode(line)}\n".encode())
         os.fsync(self._handle)
         self.lines.append(line)
-        self._chain.write_head(len(self.lines), line["hash"])
+        self._chain.write_head(*self._chain.end_of(self.lines))
+        self._chain.note(self.lines)
 
 
 def _verified_line(text: bytes, number: int, previous: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from typing import Any
 from runner.config.errors import RequestError, RunError
 from runner.config.recipe import identity_of
 from runner.config.void_runs import DRAWS, void_reason
+from runner.privacy.anchor import Anchor, anchor_folder
 from runner.privacy.chain import BrokenChain, Chain
 from runner.privacy.composition import Composed, Spent, compose
 
@@ -141,11 +142,16 @@ Admit = Callable[[Sequence[Entry]], None]
 class Ledger:
     """The ledger of one data set."""
 
-    def __init__(self, folder: Path, contents: str) -> None:
-        """``contents`` is the SHA-256 (hex) of the data's contents."""
+    def __init__(self, folder: Path, contents: str, *, anchored: bool = True) -> None:
+        """``contents`` is the SHA-256 (hex) of the data's contents.
+
+        ``anchored``: whether the user's own notes say how far it had come (``anchor.py``); not for one that is thrown
+        away.
+        """
         self.folder = folder
         self.contents = contents
-        self._chain = Chain(folder / f"{contents}.jsonl", contents)
+        anchor = Anchor(anchor_folder(), contents) if anchored else None
+        self._chain = Chain(folder / f"{contents}.jsonl", contents, anchor)
 
     def entries(self) -> list[Entry]:
         """Every run, in the order of their starts.
@@ -350,12 +356,14 @@ def ledger_folder(configured: str | None) -> Path:
 
 
 def find_ledgers(folder: Path) -> list[Ledger]:
-    """Every ledger in ``folder``, also one of which only the head is left.
+    """Every ledger in ``folder``, also one of which only the head is left, or a note in the user's own folder.
 
     Raises:
         OSError: the folder cannot be read.
     """
     names = {path.stem for path in folder.iterdir() if path.suffix in (".jsonl", ".head")} if folder.exists() else set()
+    gone = Anchor.places(anchor_folder()).items()
+    names |= {name for place, name in gone if place.parent == folder.absolute() and not place.exists()}
     return [Ledger(folder, name) for name in sorted(names) if re.fullmatch(r"[0-9a-f]{64}", name)]
 
 

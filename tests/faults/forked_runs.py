@@ -31,6 +31,7 @@ def prepare(cache):
     """Make this process one that can be forked into runs; ``cache`` is the folder of decoded images."""
     os.environ |= {
         "RECIPE_RUNNER_TARGETS": "tests", "XDG_CACHE_HOME": str(cache), "XDG_DATA_HOME": str(cache / "data"),
+        "XDG_STATE_HOME": str(cache / "state"),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }  # fmt: skip

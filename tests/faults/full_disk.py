@@ -84,7 +84,8 @@ def main():
         small.mkdir()
         options = ["-t", "tmpfs", "-o", f"size={DISK_KIB}k", "tmpfs", str(small)]
         subprocess.run(["mount", *options], check=True)
-        os.environ |= {"XDG_CACHE_HOME": f"{folder}/cache", "XDG_DATA_HOME": f"{folder}/data"}
+        os.environ |= {"XDG_CACHE_HOME": f"{folder}/cache", "XDG_DATA_HOME": f"{folder}/data",
+                       "XDG_STATE_HOME": f"{folder}/state"}  # fmt: skip
         try:
             found, wrong = trials(small, Path(folder))
         finally:

@@ -106,7 +106,8 @@ def main():
             wrong.append(f"{request}: {type(error).__name__}: {error}"[:1500])
 
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        os.environ |= {"XDG_CACHE_HOME": f"{folder}-cache", "XDG_DATA_HOME": f"{folder}-data"}
+        os.environ |= {"XDG_CACHE_HOME": f"{folder}-cache", "XDG_DATA_HOME": f"{folder}-data",
+                       "XDG_STATE_HOME": f"{folder}-state"}  # fmt: skip
         each()
         step = max(1, len(drawn) // max(1, arguments.outside))
         outside = drawn[::step][: arguments.outside]
