@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from runner.audit.verdict import UNSEEN
 from runner.config.counted import counted
+from runner.config.privacy_figures import epsilon_text, lower_bound_text
 
 if TYPE_CHECKING:
     from runner.audit.verdict import Audit
@@ -23,8 +24,8 @@ def render(audit: Audit) -> str:
     rows = [
         *((check.name, check.claimed, check.measured, f"{check.p_value:.2g}" if check.by_chance else "", check.passed)
           for check in audit.checks),
-        (f"epsilon of {counted(audit.steps, 'update')}", f"<= {audit.claimed:.3f}",
-         f">= {audit.lower_bound:.3f} at {audit.confidence:.0%}", "", bound),
+        (f"epsilon of {counted(audit.steps, 'update')}", f"<= {epsilon_text(audit.claimed)}",
+         f">= {lower_bound_text(audit.lower_bound)} at {audit.confidence:.0%}", "", bound),
     ]  # fmt: skip
     lines = [
         *_attacked(audit),
@@ -34,7 +35,8 @@ def render(audit: Audit) -> str:
         *(_row(*row[:4], "pass" if row[4] else "FAIL") for row in rows),
         "-" * WIDTH,
         *_wrapped(
-            f"{found.right} of {found.made} guesses right; nothing above epsilon {audit.measurable:.2f} can be measured"
+            f"{found.right} of {found.made} guesses right; nothing above epsilon"
+            f" {lower_bound_text(audit.measurable)} can be measured"
         ),
     ]
     if audit.claimed > audit.measurable:
@@ -64,7 +66,7 @@ def _attacked(audit: Audit) -> list[str]:
             f" {performance.grad_sample}; {semantic.data.examples:,} images, {augmented}"
         ),
         *_wrapped(
-            f"claimed: epsilon {privacy.epsilon:.3f} for {counted(semantic.steps, 'update')} at delta"
+            f"claimed: epsilon {epsilon_text(privacy.epsilon)} for {counted(semantic.steps, 'update')} at delta"
             f" {privacy.delta:g} ({privacy.accountant}); q {privacy.sample_rate:.4g}, sigma"
             f" {privacy.noise_multiplier:.4g}, C {privacy.max_grad_norm:g}"
         ),

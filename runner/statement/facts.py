@@ -132,6 +132,8 @@ class Audited:
     lower_bound: float
     """Smallest epsilon that what was found allows."""
     confidence: float
+    measurable: float
+    """Lower bound that it would have found had it seen everything."""
     day: str
 
 
@@ -277,6 +279,7 @@ def read_audit(path: Path, planned: Mapping[str, Any]) -> Audited | None:
             failures=tuple(str(name) for name in found["failures"]),
             lower_bound=float(found["epsilon"]["lower_bound"]),
             confidence=float(found["epsilon"]["confidence"]),
+            measurable=float(found["epsilon"]["measurable"]),
             day=str(found["finished"])[:10],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

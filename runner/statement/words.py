@@ -258,18 +258,17 @@ def _audit(facts: Facts) -> Iterator[Text]:
             " this run's settings; `python -m runner.report FOLDER` then renews this page."
         )
         return
-    proved = lower_bound_text(found.lower_bound)
+    proved = f"ε is at least {lower_bound_text(found.lower_bound)} (with {found.confidence:.0%} confidence)"
     if found.passed:
         yield Paragraph(
             f"Audited on {found.day}: an attack on the program with this run's settings found nothing against the"
-            f" promise; what it learned shows an ε of at least {proved} (at {found.confidence:.0%} confidence). That is"
-            " evidence, not proof."
+            f" promise. From what it saw, {proved}; it could have shown {lower_bound_text(found.measurable)} at most."
+            " That is evidence, not proof."
         )
     else:
-        names = ", ".join(found.failures)
         yield Paragraph(
-            f"The audit FAILED on {found.day} ({names}). The attack showed an ε of at least {proved} (at"
-            f" {found.confidence:.0%} confidence). Do not rely on the figures of this page.",
+            f"The audit FAILED on {found.day} ({', '.join(found.failures)}). From what the attack saw, {proved}."
+            " Do not rely on the figures of this page.",
             lead=True,
         )
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from runner.audit.command import main
+from runner.config.privacy_figures import epsilon_text, lower_bound_text
 from tests.audit.faults import planted
 from tests.conftest import ROOT
 
@@ -39,8 +40,8 @@ def test_a_right_trainer_passes_and_leaves_a_record(audit, tmp_path):
     assert record["checks"][0]["name"] == "sensitivity of a step, over C"
     assert len(record["checks"]) == 18
     assert record["plan"]["semantic"]["privacy"]["epsilon"] == epsilon["claimed"]
-    assert f"<= {epsilon['claimed']:.3f}" in out
-    assert f">= {epsilon['lower_bound']:.3f} at 90%" in out
+    assert f"<= {epsilon_text(epsilon['claimed'])}" in out
+    assert f">= {lower_bound_text(epsilon['lower_bound'])} at 90%" in out
     assert "NOT private" in out
     assert len(re.findall(r" pass$", out, re.M)) == 19
     assert max(map(len, out.splitlines()[:-1])) <= 80, "all but the path of the record"

@@ -80,7 +80,7 @@ def test_odds_and_certainty_are_never_shown_smaller(epsilon):
 
 
 def test_no_other_place_rounds_an_epsilon():
-    rounded = re.compile(r"ceil\(100|epsilon[\w.()]*:[\d,]*\.\d+[fg]")
+    rounded = re.compile(r"ceil\(100|(epsilon|claimed|lower_bound|measurable)[\w.()]*:[\d,]*\.\d+[fg]")
     files = sorted((ROOT / "runner").rglob("*.py"))
     assert [path.name for path in files if rounded.search(path.read_text())] == []
     assert rounded.search('f"{math.ceil(100 * x)}"')

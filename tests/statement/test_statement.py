@@ -128,7 +128,8 @@ def test_a_failed_audit_stands_in_the_first_sentence(tmp_path):
     write_audit(tmp_path / "run", passed=False)
     facts = facts_of(tmp_path / "run", tmp_path / "ledger")
     assert verdict(facts) == "In doubt: an audit contradicts what this run reported (ε = 3.00 at δ = 1e-05)."
-    assert "The audit FAILED on 2026-12-01 (lower bound). The attack showed an ε of at least 4.20" in render(facts)
+    told = "The audit FAILED on 2026-12-01 (lower bound). From what the attack saw, ε is at least 4.20 (with 95%"
+    assert told in render(facts)
 
 
 def test_an_audit_of_other_settings_is_none_of_this_run(tmp_path):
