@@ -116,8 +116,9 @@ def _read_book(folder: Path, contents: str) -> Book:
 
     try:
         entries = Ledger(folder, contents).entries()
-    except BrokenChain as broken:
-        return Book((), f"is broken ({broken})")
+    except BrokenChain:
+        # why is not told here: it names folders of this machine, and the page travels
+        return Book((), "is broken (`python -m runner.ledger verify` says how)")
     except OSError as error:
         return Book((), f"cannot be read ({error.strerror or error})")
     return Book(entries, None if entries else "is not here")

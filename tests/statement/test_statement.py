@@ -151,7 +151,8 @@ def test_a_broken_ledger_is_told(tmp_path):
     (path,) = (tmp_path / "ledger").glob("*.jsonl")
     path.write_text(path.read_text().replace('"steps":120', '"steps":12'))
     page = render(facts_of(tmp_path / "run", tmp_path / "ledger"))
-    assert "is broken (line 1 was edited): what all of them cost is not known." in page
+    assert "is broken (`python -m runner.ledger verify` says how): what all of them cost is not known." in page
+    assert str(tmp_path) not in page, "the page travels"
 
 
 def test_what_a_record_says_is_no_markup(tmp_path):
