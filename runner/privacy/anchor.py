@@ -78,7 +78,7 @@ class Anchor:
     @classmethod
     def places(cls, folder: Path) -> dict[Path, str]:
         """Path -> data set of every ledger that ``folder`` has a note on; an unreadable one shows with its ledger."""
-        found = {}
+        found: dict[Path, str] = {}
         for name in {file.name.partition(".")[0] for file in folder.glob("*.*.json")}:
             with contextlib.suppress(Unanchored):
                 found |= {Path(note.place): name for note in cls(folder, name)._notes()}
