@@ -175,6 +175,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
             sweep=job.sweep,
             selection=job.selection,
             checkpoint=checkpoint,
+            contents=data.contents,
         )
         if world.is_main:
             forget_after(job.run_dir, checkpoint)

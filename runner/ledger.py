@@ -19,6 +19,7 @@ from runner.config.errors import ExitCode, RequestError, answer, nearest
 from runner.config.privacy_figures import epsilon_text
 from runner.privacy.chain import BrokenChain
 from runner.privacy.ledger import Entry, Ledger, compose_entries, find_ledgers, ledger_folder
+from runner.privacy.overlap import related
 from runner.privacy.sweep import UNCOVERED
 
 _COMMANDS = ("show", "verify")
@@ -43,9 +44,10 @@ def _main(args: argparse.Namespace) -> int:
     command, names = "show", list(args.words)
     if names and names[0] in _COMMANDS:
         command = names.pop(0)
-    ledgers = _chosen(ledger_folder(args.dir), names, explicit=args.dir is not None)
+    folder = ledger_folder(args.dir)
+    ledgers = _chosen(folder, names, explicit=args.dir is not None)
     width = shutil.get_terminal_size((120, 24)).columns
-    return _verify(ledgers) if command == "verify" else _show(ledgers, width)
+    return _verify(ledgers) if command == "verify" else _show(ledgers, width, find_ledgers(folder))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,7 +114,7 @@ def _verify(ledgers: Sequence[Ledger]) -> int:
     return ExitCode.FAILED if broken else ExitCode.DONE
 
 
-def _show(ledgers: Sequence[Ledger], width: int) -> int:
+def _show(ledgers: Sequence[Ledger], width: int, every: Sequence[Ledger]) -> int:
     broken = 0
     for ledger in ledgers:
         try:
@@ -121,14 +123,14 @@ def _show(ledgers: Sequence[Ledger], width: int) -> int:
             print(f"error: {ledger.contents}: {fault}", file=sys.stderr)
             broken += 1
         else:
-            print(_page(ledger, entries, width))
+            print(_page(ledger, entries, width, related(ledger, every)))
     if not ledgers:
         print("no private run is recorded")
     return ExitCode.FAILED if broken else ExitCode.DONE
 
 
-def _page(ledger: Ledger, entries: Sequence[Entry], width: int) -> str:
-    """The runs on one data set and what they spent together."""
+def _page(ledger: Ledger, entries: Sequence[Entry], width: int, others: Sequence[tuple[Ledger, int | None]]) -> str:
+    """The runs on one data set and what they spent together, and with those on data that share images with it."""
     names = ", ".join(sorted({entry.planned.data for entry in entries})) or "data"
     lines = [f"{names}  {ledger.contents[:16]}", _table(entries, width)]
     composed = compose_entries(entries)
@@ -144,6 +146,7 @@ def _page(ledger: Ledger, entries: Sequence[Entry], width: int) -> str:
             f"publishing {every}: ε={epsilon_text(composed.epsilon)} at δ={composed.delta:g}"
             f" ({composed.accountant} composition; {adjacency})"
         )
+    lines += _together(entries, others)
     killed = sum(not entry.known for entry in entries)
     if killed:
         lines.append(f"going on or killed: {counted(killed, 'run')}, with all steps that were planned")
@@ -154,6 +157,26 @@ def _page(ledger: Ledger, entries: Sequence[Entry], width: int) -> str:
     if uses:
         lines.append(f"{counted(uses, 'evaluation')} {UNCOVERED}")
     return "\n".join(lines) + "\n"
+
+
+def _together(entries: Sequence[Entry], others: Sequence[tuple[Ledger, int | None]]) -> list[str]:
+    """What somebody gives away whose image is in all of the data sets."""
+    lines, every = [], list(entries)
+    for other, images in others:
+        have = "all images, under the name of an earlier version," if images is None else f"about {images:,} images"
+        try:
+            theirs = other.entries()
+        except (BrokenChain, OSError):
+            lines.append(f"has {have} in common with {other.contents[:16]}, whose ledger is broken")
+            continue
+        every += theirs
+        names = ", ".join(sorted({entry.planned.data for entry in theirs}))
+        lines.append(f"has {have} in common with {names}  {other.contents[:16]}")
+    composed = compose_entries(every)
+    if lines and composed is not None:
+        bound = "no bound is known" if composed.void else f"ε={epsilon_text(composed.epsilon)} at δ={composed.delta:g}"
+        lines.append(f"publishing all private runs on any of these data: {bound}")
+    return lines
 
 
 def _shown_epsilon(entry: Entry, not_private: str) -> str:

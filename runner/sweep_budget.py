@@ -46,7 +46,7 @@ def planned_cells(configs: Sequence[RunConfig]) -> dict[str, list[PlannedRun]] |
                 plan = plan_run(config)
             except RequestError:
                 return None
-            known[spends] = contents_of(plan.semantic.data.origin), planned_run(plan, folder="", sweep="planned")
+            known[spends] = contents_of(plan.semantic.data.ledger_name), planned_run(plan, folder="", sweep="planned")
         contents, run = known[spends]
         found.setdefault(contents, []).append(run)
     return found

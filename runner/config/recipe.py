@@ -38,6 +38,8 @@ def recipe_of(semantic: dict[str, Any]) -> dict[str, Any]:
     recipe["precision"] = {key: recipe["precision"][key] for key in counts}
     # the file counts by its contents: the same weights may move, and others may take their place
     del recipe["model"]["weights"]
+    # what the ledger knows the data by; the fingerprint counts
+    recipe["data"].pop("contents", None)
     # how, not what; and what is scaled stands in the learning rate
     recipe["model"].pop("gradient_checkpointing", None)
     for key in ("scale_lr", "reference_batch_size"):

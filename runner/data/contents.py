@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from runner.config.image_sketch import Sketch, sketch_of
 from runner.data.cache import Cache
 from runner.data.decoding_room import LARGE_FILE_BYTES, ROOM
+from runner.data.images import Contents
 from runner.data.listing import ListedFile, Listing
 
 # A file written twice within the clock tick of its file system shows one time for both contents, so a listing whose
@@ -19,7 +23,12 @@ TASK = 256
 
 
 def hash_contents(listing: Listing, cache: Cache, *, reader: str) -> str:
-    """SHA-256 (hex) over path and contents of every listed file.
+    """SHA-256 (hex) over path and contents of every listed file; see ``hash_files``."""
+    return hash_files(listing, cache, reader=reader)[0]
+
+
+def hash_files(listing: Listing, cache: Cache, *, reader: str) -> tuple[str, Contents]:
+    """SHA-256 (hex) over path and contents of every listed file, and what they contain whatever they are called.
 
     ``cache`` remembers it together with sizes and times of all files; while these stand, no file is opened.  Readers
     of different files below one root give different names as ``reader``, to be remembered apart.
@@ -28,14 +37,17 @@ def hash_contents(listing: Listing, cache: Cache, *, reader: str) -> str:
     place = hashlib.sha256(repr((str(listing.root), reader)).encode("utf-8", "surrogateescape")).hexdigest()
     note_name = f"folder-{place[:32]}.json"
     note = cache.read_note(note_name)
-    if note.get("seen") == seen and "contents" in note:
-        return note["contents"]
+    if note.get("seen") == seen:
+        with contextlib.suppress(KeyError, ValueError):  # noted by an earlier version, or damaged
+            return note["contents"], Contents(str(note["name"]), Sketch.from_plain(json.loads(note["sketch"])))
     started_ns = time.time_ns()
-    contents = _read_and_hash(listing)
+    contents, without_names = _read_and_hash(listing)
     newest = max((max(file.mtime_ns, file.ctime_ns) for file in listing.files), default=0)
     if newest < started_ns - SETTLED_NS:
-        cache.write_note(note_name, {"seen": seen, "contents": contents})
-    return contents
+        sketch = json.dumps(without_names.sketch.as_plain())
+        told = {"seen": seen, "contents": contents, "name": without_names.name, "sketch": sketch}
+        cache.write_note(note_name, told)
+    return contents, without_names
 
 
 def read_listed(listing: Listing, path: str) -> bytes:
@@ -50,18 +62,20 @@ def read_listed(listing: Listing, path: str) -> bytes:
         return file.read()
 
 
-def _read_and_hash(listing: Listing) -> str:
+def _read_and_hash(listing: Listing) -> tuple[str, Contents]:
     def digests(start: int) -> list[bytes]:
         return [_hash_file(listing, file) for file in listing.files[start : start + TASK]]
 
     total = hashlib.sha256()
+    every: list[bytes] = []
     starts = range(0, len(listing.files), TASK)
     with ThreadPoolExecutor() as pool:
         for start, part in zip(starts, pool.map(digests, starts), strict=True):
             for file, digest in zip(listing.files[start : start + TASK], part, strict=True):
                 name = file.path.encode("utf-8", "surrogateescape")
                 total.update(len(name).to_bytes(8, "little") + name + len(digest).to_bytes(1, "little") + digest)
-    return total.hexdigest()
+            every += [digest for digest in part if digest]
+    return total.hexdigest(), Contents(hashlib.sha256(b"".join(sorted(every))).hexdigest(), sketch_of(every))
 
 
 def _hash_file(listing: Listing, file: ListedFile) -> bytes:

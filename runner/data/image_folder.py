@@ -13,7 +13,7 @@ from PIL import Image
 from runner.config.errors import RequestError, RunError
 from runner.config.schema import DataConfig
 from runner.data.cache import Cache
-from runner.data.contents import hash_contents, read_listed
+from runner.data.contents import hash_files, read_listed
 from runner.data.decode import BadImageError, read_image
 from runner.data.foreseen import Tell
 from runner.data.holding import Source, hold
@@ -62,7 +62,7 @@ def load_image_folder(config: DataConfig, *, tell: Tell | None = None) -> Decode
         tell(layout, None)
     form = pixel_format(config, channels=3)
     cache = Cache(config.cache_dir)
-    contents = hash_contents(listing, cache, reader="image_folder")
+    contents, without_names = hash_files(listing, cache, reader="image_folder")
     if tell is not None:
         tell(layout, contents)
     # The margin is left out of the identity: with and without augmentation, it is the same data.
@@ -90,7 +90,9 @@ def load_image_folder(config: DataConfig, *, tell: Tell | None = None) -> Decode
         origin=contents,
         confirm=confirm,
     )
-    return replace(decoded, skipped=tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped)
+    return replace(
+        decoded, contents=without_names, skipped=tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped
+    )
 
 
 def _existing_folder(root: str | None) -> Path:

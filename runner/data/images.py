@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.config.errors import RequestError
+from runner.config.image_sketch import Sketch
 from runner.config.schema import DataConfig
 from runner.data.checked_map import CheckedMap
 
@@ -86,6 +87,16 @@ class SkippedFile:
         return f"{self.file} ({self.reason})"
 
 
+@dataclass(frozen=True)
+class Contents:
+    """The files of a data set without their names: what a privacy ledger knows the data by."""
+
+    name: str
+    """SHA-256 (hex) of the digests of all files, in the order of the digests."""
+    sketch: Sketch
+    """What shows which other data sets hold some of them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
     """What a source returns: the splits that it brings with it, before anything is held out."""
@@ -100,6 +111,8 @@ class Decoded:
     origin: str | None = None
     """SHA-256 (hex) of the contents alone, the same at every size and number of channels: what the privacy ledger knows
     the data by.  None takes ``fingerprint``."""
+    contents: Contents | None = None
+    """None where ``origin`` does not depend on names of files."""
     skipped: tuple[SkippedFile, ...] = ()
     """Files that could not be read and were left out."""
     margin: Pixels | None = None
@@ -131,6 +144,8 @@ class ImageData:
     origin: str
     """``Decoded.origin``: the same for every split, limit and size."""
     skipped: tuple[SkippedFile, ...]
+    contents: Contents | None = None
+    """``Decoded.contents``."""
     val_held_out: bool = False
     """Whether ``val`` was cut from the training images of the source, which brings no split of its own."""
 

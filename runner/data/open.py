@@ -70,6 +70,7 @@ def open_data(config: DataConfig, *, heed: Callable[[Foreseen], None] | None = N
         fingerprint=_fingerprint(decoded.fingerprint, train, val, test),
         origin=decoded.fingerprint if decoded.origin is None else decoded.origin,
         skipped=decoded.skipped,
+        contents=decoded.contents,
         val_held_out=val is not None and decoded.val is None,
     )
 

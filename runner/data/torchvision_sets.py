@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
 from runner.data.cache import Cache
-from runner.data.contents import hash_contents
+from runner.data.contents import hash_files
 from runner.data.decode import BadImageError, guard_pillow
 from runner.data.foreseen import Tell
 from runner.data.holding import Source, hold
@@ -60,7 +61,7 @@ def load_torchvision(
         opened = {split: _open(dataset, root, arguments, files, download=True) for split, arguments in splits.items()}
     listing = list_files(root, below=tuple(files), wanted=lambda name: True)
     cache = Cache(config.cache_dir)
-    contents = hash_contents(listing, cache, reader=dataset)
+    contents, without_names = hash_files(listing, cache, reader=dataset)
     if tell is not None:
         tell(None, contents)
     request = (STORED_AS, dataset, {name: dict(splits[name]) for name in sorted(splits)}, contents)
@@ -74,7 +75,8 @@ def load_torchvision(
         }
         return _source(parts, config)
 
-    return hold(config, cache, find_source, key=key, fingerprint=fingerprint, origin=contents)
+    decoded = hold(config, cache, find_source, key=key, fingerprint=fingerprint, origin=contents)
+    return replace(decoded, contents=without_names)
 
 
 def _source(parts: Mapping[str, Any], config: DataConfig) -> Source:

@@ -70,7 +70,7 @@ def _line(plan: Plan, *, ledger_dir: str | None, cache_dir: str | None) -> float
     run = planned_run(plan, folder=plan.name, sweep=None)
     if run.validation != "private":
         return 0.0
-    contents, folder = contents_of(plan.semantic.data.origin), ledger_folder(ledger_dir)
+    contents, folder = contents_of(plan.semantic.data.ledger_name), ledger_folder(ledger_dir)
     try:
         # a run verifies all lines there are before each of its own
         verifying = sum(_seconds(ledger.verify) for ledger in find_ledgers(folder) if ledger.contents == contents)

@@ -176,7 +176,7 @@ def _tell_ledger(run: FinishedRun, request: InferenceRequest, world: World) -> N
     if world.is_main:
         assert run.ledger_entry is not None
         folder = ledger_folder(request.ledger_dir or run.config.privacy.ledger_dir)
-        ledger = Ledger(folder, contents_of(run.plan.semantic.data.origin))
+        ledger = Ledger(folder, contents_of(run.plan.semantic.data.ledger_name))
         try:
             ledger.evaluate_later(run.ledger_entry, step=run.step, by="runner.infer")
         except RequestError as error:

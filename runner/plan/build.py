@@ -80,6 +80,7 @@ def build_plan(
             mean=data.mean,
             std=data.std,
             augment=config.data.augment,
+            contents=None if data.contents is None else data.contents.name,
         ),
         model=config.model,
         weights=_identify_weights(config.model.weights),

@@ -27,7 +27,7 @@ class DataPlan:
     fingerprint: str
     """SHA-256 of contents and split choices."""
     origin: str
-    """SHA-256 of the contents alone."""
+    """SHA-256 of the contents alone, with the names of their files."""
     examples: int
     """Size of the training split."""
     num_classes: int
@@ -36,6 +36,13 @@ class DataPlan:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: AugmentConfig
+    contents: str | None = None
+    """SHA-256 of the images alone, whatever their files are called and in any order; None where ``origin`` is that."""
+
+    @property
+    def ledger_name(self) -> str:
+        """What the privacy ledger knows the data by."""
+        return self.contents or self.origin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -202,7 +202,7 @@ def gather(
         return None
     share = _share(run_dir, sweep_dir or find_sweep(run_dir), drawn=drawn)
     try:
-        book = books.open(ledger_dir, str(semantic["data"]["origin"]))
+        book = books.open(ledger_dir, str(semantic["data"].get("contents") or semantic["data"]["origin"]))
         return _gather(run_dir, record, book, share or (Share(drawn=drawn) if sweep_dir else None), drawn=drawn)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{run_dir.name}/{RUN_FILE}: not the record of a private run ({error})") from error

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.config.errors import RequestError
-from runner.privacy.ledger import Entry, Ledger, PlannedRun, Sitting, contents_of, ledger_folder, shown_folder
+from runner.privacy.ledger import KEY, Entry, Ledger, PlannedRun, Sitting, contents_of, ledger_folder, shown_folder
 from runner.privacy.sweep import admit_within
 
 if TYPE_CHECKING:
     from runner.config.schema import PrivacyConfig
+    from runner.data.images import Contents
     from runner.plan.plan import Plan
     from runner.privacy.random_stopping import Selection
     from runner.training.checkpoint import Checkpoint
@@ -27,8 +28,11 @@ def sit_down(
     sweep: str | None,
     selection: Selection | None,
     checkpoint: Checkpoint | None,
+    contents: Contents | None = None,
 ) -> Sitting | None:
     """Record the run of ``plan``, or that it goes on; None for an ordinary run and in every process but the first.
+
+    ``contents`` of its data are kept beside the ledger, to find others that hold some of the same images.
 
     ``sweep`` is the identity of the sweep that the run is a cell of, ``selection`` what was drawn for it beforehand.
 
@@ -46,10 +50,12 @@ def sit_down(
         def admit(entries: Sequence[Entry]) -> None:
             admit_within(config.sweep_epsilon, run, entries, selection)
 
-        ledger = Ledger(ledger_folder(config.ledger_dir), contents_of(plan.semantic.data.origin))
+        ledger = Ledger(ledger_folder(config.ledger_dir), contents_of(plan.semantic.data.ledger_name))
         entry, step = (None, 0) if checkpoint is None else (checkpoint.state["ledger_entry"], checkpoint.step)
         try:
             sitting = ledger.begin(run, entry=entry, step=step, admit=admit)
+            if contents is not None:
+                _keep_sketch(ledger, contents, earlier=plan.semantic.data.origin)
         except RequestError as error:
             refusal = error
     # The others would otherwise wait at their first step for a process that has left.
@@ -57,6 +63,16 @@ def sit_down(
     if refusal is not None:
         raise refusal
     return sitting
+
+
+def _keep_sketch(ledger: Ledger, contents: Contents, *, earlier: str) -> None:
+    from runner.privacy.overlap import keep_sketch
+
+    try:
+        keep_sketch(ledger, contents.sketch, earlier=earlier)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RequestError(KEY, f"{ledger.folder} ({reason})", "a folder that can be written") from error
 
 
 def planned_run(plan: Plan, *, folder: str, sweep: str | None) -> PlannedRun:
