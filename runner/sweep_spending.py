@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from runner.config.counted import counted
 from runner.config.errors import RunError
 from runner.config.privacy_figures import epsilon_text
+from runner.disk.json_files import read_json
 from runner.privacy.chain import BrokenChain
 from runner.privacy.ledger import Entry, find_ledgers
 from runner.privacy.sweep import BEST_BY_RANDOM_STOPPING, UNCOVERED, DataSpending, spending_of
@@ -39,7 +39,7 @@ def identify_sweep(sweep_dir: Path, known: str | None = None) -> str:
             path.hardlink_to(drawn)
         drawn.unlink()
     try:
-        return str(json.loads(path.read_bytes())["sweep"])
+        return str(read_json(path)["sweep"])
     except (ValueError, TypeError, KeyError) as error:
         raise RunError(f"{sweep_dir.name}/{SPENDING_FILE}: damaged, so what was spent is unknown ({error})") from error
 

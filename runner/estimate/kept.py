@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.data.cache import cache_folder
+from runner.disk.json_files import read_json
+from runner.disk.own import foreign
 from runner.records.json_values import write_json
 from runner.records.run_file import FINISHED, RunRecord
 
@@ -49,7 +51,9 @@ def find_forecast(plan: Plan, *, cache_dir: str | None) -> dict[str, Any] | None
     if not path.exists():
         return None
     try:
-        kept = json.loads(path.read_bytes())
+        if foreign(path):
+            return None
+        kept = read_json(path)
         return {key: kept[key] for key in ("method", "foreseen", "seconds", "peak_bytes")}
     except (OSError, ValueError, TypeError, KeyError):
         return None  # a cache: what cannot be read is as if it had not been asked

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.disk.json_files import read_json
+
 
 class Unanchored(Exception):
     """A ledger is not the one that was written from here, or not all of it; the message says how."""
@@ -88,7 +90,7 @@ class Anchor:
         found = []
         for file in sorted(self._folder.glob(f"{self._contents}.*.json")):
             try:
-                told = json.loads(file.read_bytes())
+                told = read_json(file)
                 note = _Note(file, str(told["place"]), str(told["first"]), int(told["line"]), str(told["hash"]))
             except (ValueError, KeyError, TypeError) as error:
                 raise Unanchored(f"the note {file} is unreadable ({error})") from error

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.disk.files import sync_directory
+from runner.disk.json_files import parse_json, read_json
 from runner.privacy.anchor import Anchor, Unanchored
 
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -95,7 +96,7 @@ class Chain:
     def _compare_head(self, lines: list[dict[str, Any]]) -> None:
         """The head is written after its line, so it may be one line behind after a kill and never more."""
         try:
-            found = json.loads(self.head.read_bytes())
+            found = read_json(self.head)
             count, digest = int(found["line"]), str(found["hash"])
         except FileNotFoundError:
             if lines:
@@ -165,7 +166,7 @@ class Appender:
 
 def _verified_line(text: bytes, number: int, previous: str) -> dict[str, Any]:
     try:
-        line = json.loads(text)
+        line = parse_json(text)
         own = line["hash"]
         if line["line"] != number or line["previous"] != previous:
             raise BrokenChain(f"line {number} does not follow the line before it")

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import math
 import os
 import re
@@ -31,6 +30,7 @@ from typing import Any
 from runner.config.errors import RequestError, RunError
 from runner.config.recipe import identity_of
 from runner.config.void_runs import DRAWS, void_reason
+from runner.disk.json_files import read_json
 from runner.privacy.anchor import Anchor, anchor_folder
 from runner.privacy.chain import BrokenChain, Chain
 from runner.privacy.composition import Composed, Spent, compose
@@ -383,7 +383,7 @@ def contents_of(fingerprint: str) -> str:
 def _recorded_plan(folder: Path, identity: str) -> Mapping[str, Any] | None:
     """The plan in the ``run.json`` of ``folder``, if it is the plan of ``identity``."""
     try:
-        plan = json.loads((folder / "run.json").read_bytes())["plan"]
+        plan = read_json(folder / "run.json")["plan"]
         return plan if identity_of(plan["semantic"]) == identity else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, Literal
 
 from runner.config.errors import RunError
 from runner.disk.files import write_bytes
+from runner.disk.json_files import parse_json
 from runner.disk.links import NO_FOLLOW
 from runner.records.json_values import encode, plain
 
 METRICS_FILE = "metrics.jsonl"
+
+LARGEST_LINE = 2**20
+"""Bytes of a line, at most; a record takes a few hundred."""
+
+_FIGURES = {"loss", "accuracy", "lr", "samples_per_second", "seconds", "epsilon"}
 
 Kind = Literal["train", "val", "test"]
 Record = dict[str, Any]
@@ -108,16 +113,26 @@ def truncate_after(path: Path, step: int, *, records: int | None = None) -> int:
 
 def _whole_lines(path: Path) -> tuple[int, list[Record]]:
     """Length in bytes of the lines that are whole, and their records."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    return whole, [_parse(path, number, line) for number, line in enumerate(content[:whole].splitlines(), start=1)]
+    whole, records = 0, list[Record]()
+    with path.open("rb") as file:
+        while (line := file.readline(LARGEST_LINE)).endswith(b"\n"):
+            whole += len(line)
+            records.append(_parse(path, len(records) + 1, line))
+    if len(line) == LARGEST_LINE:
+        raise RunError(f"{path.name}: line {len(records) + 1} has more than {LARGEST_LINE:,} bytes")
+    return whole, records
 
 
 def _parse(path: Path, number: int, line: bytes) -> Record:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError as error:
         raise RunError(f"{path.name}: line {number} is damaged: {error}") from error
     if not isinstance(record, dict) or list(record)[:3] != ["step", "epoch", "kind"] or record["kind"] not in KINDS:
         raise RunError(f"{path.name}: line {number} is not a record with step, epoch and kind")
+    if type(record["step"]) is not int or type(record["epoch"]) not in (int, float):
+        raise RunError(f"{path.name}: line {number} has no number as its step or epoch")
+    for name in _FIGURES & set(record):
+        if record[name] is not None and type(record[name]) not in (int, float):
+            raise RunError(f"{path.name}: line {number} has no number as its {name}")
     return record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from runner.config.errors import RunError
 from runner.config.typed_values import check_types
 from runner.config.void_runs import void_reason
+from runner.disk.json_files import read_json
 from runner.records.json_values import write_json
 from runner.records.step_time import StepTime
 
@@ -157,7 +157,7 @@ def read_run(run_dir: Path) -> RunRecord:
         RunError: when the file is not a record that this version understands.
     """
     try:
-        found = json.loads((run_dir / RUN_FILE).read_bytes())
+        found = read_json(run_dir / RUN_FILE)
         nested: dict[str, Any] = {
             "metrics": FinalMetrics(**found.pop("metrics")),
             "throughput": Throughput(**found.pop("throughput")),
@@ -171,6 +171,9 @@ def read_run(run_dir: Path) -> RunRecord:
         record = RunRecord(**nested, **found)
         if record.status in STATUSES:
             check_types(record)
+        for moment in (record.started, record.finished):
+            if moment is not None:
+                datetime.fromisoformat(moment)
         record = _without_void(record)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RunError(f"{run_dir.name}/{RUN_FILE}: not a record of a run: {error}") from error

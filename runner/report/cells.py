@@ -120,8 +120,10 @@ class Cell:
     @cached_property
     def _choices(self) -> Mapping[str, Any]:
         """Group -> chosen option, Hydra's own groups apart."""
-        found = _read_yaml(self.folder / ".hydra" / "hydra.yaml")
-        choices = found.get("hydra", {}).get("runtime", {}).get("choices", {})
+        found: Any = _read_yaml(self.folder / ".hydra" / "hydra.yaml")
+        for name in ("hydra", "runtime", "choices"):
+            found = found.get(name, {}) if isinstance(found, Mapping) else {}
+        choices = {str(group): option for group, option in found.items()} if isinstance(found, Mapping) else {}
         return {group: option for group, option in choices.items() if not group.startswith("hydra/")}
 
 
@@ -147,15 +149,17 @@ class Sweep:
     def hydra(self) -> Mapping[str, Any]:
         """Hydra's own configuration of the whole sweep; empty where it left none."""
         found = _read_yaml(self.folder / "multirun.yaml") or _read_yaml(self.folder / ".hydra" / "hydra.yaml")
-        hydra: Mapping[str, Any] = found.get("hydra", {})
-        return hydra
+        hydra = found.get("hydra", {})
+        return hydra if isinstance(hydra, Mapping) else {}
 
     @property
     def command(self) -> str | None:
         """The command line that makes it again; None where Hydra left none."""
         if not self.hydra:
             return None
-        typed = self.hydra["overrides"]
+        typed = self.hydra.get("overrides")
+        if not isinstance(typed, Mapping) or not all(_are_words(typed.get(key)) for key in ("hydra", "task")):
+            raise RunError(f"{self.folder}: Hydra's files name no overrides")
         lines = [*(line for line in typed["hydra"] if not line.startswith(_NOT_REPEATED)), *typed["task"]]
         flag = ["--multirun"] if (self.folder / "multirun.yaml").exists() else []
         return shlex.join(["python", "-m", "runner", *flag, *lines])
@@ -200,6 +204,10 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise RunError(f"{path}: holds no configuration")
     return found
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> set[str]:

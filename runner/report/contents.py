@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from runner.config.counted import counted
 from runner.config.errors import RunError
 from runner.config.privacy_figures import epsilon_text
 from runner.config.schema import ComparisonConfig
+from runner.disk.json_files import read_json
 from runner.records.document import Bullets, Command, Grid, Heading, Paragraph
 from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import Sweep
@@ -285,7 +285,7 @@ def _privacy(findings: Findings) -> Iterator[Part]:
     spent = []
     if path.exists():
         try:
-            found = json.loads(path.read_bytes())
+            found = read_json(path)
             spent = [_spending(data, reasons) for data in found.get("data", []) if data["publish_all"] is not None]
             ordinary = found.get("cells_without_privacy", 0)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

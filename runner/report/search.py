@@ -106,7 +106,12 @@ def read_search(sweep: Sweep) -> Search | None:
     try:
         trials = tuple(_trial(row) for row in from_csv(path.read_bytes().decode()))
         results = load_plain(sweep.folder / RESULTS_FILE, "report")
-        return Search(trials, tuple(results["directions"]))
+        directions = tuple(results["directions"])
+        if not directions or not set(directions) <= {"minimize", "maximize"}:
+            raise ValueError("no directions to minimize or maximize")
+        if any(len(trial.values) not in (0, len(directions)) for trial in trials):
+            raise ValueError("trials with another number of values than directions")
+        return Search(trials, directions)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{TRIALS_FILE} and {RESULTS_FILE}: not of a search ({error})") from error
 

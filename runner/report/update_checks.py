@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner.config.errors import RunError
+from runner.config.typed_values import check_types
+from runner.disk.json_files import read_json
 from runner.records.json_values import write_json
 
 CHECKS_FILE = "same_update.json"
@@ -49,8 +50,12 @@ def read_checks(sweep_dir: Path) -> list[UpdateCheck]:
     if not path.exists():
         return []
     try:
-        found: list[dict[str, Any]] = json.loads(path.read_bytes())
-        return [UpdateCheck(**one | {key: tuple(one[key]) for key in ("cells", "settings", "causes")}) for one in found]
+        found: list[dict[str, Any]] = read_json(path)
+        lists = ("cells", "settings", "causes")
+        checks = [UpdateCheck(**one | {key: tuple(one[key]) for key in lists}) for one in found]
+        for check in checks:
+            check_types(check)
+        return checks
     except (ValueError, TypeError, KeyError) as error:
         raise RunError(f"{CHECKS_FILE}: not a list of checks ({error})") from error
 

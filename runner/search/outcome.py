@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from optuna.trial import TrialState
 
 from runner.config.errors import RunError
 from runner.config.search import Limit
-from runner.records.metrics import METRICS_FILE
+from runner.records.metrics import METRICS_FILE, read_metrics
 from runner.records.run_file import RunRecord, read_run
 
 CAUSE = "cause"
@@ -103,6 +102,5 @@ def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
 
 def _training_seconds(folder: Path) -> float | None:
     """Of the last training record, which counts over interruptions; ``run.json`` has the last sitting's alone."""
-    lines = (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()
-    records = (json.loads(line) for line in reversed(lines))
+    records = reversed(read_metrics(folder / METRICS_FILE))
     return next((record["seconds"] for record in records if record["kind"] == "train"), None)

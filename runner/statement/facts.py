@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config.counted import counted
 from runner.config.errors import RunError
+from runner.disk.json_files import read_json
 from runner.records.run_file import RUN_FILE, RunRecord
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def read_audit(path: Path, planned: Mapping[str, Any]) -> Audited | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path)
         attacked = found["plan"]["semantic"]["privacy"]
         if any(attacked[key] != planned[key] for key in ("noise_multiplier", "sample_rate", "max_grad_norm")):
             return None
@@ -292,7 +292,7 @@ def _share(run_dir: Path, sweep_dir: Path | None, *, drawn: bool) -> Share | Non
     if sweep_dir is None:
         return None
     try:
-        found = json.loads((sweep_dir / SPENDING_FILE).read_bytes())
+        found = read_json(sweep_dir / SPENDING_FILE)
         name = run_dir.absolute().name
         for data in found.get("data", ()):
             if name not in {cell["cell"] for cell in data["cells"]} or data["publish_all"] is None:

@@ -6,7 +6,6 @@ it: drawing anew after a look at the results would void the bound.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from omegaconf import OmegaConf
 from runner.config.errors import RequestError, RunError
 from runner.config.request import Request
 from runner.config.schema import PrivacyConfig
+from runner.disk.json_files import read_json
 from runner.privacy.random_stopping import Selection, TrialCount
 from runner.records.json_values import write_json
 
@@ -64,7 +64,7 @@ def read_selection(sweep_dir: Path) -> Selection:
         RunError: nothing was, or the file that says so is damaged.
     """
     try:
-        found = json.loads((sweep_dir / SELECTION_FILE).read_bytes())
+        found = read_json(sweep_dir / SELECTION_FILE)
         count = TrialCount(mean=float(found["mean"]), shape=float(found["shape"]))
         return Selection(count=count, trials=int(found["trials"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -73,7 +73,10 @@ def read_selection(sweep_dir: Path) -> Selection:
 
 def chosen_cells(folder: Path, cells: Sequence[Any]) -> list[Any]:
     """The trials that were drawn for the sweep in ``folder`` from the ``cells`` of its grid, in order."""
-    return [cells[number] for number in json.loads((folder / SELECTION_FILE).read_bytes())["picks"]]
+    try:
+        return [cells[number] for number in read_json(folder / SELECTION_FILE)["picks"]]
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise RunError(f"{folder.name}/{SELECTION_FILE}: damaged, so which trials were drawn is unknown") from error
 
 
 def best_trial(sweep_dir: Path) -> str | None:
@@ -131,7 +134,7 @@ def _require_random_search(request: Request) -> None:
 
 def _as_begun(begun: Path, drawn: dict[str, Any]) -> dict[str, Any]:
     try:
-        earlier: dict[str, Any] = json.loads(begun.read_bytes())
+        earlier: dict[str, Any] = read_json(begun)
         same = all(earlier[key] == drawn[key] for key in ("mean", "shape", "cells"))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"{begun}: damaged, so which trials were drawn is unknown ({error})") from error

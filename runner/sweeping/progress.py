@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.errors import RunError, is_refusal
+from runner.disk.json_files import parse_json
 from runner.records.metrics import METRICS_FILE
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
 
@@ -92,6 +92,9 @@ def _latest(path: Path) -> dict[str, dict[str, Any]]:
     # The first may have lost its head, and the last its tail: it is still being written.
     for line in lines[:-1]:
         if line.startswith(b'{"step"'):
-            record = json.loads(line)
-            found[record["kind"]] = record
+            try:
+                record = parse_json(line)
+                found[record["kind"]] = record
+            except (ValueError, KeyError, TypeError):
+                continue  # this is but a display; who goes on from the file says what is wrong with it
     return found

@@ -19,20 +19,21 @@ import hashlib
 import io
 import json
 import os
-import pickle
 import shutil
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from runner.config.errors import RunError
+from runner.data.room import available_memory
 from runner.disk.core_dumps import leave_no_core_dump
 from runner.disk.files import publish_directory
+from runner.disk.json_files import parse_json
 
 FORMAT_VERSION = 3
 KEEP = 2
@@ -120,11 +121,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     path = path.resolve()
     try:
         sealed = (path / "manifest.json").read_bytes()
+        sizes = sum((path / name).stat().st_size for name in ("model.safetensors", "state.pt"))
+        if (room := available_memory()) is not None and sizes > room:
+            raise RunError(f"checkpoint {path}: {sizes:,} bytes, and {room:,} of memory are free")
         content = {name: (path / name).read_bytes() for name in ("model.safetensors", "state.pt")}
     except OSError as error:
         raise DamagedCheckpoint(f"checkpoint {path}: cannot be read ({error})") from error
     manifest = _unseal(sealed)
-    if manifest is None:
+    if manifest is None or not _is_manifest(manifest):
         raise DamagedCheckpoint(f"checkpoint {path}: manifest.json is damaged")
     if manifest["format"] != FORMAT_VERSION:
         raise RunError(f"checkpoint {path}: format {manifest['format']}, this version reads format {FORMAT_VERSION}")
@@ -133,13 +137,41 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise DamagedCheckpoint(f"checkpoint {path}: {name} is damaged (its SHA-256 differs from the manifest's)")
     try:
         weights = load_tensors(content["model.safetensors"])
+        _refuse_compressed(content["state.pt"])
         state = torch.load(io.BytesIO(content["state.pt"]), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError) as error:
+        state = _State(path, state)
+    except Exception as error:  # what the two libraries answer crafted files with, is up to the files
         raise RunError(f"checkpoint {path}: holds something other than tensors and plain values") from error
-    if isinstance(state, dict) and state.get("secret_key") is not None:
+    if state.get("secret_key") is not None:
         leave_no_core_dump()
     named = {key: manifest[key] for key in ("step", "best", "identity", "recipe")}
     return Checkpoint(path=path, weights=weights, state=state, **named)
+
+
+class _State(dict[str, Any]):
+    """The values of ``state.pt`` by name."""
+
+    def __init__(self, path: Path, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise RunError(f"checkpoint {self._path}: state.pt has no {name}")
+
+
+def _is_manifest(found: dict[str, Any]) -> bool:
+    kinds = {"format": int, "step": int, "best": int, "identity": str, "recipe": dict, "sha256": dict}
+    if found.get("format") != FORMAT_VERSION:
+        return "format" in found
+    names = ("model.safetensors", "state.pt")
+    return all(type(found.get(key)) is kind for key, kind in kinds.items()) and all(n in found["sha256"] for n in names)
+
+
+def _refuse_compressed(content: bytes) -> None:
+    """What torch saves is not compressed, so that nothing in it is larger than the file."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if any(file.compress_type != zipfile.ZIP_STORED for file in archive.infolist()):
+            raise ValueError("compressed")
 
 
 def saved_steps(folder: Path) -> list[Path]:
@@ -169,7 +201,7 @@ def seal(manifest: dict[str, Any]) -> bytes:
 def _unseal(sealed: bytes) -> dict[str, Any] | None:
     """What was sealed; None when it is not what ``seal`` wrote, byte for byte."""
     try:
-        manifest = json.loads(sealed)
+        manifest = parse_json(sealed)
     except ValueError:
         return None
     if not isinstance(manifest, dict):

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.disk.files import write_text
+from runner.disk.json_files import read_json
+from runner.disk.own import foreign
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +50,16 @@ def keep(folder: Path, facts: Mapping[str, Any], choose: Callable[[], dict[str, 
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The choice in a file; None for one that is not there, or not what ``keep`` writes."""
+    """The choice in a file; None for one that is not there, not what ``keep`` writes, or may be another user's."""
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path)
+        others = foreign(path)
     except (FileNotFoundError, ValueError):
         return None
-    if not isinstance(found, dict) or found.get("version") != _VERSION:
+    if others or not isinstance(found, dict) or found.get("version") != _VERSION:
         return None
-    return found["choice"]
+    choice = found.get("choice")
+    return choice if isinstance(choice, dict) else None
 
 
 @contextlib.contextmanager
