@@ -38,7 +38,8 @@ from runner.config.resume_request import expand_resume
 from runner.config.schema import TrackerConfig
 from runner.config.typed_lines import tell_repeated
 from runner.disk.links import outward_link
-from runner.sweeping.drawn_trials import draw_beforehand, is_drawn
+from runner.sweep_draws import is_drawn
+from runner.sweeping.drawn_trials import draw_beforehand
 from runner.sweeping.earlier import refuse_other_recipe
 
 LOG_FILE = "run.log"
@@ -198,7 +199,7 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
         settled.append(f"hydra.sweeper.seeds={list(request.seeds)}")
     try:
         sweep.admit()
-        settled += draw_beforehand(request)
+        draw_beforehand(request)
         try:
             called = _call_hydra([*argv, *settled], sweep, "hydra.sweep.dir")
         except (RequestError, RunError):

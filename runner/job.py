@@ -19,7 +19,7 @@ from runner.config.targets import locate
 if TYPE_CHECKING:
     from runner.plan.device import Device
     from runner.plan.plan import Plan
-    from runner.privacy.random_stopping import Selection
+    from runner.privacy.draws import Draw
     from runner.records.console import Console
     from runner.records.judge import Judge
     from runner.records.recorder import Recorder
@@ -50,8 +50,10 @@ class Job:
     """Identity of that sweep in the privacy ledger; None for a run without privacy."""
     trial: TrialLink | None = None
     """Which trial of a search the run is, where its evaluations are of use there."""
-    selection: Selection | None = None
+    draw: Draw | None = None
     """What was drawn for that sweep before its first trial; None where the best is accounted by composition."""
+    learns: bool = False
+    """Whether the settings may depend on the results of earlier cells of the sweep."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +82,19 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
         raise RequestError("privacy.selection", "random_stopping in a single run", "composition: it is for a multirun")
     from runner.training.launch import launched_from_outside, lead_followers, start_processes
 
-    sweep = trial = selection = None
+    sweep = trial = draw = None
+    learns = False
     if sweep_dir is not None:
-        from runner.search.judge import find_link
+        from runner.search.judge import find_link, settings_learn
+        from runner.sweep_draws import is_drawn, read_draw
         from runner.sweep_spending import identify_sweep
-        from runner.sweeping.drawn_trials import read_selection
 
         trial = find_link(config)
+        draw = read_draw(sweep_dir) if privacy.selection == "random_stopping" else None
+        if draw is None and is_drawn(sweep_dir):
+            raise RequestError("privacy.selection", privacy.selection, f"random_stopping, as {sweep_dir} began")
         sweep = identify_sweep(sweep_dir) if privacy.enabled else None
-        selection = read_selection(sweep_dir) if privacy.selection == "random_stopping" else None
+        learns = privacy.enabled and settings_learn()
     job = Job(
         config=config,
         composed=composed,
@@ -96,7 +102,8 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
         sweep_dir=sweep_dir,
         sweep=sweep,
         trial=trial,
-        selection=selection,
+        draw=draw,
+        learns=learns,
     )
     if launched_from_outside():
         return lead_followers(job, run_rank)
@@ -173,7 +180,8 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
             world,
             run_dir=job.run_dir,
             sweep=job.sweep,
-            selection=job.selection,
+            draw=job.draw,
+            learns=job.learns,
             checkpoint=checkpoint,
             contents=data.contents,
         )

@@ -12,7 +12,7 @@ from runner.sweep_spending import SPENDING_FILE
 
 if TYPE_CHECKING:
     from runner.privacy.ledger import PlannedRun
-    from runner.privacy.random_stopping import Selection
+    from runner.privacy.random_stopping import TrialCount
 
 
 def cells_to_plan(request: Request) -> list[RunConfig]:
@@ -52,15 +52,15 @@ def planned_cells(configs: Sequence[RunConfig]) -> dict[str, list[PlannedRun]] |
     return found
 
 
-def selection_of(request: Request) -> Selection | None:
-    """How the best cell of a grid will be drawn, by the number of its cells; None for composition."""
-    from runner.privacy.random_stopping import Selection, TrialCount
+def count_of(request: Request) -> TrialCount | None:
+    """From what the number of trials of a grid will be drawn; None for composition."""
+    from runner.privacy.random_stopping import TrialCount
 
     first = next(config for config in request.configs if config.privacy.enabled)
     if not _is_drawn(first) or request.cells is None:
         return None
     mean = first.privacy.selection_trials or float(request.cells)
-    return Selection(count=TrialCount(mean=mean, shape=first.privacy.selection_shape), trials=request.cells)
+    return TrialCount(mean=mean, shape=first.privacy.selection_shape)
 
 
 def refuse_over_budget(request: Request, planned: dict[str, list[PlannedRun]]) -> None:
@@ -74,7 +74,7 @@ def refuse_over_budget(request: Request, planned: dict[str, list[PlannedRun]]) -
     private = [config for config in request.configs if config.privacy.enabled]
     limit = min((limit for config in private if (limit := _limit(config)) is not None), default=None)
     for runs in planned.values():
-        admit_grid(limit, runs, selection_of(request))
+        admit_grid(limit, runs, count_of(request))
 
 
 def _limit(config: RunConfig) -> float | None:

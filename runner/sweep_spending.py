@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.counted import counted
-from runner.config.errors import RunError
+from runner.config.errors import RequestError, RunError
 from runner.config.privacy_figures import epsilon_text
 from runner.disk.json_files import read_json
 from runner.privacy.chain import BrokenChain
+from runner.privacy.composition import Composed
 from runner.privacy.ledger import Entry, find_ledgers
+from runner.privacy.renyi_filter import ACCOUNTANT
 from runner.privacy.sweep import BEST_BY_RANDOM_STOPPING, UNCOVERED, DataSpending, spending_of
 from runner.records.json_values import write_json
-from runner.sweeping.drawn_trials import best_trial, is_drawn, read_selection
+from runner.sweep_draws import is_drawn, read_draw
+from runner.sweeping.drawn_trials import best_trial
 
 SPENDING_FILE = "privacy.json"
 
@@ -29,9 +32,12 @@ def identify_sweep(sweep_dir: Path, known: str | None = None) -> str:
     A sweep that is started again in the same folder is the same sweep: what it spent before counts.
 
     Raises:
+        RequestError: the folder holds another sweep.
         RunError: the file that holds it is damaged.
     """
     path = sweep_dir / SPENDING_FILE
+    if is_drawn(sweep_dir):
+        known = read_draw(sweep_dir).sweep
     if not path.exists():
         drawn = path.with_name(f".{SPENDING_FILE}.{secrets.token_hex(4)}.tmp")
         write_json(drawn, {"sweep": known or secrets.token_hex(16)})
@@ -39,9 +45,12 @@ def identify_sweep(sweep_dir: Path, known: str | None = None) -> str:
             path.hardlink_to(drawn)
         drawn.unlink()
     try:
-        return str(read_json(path)["sweep"])
+        found = str(read_json(path)["sweep"])
     except (ValueError, TypeError, KeyError) as error:
         raise RunError(f"{sweep_dir.name}/{SPENDING_FILE}: damaged, so what was spent is unknown ({error})") from error
+    if known is not None and found != known:
+        raise RequestError("hydra.sweep.dir", sweep_dir, f"another folder: {SPENDING_FILE} there is of another sweep")
+    return found
 
 
 def write_spending(sweep_dir: Path, folders: Iterable[Path], *, ordinary: int) -> list[DataSpending]:
@@ -52,10 +61,10 @@ def write_spending(sweep_dir: Path, folders: Iterable[Path], *, ordinary: int) -
     Raises:
         RunError: a ledger is broken or cannot be read.
     """
-    sweep = identify_sweep(sweep_dir)
-    selection = read_selection(sweep_dir) if is_drawn(sweep_dir) else None
+    sweep, drawn = identify_sweep(sweep_dir), is_drawn(sweep_dir)
     try:
-        found = [spent for folder in sorted(folders) for spent in spending_of(sweep, find_ledgers(folder), selection)]
+        ledgers = [ledger for folder in sorted(folders) for ledger in find_ledgers(folder)]
+        found = spending_of(sweep, ledgers, drawn=drawn)
     except BrokenChain as broken:
         raise RunError(f"the privacy ledger is broken: {broken}") from broken
     except OSError as error:
@@ -65,7 +74,8 @@ def write_spending(sweep_dir: Path, folders: Iterable[Path], *, ordinary: int) -
         {
             "sweep": sweep,
             "cells_without_privacy": ordinary,
-            "best_cell": None if selection is None else best_trial(sweep_dir),
+            "best_cell": best_trial(sweep_dir) if drawn else None,
+            "publishable": _publishable(found, sweep_dir) if drawn else None,
             "data": [_described(spent) for spent in found],
         },
     )
@@ -93,11 +103,13 @@ def render_spending(found: Iterable[DataSpending], *, ordinary: int, best: str |
             lines += [
                 f"privacy of {counted(len(private), 'cell')} on {spent.data}, δ={spent.composed.delta:g}:",
                 f"  each cell              ε={low}" + ("" if low == high else f" to {high}"),
-                f"  publishing all cells   ε={composed} ({spent.composed.accountant} composition)",
+                f"  publishing all cells   ε={composed} ({_how(spent.composed)})",
                 f"  publishing the best    ε={epsilon_text(spent.best.epsilon)}, by {spent.best_by}",
             ]
             if best is not None and spent.best_by == BEST_BY_RANDOM_STOPPING:
                 lines.append(f"  the best               cell {best}")
+            if spent.other_draws:
+                lines.append(f"  {_beside(spent)}")
         if spent.public:
             lines.append(f"  not private at all, by privacy.unsafe_noise_seed: {counted(len(spent.public), 'cell')}")
         if spent.uncovered:
@@ -105,6 +117,27 @@ def render_spending(found: Iterable[DataSpending], *, ordinary: int, best: str |
     if lines and ordinary:
         lines.append(f"  {counted(ordinary, 'cell')} ran without privacy, which no ε covers")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _how(composed: Composed) -> str:
+    return "the budget of an rdp filter" if composed.accountant == ACCOUNTANT else f"{composed.accountant} composition"
+
+
+def _beside(spent: DataSpending) -> str:
+    others = counted(spent.other_draws, "other sweep")
+    return f"of this sweep alone: {others} by random stopping on these data, and to choose among their best costs more"
+
+
+def _publishable(found: Iterable[DataSpending], sweep_dir: Path) -> dict[str, Any]:
+    """What may leave a sweep of drawn trials, and what not."""
+    claims = [spent for spent in found if spent.best_by == BEST_BY_RANDOM_STOPPING]
+    return {
+        "cell": best_trial(sweep_dir) if claims else None,
+        "what": "the weights and the settings of this cell with the ε of publish_best" if claims else None,
+        "internal": "everything else in this folder, in its study, in the ledger and in files of trackers: the other"
+        " trials, how many they were, and which of them, by its number, was the best",
+        "beside": [_beside(spent) for spent in found if spent.other_draws],
+    }
 
 
 def _described(spent: DataSpending) -> dict[str, Any]:

@@ -20,7 +20,7 @@ ALLOWED = {
     "records": {"config", "disk", "plan", "records"},
     "statement": {"config", "disk", "privacy", "records", "statement"},
     "training": {"config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training"},
-    "search": {"config", "disk", "records", "search"},
+    "search": {"config", "disk", "privacy", "records", "search"},
     "sweeping": {"config", "disk", "records", "training", "attempt", "sweeping"},
     "inference": {
         *("config", "disk", "plan", "data", "models", "privacy", "records", "statement", "training", "inference"),
@@ -102,6 +102,8 @@ LATE = {
     ("sweeping", "privacy"),
     ("sweeping", "sweep_spending"),
     ("search", "sweep_spending"),
+    ("search", "sweep_draws"),
+    ("sweeping", "sweep_draws"),
     ("sweeping", "sweep_budget"),
 }
 

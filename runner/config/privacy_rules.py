@@ -81,11 +81,36 @@ def _a_random_number_of_trials_is_asked_for(config: RunConfig) -> None:
             )
 
 
+def _only_the_best_leaves(config: RunConfig) -> None:
+    if config.privacy.selection == "random_stopping" and config.tracker.target and config.tracker.mode == "online":
+        raise RequestError(
+            "tracker.mode",
+            "online with privacy.selection=random_stopping",
+            "offline, because nothing may be published of the trials but the best",
+        )
+
+
+_LEAVES_THE_MECHANISM = (
+    *("model", "optimizer", "scheduler", "precision", "seed", "data.augment", "trainer.ema_decay"),
+    *("privacy.max_grad_norm", "privacy.augmentation_multiplicity", "privacy.grad_sample"),
+)
+
+
+def may_change_mechanism(key: str) -> bool:
+    """Whether two private runs that differ in ``key`` may train on other examples, or spend otherwise.
+
+    That is: have another split, sampling rate, noise multiplier, number of updates or delta.
+    """
+    key = key.lstrip("+~").replace("/", ".")
+    return not any(key == name or key.startswith(f"{name}.") for name in _LEAVES_THE_MECHANISM)
+
+
 PRIVACY_RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _privacy_keys_need_privacy,
     _copies_differ,
     _two_of_epsilon_noise_and_length,
     _a_cell_fits_its_sweep,
     _a_random_number_of_trials_is_asked_for,
+    _only_the_best_leaves,
 )
 """See ``runner.config.rules.RELATIONS``, which they belong to."""

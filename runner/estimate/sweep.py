@@ -189,7 +189,7 @@ def _spending(request: Request, cells: int) -> tuple[tuple[tuple[str, int, Compo
     if not private:
         return (), None
     from runner.privacy.ledger import Entry, compose_entries
-    from runner.sweep_budget import planned_cells, refuse_over_budget, selection_of
+    from runner.sweep_budget import count_of, planned_cells, refuse_over_budget
 
     planned = planned_cells(private)
     if planned is None:
@@ -203,15 +203,15 @@ def _spending(request: Request, cells: int) -> tuple[tuple[tuple[str, int, Compo
         composed = compose_entries([Entry(id="", planned=run, started="") for run in runs])
         if composed is not None:
             spent.append((runs[0].data, len(runs), composed))
-    return tuple(spent), _best(request, next(iter(planned.values())), selection_of(request))
+    return tuple(spent), _best(request, next(iter(planned.values())), count_of(request))
 
 
-def _best(request: Request, runs: Sequence[PlannedRun], selection: Any) -> Composed | None:
-    if selection is None:
+def _best(request: Request, runs: Sequence[PlannedRun], count: Any) -> Composed | None:
+    if count is None:
         return None
     from runner.privacy.sweep import best_of
 
-    return best_of(runs[0], selection)
+    return best_of(runs[0], count)
 
 
 def _sum(counted: Sequence[tuple[int, Range]], at_a_time: int) -> Range:

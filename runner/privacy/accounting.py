@@ -120,6 +120,17 @@ def rdp_of_all(mechanisms: Sequence[Mechanism], delta: float) -> float:
     return _epsilon_of(found[0][1], sum(count * divergences for count, _, divergences in found), delta)
 
 
+def rdp_at(order: int, mechanisms: Sequence[Mechanism], delta: float) -> float:
+    """The bound on what unlike updates spend together by the Renyi divergence of one ``order`` alone."""
+    found = [(count, *_divergences(rate, noise, (order,))) for rate, noise, count in mechanisms]
+    return _epsilon_of(found[0][1], sum(count * divergences for count, _, divergences in found), delta)
+
+
+def divergence_at(order: int, sample_rate: float, noise_multiplier: float) -> float:
+    """The Renyi divergence of one update at one ``order``."""
+    return float(_divergences(sample_rate, noise_multiplier, (order,))[1][0])
+
+
 def renyi_epsilon(event: Any, delta: float) -> float:
     """The ``rdp`` bound of any ``event`` of dp-accounting."""
     return float(_composed(event, None).get_epsilon(delta))

@@ -7,7 +7,8 @@ split, limit or image size a run makes of them.  Kinds of lines:
 - ``resume``: the same run goes on from a checkpoint;
 - ``evaluate``: its model was measured on private validation data, without noise, after ``step`` updates; with ``by``,
   it was measured once more after the run, which releases other figures;
-- ``end``: it ended after ``steps`` updates.
+- ``end``: it ended after ``steps`` updates;
+- ``selection`` and ``filter``: what was settled for a sweep before its first run (``draws.py``, ``renyi_filter.py``).
 
 A run counts with the steps that it did.  One that was killed, in whichever of its sittings, counts with all the
 steps that it planned: nobody knows how many it made.
@@ -31,6 +32,7 @@ from runner.config.errors import RequestError, RunError
 from runner.config.recipe import identity_of
 from runner.config.void_runs import DRAWS, void_reason
 from runner.disk.json_files import read_json
+from runner.privacy import draws, renyi_filter
 from runner.privacy.anchor import Anchor, anchor_folder
 from runner.privacy.chain import BrokenChain, Chain
 from runner.privacy.composition import Composed, Spent, compose
@@ -38,6 +40,7 @@ from runner.privacy.composition import Composed, Spent, compose
 FORMATS = (1, 2)
 """Of start lines.  The first says nothing of how the run drew (``PlannedRun.draws``)."""
 KEY = "privacy.ledger_dir"
+_OF_SWEEPS = (draws.KIND, renyi_filter.KIND)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +138,8 @@ class Entry:
         return Spent(sample_rate=planned.sample_rate, noise_multiplier=planned.noise_multiplier, steps=self.steps)
 
 
-Admit = Callable[[Sequence[Entry]], None]
-"""Raises when a run may not start beside the given entries."""
+Admit = Callable[[Sequence[Entry], Sequence[Mapping[str, Any]]], Mapping[str, Any] | None]
+"""Raises when a run may not start beside these entries and lines; else gives the line that goes before its own."""
 
 
 class Ledger:
@@ -162,6 +165,10 @@ class Ledger:
         """
         return read_entries(self._chain.read()[0])
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Every line, in order; raises as ``entries`` does."""
+        return self._chain.read()[0]
+
     def verify(self) -> tuple[int, bool]:
         """Number of lines, all in order, and whether a torn one follows them.
 
@@ -176,8 +183,8 @@ class Ledger:
     def begin(self, run: PlannedRun, *, entry: str | None = None, step: int = 0, admit: Admit | None = None) -> Sitting:
         """Record that ``run`` starts, or that the run ``entry`` goes on after ``step`` updates.
 
-        ``admit`` sees all other entries while nobody else can add one.  A run that goes on was admitted before.  An
-        ``entry`` that this ledger does not know (the run began on another machine) is recorded as a new one.
+        ``admit`` sees all other entries, and all lines, while nobody else can add one.  A run that goes on was admitted
+        before.  An ``entry`` that this ledger does not know (the run began elsewhere) is recorded as a new one.
 
         Raises:
             RequestError: the ledger cannot be written, is broken, or whatever ``admit`` raises.
@@ -189,8 +196,8 @@ class Ledger:
                 if entry in {one.id for one in known}:
                     file.append({"kind": "resume", "entry": entry, "time": _now(), "step": step})
                 else:
-                    if admit is not None:
-                        admit(known)
+                    if admit is not None and (settled := admit(known, file.lines)) is not None:
+                        file.append({**settled, "time": _now()})
                     entry = entry or secrets.token_hex(16)
                     file.append({"kind": "start", "entry": entry, "time": _now(), "format": FORMATS[-1], **asdict(run)})
         except OSError as error:
@@ -262,20 +269,22 @@ class Sitting:
         self._append({"kind": "end", "status": status, "steps": self.steps, "epsilon": epsilon})
 
     def spent_by_sweep(self) -> Composed | None:
-        """What the cells of this run's sweep have spent together so far; None without a sweep.
+        """What the cells of this run's sweep have spent together so far; None without a sweep, or where it is not told.
 
         Raises:
             RunError: the ledger cannot be read or is broken.
         """
+        from runner.privacy.sweep import spent_together
+
         if self.run.sweep is None:
             return None
         try:
-            entries = read_entries(self._chain.read()[0])
+            lines = self._chain.read()[0]
         except OSError as error:
             raise RunError(f"the privacy ledger cannot be read: {error.strerror or error}") from error
         except BrokenChain as broken:
             raise RunError(f"the privacy ledger {self._chain.path.name} is broken: {broken}") from broken
-        return compose_entries(entry for entry in entries if entry.planned.sweep == self.run.sweep)
+        return spent_together(read_entries(lines), lines, self.run.sweep)
 
     def _append(self, content: dict[str, Any]) -> None:
         try:
@@ -304,6 +313,8 @@ def read_entries(lines: Iterable[dict[str, Any]]) -> list[Entry]:
 
 def _tell(entries: dict[str, Entry], line: dict[str, Any]) -> None:
     kind = line["kind"]
+    if kind in _OF_SWEEPS:
+        return
     if kind == "start":
         if line["format"] not in FORMATS:
             raise KeyError("format")

@@ -74,15 +74,6 @@ class TrialCount:
         return odds / -log_gamma if self.shape == 0.0 else self.shape * odds / -math.expm1(self.shape * log_gamma)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """What was drawn for a sweep before its first trial."""
-
-    count: TrialCount
-    trials: int
-    """K."""
-
-
 def epsilon_of_best(run: Spent, trials: TrialCount, *, delta: float) -> float:
     """An upper bound on epsilon at ``delta`` of publishing the best of K runs like ``run``, K drawn from ``trials``.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from runner.config.counted import counted
 from runner.config.errors import RunError
@@ -86,6 +87,7 @@ def write_down(findings: Findings) -> list[Part]:
     return [
         Heading(1, f"{kind} {sweep.folder.resolve().name}"),
         Paragraph(findings.verdict, lead=True),
+        *_internal(sweep.folder),
         *_choice(findings.front, findings.question),
         *_recipes(findings),
         *_failures(findings.grouping, sweep),
@@ -102,6 +104,15 @@ def write_down(findings: Findings) -> list[Part]:
         *state_all(sweep, findings.statements),
         *_repeat(sweep),
     ]
+
+
+def _internal(folder: Path) -> Iterator[Part]:
+    """Says of a sweep of drawn trials (random stopping) that what the report shows may not leave."""
+    try:
+        kept = read_json(folder / PRIVACY_FILE)["publishable"]["internal"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    yield Paragraph(f"Internal, not to be published: this report shows {kept}.")
 
 
 def _choice(front: Front, question: Question) -> Iterator[Part]:

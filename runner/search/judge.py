@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 
 from runner.config.errors import RunError
+from runner.config.request import GRID
 from runner.config.search import EACH_EPOCH, SWEEPER, SearchConfig, check_steering, load_search
 
 if TYPE_CHECKING:
@@ -59,6 +60,26 @@ def find_link(config: RunConfig) -> TrialLink | None:
         figure=search.objectives[0],
         pruner=search.pruner,
     )
+
+
+def settings_learn() -> bool:
+    """Whether the settings of the run that Hydra has called, a cell of a sweep, may depend on the results of others.
+
+    Not those of a grid, nor of a sampler that looks at no results; of sweepers that are not the runner's own, anything.
+
+    Raises:
+        RequestError: its sampler cannot be made.
+    """
+    whole: DictConfig = HydraConfig.instance().cfg  # type: ignore[assignment]  # an attribute of Hydra's own types
+    if whole is None or whole.hydra.sweeper._target_ == GRID:
+        return False
+    if whole.hydra.sweeper._target_ != SWEEPER:
+        return True
+    from runner.search.independence import learns_from_trials
+    from runner.search.sampling import build_sampler
+
+    search: SearchConfig = load_search(whole.hydra.sweeper)
+    return learns_from_trials(build_sampler(search.sampler, {}), search)
 
 
 class SearchJudge:

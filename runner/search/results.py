@@ -31,10 +31,14 @@ _FORMS: dict[str, Callable[[float], str]] = {
 }
 
 
-def write_results(study: optuna.Study, search: SearchConfig, sweep_dir: Path) -> None:
-    """Replace both files by what the study holds now, each atomically."""
+def write_results(study: optuna.Study, search: SearchConfig, sweep_dir: Path, *, drawn: bool) -> None:
+    """Replace both files by what the study holds now, each atomically.
+
+    ``drawn`` says that nobody may see any trial but the best (random stopping): then there is no table of all.
+    """
     trials = study.get_trials(deepcopy=False)
-    write_text(sweep_dir / TRIALS_FILE, _table(trials, len(search.objectives)))
+    if not drawn:
+        write_text(sweep_dir / TRIALS_FILE, _table(trials, len(search.objectives)))
     front = best_of(study)
     found: dict[str, Any] = {"name": "optuna"}
     if len(search.objectives) == 1:

@@ -12,7 +12,7 @@ from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_p
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -84,6 +84,19 @@ def build_sampler(options: Mapping[str, Any], space: Space) -> BaseSampler:
     if options.get("seed") is None or isinstance(sampler, QMCSampler):
         return sampler  # quasi-random sequences are numbered in the study itself
     return _SeededByTrial(factory, options)
+
+
+def behind_seed(sampler: BaseSampler) -> BaseSampler:
+    """The sampler that draws: ``sampler``, or the one in it that is made anew for each trial."""
+    return sampler._sampler if isinstance(sampler, _SeededByTrial) else sampler
+
+
+def is_blind(sampler: BaseSampler) -> bool:
+    """Whether ``sampler`` is known not to look at what trials gave; a subclass may do anything."""
+    made = behind_seed(sampler)
+    if type(made) is QMCSampler:
+        return type(made._independent_sampler) is RandomSampler
+    return type(made) in (RandomSampler, GridSampler, _Grid)
 
 
 def _build(part: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:

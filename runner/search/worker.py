@@ -20,9 +20,13 @@ from optuna.samplers import GridSampler
 from optuna.trial import TrialState
 
 from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.privacy_rules import may_change_mechanism
 from runner.config.search import KEY, load_search, parse_limits
 from runner.config.targets import locate
+from runner.privacy.draws import Draw
 from runner.search.claims import FOLDER, Claims
+from runner.search.drawn_study import refuse_chosen, share_draw, share_identity
+from runner.search.independence import learns_from_trials, require_random_trials
 from runner.search.outcome import Outcome, read_outcome, settled, tell
 from runner.search.results import best_of, describe, write_results
 from runner.search.sampling import build_pruner, build_sampler, grid_size, read_space
@@ -54,6 +58,9 @@ class Worker:
         if isinstance(self._sampler, GridSampler):
             self._search.n_trials = min(self._search.n_trials, grid_size(self._space))
         self._hook = _find_hook(self._search.custom_search_space)
+        self._drawn = self._run.privacy.selection == "random_stopping"
+        if self._run.privacy.enabled or self._drawn:
+            self._require_an_account()
 
     def work(self) -> None:
         """Run trials until the study has all of them, then write and say what was found.
@@ -62,7 +69,8 @@ class Worker:
             RequestError: the storage or the study is not right, or the next trial would pass ``privacy.sweep_epsilon``.
             RunError: no trial has given a value, or more failed at once than ``max_failure_rate`` allows.
         """
-        self._sweep_dir.mkdir(parents=True, exist_ok=True)
+        # what others learn of drawn trials is the best of them
+        self._sweep_dir.mkdir(mode=0o700 if self._drawn else 0o777, parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             if self._search.storage == MEMORY:
                 stack.enter_context(forgotten(self._sweep_dir))
@@ -70,13 +78,15 @@ class Worker:
             name = study_name(self._search.study_name, self._run)
             recipe = Recipe.of(self._search, self._run, self._space)
             study = open_study(storage, name, self._search, recipe, self._sampler, self._pruner)
+            if self._drawn:
+                self._search.n_trials = share_draw(study, storage, self._sweep_dir, self._ask(recipe)).trials
             if self._run.privacy.enabled:
-                _share_ledger_identity(study, self._sweep_dir)
+                share_identity(study, storage, self._sweep_dir)
             try:
                 with Claims(study, storage, self._search.stale_after) as claims:
                     self._work_on(study, claims)
             finally:
-                write_results(study, self._search, self._sweep_dir)
+                write_results(study, self._search, self._sweep_dir, drawn=self._drawn)
                 shown = storage.place if self._search.storage != MEMORY else f"{MEMORY}, which ends now"
                 print("\n".join(describe(study, self._search, shown)), flush=True)
             if not best_of(study) and not study.get_trials(states=(TrialState.RUNNING,)):
@@ -87,7 +97,7 @@ class Worker:
             taken = claims.take(self._search.n_jobs, self._space, total=self._search.n_trials, prepare=self._prepare)
             if taken:
                 self._run_all(study, claims, taken)
-                write_results(study, self._search, self._sweep_dir)
+                write_results(study, self._search, self._sweep_dir, drawn=self._drawn)
             elif claims.undecided():
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
             else:
@@ -97,6 +107,8 @@ class Worker:
         """Give the trial its folder: the one that it has, where its run has ended or can go on in this sweep."""
         if self._hook is not None:
             self._hook(self._run, trial)
+        if self._drawn:
+            refuse_chosen(trial.storage.get_trial(trial._trial_id))
         folder = trial.user_attrs.get(FOLDER)
         if folder is None or (Path(folder).parent != self._sweep_dir and self._settled(trial) is None):
             trial.set_user_attr(FOLDER, str(self._sweep_dir / str(trial.number)))
@@ -120,6 +132,30 @@ class Worker:
                 # it has not begun, and may when there is more to spend
                 shutil.rmtree(Path(claims.mine[number].user_attrs[FOLDER]))
         self._stop_where_due(list(outcomes.values()))
+
+    def _require_an_account(self) -> None:
+        """Refuse, before the first trial, a private search for which no account of its trials holds."""
+        from runner.sweep_draws import refuse_varied
+
+        if self._drawn:
+            require_random_trials(self._sampler, self._pruner, self._search, self._run.trainer.monitor)
+            refuse_varied(self._space.keys())
+            return
+        varied = sorted(key for key in self._space if may_change_mechanism(key))
+        if varied and self._run.privacy.sweep_epsilon is None and learns_from_trials(self._sampler, self._search):
+            raise RequestError(
+                "privacy.sweep_epsilon",
+                f"null, while {type(self._sampler).__name__} picks {varied[0]} by the trials so far",
+                "a budget for the whole search, or another sampler (random, grid, qmc): what private steps cost may be"
+                " picked by results only within a budget that was set before them",
+            )
+
+    def _ask(self, recipe: Recipe) -> Draw:
+        from runner.sweep_draws import draw_trials, question_of
+
+        return draw_trials(
+            self._run.privacy, question=question_of(recipe.keys), cells=None, expected=self._search.n_trials
+        )
 
     def _settled(self, trial: optuna.Trial) -> Outcome | None:
         return settled(Path(trial.user_attrs[FOLDER]), self._search.objectives, self._limits)
@@ -146,16 +182,6 @@ class Worker:
 def study_name(asked: str | None, run: DictConfig) -> str:
     """Name of the study of a sweep, or of a trial in it."""
     return asked or run.hydra.runtime.choices.get("sweep") or "search"
-
-
-def _share_ledger_identity(study: optuna.Study, sweep_dir: Path) -> None:
-    """All workers are one sweep in the ledger, whichever folders they work in."""
-    from runner.sweep_spending import identify_sweep
-
-    known = study.user_attrs.get("sweep")
-    identity = identify_sweep(sweep_dir, known)
-    if known is None:
-        study.set_user_attr("sweep", identity)
 
 
 def _find_hook(path: str | None) -> Callable[[DictConfig, optuna.Trial], Any] | None:

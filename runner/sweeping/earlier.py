@@ -44,7 +44,7 @@ def refuse_other_recipe(folder: Path, config: RunConfig, varied: Collection[str]
     earlier = earlier_config(folder)
     if earlier is None:
         return
-    before, now = dict(_leaves(earlier)), dict(_leaves(config))
+    before, now = dict(leaves(earlier)), dict(leaves(config))
     for key in {**now, **before}:
         counts = key in varied or (key.split(".")[0] in _COUNTED and key not in _HOW)
         if counts and key not in _PLACES and before.get(key) != now.get(key):
@@ -83,14 +83,14 @@ def finished_attempts(cells: Sequence[tuple[RunConfig, Path]]) -> list[Attempt] 
     return found
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted key, as it is typed, and value of everything in a configuration."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             name = path if field.name == "options" else f"{path}.{yaml_key(field.name)}".lstrip(".")
-            yield from _leaves(getattr(value, field.name), name)
+            yield from leaves(getattr(value, field.name), name)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}")
+            yield from leaves(item, f"{path}.{key}")
     else:
         yield path, value

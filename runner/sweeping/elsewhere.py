@@ -13,6 +13,7 @@ from runner.config.errors import RequestError
 from runner.config.load import load_config, typed_keys
 from runner.config.schema import RunConfig
 from runner.records.sweep_table import write_table
+from runner.sweep_draws import is_drawn
 from runner.sweeping.cell import Cell, Place, killed, plain_types, run_forked
 from runner.sweeping.fork_server import shared_server
 from runner.sweeping.preload import modules_for
@@ -42,5 +43,6 @@ def run_elsewhere(composed: DictConfig) -> float:
     attempt: Attempt = ended.value if ended.returned else killed(cell, ended)
     if attempt.error is not None:
         record_failure(cell.folder, attempt)
-    write_table(cell.sweep_dir)
+    if not is_drawn(cell.sweep_dir):
+        write_table(cell.sweep_dir)
     return math.nan if attempt.objective is None else attempt.objective

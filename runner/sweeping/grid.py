@@ -11,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from runner.config.request import cells_of
-from runner.sweeping.drawn_trials import chosen_cells, is_drawn
+from runner.sweep_draws import is_drawn
+from runner.sweeping.drawn_trials import chosen_cells
 
 
 class GridSweeper(BasicSweeper):

@@ -19,9 +19,10 @@ from runner.config.request import Request
 from runner.config.schema import RunConfig
 from runner.records.run_file import FINISHED
 from runner.records.sweep_table import TABLE_FILE, SweepTable, TableWriter, render_table
+from runner.sweep_draws import is_drawn
 from runner.sweeping.board import Board, make_board
 from runner.sweeping.cell import Cell
-from runner.sweeping.drawn_trials import best_trial, is_drawn
+from runner.sweeping.drawn_trials import best_trial
 from runner.sweeping.earlier import earlier_config
 from runner.sweeping.elsewhere import run_elsewhere
 from runner.sweeping.fork_server import ForkServer, shared_server
@@ -151,8 +152,8 @@ class Sweep:
         self.ledgers.add(ledger_folder(config.privacy.ledger_dir))
 
     def renew(self) -> SweepTable:
-        """Renew ``table.csv`` and ``privacy.json`` from the cells' files."""
-        table = self._table.write()
+        """Renew ``table.csv`` and ``privacy.json`` from the cells' files; no table of trials that nobody may see."""
+        table = self._table.read() if is_drawn(self.folder) else self._table.write()
         if self.ledgers:
             self._write_spending(self.folder)
         return table

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.config.errors import RequestError
-from runner.privacy.ledger import KEY, Entry, Ledger, PlannedRun, Sitting, contents_of, ledger_folder, shown_folder
-from runner.privacy.sweep import admit_within
+from runner.privacy.ledger import KEY, Ledger, PlannedRun, Sitting, contents_of, ledger_folder, shown_folder
+from runner.privacy.sweep import Terms, admit
 
 if TYPE_CHECKING:
     from runner.config.schema import PrivacyConfig
     from runner.data.images import Contents
     from runner.plan.plan import Plan
-    from runner.privacy.random_stopping import Selection
+    from runner.privacy.draws import Draw
     from runner.training.checkpoint import Checkpoint
     from runner.training.world import World
 
@@ -26,7 +26,8 @@ def sit_down(
     *,
     run_dir: Path,
     sweep: str | None,
-    selection: Selection | None,
+    draw: Draw | None,
+    learns: bool,
     checkpoint: Checkpoint | None,
     contents: Contents | None = None,
 ) -> Sitting | None:
@@ -34,7 +35,8 @@ def sit_down(
 
     ``contents`` of its data are kept beside the ledger, to find others that hold some of the same images.
 
-    ``sweep`` is the identity of the sweep that the run is a cell of, ``selection`` what was drawn for it beforehand.
+    ``sweep`` is the identity of the sweep that the run is a cell of, ``draw`` what was drawn for it beforehand;
+    ``learns`` says that the run's settings may depend on the results of earlier cells.
 
     Raises:
         RequestError: the ledger cannot be written or is broken, or the run would pass ``privacy.sweep_epsilon``, or it
@@ -46,14 +48,13 @@ def sit_down(
     refusal: RequestError | None = None
     if world.is_main:
         run = planned_run(plan, folder=shown_folder(run_dir), sweep=sweep)
-
-        def admit(entries: Sequence[Entry]) -> None:
-            admit_within(config.sweep_epsilon, run, entries, selection)
-
+        terms = Terms(limit=config.sweep_epsilon, draw=draw, learns=learns, split=plan.semantic.data.fingerprint)
         ledger = Ledger(ledger_folder(config.ledger_dir), contents_of(plan.semantic.data.ledger_name))
         entry, step = (None, 0) if checkpoint is None else (checkpoint.state["ledger_entry"], checkpoint.step)
         try:
-            sitting = ledger.begin(run, entry=entry, step=step, admit=admit)
+            if draw is not None:
+                draw.require_ledger(ledger.folder)
+            sitting = ledger.begin(run, entry=entry, step=step, admit=functools.partial(admit, terms, run))
             if contents is not None:
                 _keep_sketch(ledger, contents, earlier=plan.semantic.data.origin)
         except RequestError as error:

@@ -184,6 +184,11 @@ WRONG = [
     ("trainer=dp privacy.selection=random_stop", "privacy.selection", "did you mean random_stopping?"),
     ("trainer=dp privacy.selection=random_stopping privacy.selection_trials=0.5", "privacy.selection_trials", ">= 1"),
     ("trainer=dp privacy.selection=random_stopping privacy.selection_shape=-1", "privacy.selection_shape", "[0, 100]"),
+    (
+        "trainer=dp privacy.selection=random_stopping tracker=wandb tracker.mode=online",
+        "tracker.mode",
+        "nothing may be published of the trials but the best",
+    ),
     ("trainer=dp privacy.selection_trials=5", "privacy.selection_trials", "selection=random_stopping"),
     (
         "trainer=dp privacy.selection=random_stopping privacy.unsafe_noise_seed=1",

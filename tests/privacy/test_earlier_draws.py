@@ -1,6 +1,7 @@
 """Private runs of versions whose augmentation and dropout went by the place in the batch: void, and not resumed."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -13,7 +14,7 @@ from runner.job import run_job
 from runner.ledger import main as ledger_main
 from runner.plan.plan import identity_of
 from runner.privacy.ledger import Ledger, compose_entries
-from runner.privacy.sweep import admit_within, spending_of
+from runner.privacy.sweep import Terms, admit, spending_of
 from runner.records.console import result_rows
 from runner.records.run_file import read_run
 from runner.records.sweep_table import render_table, write_table
@@ -167,4 +168,4 @@ def test_a_sweep_with_an_old_cell_has_no_bound_and_no_limit_is_kept(ledger_with,
     assert "no bound is known\n  void: run (2026" in render_spending([spent], ordinary=0)
     cell = dataclasses.replace(RUN, sweep="s")
     with pytest.raises(RequestError, match=r"all compose to no known bound \(void: run .* expected at most 8"):
-        ledger.begin(cell, admit=lambda entries: admit_within(8.0, cell, entries))
+        ledger.begin(cell, admit=functools.partial(admit, Terms(limit=8.0), cell))

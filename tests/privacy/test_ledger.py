@@ -1,6 +1,7 @@
 """Runs as the ledger tells them: what counts after an end, a kill, a resume; and who may not start."""
 
 import dataclasses
+import functools
 import re
 
 import pytest
@@ -16,7 +17,7 @@ from runner.privacy.ledger import (
     ledger_folder,
     shown_folder,
 )
-from runner.privacy.sweep import admit_within, spending_of
+from runner.privacy.sweep import Terms, admit, spending_of
 
 RUN = PlannedRun(
     data="digits", examples=1000, identity="1" * 64, name="run", folder="outputs/run", sweep=None, private=True,
@@ -113,22 +114,22 @@ def test_the_sum_is_at_the_smallest_delta_and_by_rdp_only_when_all_runs_are(ledg
 def test_a_cell_that_would_pass_the_sweeps_limit_leaves_no_trace(ledger):
     ledger.begin(dataclasses.replace(RUN, sweep="another"))
     for _ in range(2):
-        ledger.begin(cell(), admit=lambda entries: admit_within(5.0, cell(), entries))
+        ledger.begin(cell(), admit=functools.partial(admit, Terms(limit=5.0), cell()))
     before = ledger.entries()
     with pytest.raises(RequestError) as refusal:
-        ledger.begin(cell(), admit=lambda entries: admit_within(5.0, cell(), entries))
+        ledger.begin(cell(), admit=functools.partial(admit, Terms(limit=5.0), cell()))
     assert refusal.value.key == "privacy.sweep_epsilon"
     assert re.search(r"compose to ε=5\.\d\d \(pld, δ=1e-05\), expected at most 5; 4\.\d\d is spent by 2 cells",
                      str(refusal.value))  # fmt: skip
     assert ledger.entries() == before
     cheap = cell(noise_multiplier=20.0)
-    ledger.begin(cheap, admit=lambda entries: admit_within(5.0, cheap, entries))
+    ledger.begin(cheap, admit=functools.partial(admit, Terms(limit=5.0), cheap))
 
 
 def test_a_cell_that_goes_on_was_admitted_before(ledger):
     sitting = ledger.begin(cell())
 
-    def refuse(entries):
+    def refuse(entries, lines):
         raise AssertionError
 
     ledger.begin(cell(), entry=sitting.entry, step=3, admit=refuse)

@@ -46,18 +46,36 @@ def test_it_costs_more_than_one_run_and_less_than_all():
         assert found < compose([RUN] * cells, delta=1e-5).epsilon
 
 
-def hockey_stick(count, sigma, epsilon):
-    """The exact delta of publishing the largest of K outputs of a Gaussian mechanism, by its distribution function."""
+def hockey_stick(count, sigma, epsilon, starts=1):
+    """The exact delta of publishing the largest of K outputs of a Gaussian mechanism, by its distribution function.
+
+    Each output is itself the largest of so many ``starts``.
+    """
     outputs = np.linspace(-8 * sigma, 8 * sigma + 1, 20_001)
     gamma, shape = count.stopping, count.shape
 
     def law(shift):
         # E[F^K], the probability that all K lie below, in closed form
-        rest = np.log1p(-(1 - gamma) * norm.cdf(outputs, shift, sigma))
+        one = norm.cdf(outputs, shift, sigma) ** starts
+        if gamma == 1:
+            return one
+        rest = np.log1p(-(1 - gamma) * one)
         return rest / math.log(gamma) if shape == 0 else np.expm1(-shape * rest) / math.expm1(-shape * math.log(gamma))
 
     masses = [np.diff(law(shift)) for shift in (0.0, 1.0)]
     return max(np.clip(p - math.exp(epsilon) * q, 0, None).sum() for p, q in (masses, masses[::-1]))
+
+
+@pytest.mark.parametrize("shape", [0.0, 1.0])
+def test_trials_that_are_begun_anew_and_not_counted_break_the_bound(shape):
+    """Each of the K trials is begun five times, the best of the five is kept, and K is what is accounted for."""
+    count, sigma, delta = TrialCount(mean=2, shape=shape), 2.0, 1e-3
+    bound = epsilon_of_best(Spent(sample_rate=1.0, noise_multiplier=sigma, steps=1), count, delta=delta)
+    assert hockey_stick(count, sigma, bound) <= delta
+    assert hockey_stick(count, sigma, bound, starts=5) > delta
+    # what is counted instead holds: all of them, composed
+    every = compose([Spent(sample_rate=1.0, noise_multiplier=sigma, steps=1)] * 5, delta=delta, accountant="rdp")
+    assert hockey_stick(TrialCount(mean=1, shape=shape), sigma, every.epsilon, starts=5) <= delta
 
 
 @pytest.mark.parametrize("shape", [0.0, 1.0])

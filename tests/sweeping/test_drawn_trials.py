@@ -1,17 +1,23 @@
 """``privacy.selection=random_stopping`` from the command line: trials and their number are drawn once, beforehand."""
 
 import dataclasses
+import functools
 import json
 import random
+import shutil
 
 import pytest
 
+from runner import sweep_draws
+from runner.config.errors import RequestError
+from runner.config.request import read_request
 from runner.privacy.composition import Spent, compose
-from runner.privacy.ledger import find_ledgers
+from runner.privacy.ledger import Ledger, ledger_folder
 from runner.privacy.random_stopping import TrialCount, epsilon_of_best
-from runner.privacy.sweep import spending_of
-from runner.sweeping import drawn_trials
-from runner.sweeping.drawn_trials import best_trial
+from runner.privacy.sweep import Terms, admit
+from runner.sweep_spending import identify_sweep
+from runner.sweeping.drawn_trials import best_trial, draw_beforehand
+from tests.privacy.test_ledger import RUN
 from tests.test_sweep_privacy import GRID, TINY, entries, spending
 
 DRAWN = (*GRID, "privacy.selection=random_stopping", "optimizer.lr=0.05,0.1")
@@ -20,10 +26,10 @@ DRAWN = (*GRID, "privacy.selection=random_stopping", "optimizer.lr=0.05,0.1")
 @pytest.fixture
 def three_trials(monkeypatch):
     """A source of which it is known that it draws three trials of two cells, one of them twice."""
-    monkeypatch.setattr(drawn_trials.random, "SystemRandom", lambda: random.Random(9))
+    monkeypatch.setattr(sweep_draws.random, "SystemRandom", lambda: random.Random(9))
 
 
-def test_the_best_of_a_drawn_number_of_trials(command, tmp_path, three_trials):
+def test_the_best_of_a_drawn_number_of_trials(command, tmp_path, monkeypatch, three_trials):
     code, out, _ = command(*DRAWN, "privacy.selection_trials=5")
     assert code == 0
     drawn = json.loads((tmp_path / "grid" / "selection.json").read_text())
@@ -47,14 +53,8 @@ def test_the_best_of_a_drawn_number_of_trials(command, tmp_path, three_trials):
     assert best == best_trial(tmp_path / "grid")
     assert f"the best               cell {best}\n" in out
     assert "table:" not in out, "what the other trials reached is nobody's to see"
-    # as long as one of the trials has not ended, the best costs what all do
-    sweep = json.loads((tmp_path / "grid" / "privacy.json").read_text())["sweep"]
-    more = dataclasses.replace(drawn_trials.read_selection(tmp_path / "grid"), trials=4)
-    (open_yet,) = spending_of(sweep, find_ledgers(tmp_path / "data" / "recipe-runner" / "ledger"), more)
-    assert open_yet.best == open_yet.composed
-    assert "not all of the trials" in open_yet.best_by
     # the same command goes on with what was drawn, though another source would draw otherwise
-    drawn_trials.random.SystemRandom = lambda: random.Random(1)
+    monkeypatch.setattr(sweep_draws.random, "SystemRandom", lambda: random.Random(1))
     code, _, _ = command(*DRAWN, "privacy.selection_trials=5")
     assert code == 0
     assert json.loads((tmp_path / "grid" / "selection.json").read_text()) == drawn
@@ -87,7 +87,7 @@ def test_the_best_of_a_drawn_number_of_trials(command, tmp_path, three_trials):
         ((*DRAWN, "hydra.sweep.subdir=lr"), "hydra.sweep.subdir: got lr"),
         (
             (*DRAWN[:-1], "hydra/sweeper=optuna", "optimizer.lr=interval(0.01,0.1)"),
-            "hydra/sweeper/sampler: got tpe, expected random",
+            "hydra/sweeper/sampler: got TPESampler, expected random",
         ),
         (
             (*TINY, "hydra.run.dir=grid", "privacy.selection=random_stopping"),
@@ -112,3 +112,61 @@ def test_a_random_search_runs_the_number_that_was_drawn(command, tmp_path, three
     assert len(entries(tmp_path)) == 3
     assert "publishing the best" in out
     assert spending(tmp_path)["publish_best"]["by"].startswith("random stopping")
+
+
+def ask(composer, *lines):
+    return read_request(composer, [*DRAWN[1:-1], *lines], multirun=True, check=lambda *_: None)
+
+
+def draw(request, folder):
+    """What stands in the folder of a sweep after it was asked for, and before it has begun."""
+    draw_beforehand(dataclasses.replace(request, sweep_dir=folder))
+    return sweep_draws.read_draw(folder)
+
+
+def begin(draw):
+    """The first of the trials, for the ledger."""
+    run = dataclasses.replace(RUN, sweep=draw.sweep)
+    admitted = functools.partial(admit, Terms(draw=draw, split="split"), run)
+    return Ledger(ledger_folder(None), "a" * 64).begin(run, admit=admitted)
+
+
+def test_a_question_is_drawn_once(composer, tmp_path):
+    asked = ask(composer, "optimizer.lr=0.05,0.1")
+    first = draw(asked, tmp_path / "a")
+    assert (tmp_path / "a").stat().st_mode & 0o077 == 0
+    # what no trial has begun of is nobody's: another folder may draw
+    assert draw(asked, tmp_path / "b").sweep != first.sweep
+    begin(first)
+    assert draw(asked, tmp_path / "a") == first
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    assert draw(asked, tmp_path / "copy") == first, "the same sweep: its trials count together"
+    same = ask(composer, "optimizer.lr=0.1,0.05", "seed=5", "name=other", "privacy.selection_trials=9")
+    for again in (asked, same):
+        with pytest.raises(RequestError, match="trials that the ledger knows as drawn before"):
+            draw(again, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    # the file alone removed, then what else the sweep has there
+    identify_sweep(tmp_path / "a")
+    (tmp_path / "a" / "selection.json").unlink()
+    with pytest.raises(RequestError, match=r"random_stopping without .*selection\.json, expected composition"):
+        draw(asked, tmp_path / "a")
+    (tmp_path / "a" / "privacy.json").unlink()
+    with pytest.raises(RequestError, match="trials that the ledger knows as drawn before"):
+        draw(asked, tmp_path / "a")
+    # the identity alone changed
+    (tmp_path / "copy" / "privacy.json").write_text('{"sweep": "another"}')
+    with pytest.raises(RequestError, match=r"hydra\.sweep\.dir: .* is of another sweep"):
+        identify_sweep(tmp_path / "copy")
+    # another question may be asked, of other settings
+    assert draw(ask(composer, "optimizer.lr=0.05,0.2"), tmp_path / "d").trials >= 1
+
+
+@pytest.mark.parametrize(
+    "key", ["data", "data.split_seed", "data.limit", "data.val_fraction", "data.fold", "data.batch_size", "trainer",
+            "trainer.steps", "privacy.delta", "privacy.noise_multiplier", "privacy.ledger_dir", "+experiment"]
+)  # fmt: skip
+def test_what_could_change_the_data_or_the_price_is_not_varied(key):
+    with pytest.raises(RequestError, match="each trial is the same mechanism on the same data"):
+        sweep_draws.refuse_varied({"optimizer.lr", key})
+    sweep_draws.refuse_varied({"optimizer.lr", "optimizer", "+model.width", "seed", "data.augment.flip"})
