@@ -269,22 +269,10 @@ class Sitting:
         self._append({"kind": "end", "status": status, "steps": self.steps, "epsilon": epsilon})
 
     def spent_by_sweep(self) -> Composed | None:
-        """What the cells of this run's sweep have spent together so far; None without a sweep, or where it is not told.
-
-        Raises:
-            RunError: the ledger cannot be read or is broken.
-        """
+        """What the cells of this run's sweep have spent together so far; see ``sweep.spent_together``."""
         from runner.privacy.sweep import spent_together
 
-        if self.run.sweep is None:
-            return None
-        try:
-            lines = self._chain.read()[0]
-        except OSError as error:
-            raise RunError(f"the privacy ledger cannot be read: {error.strerror or error}") from error
-        except BrokenChain as broken:
-            raise RunError(f"the privacy ledger {self._chain.path.name} is broken: {broken}") from broken
-        return spent_together(read_entries(lines), lines, self.run.sweep)
+        return spent_together(self._chain, self.run.sweep)
 
     def _append(self, content: dict[str, Any]) -> None:
         try:

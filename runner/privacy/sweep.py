@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.config.counted import counted
-from runner.config.errors import RequestError
+from runner.config.errors import RequestError, RunError
 from runner.config.privacy_figures import delta_text, epsilon_text
+from runner.privacy.chain import BrokenChain, Chain
 from runner.privacy.composition import Composed, Spent
 from runner.privacy.draws import Draw, find_draw, refuse_drawn_before
-from runner.privacy.ledger import Entry, Ledger, PlannedRun, compose_entries
+from runner.privacy.ledger import Entry, Ledger, PlannedRun, compose_entries, read_entries
 from runner.privacy.random_stopping import TrialCount, epsilon_of_best
 from runner.privacy.renyi_filter import ACCOUNTANT, Filter
 from runner.privacy.renyi_filter import KIND as FILTER
@@ -113,14 +114,25 @@ def spending_of(sweep: str, ledgers: Iterable[Ledger], *, drawn: bool = False) -
     return found
 
 
-def spent_together(entries: Sequence[Entry], lines: Sequence[Mapping[str, Any]], sweep: str) -> Composed | None:
-    """What the cells of ``sweep`` among ``entries`` spent together; None where none is private.
+def spent_together(chain: Chain, sweep: str | None) -> Composed | None:
+    """What the cells of ``sweep`` in the ledger ``chain`` spent together; None without a sweep, or a private cell.
 
     None as well where it may not be told: the number of trials is part of what random stopping keeps.
+
+    Raises:
+        RunError: the ledger cannot be read or is broken.
     """
+    if sweep is None:
+        return None
+    try:
+        lines = chain.read()[0]
+    except OSError as error:
+        raise RunError(f"the privacy ledger cannot be read: {error.strerror or error}") from error
+    except BrokenChain as broken:
+        raise RunError(f"the privacy ledger {chain.path.name} is broken: {broken}") from broken
     if find_draw(lines, sweep) is not None:
         return None
-    return _together([entry for entry in entries if entry.planned.sweep == sweep], lines, sweep)[0]
+    return _together([entry for entry in read_entries(lines) if entry.planned.sweep == sweep], lines, sweep)[0]
 
 
 def admit(terms: Terms, run: PlannedRun, entries: Sequence[Entry], lines: Sequence[Mapping[str, Any]]) -> Any:

@@ -258,13 +258,16 @@ def test_what_was_drawn_cannot_be_edited_or_drawn_again(composer, tmp_path, draw
     assert search(composer, tmp_path / "v", *TRIALS, f"privacy.ledger_dir={tmp_path}/other", "hydra.sweeper.n_trials=1")
 
 
-def test_a_ledger_that_has_forgotten_the_trials_is_refused(composer, tmp_path, draws):
+def test_a_ledger_that_has_forgotten_the_trials_is_refused(composer, tmp_path, draws, monkeypatch):
     draws(1)
     search(composer, tmp_path / "s", *TRIALS)
     with pytest.raises(RequestError, match=r"privacy\.ledger_dir: got .*, expected .*, as the trials were drawn with"):
         search(composer, tmp_path / "s", *TRIALS, f"privacy.ledger_dir={tmp_path}/other")
     for path in ledger_folder(None).iterdir():
         path.unlink()
+    with pytest.raises(RequestError, match=r"privacy\.ledger_dir: .*line 1 is missing"):
+        search(composer, tmp_path / "s", *TRIALS)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))  # where no note says that there was a ledger
     with pytest.raises(RequestError, match=r"privacy\.ledger_dir: .* expected the ledger that knows the trials of"):
         search(composer, tmp_path / "s", *TRIALS)
 
