@@ -133,10 +133,11 @@ def screen_file(config: DictConfig | ListConfig, *, file: str, group: str, packa
     if not isinstance(config, DictConfig):
         return  # Hydra's own refusal names the file
     plain: Any = OmegaConf.to_container(config, resolve=False)
-    for element in plain.pop("defaults", None) or []:
-        _screen_default(element, file, group)
+    defaults = plain.pop("defaults", None)
     prefix = group.replace("/", ".") if package in (None, "_group_") else "" if package == "_global_" else str(package)
     try:
+        for element in defaults if isinstance(defaults, list) else []:
+            _screen_default(element, group)
         _screen(prefix, plain)
         screen_texts(prefix, plain)
     except RequestError as error:
@@ -150,7 +151,7 @@ def screen_lines(lines: Iterable[Any], *, file: str) -> None:
         RequestError: names the key and the file.
     """
     for line in lines:
-        if not isinstance(line, str) or re.match(r"\+{0,2}[A-Za-z_][\w./]*=", line) is None:
+        if not isinstance(line, str) or not line.isprintable() or re.match(r"\+{0,2}[A-Za-z_][\w./]*=", line) is None:
             raise RequestError("resume", f"{line!s:.100} in {file}", "lines such as trainer.epochs=3")
         try:
             _screen_line(line, kept=True)
@@ -268,7 +269,7 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _screen_default(element: Any, file: str, group: str) -> None:
+def _screen_default(element: Any, group: str) -> None:
     """One element of a defaults list: which file is taken, and where its content goes."""
     if element == "_self_":
         return
@@ -276,7 +277,7 @@ def _screen_default(element: Any, file: str, group: str) -> None:
     for entry, options in pairs:
         words = str(entry).split()
         name, _, package = words[-1].partition("@") if words else ("", "", "")
-        got = f"{entry}: {as_typed(options)} in {file}" if isinstance(element, Mapping) else f"{entry} in {file}"
+        got = f"{entry}: {as_typed(options)}" if isinstance(element, Mapping) else str(entry)
         if "$" in str(entry) or ".." in name.split("/"):
             raise RequestError("defaults", got, "the name of a group")
         target = package.removeprefix("_global_").removeprefix(".")
@@ -291,6 +292,9 @@ def _screen_default(element: Any, file: str, group: str) -> None:
         path = name.lstrip("/") if name.startswith(("/", "hydra")) else f"{group}/{name}".lstrip("/")
         if path.partition("/")[0] != "hydra":
             continue
+        if not isinstance(element, Mapping):  # the option itself
+            path, _, option = path.rpartition("/")
+            chosen = [option]
         allowed = _GROUPS.get(path, ())
-        if not isinstance(element, Mapping) or (allowed is not None and not set(chosen) <= set(allowed)):
+        if allowed is not None and not all(isinstance(option, str) and option in allowed for option in chosen):
             raise RequestError(path, got, TYPED if not allowed else f"one of {', '.join(allowed)}")

@@ -1,6 +1,7 @@
 """Run folders, studies and data sets of which the files were edited: what they name would be imported or unpickled."""
 
 import functools
+import hashlib
 import importlib
 import json
 import os
@@ -168,8 +169,6 @@ def a_pickle_beside_the_weights(stage):
     path = state.parent / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest.pop("digest")
-    import hashlib
-
     manifest["sha256"]["state.pt"] = hashlib.sha256(state.read_bytes()).hexdigest()
     path.write_bytes(seal(manifest))
     open_run(run)
