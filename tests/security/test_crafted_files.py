@@ -191,4 +191,4 @@ def test_a_state_without_what_a_state_holds(tmp_path):
         manifest.pop("digest")
         manifest["sha256"]["state.pt"] = hashlib.sha256((path.parent / "state.pt").read_bytes()).hexdigest()
         path.write_bytes(seal(manifest))
-        assert refusal_of(run).startswith("checkpoint: ")
+        assert refusal_of(run).startswith("checkpoint")
