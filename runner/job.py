@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.errors import ExitCode, RequestError, RunError, is_out_of_memory
+from runner.config.errors import EpsilonVoid, ExitCode, RequestError, RunError, is_out_of_memory
 from runner.config.recipe import recipe_of
 from runner.config.schema import RunConfig
 from runner.config.targets import locate
@@ -350,11 +350,12 @@ def _fit_on_record(
             _warn(recorder.console, True, note)
     except BaseException as error:
         reason, code = " ".join(f"{error}".split()) or type(error).__name__, ExitCode.FAILED
-        record = record.end("failed", error=reason, begun=begun)
+        void = reason if isinstance(error, EpsilonVoid) else None
+        record = record.end("failed", error=reason, begun=begun, void=void)
         if isinstance(error, KeyboardInterrupt):
             record, code = record.end("interrupted", error=None, begun=begun), ExitCode.INTERRUPTED
         if recorder.sitting is not None:
-            recorder.sitting.end(record.status)
+            recorder.sitting.end(record.status, void=void)
         with contextlib.suppress(RunError):  # a full disk stops both, and the first reason is the one to tell
             write_run(job.run_dir, record)
             state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)

@@ -69,6 +69,10 @@ class RunError(RuntimeError):
     """A run that was right to start and failed on the way.  Ends the program with exit code 1 and one line."""
 
 
+class EpsilonVoid(RunError):
+    """A private run in which something was found that its epsilon rules out; what it has released is not covered."""
+
+
 class TooFewExamples(RunError):
     """BatchNorm has no statistics of a single value a channel."""
 

@@ -165,7 +165,8 @@ class BatchProbe:
         # the first and the last example are each other's companions
         half[-1] = ~half[0]
         choices = [(half.to(self.device), KINDS[0]), (~half.to(self.device), KINDS[1])]
-        unlike = unlike_by_companions(gradients, self._model, batch, found, choices, self._generator)
+        expected = [contribution(found, kept) for kept, _ in choices]
+        unlike = unlike_by_companions(gradients, self._model, batch, expected, choices, self._generator)
         if unlike is not None:
             kept, others = unlike
             with self.forward():
@@ -175,7 +176,7 @@ class BatchProbe:
     def _unlike_by_size(self, gradients: PerExampleGradients, batch: Batch, found: PerExample) -> str | None:
         size = len(batch.labels)
         # fewer by an odd number
-        backwards = [size - 1, size // 2, 0] if size % 2 == 0 else [size - 1, 0]
+        backwards = [size - 1, size // 2, 0] if size % 2 == 0 and size > 2 else [size - 1, 0][: size - 1]
         places = torch.tensor(backwards, device=self.device)
         kept = torch.zeros(size, dtype=torch.bool, device=self.device)
         kept[places] = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -133,15 +133,27 @@ def allowed(one: Contribution, nudged: Contribution) -> float:
 
 def _nudge(tensor: Tensor, generator: torch.Generator) -> Tensor:
     signs = torch.randint(0, 2, tensor.shape, generator=generator, dtype=torch.int8).to(tensor.device, tensor.dtype)
-    return 1.0 + torch.finfo(tensor.dtype).eps * (2.0 * signs - 1.0)
+    return 1.0 + _rounding(tensor) * (2.0 * signs - 1.0)
+
+
+def _rounding(tensor: Tensor) -> float:
+    """Of a product of ``tensor`` with another of its type, relative to the result."""
+    backends = torch.backends
+    if (
+        tensor.is_cuda
+        and tensor.dtype == torch.float32
+        and (backends.cuda.matmul.allow_tf32 or backends.cudnn.allow_tf32)
+    ):
+        return 2.0**-10  # the mantissa of tensor cores
+    return torch.finfo(tensor.dtype).eps
 
 
 def unlike_by_companions(
     gradients: PerExampleGradients,
     model: nn.Module,
     batch: Batch,
-    found: PerExample,
-    choices: list[tuple[Tensor, str]],
+    expected: Sequence[Contribution],
+    choices: Sequence[tuple[Tensor, str]],
     generator: torch.Generator,
 ) -> tuple[Tensor, Batch] | None:
     """Which examples (``kept`` [b]) add something else when their companions are others, and that other batch.
@@ -153,15 +165,13 @@ def unlike_by_companions(
         gradients: of ``model``.
         model: whose gradients they are.
         batch: the examples.
-        found: their gradients.
-        choices: pairs of examples to keep and the kind of companions that they get.
+        expected: what those that each of ``choices`` keeps add among these companions.
+        choices: pairs of examples to keep, [b] bool, and the kind of companions that they get.
         generator: of what is made up.
 
     Returns:
         None where everything is the same.
     """
-    expected = [contribution(found, kept) for kept, _ in choices]
-    del found
     for (kept, kind), alone in zip(choices, expected, strict=True):
         others = batch.with_others(kept, kind, generator)
         among = contribution(others.through(gradients, model), kept)

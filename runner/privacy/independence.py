@@ -15,7 +15,7 @@ from runner.privacy.carried_state import NOTHING_KEPT, CarriedState
 from runner.privacy.generators import GeneratorStates, drawing_layer
 from runner.privacy.grad_sample import per_example_gradients
 from runner.privacy.meeting import RefusedInEveryWay
-from runner.privacy.per_example import Forward
+from runner.privacy.per_example import Forward, PerExampleGradients
 from runner.privacy.sixteen_bits import normalisations, norms_in_float32
 
 
@@ -45,7 +45,7 @@ def check_examples_independent(
     out and 3 is tried on two examples: an operation with a vectorised form of its own sees them all.
 
     No such test finds what acts only after very many calls, or on images unlike any that were tried; the run looks
-    again while it goes on (``watched_gradients.py``).
+    again while it goes on (``companion_watch.py``).
 
     Parameters, buffers, training mode and the global random state are left as they were found.  ``image_shape`` is
     (C, H, W), ``copies`` the number of images of each example.
@@ -66,11 +66,23 @@ def check_examples_independent(
                 probe.compare_few(gradients)
             else:
                 probe.refuse_reading()
-                probe.compare(gradients, probe.largest(batch_size), full_precision=isinstance(forward(), nullcontext))
+                _compare_what_fits(probe, gradients, probe.largest(batch_size), forward)
         if (place := settled.changed()) is not None:
             raise _keeps(place)
         if (whose := drawn.changed()) is not None:
             raise _draws(type(model).__name__, whose)
+
+
+def _compare_what_fits(probe: BatchProbe, gradients: PerExampleGradients, size: int, forward: Forward) -> None:
+    """Compare in a batch of ``size`` examples, or of fewer where the memory does not suffice, as the run would."""
+    while True:
+        try:
+            probe.compare(gradients, size, full_precision=isinstance(forward(), nullcontext))
+            return
+        except (MemoryError, RuntimeError) as error:
+            if size <= 2 or not is_out_of_memory(error):
+                raise
+            size //= 2
 
 
 def _refuse_traces(model: nn.Module, probe: BatchProbe) -> None:

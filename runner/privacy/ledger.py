@@ -96,6 +96,7 @@ class Entry:
     """Numbers of updates after which it was evaluated on private validation data."""
     evaluated_later: int = 0
     """Further evaluations on them after the run."""
+    found_void: str | None = None  # what a sitting found that rules its epsilon out
 
     @functools.cached_property
     def void(self) -> str | None:
@@ -104,8 +105,8 @@ class Entry:
         A line of the first format counts as void unless the record of that very run is where it was and shows that it
         had nothing to draw.
         """
-        if not self.planned.private or self.planned.draws is not None:
-            return None
+        if self.found_void is not None or not self.planned.private or self.planned.draws is not None:
+            return self.found_void
         plan = _recorded_plan(Path(self.planned.folder), self.planned.identity)
         if plan is None:
             return f"recorded before ledgers said how a run drew, and its record is not in {self.planned.folder}"
@@ -247,10 +248,10 @@ class Sitting:
         if self.run.validation == "private":
             self._append({"kind": "evaluate", "step": self.steps, "split": "val", "noise": None})
 
-    def end(self, status: str, epsilon: float | None = None) -> None:
+    def end(self, status: str, epsilon: float | None = None, *, void: str | None = None) -> None:
         """Record that the run ended as ``status`` after ``steps`` updates, which cost ``epsilon``.
 
-        ``epsilon`` None is computed; of a run that is not private, as if its noise were secret.
+        ``epsilon`` None is computed; of a run that is not private, as if its noise were secret.  ``void``: why not.
 
         Raises:
             RunError: the ledger cannot be written or is broken.
@@ -266,7 +267,8 @@ class Sitting:
                 steps=self.steps,
                 delta=run.delta,
             )
-        self._append({"kind": "end", "status": status, "steps": self.steps, "epsilon": epsilon})
+        line = {"kind": "end", "status": status, "steps": self.steps, "epsilon": epsilon}
+        self._append(line if void is None else {**line, "void": void})
 
     def spent_by_sweep(self) -> Composed | None:
         """What the cells of this run's sweep have spent together so far; see ``sweep.spent_together``."""
@@ -323,6 +325,7 @@ def _tell(entries: dict[str, Entry], line: dict[str, Any]) -> None:
         entry.status = line["status"]
         entry.ended_at = max(entry.ended_at, line["steps"])
         entry.ended_epsilon = max(entry.ended_epsilon, line["epsilon"])
+        entry.found_void = entry.found_void or line.get("void")
     else:
         raise KeyError("kind")
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from runner.optim.flat_gradients import FLAGS, gradient_views
+from runner.privacy.companion_watch import CompanionWatch
+from runner.privacy.companion_watch import void as found_void
 from runner.privacy.grad_sample import per_example_gradients
 from runner.privacy.noise import NoiseSource
 from runner.privacy.per_example import Forward, Loss, trainable
@@ -55,6 +57,7 @@ class PrivateRule:
         grad_sample: str = "functional",
         copies: int = 1,
         enter: Callable[[Phase], None] = lambda phase: None,
+        watch: CompanionWatch | None = None,
     ) -> None:
         """``copies`` is the number of images of each example, whose mean gradient is clipped (De et al. 2022).
 
@@ -63,6 +66,8 @@ class PrivateRule:
         ``static_scale`` multiplies the loss, against float16 underflow, and is taken out before clipping.
 
         It must be constant: a scale that follows overflows tells something about the data.
+
+        ``watch`` looks at micro-batches before they are added up.
 
         Raises:
             RequestError: the model cannot have per-example gradients (see ``per_example_gradients``).
@@ -77,10 +82,11 @@ class PrivateRule:
         self._expected_batch = expected_batch
         self._static_scale = static_scale
         self._enter = enter
+        self._watch = watch
         self._parameters = list(trainable(model).values())
         first = self._parameters[0]
         size = sum(map(torch.numel, self._parameters))
-        self._shared = torch.zeros(size + FLAGS, dtype=first.dtype, device=first.device)
+        self._shared = torch.zeros(size + FLAGS + 1, dtype=first.dtype, device=first.device)
         self._flat = self._shared[:size]
         self._views = gradient_views(self._flat, self._parameters)
         self.zeroed = torch.zeros((), dtype=torch.int64, device=first.device)
@@ -115,6 +121,8 @@ class PrivateRule:
         if len(labels) == 0:
             return torch.zeros((), device=self._flat.device), torch.zeros(0, dtype=torch.bool, device=self._flat.device)
         self._enter("forward")
+        if self._watch is not None:
+            self._watch.look(self._gradients, images, labels)
         losses, hits, gradients = self._gradients(images, labels)
         self._enter("clip_and_noise")
         norms = torch.linalg.vector_norm(torch.stack([gradient.norms() for gradient in gradients]), dim=0)
@@ -135,9 +143,28 @@ class PrivateRule:
         return self._flat
 
     def share(self, flags: Sequence[bool]) -> list[bool]:
-        """Adds up the clipped sums of all processes, before the noise; see ``GradientRule.share``."""
+        """Adds up the clipped sums of all processes, before the noise; see ``GradientRule.share``.
+
+        Raises:
+            EpsilonVoid: examples were found to meet, in any process; nothing of this step has been released.
+        """
         self._enter("waiting")
-        return self._world.sum_(self._shared, flags)
+        if self._watch is None:
+            return self._world.sum_(self._shared, flags)
+        *answers, void = self._world.sum_(self._shared, (*flags, self._watch.fault is not None))
+        if void:
+            raise found_void(self._watch.fault)
+        return answers
+
+    def refuse_traces(self) -> None:
+        """Look whether the model is as it was at the start, apart from what the optimizer changes; before it is saved.
+
+        Raises:
+            EpsilonVoid: the forward passes have left something behind, in any process.
+        """
+        fault = None if self._watch is None else self._watch.kept()
+        if any(self._world.sum_(torch.zeros(1, device=self._flat.device), (fault is not None,))):
+            raise found_void(fault)
 
     def release(self, step: int) -> Tensor:
         """Puts the noised mean into every ``p.grad`` and returns its L2 norm (scalar on the device).

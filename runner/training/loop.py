@@ -25,7 +25,7 @@ from runner.training.evaluate import evaluate, share_buffers
 from runner.training.garbage import set_up_is_kept
 from runner.training.parts import Parts
 from runner.training.precision import NonFiniteGradient
-from runner.training.published import published, take_up, weights_to_save
+from runner.training.published import published, refuse_traces, take_up, weights_to_save
 from runner.training.resume import noise_form
 from runner.training.saving import Saving, Snapshot
 from runner.training.slow_input import name_slow_input
@@ -260,6 +260,7 @@ class Loop:
     def _save(self, done: int, *, now: bool = True) -> None:
         """Write a checkpoint after ``done`` updates, or hold it back as the best so far."""
         parts, plan = self._parts, self._plan
+        refuse_traces(parts)
         totals = self._world.gather(self._step.tally.state())
         zeroed = self._zeroed()
         if not self._world.is_main:
@@ -295,6 +296,7 @@ class Loop:
 
     def _finish(self, done: int, status: Status) -> Outcome:
         plan, standing = self._plan, self._standing
+        refuse_traces(self._parts)
         epochs = done / plan.semantic.steps_per_epoch
         best_wins = plan.semantic.test_checkpoint == "best" and standing.best is not None
         test_loss = test_accuracy = None

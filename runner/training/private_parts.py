@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from runner.data import augment
 from runner.models.memory_format import convolves
+from runner.privacy.companion_watch import CompanionWatch
 from runner.privacy.example_draws import ExampleDraws
 from runner.privacy.fastest_way import fastest_way, working_ways
 from runner.privacy.independence import check_examples_independent
@@ -96,6 +98,7 @@ def build_private_parts(
         grad_sample=way,
         copies=privacy.augmentation_multiplicity,
         enter=clock.enter,
+        watch=CompanionWatch(model, key, full_precision=isinstance(precision.forward(), nullcontext)),
     )
     stream = PoissonStream(semantic.data.examples, privacy.sample_rate, key)
     draws = ExampleDraws(key, model, copies=privacy.augmentation_multiplicity, columns=augment.MOST_COLUMNS)

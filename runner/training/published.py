@@ -17,6 +17,19 @@ def published(parts: Parts) -> AbstractContextManager[None]:
     return nullcontext() if parts.average is None else parts.average.applied()
 
 
+def refuse_traces(parts: Parts) -> None:
+    """Before private weights are saved or tested with, the buffers beside them must be what they were at the start.
+
+    Raises:
+        EpsilonVoid: forward passes have changed something, in any process.
+    """
+    if parts.key is not None:
+        from runner.privacy.private_rule import PrivateRule
+
+        assert isinstance(parts.rule, PrivateRule)
+        parts.rule.refuse_traces()
+
+
 def weights_to_save(parts: Parts) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     """The published weights with the buffers, and beside them the model's own parameters where those differ."""
     with published(parts):

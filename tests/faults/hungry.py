@@ -1,6 +1,7 @@
 """A network for which memory runs out, or whose numbers go wrong, at a chosen moment."""
 
 import os
+import queue
 
 import torch
 from torch import nn
@@ -26,17 +27,16 @@ class Hungry(nn.Module):
         super().__init__()
         self.layers = layers
         self.room, self.call, self.rank, self.phase, self.error = room, call, rank, phase, error
-        self.calls = 0
-        self.refused = 0
+        # a private run refuses a model that counts; what a queue holds it does not look into
+        self.calls = queue.SimpleQueue()
 
     def forward(self, images):
         """Runs the layers first, so that statistics and random numbers have moved when memory runs out."""
         logits = self.layers(images)
         if self.training == (self.phase == "training"):
-            self.calls += 1
+            self.calls.put(None)
             mine = self.rank is None or os.environ.get("RANK", "0") == str(self.rank)
-            if mine and self.calls >= self.call and len(images) > self.room:
-                self.refused += 1
+            if mine and self.calls.qsize() >= self.call and len(images) > self.room:
                 if self.error == "nan":
                     return logits * float("nan")
                 raise ERRORS[self.error]()
