@@ -199,7 +199,9 @@ def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepar
         were = "file was" if count == 1 else "files were"
         each = "" if count == 1 else f", each named in {RESULTS_FILE} under skipped; the first"
         notes.append(f"{count} unreadable {were} skipped{each}: {subject.skipped[0]}")
-    if run.privacy is not None and subject.labelled:
+    if run.privacy is not None and run.privacy.void is not None:
+        notes.append(f"privacy {run.privacy}")
+    elif run.privacy is not None and subject.labelled:
         notes.append(
             "ε covers the weights and whatever they predict; it does not cover figures measured on private images"
         )

@@ -188,13 +188,16 @@ class Ledger:
         before.  An ``entry`` that this ledger does not know (the run began elsewhere) is recorded as a new one.
 
         Raises:
-            RequestError: the ledger cannot be written, is broken, or whatever ``admit`` raises.
+            RequestError: the ledger cannot be written, is broken, or knows ``entry`` as a run of another recipe; or
+                whatever ``admit`` raises.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._chain.appending() as file:
                 known = read_entries(file.lines)
-                if entry in {one.id for one in known}:
+                if (before := next((one for one in known if one.id == entry), None)) is not None:
+                    if before.planned.identity != run.identity:
+                        raise _refusal(self._chain.path, f"{before.planned.name} is there under the entry of this run")
                     file.append({"kind": "resume", "entry": entry, "time": _now(), "step": step})
                 else:
                     if admit is not None and (settled := admit(known, file.lines)) is not None:

@@ -90,6 +90,13 @@ def test_a_run_from_another_machine_gets_an_entry(ledger):
     assert [(entry.id, entry.steps) for entry in ledger.entries()] == [("f" * 32, 1500)]
 
 
+def test_a_run_of_another_recipe_does_not_go_on_under_an_entry(ledger):
+    first = ledger.begin(RUN)
+    with pytest.raises(RequestError, match="run is there under the entry of this run"):
+        ledger.begin(dataclasses.replace(RUN, identity="2" * 64, noise_multiplier=0.1), entry=first.entry, step=3)
+    assert ledger.verify() == (1, False)
+
+
 def test_public_validation_data_are_not_noted(ledger):
     sitting = ledger.begin(dataclasses.replace(RUN, validation="public"))
     sitting.evaluate()
