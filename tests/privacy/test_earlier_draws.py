@@ -9,13 +9,16 @@ import pytest
 from omegaconf import OmegaConf
 
 from runner.config.errors import RequestError
+from runner.inference.evaluation import infer
 from runner.inference.finished_run import open_run
+from runner.inference.request import read_request
 from runner.job import run_job
 from runner.ledger import main as ledger_main
 from runner.plan.plan import identity_of
 from runner.privacy.ledger import Ledger, compose_entries
 from runner.privacy.sweep import Terms, admit, spending_of
 from runner.records.console import result_rows
+from runner.records.csv_table import from_csv
 from runner.records.run_file import read_run
 from runner.records.sweep_table import render_table, write_table
 from runner.report.command import main as report_main
@@ -105,6 +108,12 @@ def test_a_void_epsilon_is_shown_nowhere(private_run, tmp_path, capsys):
         assert said.startswith("augmentation (flip) drew by the place in the batch and the public seed")
     assert str(run.privacy) == f"void: {run.privacy.void}"
     assert dict(result_rows(record))["privacy"] == f"void: {record.void}"
+    output = tmp_path / "results"
+    infer(read_request([f"run={run_dir}", f"output={output}", "threads=1"]))
+    told = json.loads((output / "inference.json").read_text())
+    assert (told["privacy"]["epsilon"], told["privacy"]["void"]) == (None, run.privacy.void)
+    assert f"privacy void: {run.privacy.void}" in told["notes"]
+    assert {row["epsilon"] for row in from_csv((output / "predictions.csv").read_text())} == {"void"}
     table = write_table(sweep)
     assert table.rows[0]["epsilon"] == "void"
     assert "void" in render_table(table, 200)
