@@ -52,6 +52,8 @@ class Total:
 
     runs: int
     """Private runs, each start that counts."""
+    elsewhere: int
+    """Those of them on other data that have images in common with these."""
     bound: Bound
     """Of the models of all of them."""
     not_private: int
@@ -65,13 +67,15 @@ class Book:
     """The ledger of one data set."""
 
     entries: Sequence[Entry]
+    elsewhere: Sequence[Entry]
+    """In the ledgers of data that have images in common with these."""
     fault: str | None
     """Why it cannot be read; None where it can."""
 
     @functools.cached_property
     def void(self) -> str | None:
         """That runs in it have an epsilon that does not hold, so that there is no sum; None where there are none."""
-        void = sum(entry.void is not None for entry in self.entries)
+        void = sum(entry.void is not None for entry in self._every)
         return f"counts {counted(void, 'run')} of earlier versions, whose ε may not hold" if void else None
 
     @functools.cached_property
@@ -79,7 +83,7 @@ class Book:
         """What all private runs in it spend together; None when there is none."""
         from runner.privacy.ledger import compose_entries
 
-        private = [entry for entry in self.entries if entry.planned.private]
+        private = [entry for entry in self._every if entry.planned.private]
         if not private:
             return None
         bound = Bound(epsilon=private[0].epsilon, delta=private[0].planned.delta)
@@ -88,9 +92,14 @@ class Book:
         return Total(
             runs=len(private),
             bound=bound,
-            not_private=len(self.entries) - len(private),
-            last=max(entry.started for entry in self.entries)[:10],
+            elsewhere=sum(entry.planned.private for entry in self.elsewhere),
+            not_private=len(self._every) - len(private),
+            last=max(entry.started for entry in self._every)[:10],
         )
+
+    @property
+    def _every(self) -> list[Entry]:
+        return [*self.entries, *self.elsewhere]
 
 
 class Books:
@@ -112,16 +121,19 @@ class Books:
 
 def _read_book(folder: Path, contents: str) -> Book:
     from runner.privacy.chain import BrokenChain
-    from runner.privacy.ledger import Ledger
+    from runner.privacy.ledger import Ledger, find_ledgers
+    from runner.privacy.overlap import related
 
+    ledger = Ledger(folder, contents)
     try:
-        entries = Ledger(folder, contents).entries()
+        entries = ledger.entries()
+        elsewhere = [entry for other, _ in related(ledger, find_ledgers(folder)) for entry in other.entries()]
     except BrokenChain:
         # why is not told here: it names folders of this machine, and the page travels
-        return Book((), "is broken (`python -m runner.ledger verify` says how)")
+        return Book((), (), "is broken (`python -m runner.ledger verify` says how)")
     except OSError as error:
-        return Book((), f"cannot be read ({error.strerror or error})")
-    return Book(entries, None if entries else "is not here")
+        return Book((), (), f"cannot be read ({error.strerror or error})")
+    return Book(entries, elsewhere, None if entries else "is not here")
 
 
 @dataclass(frozen=True, kw_only=True)

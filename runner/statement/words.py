@@ -149,7 +149,8 @@ def _of_ledger(found: Total | str | None) -> Iterator[str]:
     if isinstance(found, str):
         yield f"{ledger} {found}: what all of them cost is not known."
         return
-    counts = f"{ledger} counts {counted(found.runs, 'run')}, this one included, the last begun on {found.last}."
+    shared = "" if not found.elsewhere else f" {found.elsewhere:,} on other data that share images with these,"
+    counts = f"{ledger} counts {counted(found.runs, 'run')}, this one included,{shared} the last begun on {found.last}."
     if found.runs == 1:
         yield f"{ledger} knew no other one on {found.last}."
     else:

@@ -4,11 +4,14 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from runner.cli import _renew_statements
 from runner.config.errors import RunError
+from runner.privacy import overlap
+from runner.privacy.ledger import Ledger
 from runner.records.run_file import read_run
 from runner.report.write import write_report
 from runner.statement.facts import Books, gather
@@ -16,7 +19,7 @@ from runner.statement.words import verdict
 from runner.statement.write import STATEMENT_FILE, render
 from runner.training.loop import Loop
 from tests.conftest import ROOT
-from tests.statement.private_records import write_audit, write_ledger, write_private, write_sum
+from tests.statement.private_records import ORIGIN, write_audit, write_ledger, write_private, write_sum
 
 PAGES = ROOT / "tests" / "statement" / "pages"
 BY_COMPOSITION = "composition: every cell was looked at to choose"
@@ -153,6 +156,16 @@ def test_a_broken_ledger_is_told(tmp_path):
     page = render(facts_of(tmp_path / "run", tmp_path / "ledger"))
     assert "is broken (`python -m runner.ledger verify` says how): what all of them cost is not known." in page
     assert str(tmp_path) not in page, "the page travels"
+
+
+def test_runs_on_data_that_share_images_count(tmp_path, monkeypatch):
+    facts = private(tmp_path)
+    other = write_ledger(tmp_path / "other", ("run", {"data": "more digits"}), ("run2", {}))
+    monkeypatch.setattr(overlap, "related", lambda *_: [(Ledger(Path(other), ORIGIN, anchored=False), 40)])
+    shared = facts_of(tmp_path / "run", tmp_path / "ledger")
+    assert (facts.ledger.runs, shared.ledger.runs, shared.ledger.elsewhere) == (1, 3, 2)
+    assert shared.ledger.bound.epsilon > 4
+    assert "counts 3 runs, this one included, 2 on other data that share images with these, the last" in render(shared)
 
 
 def test_what_a_record_says_is_no_markup(tmp_path):
