@@ -121,13 +121,17 @@ class Books:
 
 def _read_book(folder: Path, contents: str) -> Book:
     from runner.privacy.chain import BrokenChain
+    from runner.privacy.draws import KIND as DRAWN
     from runner.privacy.ledger import Ledger, find_ledgers
     from runner.privacy.overlap import related
 
     ledger = Ledger(folder, contents)
     try:
         entries = ledger.entries()
-        elsewhere = [entry for other, _ in related(ledger, find_ledgers(folder)) for entry in other.entries()]
+        others = [other for other, _ in related(ledger, find_ledgers(folder))]
+        elsewhere = [entry for other in others for entry in other.entries()]
+        if any(line["kind"] == DRAWN for one in (ledger, *others) for line in one.lines()):
+            return Book(entries, elsewhere, "holds trials whose number is not to be told")
     except BrokenChain:
         # why is not told here: it names folders of this machine, and the page travels
         return Book((), (), "is broken (`python -m runner.ledger verify` says how)")

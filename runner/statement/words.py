@@ -147,7 +147,7 @@ def _of_ledger(found: Total | str | None) -> Iterator[str]:
         return
     ledger = "The ledger, which records private runs on these images,"
     if isinstance(found, str):
-        yield f"{ledger} {found}: what all of them cost is not known."
+        yield f"{ledger} {found}: what all of them cost cannot be said here."
         return
     shared = "" if not found.elsewhere else f" {found.elsewhere:,} on other data that share images with these,"
     counts = f"{ledger} counts {counted(found.runs, 'run')}, this one included,{shared} the last begun on {found.last}."

@@ -103,6 +103,16 @@ def test_another_of_drawn_trials_is_not_for_publication(tmp_path, by, best_cell)
     assert "Keep it to yourself" in render(facts)
 
 
+def test_nor_with_another_run_on_the_same_images(tmp_path):
+    private(tmp_path)
+    with Ledger(tmp_path / "ledger", ORIGIN)._chain.appending() as file:
+        file.append({"kind": "selection", "sweep": "s", "trials": 17})
+    write_ledger(tmp_path / "ledger", *((str(number), {"sweep": "s"}) for number in range(17)))
+    facts = facts_of(tmp_path / "run", tmp_path / "ledger")
+    assert facts.ledger == "holds trials whose number is not to be told"
+    assert facts.validation_uses == 2
+
+
 def test_at_the_end_of_drawn_trials_each_statement_is_settled(tmp_path):
     the_best_of_drawn_ones(tmp_path)
     sweep = tmp_path / "sweep"
@@ -154,7 +164,7 @@ def test_a_broken_ledger_is_told(tmp_path):
     (path,) = (tmp_path / "ledger").glob("*.jsonl")
     path.write_text(path.read_text().replace('"steps":120', '"steps":12'))
     page = render(facts_of(tmp_path / "run", tmp_path / "ledger"))
-    assert "is broken (`python -m runner.ledger verify` says how): what all of them cost is not known." in page
+    assert "is broken (`python -m runner.ledger verify` says how): what all of them cost cannot be said here." in page
     assert str(tmp_path) not in page, "the page travels"
 
 
