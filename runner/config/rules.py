@@ -34,6 +34,7 @@ from runner.config.ranges import (
 )
 from runner.config.schema import RunConfig
 from runner.config.targets import check_target, refuse_instructions
+from runner.config.tracker_rules import TRACKER_RELATIONS
 
 RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "seed": SEED,
@@ -290,11 +291,6 @@ def _processes_suit_the_device(config: RunConfig) -> None:
         raise RequestError("hardware.processes", hardware.processes, "1 with hardware.device=mps")
 
 
-def _online_needs_a_tracker(config: RunConfig) -> None:
-    if config.tracker.mode == "online" and config.tracker.target is None:
-        raise RequestError("tracker.mode", "online without a tracker", "tracker=wandb, or no tracker.mode")
-
-
 def _a_name_is_no_path(config: RunConfig) -> None:
     name = config.name
     if name is not None and (not name.strip() or any(c in "/\\" or not c.isprintable() for c in name)):
@@ -324,7 +320,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _private_gradients_come_from_one_pass,
     *COMPILATION_RELATIONS,
     _processes_suit_the_device,
-    _online_needs_a_tracker,
+    *TRACKER_RELATIONS,
     a_comparison_can_be_made,
 )
 """Rules across keys and groups; each names the key to change and the cure."""

@@ -7,8 +7,9 @@ import pickle
 import yaml
 from hydra.utils import UNSAFE_DISABLE_EXECUTION_CHECKS
 
-from runner.config import brought_yaml, resume_request, screened_source, store
+from runner.config import brought_yaml, resume_request, rules, screened_source, store
 from runner.config.search import load_search
+from runner.config.tracker_rules import TRACKER_RELATIONS
 from runner.search.storage import open_storage, place_of
 from tests.security.stage import VARIABLE, attack, guard, listener
 
@@ -24,6 +25,11 @@ def _anything_goes(patch):
     patch.setattr(resume_request, "screen_lines", lambda *_, **__: None)
     patch.setattr(brought_yaml, "_check", lambda *_: None)
     patch.setattr(store, "whitelist", lambda: UNSAFE_DISABLE_EXECUTION_CHECKS)
+
+
+@guard("settings of a tracker")
+def _any_server(patch):
+    patch.setattr(rules, "RELATIONS", tuple(rule for rule in rules.RELATIONS if rule not in TRACKER_RELATIONS))
 
 
 def question(stage, content):
@@ -261,3 +267,18 @@ def the_environment_by_a_kept_line(stage):
 @attack("brought", says="tracker.mode")
 def a_kept_line_that_sends(stage):
     go_on(stage, "tracker=wandb", "tracker.mode=online")
+
+
+# What a tracker reads by itself
+
+
+@attack("settings of a tracker", says="tracker.mode")
+def another_server_for_the_key_of_the_user(stage):
+    stage.write("wandb/settings", "[default]\nbase_url = http://127.0.0.1:9\n")
+    stage.main(*QUICK, "tracker=wandb", "tracker.mode=online", "hydra.run.dir=run")
+
+
+@attack("settings of a tracker", says="tracker.mode")
+def another_server_in_a_hidden_folder(stage):
+    stage.write(".wandb/settings", "[default]\nentity = me\nhttps_proxy = http://127.0.0.1:9\n")
+    stage.main(*QUICK, "tracker=wandb", "tracker.mode=online", "hydra.run.dir=run")

@@ -149,3 +149,12 @@ def test_a_question_that_takes_a_shipped_name_is_told(tmp_path, capsys):
     assert capsys.readouterr().err == told
     assert asked(stage, "trainers") == 4
     assert capsys.readouterr().err == ""
+
+
+def test_settings_of_wandb_that_the_user_made_are_taken(tmp_path, monkeypatch, configure):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org/")
+    Stage(tmp_path).write(
+        "wandb/settings", "[default]\nentity = me\nproject = mine\nbase_url = https://wandb.example.org\n"
+    )
+    configure("tracker.mode=online")
