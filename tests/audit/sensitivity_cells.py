@@ -32,6 +32,7 @@ AUGMENTATIONS = {
     "jitter and hue": ("data.augment.color_jitter=0.4", "data.augment.hue=0.1"),
 }
 COPIES = (1, 2)
+KEY = SecretKey.from_unsafe_seed(5)
 # with room for several examples before, at and after the middle; large models have fewer
 ROWS, FEWER_ROWS = torch.arange(1, 40, 2), torch.arange(1, 40, 7)
 
@@ -53,7 +54,7 @@ def few_cells():
     return cells
 
 
-def parts_of(*overrides):
+def parts_of(*overrides, key=KEY):
     """(plan, parts) of a private recipe whose examples are all clipped, so that each adds exactly C."""
     composer = Composer(caller=Path.cwd())
     recipe = ("tracker=none", "trainer=dp", "hardware.threads=1", "trainer.steps=3", "data.batch_size=16",
@@ -64,7 +65,7 @@ def parts_of(*overrides):
     device, data = detect_device(config.hardware), open_data(config.data)
     world = SingleProcess(torch_device(device.kind))
     plan = settle(build_plan(config, data, device, processes=1), config, device, world)
-    return plan, build_parts(plan, data, world, key=SecretKey.from_unsafe_seed(5))
+    return plan, build_parts(plan, data, world, key=key)
 
 
 def sensitivities(model, way, precision, augmentation, copies):

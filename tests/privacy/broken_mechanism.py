@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 TRAPS = "tests/privacy/test_library_traps.py::"
+DRAWS = "tests/privacy/test_example_draws.py::"
+LAYERS = "tests/privacy/test_random_layers.py::"
 
 
 class Break(NamedTuple):
@@ -120,6 +122,36 @@ BREAKS = (
     Break("the best of random trials costs one run", "runner/privacy/random_stopping.py",
           "dp_event.RepeatAndSelectDpEvent(every, trials.mean, trials.shape)", "every",
           "tests/privacy/test_random_stopping.py::test_it_bounds_the_truth_where_the_best_is_the_largest_output"),
+    Break("draws by the place in the batch", "runner/privacy/example_draws.py",
+          "for row in rows.tolist()", "for row in range(len(rows))",
+          DRAWS + "test_an_example_keeps_its_draws_whoever_else_is_there"),
+    Break("draws from the public seed", "runner/training/private_parts.py",
+          "draws = ExampleDraws(key, ", "draws = ExampleDraws(SecretKey.from_unsafe_seed(semantic.seed), ",
+          DRAWS + "test_a_run_draws_from_its_secret_key_and_not_from_its_seed"),
+    Break("the same crops and masks in each step", "runner/privacy/example_draws.py",
+          'struct.pack("<QQQ", step, row, copy)', 'struct.pack("<QQQ", 0, row, copy)',
+          DRAWS + "test_draws_of_another_key_step_row_or_copy_are_others"),
+    Break("copies of an example are all alike", "runner/privacy/example_draws.py",
+          'struct.pack("<QQQ", step, row, copy)', 'struct.pack("<QQQ", step, row, 0)',
+          DRAWS + "test_draws_of_another_key_step_row_or_copy_are_others"),
+    Break("a process draws for the first share", "runner/privacy/example_draws.py",
+          "mine = rows[rank::size]", "mine = rows[0::size]",
+          DRAWS + "test_processes_deal_out_the_same_draws"),
+    Break("dropout draws for the whole batch", "runner/training/private_parts.py",
+          "    draw_by_example(model)\n", "",
+          "tests/audit/test_sensitivity.py::test_layers_that_draw_leave_the_others_alone"),
+    Break("one mask for all examples", "runner/privacy/random_layers.py",
+          "numbers = _mix(streams.unsqueeze(1)", "numbers = _mix(streams[:1].unsqueeze(1).expand(len(like), 1)",
+          LAYERS + "test_numbers_follow_from_the_key_alone"),
+    Break("each dropout layer has the mask of the first", "runner/privacy/random_layers.py",
+          "        self._calls += 1\n", "",
+          LAYERS + "test_each_call_draws_anew_and_a_repeated_pass_draws_the_same"),
+    Break("a norm of millions of numbers misses 1e-4", "runner/privacy/example_gradients.py",
+          "_ADDED_UP = 1 << 16", "_ADDED_UP = 1 << 32",
+          "tests/audit/test_sensitivity.py::test_a_norm_of_millions_of_numbers_is_right"),
+    Break("the gradients of copies are added up", "runner/privacy/functional_gradients.py",
+          "found = loss(logits, label.expand(copies)).mean()", "found = loss(logits, label.expand(copies)).sum()",
+          "tests/privacy/test_multiplicity.py::test_the_mean_gradient_of_the_copies_is_clipped"),
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from runner.privacy.example_draws import ExampleDraws
 from runner.privacy.key import SecretKey
 from runner.privacy.random_layers import LayerKeys, draw_by_example
+from tests.audit.sensitivity_cells import parts_of
 
 KEY = SecretKey.from_unsafe_seed(3)
 ROWS = torch.tensor([0, 4, 5, 11, 300, 70_000])
@@ -54,6 +55,20 @@ def test_processes_deal_out_the_same_draws():
     for rank in range(4):
         assert torch.equal(images(ROWS, rank=rank, size=4), whole[rank::4])
     assert images(ROWS[:0]).shape == (0, 3, 11)
+
+
+def test_a_run_draws_from_its_secret_key_and_not_from_its_seed():
+    recipe = ("data.augment.crop_padding=1", "model=mobilenet_v3_small", "data.image_size=16", "data=synthetic")
+    one, same, other = (parts_of(*recipe, key=SecretKey.from_unsafe_seed(number))[1] for number in (1, 1, 2))
+    rows = torch.arange(4)
+    drawn = [parts.draws.images(0, rows, rank=0, size=1) for parts in (one, same, other)]
+    masks = []
+    for parts in (one, same, other):
+        parts.draws.layers(0, rows)
+        masks.append(LayerKeys.of(parts.model).current)
+    for first, second, third in (drawn, masks):
+        assert torch.equal(first, second)
+        assert not torch.equal(first, third)
 
 
 def test_the_numbers_are_uniform_and_float32_never_rounds_them_up_to_one():
