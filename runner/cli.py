@@ -210,7 +210,8 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
         if not sweep.folder.exists():
             return code
         if is_drawn(sweep.folder):
-            _renew_statements(sweep.folder)
+            if sweep.ended:  # a worker of a search may have found nothing left to run
+                _renew_statements(sweep.folder)
         else:
             _write_report(sweep.folder, request.configs[0].tracker, check=called == ExitCode.DONE)
         return code
