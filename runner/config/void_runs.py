@@ -7,9 +7,13 @@ masks, and so the clipped sum by far more than its bound (43 times it, in one sh
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from runner.config.recipe import identity_of
 
 DRAWS = "example"
 """``PrivacyPlan.draws`` of every run that starts today."""
@@ -63,3 +67,12 @@ def _random_layers(model: Mapping[str, Any]) -> list[str]:
     if _OWN.match(target) or (plain is not None and plain.match(name)):
         return []
     return [f"{name}, which may have random layers such as dropout,"]
+
+
+def recorded_plan(folder: Path, identity: str) -> Mapping[str, Any] | None:
+    """The plan in the ``run.json`` of ``folder``, if it is the plan of ``identity``."""
+    try:
+        plan = json.loads((folder / "run.json").read_bytes())["plan"]
+        return plan if identity_of(plan["semantic"]) == identity else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None

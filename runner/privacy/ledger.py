@@ -29,9 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.errors import RequestError, RunError
-from runner.config.recipe import identity_of
-from runner.config.void_runs import DRAWS, void_reason
-from runner.disk.json_files import read_json
+from runner.config.void_runs import DRAWS, recorded_plan, void_reason
 from runner.privacy import draws, renyi_filter
 from runner.privacy.anchor import Anchor, anchor_folder
 from runner.privacy.chain import BrokenChain, Chain
@@ -107,7 +105,7 @@ class Entry:
         """
         if self.found_void is not None or not self.planned.private or self.planned.draws is not None:
             return self.found_void
-        plan = _recorded_plan(Path(self.planned.folder), self.planned.identity)
+        plan = recorded_plan(Path(self.planned.folder), self.planned.identity)
         if plan is None:
             return f"recorded before ledgers said how a run drew, and its record is not in {self.planned.folder}"
         return void_reason(plan)
@@ -383,15 +381,6 @@ def contents_of(fingerprint: str) -> str:
     """The name of a data set's ledger: ``fingerprint`` itself where it is a SHA-256, else its hash."""
     plain = re.fullmatch(r"[0-9a-f]{64}", fingerprint)
     return fingerprint if plain else hashlib.sha256(fingerprint.encode()).hexdigest()
-
-
-def _recorded_plan(folder: Path, identity: str) -> Mapping[str, Any] | None:
-    """The plan in the ``run.json`` of ``folder``, if it is the plan of ``identity``."""
-    try:
-        plan = read_json(folder / "run.json")["plan"]
-        return plan if identity_of(plan["semantic"]) == identity else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _refusal(place: Path, reason: str) -> RequestError:
