@@ -370,13 +370,6 @@ def find_ledgers(folder: Path) -> list[Ledger]:
     return [Ledger(folder, name) for name in sorted(names) if re.fullmatch(r"[0-9a-f]{64}", name)]
 
 
-def shown_folder(run_dir: Path) -> str:
-    """``run_dir`` as a record may show it: below the working folder, or its name alone; never a path of the home."""
-    run_dir = run_dir.absolute()
-    here = Path.cwd()
-    return str(run_dir.relative_to(here)) if run_dir.is_relative_to(here) else run_dir.name
-
-
 def contents_of(fingerprint: str) -> str:
     """The name of a data set's ledger: ``fingerprint`` itself where it is a SHA-256, else its hash."""
     plain = re.fullmatch(r"[0-9a-f]{64}", fingerprint)

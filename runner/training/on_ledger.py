@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.config.errors import RequestError
-from runner.privacy.ledger import KEY, Ledger, PlannedRun, Sitting, contents_of, ledger_folder, shown_folder
+from runner.privacy.ledger import KEY, Ledger, PlannedRun, Sitting, contents_of, ledger_folder
 from runner.privacy.sweep import Terms, admit
 
 if TYPE_CHECKING:
@@ -74,6 +74,13 @@ def _keep_sketch(ledger: Ledger, contents: Contents, *, earlier: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise RequestError(KEY, f"{ledger.folder} ({reason})", "a folder that can be written") from error
+
+
+def shown_folder(run_dir: Path) -> str:
+    """``run_dir`` as a record may show it: below the working folder, or its name alone; never a path of the home."""
+    run_dir = run_dir.absolute()
+    here = Path.cwd()
+    return str(run_dir.relative_to(here)) if run_dir.is_relative_to(here) else run_dir.name
 
 
 def planned_run(plan: Plan, *, folder: str, sweep: str | None) -> PlannedRun:

@@ -15,9 +15,9 @@ from runner.privacy.ledger import (
     contents_of,
     find_ledgers,
     ledger_folder,
-    shown_folder,
 )
 from runner.privacy.sweep import Terms, admit, spending_of
+from runner.training.on_ledger import shown_folder
 
 RUN = PlannedRun(
     data="digits", examples=1000, identity="1" * 64, name="run", folder="outputs/run", sweep=None, private=True,
