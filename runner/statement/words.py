@@ -287,11 +287,11 @@ def _not_private(facts: Facts) -> Iterator[Text]:
 def _void(reason: str) -> Iterator[Text]:
     yield Heading(2, "Why")
     yield Paragraph(
-        "The version of the program that made this run had an error, by which single images may show through the noise"
-        " that should hide them. Whatever the run was said to promise, ε and δ included, is withdrawn."
+        "It was found, during the run or later, that single images may show through the noise that should hide them."
+        " Whatever the run was said to promise, ε and δ included, is withdrawn."
     )
     yield Paragraph(
-        "Treat the model as if it had been trained on the images without any protection, and train it again with this"
-        " version of the program if it is to be published."
+        "Treat the model as if it had been trained on the images without any protection; do not publish it where"
+        " they are confidential."
     )
     yield Paragraph(f"For specialists: {reason}")
