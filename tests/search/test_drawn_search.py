@@ -74,8 +74,8 @@ def kill_at(number):
     """A trial is killed before update ``number``: not a word is written any more, by itself or its worker."""
 
     def kill():
-        patch.setattr(Sitting, "end", lambda *_: None)
-        patch.setattr(run_file, "write_json", lambda *_: None)
+        patch.setattr(Sitting, "end", lambda *_, **__: None)
+        patch.setattr(run_file, "write_json", lambda *_, **__: None)
         raise Killed
 
     with at_step(number, kill) as patch, pytest.raises(Killed):
