@@ -17,7 +17,7 @@ run: $(READY)  ## Compare FP32, FP16 and BF16 on the embedded handwritten digits
 bench: $(READY)  ## Time the runner beside loops by hand and other libraries (PARTS="loops" for a part, which takes minutes)
 	$(PY) -m runner.bench $(PARTS) --results docs/results
 
-audit: $(READY)  ## Attack the private trainer with canaries (OVERRIDES="privacy.epsilon=1"; half a minute)
+audit: $(READY)  ## Attack the private trainer with canaries, or a run of yours (OVERRIDES="run=DIR"; a minute)
 	$(PY) -m runner.audit $(OVERRIDES)
 
 test: $(READY)  ## Run the tests (TESTS=tests/data for a part)

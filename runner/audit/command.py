@@ -84,5 +84,7 @@ def _attack(asked: Asked, *, guesses: int | None, confidence: float) -> Audit:
         return run_audit(asked.config, guesses=GUESSES if guesses is None else guesses, confidence=confidence)
     from runner.audit.recipe import Request, audit_recipe
 
-    request = Request(config=asked.config, run=asked.run, guesses=guesses, confidence=confidence)
+    request = Request(
+        config=asked.config, run=asked.run, identity=asked.identity, guesses=guesses, confidence=confidence
+    )
     return audit_recipe(request, failures=asked.folder / FAILURES)

@@ -39,7 +39,7 @@ class Observer:
         """Of the latest step, over all processes and before the noise: flat."""
         self.names = tuple(trainable(parts.model))
         self._counts = [parameter.numel() for parameter in self._parameters]
-        self._widths = _widths(self._counts, kept)
+        self._widths = widths(self._counts, kept)
         self._kept: list[list[Tensor]] = []
         self._squares: list[list[float]] = []
         self._totals: list[list[float]] = []
@@ -105,10 +105,10 @@ class RecordingFeed:
         return self._feed.batch(rows, draws, copies=copies)
 
 
-def _widths(counts: Sequence[int], most: int) -> list[int]:
+def widths(counts: Sequence[int], most: int) -> list[int]:
     """How many numbers of each tensor are kept, ``most`` in all: small tensors whole, of the others alike many."""
-    left, widths = most, dict[int, int]()
+    left, found = most, dict[int, int]()
     for place, index in enumerate(sorted(range(len(counts)), key=lambda index: counts[index])):
-        widths[index] = max(1, min(counts[index], left // (len(counts) - place)))
-        left -= widths[index]
-    return [widths[index] for index in range(len(counts))]
+        found[index] = max(1, min(counts[index], left // (len(counts) - place)))
+        left -= found[index]
+    return [found[index] for index in range(len(counts))]

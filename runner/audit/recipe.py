@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ SUMS = 1200
 """Gradients that are computed one at a time, in all runs together; a batch of each at least."""
 _KEPT = 1 << 24
 """Numbers of noise that are kept over all runs."""
+_OTHER = "the run's configuration leads to another plan today, which was audited: code, data or defaults have changed"
 _FAR_OUT = LEVEL / 100
 """Probability, at most, with which a right trainer passes the log odds that its privacy admits."""
 
@@ -60,6 +62,8 @@ class Request:
     """Checked, of a private trainer."""
     run: Path | None
     """The folder of the run that the configuration is of."""
+    identity: str | None
+    """Of that run's plan."""
     guesses: int | None
     confidence: float
     runs: int = RUNS
@@ -106,6 +110,7 @@ def audit_rank(request: Request, world: World, device: Device) -> Audit | None:
     plan = settle(plan, config, device, world, run_dir=request.run)
     privacy = plan.semantic.privacy
     assert privacy is not None
+    other = request.identity not in (None, plan.identity)
     steps = min(request.steps, plan.semantic.steps)
     if steps < FEWEST_STEPS:
         raise RequestError("trainer.steps", steps, f"at least {FEWEST_STEPS} for an audit")
@@ -139,7 +144,8 @@ def audit_rank(request: Request, world: World, device: Device) -> Audit | None:
             coins.append(targets)
         if not world.is_main:
             return None
-        return _judge(plan, watched, coins, steps=steps, guesses=guesses, confidence=request.confidence)
+        audit = _judge(plan, watched, coins, steps=steps, guesses=guesses, confidence=request.confidence)
+        return dataclasses.replace(audit, notes=(_OTHER,)) if other else audit
 
 
 def new_key(privacy: PrivacyPlan, number: int) -> SecretKey:
@@ -167,7 +173,7 @@ def _targets(plan: Plan, count: int, random: np.random.Generator, rows: tuple[in
 
 def _guesses(asked: int | None, watched: int) -> int:
     """How many of the ``watched`` examples the attacker calls: half of them, the clearest, unless told otherwise."""
-    guesses = watched // 4 * 2 if asked is None else asked
+    guesses = max(2, watched // 4 * 2) if asked is None else asked
     if guesses % 2 or not 2 <= guesses <= watched:
         raise RequestError("--guesses", guesses, f"an even number from 2 to the {watched} images that are watched")
     return guesses

@@ -27,6 +27,8 @@ class Asked:
     folder: Path
     run: Path | None
     """The folder of the run whose recipe it is."""
+    identity: str | None = None
+    """Of that run's plan, as the version that made it computed it."""
 
     @property
     def canaries(self) -> bool:
@@ -63,12 +65,12 @@ def _of_run(line: str, others: Sequence[str]) -> Asked:
     others = [line for line in others if key_of(line) != "hydra.run.dir"]
     if others:
         raise RequestError(key_of(others[0]), others[0], f"nothing besides run={folder}, whose own recipe is audited")
-    plan, _ = read_record(folder)
+    plan, record = read_record(folder)
     config = read_config(folder)
     if plan.semantic.privacy is None:
         raise RequestError("run", f"{folder} (trainer={plan.trainer})", "a private run, of trainer=dp")
     _check(config)
-    return Asked(config=config, folder=folder, run=folder)
+    return Asked(config=config, folder=folder, run=folder, identity=record.plan["identity"])
 
 
 def _check(config: RunConfig) -> None:

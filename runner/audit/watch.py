@@ -90,7 +90,7 @@ def watch(
     way = parts.plan.performance.grad_sample
     again = build_parts(plan, data, world, key=key, grad_sample=way)
     absent = [row for row, present in zip(targets.rows, targets.present, strict=True) if not present]
-    stream: Stream = _Without(parts.stream, absent)
+    stream: Stream = Without(parts.stream, absent)
     feed = RecordingFeed(parts.feed)
     eyes = None
     if world.is_main:
@@ -146,7 +146,7 @@ def _in_float64(parts: Parts, data: ImageData, key: SecretKey, grad_sample: str 
     return build_parts(plan, data, SingleProcess(parts.world.device), key=key, grad_sample=grad_sample)
 
 
-class _Without:
+class Without:
     """A stream without some examples, as of a data set that lacks them."""
 
     def __init__(self, stream: Stream, absent: list[int]) -> None:

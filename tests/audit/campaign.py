@@ -1,51 +1,74 @@
-"""The whole table of the audit: ``python -m tests.audit.campaign [--seeds N]`` from the root of the checkout.
+"""The whole table of the audit: ``python -m tests.audit.campaign [--recipe] [--seeds N]`` from the root.
 
-A row for each trainer (the right one and seven wrong ones), claimed epsilon and repetition, as Markdown.  Coins differ
-between repetitions and come from the number of the repetition; noise and sampling come from the system's generator.
+A row for each trainer (the right one and the wrong ones), claimed epsilon and repetition, as Markdown: attacked by
+canaries, or with ``--recipe`` by the audit of a small recipe with augmentation and dropout.  Coins differ between
+repetitions; noise, sampling and draws come from the system's generator.
 """
 
 import argparse
 import sys
 import time
+from pathlib import Path
 
-from tests.audit.faults import FAULTS, planted
+from tests.audit.faults import FAULTS, MORE, planted
 from tests.conftest import ROOT
 
+FEW = {"runs": 3, "steps": 20, "targets": 8, "sums": 120}
+"""Of the audit of a recipe: less than by default, so that the table takes minutes."""
 
-def configuration(*overrides):
+
+def configuration(*overrides, base=("experiment=audit",)):
     from runner.config import rules
     from runner.config.compose import Composer
 
     composer = Composer(caller=ROOT)
-    config = composer.load(composer.compose(["experiment=audit", *overrides]))
+    config = composer.load(composer.compose([*base, *overrides]))
     rules.check(config)
     return config
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epsilons", type=float, nargs="+", default=[1.0, 3.0])
-    parser.add_argument("--faults", nargs="+", default=list(FAULTS))
-    args = parser.parse_args()
+def by_canaries(epsilon, fault, seed):
     from runner.audit.command import CONFIDENCE, GUESSES
     from runner.audit.run import run_audit
 
-    print("| claimed ε | trainer | coins | right of 200 | lower bound | verdict | failed |")
+    config = configuration(
+        f"privacy.epsilon={epsilon}", f"data.split_seed={seed}", f"seed={seed}", "hardware.threads=1"
+    )
+    with planted(fault):
+        return run_audit(config, guesses=GUESSES, confidence=CONFIDENCE)
+
+
+def of_a_recipe(epsilon, fault, seed):
+    from runner.audit.recipe import audit_recipe
+    from tests.audit.recipes import AUGMENTED, COPIES, SMALL, request, with_dropout
+
+    recipe = [line for line in SMALL if not line.startswith(("privacy.noise", "privacy.unsafe", "privacy.acc"))]
+    changes = COPIES if "copy" in fault else AUGMENTED
+    config = configuration(*recipe, *changes, f"privacy.epsilon={epsilon}", f"seed={seed}", base=())
+    with planted(with_dropout), planted(fault):
+        return audit_recipe(request(config, **FEW), failures=Path("failures.log"))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipe", action="store_true", help="audit a recipe of its own instead of canaries")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epsilons", type=float, nargs="+", default=[1.0, 3.0])
+    parser.add_argument("--faults", nargs="+", default=None)
+    args = parser.parse_args()
+    audit_of = of_a_recipe if args.recipe else by_canaries
+    faults = args.faults or [*FAULTS, *(MORE if args.recipe else ())]
+    print("| claimed ε | trainer | seed | right guesses | lower bound | verdict | failed |")
     print("|---|---|---|---|---|---|---|")
     for epsilon in args.epsilons:
-        for fault in args.faults:
+        for fault in faults:
             for seed in range(args.seeds):
                 start = time.perf_counter()
-                config = configuration(
-                    f"privacy.epsilon={epsilon}", f"data.split_seed={seed}", f"seed={seed}", "hardware.threads=1"
-                )
-                with planted(fault):
-                    audit = run_audit(config, guesses=GUESSES, confidence=CONFIDENCE)
+                audit = audit_of(epsilon, fault, seed)
                 verdict = "fail" if audit.failures else "pass"
                 print(
-                    f"| {audit.claimed:.3f} | {fault} | {seed} | {audit.guesses.right} | {audit.lower_bound:.2f} "
-                    f"| {verdict} | {', '.join(audit.failures) or '-'} |",
+                    f"| {audit.claimed:.3f} | {fault} | {seed} | {audit.guesses.right} of {audit.guesses.made}"
+                    f" | {audit.lower_bound:.2f} | {verdict} | {', '.join(audit.failures) or '-'} |",
                     flush=True,
                 )
                 print(f"{time.perf_counter() - start:.1f} s", file=sys.stderr)

@@ -25,4 +25,4 @@ with_dropout = model_changed(dropping, unchecked=False)
 
 
 def request(config, **numbers):
-    return Request(config=config, run=None, guesses=None, confidence=0.95, **numbers)
+    return Request(config=config, run=None, identity=None, guesses=None, confidence=0.95, **numbers)

@@ -112,7 +112,14 @@ def test_a_run_is_audited_from_its_folder_and_leaves_the_ledger_alone(train, com
     assert record["plan"]["identity"] == plan["identity"]
     assert record["epsilon"]["claimed_by_recipe"] == plan["semantic"]["privacy"]["epsilon"]
     assert record["attacked"] == "recipe"
+    assert record["notes"] == []
     assert {path.name: path.read_bytes() for path in ledger.iterdir()} == before
+
+
+def test_a_run_whose_recipe_is_another_today_is_told(configure, tmp_path):
+    asked = dataclasses.replace(request(configure(*SMALL), **FEW), identity="0" * 64)
+    found = audit_recipe(asked, failures=tmp_path / "failures.log")
+    assert "another plan today" in found.notes[0]
 
 
 def test_guesses_and_recipe_are_checked_before_anything_is_trained(attack, configure, tmp_path):

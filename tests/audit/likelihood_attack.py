@@ -1,0 +1,102 @@
+"""The attack of 2026-11-30 again: ``python -m tests.audit.likelihood_attack [--runs N]`` from the root of the checkout.
+
+Somebody knows the seed, the weights and all examples but the first, the batches and draws of the others, and every
+released gradient, and adds up the log odds that the first example is present.  A row for each recipe and code: the
+present one, and the one of before, whose draws followed from the public seed and the position in the batch.
+"""
+
+import argparse
+import dataclasses
+import time
+
+import numpy as np
+import torch
+
+from tests.audit.campaign import configuration
+from tests.audit.faults import draws_by_position, planted
+from tests.audit.recipes import with_dropout
+
+COMMON = (
+    "trainer=dp", "data=digits", "data.limit=400", "data.val_fraction=0", "trainer.steps=20",
+    "hardware.threads=1", "privacy.grad_sample=ghost", "tracker=none",
+)  # fmt: skip
+HALF = "data.batch_size=200"
+RECIPES = {
+    "augmented, linear": ("model=linear", "data.augment.crop_padding=1", HALF),
+    "augmented, linear, q = 1": ("model=linear", "data.augment.crop_padding=1", "data.batch_size=400"),
+    "two copies, linear": ("model=linear", "data.augment.crop_padding=1", "privacy.augmentation_multiplicity=2", HALF),
+    "dropout, mlp": ("model=mlp", "model.hidden=[32]", HALF),
+}
+CODES = {"now": lambda patch: None, "before": draws_by_position}
+
+
+def log_odds_of_a_run(plan, data, *, present):
+    """Train a run with or without the first example; the log odds that it is present, and how far it moves a sum."""
+    from runner.audit.likelihood import log_odds
+    from runner.audit.observer import Observer, RecordingFeed
+    from runner.audit.sensitivity import clipped_sum
+    from runner.audit.watch import Without
+    from runner.training.parts import build_parts
+    from runner.training.step import TrainStep
+    from runner.training.world import SingleProcess
+
+    privacy = plan.semantic.privacy
+    deviation = privacy.noise_multiplier * privacy.max_grad_norm
+    parts = build_parts(plan, data, SingleProcess(torch.device("cpu")))
+    stream = Without(parts.stream, [] if present else [0])
+    odds, furthest, moved = 0.0, 0.0, None
+
+    def look(step, clipped, noise):
+        nonlocal odds
+        product, square = float(moved @ noise), float(moved @ moved)
+        drawn = 0 in stream.rows(step).tolist()
+        odds += float(log_odds(product + square * drawn, square, rate=privacy.sample_rate))
+
+    observer = Observer(parts, kept=0, feed=RecordingFeed(parts.feed), look=look)
+    train = TrainStep(dataclasses.replace(parts, rule=observer, stream=stream))
+    for step in range(plan.semantic.steps):
+        rest = stream.rows(step)
+        rest = rest[rest != 0]
+        whole = torch.cat([torch.zeros(1, dtype=torch.int64), rest])
+        moved = (clipped_sum(parts, step, whole) - clipped_sum(parts, step, rest)) / deviation
+        furthest = max(furthest, float(moved.norm()) * privacy.noise_multiplier)
+        train.run(step)
+    return odds, furthest
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=200, help="in, and as many out")
+    parser.add_argument("--epsilon", type=float, default=3.0)
+    args = parser.parse_args()
+    from runner.data.open import open_data
+    from runner.plan.build import build_plan
+    from runner.plan.device import detect_device
+    from runner.training.torch_settings import torch_settings
+
+    print("| recipe | code | moved, over C | log odds in: mean, least, most | out: mean, least, most | beyond ε |")
+    print("|---|---|---|---|---|---|")
+    for name, recipe in RECIPES.items():
+        config = configuration(*COMMON, *recipe, f"privacy.epsilon={args.epsilon}", base=())
+        data = open_data(config.data)
+        plan = build_plan(config, data, detect_device(config.hardware), processes=1)
+        for code, patch in CODES.items():
+            start = time.perf_counter()
+            found, furthest = {}, 0.0
+            with planted(with_dropout if "dropout" in name else "none"), planted(patch), torch_settings(plan):
+                for present in (True, False):
+                    runs = [log_odds_of_a_run(plan, data, present=present) for _ in range(args.runs)]
+                    found[present] = np.array([odds for odds, _ in runs])
+                    furthest = max(furthest, *(moved for _, moved in runs))
+            inside, outside = ([f"{each:+.1f}" for each in (odds.mean(), odds.min(), odds.max())] for odds in
+                               (found[True], found[False]))  # fmt: skip
+            beyond = (found[True] > args.epsilon).sum() + (found[False] < -args.epsilon).sum()
+            print(
+                f"| {name} | {code} | {furthest:.2f} | {', '.join(inside)} | {', '.join(outside)}"
+                f" | {beyond} of {2 * args.runs} ({time.perf_counter() - start:.0f} s) |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
