@@ -17,14 +17,13 @@ from tests.audit.faults import draws_by_position, planted
 from tests.audit.recipes import with_dropout
 
 COMMON = (
-    "trainer=dp", "data=digits", "data.limit=400", "data.val_fraction=0", "trainer.steps=20",
+    "trainer=dp", "data=digits", "data.limit=200", "data.val_fraction=0", "trainer.steps=10",
     "hardware.threads=1", "privacy.grad_sample=ghost", "tracker=none",
 )  # fmt: skip
-HALF = "data.batch_size=200"
+HALF = "data.batch_size=100"
 RECIPES = {
     "augmented, linear": ("model=linear", "data.augment.crop_padding=1", HALF),
-    "augmented, linear, q = 1": ("model=linear", "data.augment.crop_padding=1", "data.batch_size=400"),
-    "two copies, linear": ("model=linear", "data.augment.crop_padding=1", "privacy.augmentation_multiplicity=2", HALF),
+    "augmented, linear, q = 1": ("model=linear", "data.augment.crop_padding=1", "data.batch_size=200"),
     "dropout, mlp": ("model=mlp", "model.hidden=[32]", HALF),
 }
 CODES = {"now": lambda patch: None, "before": draws_by_position}

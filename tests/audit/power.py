@@ -31,8 +31,13 @@ BY_CHANCE = 12
 """Checks of an audit that chance has a say in: a p-value counts times their number."""
 
 
-def noise(random):
-    return [random.standard_normal((STEPS, count), dtype=np.float32) for count in SHAPES.values()]
+def noise(random, change):
+    """Of all tensors, or for a fault of small tensors, which large ones would not make clearer, of those up to 512."""
+    small = change in (in_common, shared) or getattr(change, "tensor", None) is not None
+    return [
+        random.standard_normal((STEPS, count if count <= 512 or not small else 512), dtype=np.float32)
+        for count in SHAPES.values()
+    ]
 
 
 def batches(random, rate=RATE):
@@ -46,6 +51,7 @@ def scaled(tensor, steps=slice(None)):
                 each[steps] *= 1 - size
         return found
 
+    change.tensor = tensor
     return change
 
 
@@ -58,6 +64,7 @@ def step_again(tensor):
                     each[step] = each[step - 1]
         return found
 
+    change.tensor = tensor
     return change
 
 
@@ -141,7 +148,7 @@ def companions(found, size, random):
 
 
 BY_NOISE = {
-    "noise too small": (scaled(None), [0.001, 0.0015, 0.002, 0.003], "{:.2%}"),
+    "noise too small": (scaled(None), [0.001, 0.002, 0.003], "{:.2%}"),
     "noise too small in 64 numbers": (scaled(SMALL), [0.02, 0.025, 0.03, 0.04], "{:.1%}"),
     "noise too small in 10 numbers": (scaled(SMALLEST), [0.04, 0.06, 0.08, 0.12], "{:.0%}"),
     "noise too small in 64 numbers of one step": (scaled(SMALL, slice(5, 6)), [0.3, 0.4, 0.5, 0.6], "{:.0%}"),
@@ -149,20 +156,20 @@ BY_NOISE = {
     "steps with the noise of the one before": (step_again(None), [1 / 240, 1 / 60], "{:.1%}"),
     "the same in 64 numbers": (step_again(SMALL), [1 / 240, 1 / 60], "{:.1%}"),
     "the same in 10 numbers": (step_again(SMALLEST), [1 / 240, 1 / 60], "{:.1%}"),
-    "correlation with the step before": (later, [0.001, 0.002, 0.003, 0.005], "{:.1%}"),
+    "correlation with the step before": (later, [0.002, 0.003, 0.005], "{:.1%}"),
     "correlation of two tensors of 64": (shared, [0.03, 0.04, 0.05, 0.07, 0.1], "{:.0%}"),
-    "correlation of two halves of a tensor": (echo, [0.002, 0.003, 0.005, 0.01], "{:.1%}"),
+    "correlation of two halves of a tensor": (echo, [0.003, 0.005, 0.01], "{:.1%}"),
     "variance in common in 64 numbers": (in_common, [0.005, 0.01, 0.015, 0.02], "{:.1%}"),
-    "part of the noise of another shape": (tails, [0.05, 0.1, 0.15, 0.2, 0.3], "{:.0%}"),
+    "part of the noise of another shape": (tails, [0.1, 0.2, 0.3], "{:.0%}"),
 }
 BY_BATCHES = {
     "rate too high": (rate_off, [0.01, 0.02, 0.03], "{:.0%}"),
-    "batches of a fixed size": (fixed_sizes, [0.2, 0.3, 0.4, 0.5], "{:.0%}"),
+    "batches of a fixed size": (fixed_sizes, [0.2, 0.3, 0.4], "{:.0%}"),
     "batches that are the one before": (batch_again, [1 / 1000, 1 / 100], "{:.1%}"),
-    "examples that stay for the next batch": (part_again, [0.003, 0.005, 0.01, 0.02], "{:.1%}"),
-    "halves in turn, rates apart by": (turns, [0.2, 0.25, 0.3, 0.4], "{:.0%}"),
-    "one example drawn more often, times": (favourite, [1.5, 1.75, 2.0, 2.5], "{:.2f}"),
-    "two examples together": (companions, [0.3, 0.4, 0.5, 0.6], "{:.0%}"),
+    "examples that stay for the next batch": (part_again, [0.003, 0.005, 0.01], "{:.1%}"),
+    "halves in turn, rates apart by": (turns, [0.2, 0.3, 0.4], "{:.0%}"),
+    "one example drawn more often, times": (favourite, [1.75, 2.0, 2.5], "{:.2f}"),
+    "two examples together": (companions, [0.3, 0.4, 0.5], "{:.0%}"),
 }
 PLANTED = {
     "an example that counts 1 + y": (lambda y: moved_further(1 + y), [1e-4, 3e-4, 1e-3, 3e-3], "{:.2%}"),
@@ -179,7 +186,9 @@ def fails(checks):
 def by_noise(change, size, random):
     from runner.audit.released_noise import Noise, noise_checks
 
-    return fails(noise_checks(Noise.of([each.astype(np.float64) for each in change(noise(random), size, random)])))
+    return fails(
+        noise_checks(Noise.of([each.astype(np.float64) for each in change(noise(random, change), size, random)]))
+    )
 
 
 def by_batches(change, size, random):
@@ -223,7 +232,7 @@ def main():
     print("|---|---|---|")
     for decide, kinds, repeats in (
         (by_batches, BY_BATCHES, args.repeats),
-        (by_training, PLANTED, max(1, args.repeats // 3)),
+        (by_training, PLANTED, 1),
         (by_noise, BY_NOISE, args.repeats),
     ):
         for kind, (change, sizes, form) in kinds.items():

@@ -4,12 +4,12 @@ from runner.audit.recipe import Request
 from tests.audit.faults import model_changed
 
 SMALL = (
-    "trainer=dp", "data=synthetic", "data.num_train=240", "data.num_test=10", "data.image_size=8", "data.channels=1",
-    "data.val_fraction=0", "data.batch_size=24", "model.widths=[4,8]", "hardware=cpu", "hardware.threads=1",
+    "trainer=dp", "data=synthetic", "data.num_train=120", "data.num_test=10", "data.image_size=8", "data.channels=1",
+    "data.val_fraction=0", "data.batch_size=12", "model.widths=[4,8]", "hardware=cpu", "hardware.threads=1",
     "privacy.grad_sample=ghost", "privacy.accountant=rdp", "privacy.noise_multiplier=1", "trainer.epochs=30",
     "privacy.unsafe_noise_seed=7",
 )  # fmt: skip
-"""240 images, q = 0.1, a small convolutional network."""
+"""120 images, q = 0.1, a small convolutional network."""
 AUGMENTED = ("data.augment.crop_padding=1", "data.augment.flip=true")
 COPIES = (*AUGMENTED, "privacy.augmentation_multiplicity=2")
 
