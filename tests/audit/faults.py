@@ -8,6 +8,7 @@ import torch
 
 from runner.config.schema import AugmentConfig
 from runner.data import augment
+from runner.privacy.companion_watch import CompanionWatch
 from runner.privacy.example_draws import ExampleDraws
 from runner.privacy.key import SecretKey
 from runner.privacy.noise import NoiseSource
@@ -290,6 +291,8 @@ def model_changed(change, *, unchecked=True):
         patch.setattr(parts, "build_model", lambda *args, **settings: change(build(*args, **settings)))
         if unchecked:
             patch.setattr(private_parts, "check_examples_independent", lambda *args, **settings: None)
+            patch.setattr(CompanionWatch, "look", lambda *args: None)
+            patch.setattr(CompanionWatch, "kept", lambda self: None)
 
     return plant
 
