@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,12 +79,14 @@ def clipped_sum(parts: Parts, step: int, rows: Tensor, *, processes: int = 1) ->
 def rounding(parts: Parts, count: int) -> float:
     """What rounding may add to the difference of the sums of ``count`` clipped gradients and of all but one, over C.
 
-    A sum of m numbers in any order is off by at most (m - 1) u times the sum of their sizes (Higham 2002, "Accuracy and
-    Stability of Numerical Algorithms", section 4.2), here m C for vectors of norm C.  On top comes one unit of the type
-    of the forward pass, in which a kernel may round another way where the batch is smaller.
+    A sum of m numbers in any order is off by at most n u times the sum of their sizes, here m C for vectors of norm C:
+    with n = m - 1 always (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 4.2), and with
+    n = 6 sqrt(m) where roundings go either way, but once in 3e7 (Higham and Mary 2019, "A new approach to probabilistic
+    rounding error analysis", theorem 2.4).  On top comes one unit of the type of the forward pass, in which a kernel
+    may round another way where the batch is smaller.
     """
     unit, forward = (torch.finfo(dtype).eps / 2 for dtype in (parts.parameters[0].dtype, _forward_type(parts)))
-    return 2 * count * count * unit + forward
+    return 2 * count * min(count, 6 * math.sqrt(count)) * unit + forward
 
 
 def _forward_type(parts: Parts) -> torch.dtype:
