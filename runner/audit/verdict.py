@@ -27,7 +27,7 @@ _DRAWS = 20_000_000
 UNSEEN = (
     "what is computed outside of the update: choices by validation data, other runs, files",
     "steps that were not made, other seeds, devices and numbers of processes",
-    "faults smaller than those of docs/results, such as noise 1 % too small",
+    "faults smaller than docs/results/2026-11-30-audit.md lists, such as noise 0.1 % too small",
 )
 """What no audit of this kind can see, in words."""
 
