@@ -6,12 +6,12 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.plan.device import available_cores, cpu_name, ram_bytes
+from runner.records.repository import describe_repository
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,6 @@ _VARIABLES = (
     "MALLOC_ARENA_MAX",
     "WORLD_SIZE",
 )
-_GIT_SECONDS = 5.0
 
 
 def describe_environment() -> dict[str, Any]:
@@ -61,7 +60,7 @@ def describe_environment() -> dict[str, Any]:
         "gpu_driver": _gpu_driver(),
         "packages": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
         "runner": _version("recipe-runner"),
-        "git": _git(),
+        "git": describe_repository(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
 
@@ -110,23 +109,3 @@ def _version(package: str) -> str | None:
 def _gpu_driver() -> str | None:
     version = Path("/sys/module/nvidia/version")
     return version.read_text().strip() if version.exists() else None
-
-
-def _git() -> dict[str, Any] | None:
-    """Commit of the repository that the user stands in and whether it has changes; None without git or repository."""
-    commit = _ask_git("rev-parse", "HEAD")
-    if commit is None:
-        return None
-    # Untracked files are left out: looking for them is slow in a folder full of data.
-    changes = _ask_git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
-
-
-def _ask_git(*arguments: str) -> str | None:
-    # --no-optional-locks: a run must not hold up the user's own git commands.
-    command = ["git", "--no-optional-locks", *arguments]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
