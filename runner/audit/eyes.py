@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -97,6 +99,10 @@ class Eyes:
 
     def look(self, step: int, clipped: Tensor, noise: Tensor) -> None:
         """See ``runner.audit.observer.Look``."""
+        with _one_thread():
+            self._look(step, clipped, noise)
+
+    def _look(self, step: int, clipped: Tensor, noise: Tensor) -> None:
         rows = self._stream.rows(step).tolist()
         self._alone.follow()
         if rows and (self._sums >= len(rows) or not self.differences):
@@ -166,3 +172,14 @@ class Eyes:
                 np.zeros(len(self.odds) - len(rows)),
             ]
         )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for what is too small to share, as one example is: beside other work, two took twelve times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
