@@ -176,7 +176,7 @@ class Eyes:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread for what is too small to share, as one example is: beside other work, two took twelve times as long."""
+    """One thread for work too small to share, as an example is: beside other work, two took twelve times as long."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
