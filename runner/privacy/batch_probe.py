@@ -175,19 +175,24 @@ class BatchProbe:
 
     def _unlike_by_size(self, gradients: PerExampleGradients, batch: Batch, found: PerExample) -> str | None:
         size = len(batch.labels)
-        # fewer by an odd number
-        backwards = [size - 1, size // 2, 0] if size % 2 == 0 and size > 2 else [size - 1, 0][: size - 1]
-        places = torch.tensor(backwards, device=self.device)
-        kept = torch.zeros(size, dtype=torch.bool, device=self.device)
+        # without the first: all others move up by a place, as they do in the data set that lacks this example
+        later = torch.arange(size, device=self.device) > 0
+        rest, among = batch.at(later.nonzero().flatten()), contribution(found, later)
+        found_rest = rest.through(gradients, self._model)
+        nudged = moved_by_rounding(gradients, self._model, rest, self._generator)
+        moved_up, moved = (contribution(each, later[1:]) for each in (found_rest, nudged))
+        if not moved_up.apart(among) <= allowed(moved_up, moved):
+            return "examples have other gradients when the first one has left"
+        places = torch.tensor(sorted({0, (size - 1) // 2, size - 2}, reverse=True), device=self.device)
+        kept = torch.zeros_like(later[1:])
         kept[places] = True
-        few = batch.at(places)
+        few = rest.at(places)
         everyone = torch.ones_like(few.labels, dtype=torch.bool)
         one = torch.arange(len(few.labels), device=self.device) == 0
         found_few = few.through(gradients, self._model)
-        nudged = moved_by_rounding(gradients, self._model, few, self._generator)
-        among, fewer = contribution(found, kept), contribution(found_few, everyone)
-        room = allowed(fewer, contribution(nudged, everyone))
-        if not fewer.apart(among) <= room:
+        fewer = contribution(found_few, everyone)
+        room = allowed(fewer, contribution(nudged, kept))
+        if not fewer.apart(contribution(found_rest, kept)) <= room:
             return "examples have other gradients among fewer and in another order"
         single = few.at(one.nonzero().flatten())
         alone = contribution(single.through(gradients, self._model), everyone[:1])

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import partial
-from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType, ModuleType, SimpleNamespace
+from types import BuiltinFunctionType, CodeType, FunctionType, GeneratorType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,8 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"_buffers", "_parameters"}
 _TRUSTED = ("torch", "torchvision", "timm", "runner", "opacus", "numpy", "functools", "typing")
 """Packages whose functions are not searched for what they may remember; what their modules hold is."""
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), Enum, torch.dtype, torch.device, torch.Size, np.generic)
-_NOT_CARRIED = (type, ModuleType, BuiltinFunctionType, LayerKeys)
-"""What is not followed: keys of random layers are set anew for every batch."""
+_NOT_CARRIED = (ModuleType, BuiltinFunctionType, LayerKeys)
+"""What is not followed: keys of random layers are set anew for every batch.  Of a module, what code names of it is."""
 _DEPTH = 12
 """Containers within containers that are followed."""
 NOTHING_KEPT = "a model that keeps nothing of the examples it sees, because no noise would cover that"
@@ -40,8 +41,9 @@ class CarriedState:
 
     Buffers, persistent or not, and parameters; tensors, arrays, numbers, containers, random generators and plain
     objects in the attributes of its modules and of their tensors; and, for classes from outside of torch, torchvision,
-    timm and this package, what the class, the closures of its methods and the globals that they name hold.  Of tensors
-    and arrays a hash is kept.  Out of sight is what lies in compiled code, in other processes and in files.
+    timm and this package, what the class, the closures of its methods and what they name hold: globals, in other
+    modules too, and other classes.  Of tensors and arrays a hash is kept.  Out of sight is what lies in compiled code,
+    in other processes and in files.
     """
 
     def __init__(self, model: nn.Module, *, trained: bool = True) -> None:
@@ -83,13 +85,9 @@ class CarriedState:
                 if key not in _OF_EVERY_MODULE and key not in ("_buffers", "_parameters"):
                     for place, found in _within(key, value, seen):
                         yield f"the attribute {place} {of}", found
-            for parent in kind.__mro__:
-                if not _is_trusted(parent.__module__) and id(parent) not in seen:
-                    seen[id(parent)] = parent
-                    for key, value in vars(parent).items():
-                        if not key.startswith("__") or key in ("__call__", "__getattr__"):
-                            for place, found in _within(key, value, seen):
-                                yield f"the class attribute {place} {of}", found
+            for key, value in _of_class(kind, seen):
+                for place, found in _within(key, value, seen):
+                    yield f"the class attribute {place} {of}", found
 
 
 def _first_difference(one: dict[str, list[object]], other: dict[str, list[object]]) -> str | None:
@@ -108,6 +106,10 @@ def _within(place: str, value: Any, seen: dict[int, Any], depth: int = _DEPTH) -
         yield place, hash(value.getstate())
         return
     if id(value) in seen or depth == 0 or isinstance(value, _NOT_CARRIED):
+        return
+    if isinstance(value, type):
+        for key, each in _of_class(value, seen):
+            yield from _within(f"{place}.{key}", each, seen, depth - 1)
         return
     seen[id(value)] = value
     inside: list[tuple[str, Any]]
@@ -131,12 +133,8 @@ def _within(place: str, value: Any, seen: dict[int, Any], depth: int = _DEPTH) -
         inside = [(place, value.fget)]
     elif isinstance(value, FunctionType):
         inside = list(_remembered(place, value))
-    elif type(value).__module__ in ("itertools", "builtins"):
-        # counters and iterators show where they are
-        yield place, repr(value)
-        return
     elif type(value).__module__ in sys.stdlib_module_names and not isinstance(value, SimpleNamespace):
-        return
+        inside = [(place, each) for each in _of_library(value)]
     else:
         slots = [slot for kind in type(value).__mro__ for slot in vars(kind).get("__slots__", ())]
         held = {slot: getattr(value, slot, None) for slot in slots} | getattr(value, "__dict__", {})
@@ -148,8 +146,33 @@ def _within(place: str, value: Any, seen: dict[int, Any], depth: int = _DEPTH) -
         yield from _within(where, each, seen, depth - 1)
 
 
+def _of_class(kind: type, seen: dict[int, Any]) -> Iterator[tuple[str, Any]]:
+    """(name, value) of what ``kind`` and the classes that it is made of hold, but for those that are trusted."""
+    for parent in kind.__mro__:
+        if not _is_trusted(parent.__module__) and id(parent) not in seen:
+            seen[id(parent)] = parent
+            for key, value in vars(parent).items():
+                if not key.startswith("__") or key in ("__call__", "__getattr__"):
+                    yield key, value
+
+
+def _of_library(value: Any) -> list[Any]:
+    """What an object of Python's own library would be copied from, such as an iterator's place; nothing of a lock."""
+    try:
+        with warnings.catch_warnings():
+            # itertools says that it will not do this for ever
+            warnings.simplefilter("ignore", DeprecationWarning)
+            reduced = value.__reduce_ex__(4)
+    except (TypeError, ValueError, AttributeError, RuntimeError):
+        return [repr(value) if isinstance(value, Iterator) else getattr(value, "__dict__", None)]
+    if isinstance(reduced, str):
+        return []
+    # items come as iterators over the object itself
+    return [list(each) if isinstance(each, Iterator) else each for each in reduced[1:]]
+
+
 def _remembered(place: str, function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """Closure, defaults, attributes and the globals that its code names."""
+    """Closure, defaults, attributes and the globals that its code names, in other modules as well."""
     if _is_trusted(function.__module__):
         return
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -160,9 +183,30 @@ def _remembered(place: str, function: FunctionType) -> Iterator[tuple[str, Any]]
     yield place, function.__defaults__
     yield place, function.__kwdefaults__
     yield place, vars(function)
-    for name in function.__code__.co_names:
-        if name in function.__globals__:
-            yield f"{place} (the global {name})", function.__globals__[name]
+    names = list(_names(function.__code__))
+    for name, value in _named(names, function.__globals__, set()):
+        yield f"{place} (the global {name})", value
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The names of globals, attributes and modules in ``code`` and in the functions and comprehensions inside."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
+
+
+def _named(names: list[str], space: Mapping[str, Any], searched: set[int]) -> Iterator[tuple[str, Any]]:
+    """What ``names`` stand for in the globals ``space``, and in the modules among these, for one that is imported."""
+    for name in names:
+        value = space[name] if name in space else sys.modules.get(name)
+        if not isinstance(value, ModuleType):
+            if name in space:
+                yield name, value
+        elif not _is_trusted(value.__name__) and id(value) not in searched:
+            searched.add(id(value))
+            for inner, found in _named(names, vars(value), searched):
+                yield f"{name}.{inner}", found
 
 
 def _bits(parameter: Tensor) -> tuple[int, ...]:

@@ -20,6 +20,10 @@ _SIZES = (1.0, 30.0, 0.0)
 ROUNDINGS = 16.0
 """How many times as far as one rounding of each weight and pixel moves a gradient another batch size may move it: the
 kernels for another size add up in another order, so that they round each intermediate sum otherwise."""
+MOST_BY_ORDER = 1e-2
+"""Of the clipping norm: what the same kernels on the same numbers may differ by, where a device adds up in an order of
+its own each time.  A model that is another one at each call moves the measured rounding as well, so that this cannot
+be the only bound."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,7 @@ def unlike_by_companions(
         again = contribution(batch.through(gradients, model), kept)
         if not alone.equals(again):
             room = allowed(alone, contribution(moved_by_rounding(gradients, model, batch, generator), kept))
-            if max(alone.apart(again), alone.apart(among)) <= room:
+            if max(alone.apart(again), alone.apart(among)) <= min(room, MOST_BY_ORDER):
                 continue
         return kept, others
     return None

@@ -160,6 +160,11 @@ class EvenPlaces(Middle):
         return rows * (1 + torch.arange(len(rows)) % 2)[:, None]
 
 
+class FifthPlace(Middle):
+    def forward(self, rows):
+        return torch.cat((rows[:4], -rows[4:5], rows[5:]))
+
+
 class FirstPlace(Middle):
     def forward(self, rows):
         return torch.cat((-rows[:1], rows[1:]))

@@ -1,8 +1,10 @@
 """What a model could carry from one pass to the next is seen, wherever it is kept."""
 
+import array
+import io
 import itertools
 import random
-from collections import Counter, deque
+from collections import Counter, UserList, deque
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import nn
 
 from runner.privacy.carried_state import CarriedState
 from runner.privacy.random_layers import draw_by_example, drawing
+from tests.privacy import late_meeting
 
 
 class Plain:
@@ -19,6 +22,15 @@ class Plain:
 
     def __init__(self):
         self.value = [torch.zeros(2)]
+
+
+class OfNoModule:
+    """A plain class that the code of a module names."""
+
+    value = 0
+
+
+NAMED = [0]
 
 
 class Keeping(nn.Module):
@@ -37,6 +49,11 @@ class Keeping(nn.Module):
         self.space = SimpleNamespace(value=0)
         self.counter = Counter()
         self.iterator = itertools.count()
+        self.cycle = itertools.cycle([1, 2])
+        self.of_list = iter([1, 2])
+        self.user_list = UserList()
+        self.numbers = array.array("d", [0.0])
+        self.file = io.BytesIO()
         self.generator = (number for number in range(10))
         self.random = random.Random(0)
         self.of_numpy = np.random.default_rng(0)
@@ -47,6 +64,9 @@ class Keeping(nn.Module):
 
     def remember(self, default=[0]):  # noqa: B006
         default[0] += 1
+
+    def names(self):
+        return OfNoModule.value, late_meeting.LATE, [NAMED[number] for number in range(1)]
 
 
 def _in_place(name):
@@ -72,6 +92,14 @@ CHANGES = {
     "the attribute space": lambda model: setattr(model.space, "value", 1),
     "the attribute counter": lambda model: model.counter.update("a"),
     "the attribute iterator": lambda model: next(model.iterator),
+    "the attribute cycle": lambda model: next(model.cycle),
+    "the attribute of_list": lambda model: next(model.of_list),
+    "the attribute user_list": lambda model: model.user_list.append(1),
+    "the attribute numbers": lambda model: model.numbers.__setitem__(0, 1.0),
+    "the attribute file": lambda model: model.file.write(b"1"),
+    "the class attribute names (the global OfNoModule).value": lambda model: setattr(OfNoModule, "value", 1),
+    "the class attribute names (the global late_meeting.LATE)": lambda model: setattr(late_meeting, "LATE", 61),
+    "the class attribute names (the global NAMED)": lambda model: NAMED.__setitem__(0, 1),
     "the attribute generator": lambda model: next(model.generator),
     "the attribute random": lambda model: model.random.random(),
     "the attribute of_numpy": lambda model: model.of_numpy.random(),
@@ -83,7 +111,10 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("place", CHANGES)
-def test_a_change_is_named(place):
+def test_a_change_is_named(place, monkeypatch):
+    # what is changed beside the model is put back
+    for owner, name in ((OfNoModule, "value"), (late_meeting, "LATE")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
     model = nn.Sequential(Keeping())
     before = CarriedState(model)
     assert before.changed() is None
