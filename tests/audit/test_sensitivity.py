@@ -10,9 +10,9 @@ from runner.privacy.private_rule import PrivateRule
 from tests.audit.faults import draws_by_position
 from tests.audit.sensitivity_cells import FEWER_ROWS, ROWS, few_cells, parts_of, sensitivities
 
-DROPOUT = ("model=mobilenet_v3_small", "data=synthetic", "data.num_train=80", "data.image_size=16")
+DROPOUT = ("model=mobilenet_v3_small", "data=synthetic", "data.num_train=80", "data.image_size=8")
 DROP_PATH = ("model=timm", "model.name=resnet10t", "+model.drop_path_rate=0.5",
-             "data=synthetic", "data.num_train=80", "data.image_size=16")  # fmt: skip
+             "data=synthetic", "data.num_train=80", "data.image_size=8")  # fmt: skip
 
 
 @pytest.mark.parametrize("cell", few_cells(), ids=lambda cell: "-".join(map(str, cell)).replace(" ", "_"))
@@ -30,7 +30,7 @@ def test_one_example_moves_the_clipped_sum_by_at_most_c(cell):
 @pytest.mark.parametrize("recipe", [DROPOUT, DROP_PATH], ids=["dropout", "drop-path"])
 def test_layers_that_draw_leave_the_others_alone(recipe, way):
     _, parts = parts_of(f"privacy.grad_sample={way}", *recipe)
-    assert all(one.holds for one in measure_sensitivity(parts, 1, FEWER_ROWS))
+    assert all(one.holds for one in measure_sensitivity(parts, 1, FEWER_ROWS, places=[0, 2]))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_layers_that_draw_leave_the_others_alone(recipe, way):
 def test_draws_by_position_would_have_been_seen(recipe, monkeypatch):
     draws_by_position(monkeypatch)
     _, parts = parts_of("privacy.grad_sample=ghost", *recipe)
-    found = measure_sensitivity(parts, 1, ROWS)
+    found = measure_sensitivity(parts, 1, FEWER_ROWS)
     assert not any(one.holds for one in found[:2])
     # nobody comes after the last one
     assert found[-1].holds
