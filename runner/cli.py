@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import re
+import secrets
 import shutil
 import sys
 import traceback
@@ -36,7 +37,7 @@ from runner.config.load import load_config, typed_keys
 from runner.config.request import Request, check_run, read_request
 from runner.config.resume_request import expand_resume
 from runner.config.schema import TrackerConfig
-from runner.config.typed_lines import tell_repeated
+from runner.config.typed_lines import key_of, tell_repeated
 from runner.disk.links import outward_link
 from runner.sweep_draws import is_drawn
 from runner.sweeping.drawn_trials import draw_beforehand
@@ -197,6 +198,7 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     settled = [f"hydra.sweep.dir={QuotedString(str(request.sweep_dir), Quote.double).with_quotes()}"]
     if request.seeds is not None:
         settled.append(f"hydra.sweeper.seeds={list(request.seeds)}")
+    settled += _fresh_results(request, argv)
     try:
         sweep.admit()
         draw_beforehand(request)
@@ -217,6 +219,15 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
         return code
     finally:
         sweep.close()
+
+
+def _fresh_results(request: Request, argv: Sequence[str]) -> list[str]:
+    """Have submitit, which unpickles whatever lies where it awaits a result, await it where nobody has been before."""
+    key = "hydra.launcher.submitit_folder"
+    if request.hydra is None or "submitit_folder" not in request.hydra.launcher or key in map(key_of, argv):
+        return []
+    place = f"{request.sweep_dir}/.submitit/{secrets.token_hex(8)}/%j"
+    return [f"{key}={QuotedString(place, Quote.double).with_quotes()}"]
 
 
 def _register_plugins() -> None:

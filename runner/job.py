@@ -315,6 +315,7 @@ def _fit_on_record(
     """Train, and keep ``run.json`` true from the first moment to the last, whatever happens in between."""
     from runner.estimate.kept import confront, find_forecast
     from runner.records.environment import describe_environment
+    from runner.records.kept_values import keep_resolved
     from runner.records.run_file import RunRecord, write_run
     from runner.records.sink import RunInfo
     from runner.records.uncovered import uncovered_of_run
@@ -340,6 +341,7 @@ def _fit_on_record(
         run_id=None if checkpoint is None else checkpoint.state["tracker_run_id"],
     )
     try:
+        keep_resolved(job.run_dir, job.composed)
         write_run(job.run_dir, record)
         recorder.start(info, title=plan.name, plan_lines=plan.describe())
         for note in plan.notes:

@@ -34,6 +34,8 @@ target that has to be of the kind."""
 _PACKAGES = (*OPEN, *CLOSED, *SECTIONS)
 
 _NODE = re.compile(r"\$\{(\.*[A-Za-z_][\w.\[\]/-]*)\}")
+_OPENING = re.compile(r"\$(?:[{$\0]|$)")
+"""A dollar sign that begins an interpolation, or would with what may come to stand behind it; any other is a sign."""
 _NOW = re.compile(r"\$\{now:[^${}]*\}")
 _HYDRA_VALUES = (
     "hydra.job.num",
@@ -68,6 +70,12 @@ def _inside(value: Any) -> str | None:
     return "a folder below the one that the runner is called from" if bad or "$" in known or "://" in known else None
 
 
+def _storage(value: Any) -> str | None:
+    """A file for a study below the working folder: a journal, or a database of SQLite without options."""
+    words = str(value)
+    return _inside(words.removeprefix("sqlite:///") if isinstance(value, str) and "?" not in words else value)
+
+
 def _offline(value: Any) -> str | None:
     return None if value == "offline" else "offline: what is sent to a service is typed"
 
@@ -85,7 +93,7 @@ _HYDRA_KEYS: dict[str, Callable[[Any], str | None]] = {
             *("max_failure_rate", "stale_after", "custom_search_space"),
         )
     },
-    "hydra.sweeper.storage": _inside,
+    "hydra.sweeper.storage": _storage,
     "hydra.sweeper.params": lambda value: _screen_params(value),
     "hydra.sweeper.beside": lambda value: _screen_beside(value),
     **{
@@ -173,7 +181,7 @@ def screen_text(key: str, text: str) -> None:
         reaches = flat.startswith(".") and key.startswith("hydra")
         if reaches or (flat.partition(".")[0] == "hydra" and not flat.startswith(_HYDRA_VALUES)):
             raise RequestError(key, text, "a value, or a key of the run as in ${data.name}")
-    if "$" in _NODE.sub("", rest):
+    if _OPENING.search(_NODE.sub("\0", rest)):
         raise RequestError(key, text, "a value, or another key as in ${data.name}: what reads the environment is typed")
 
 
@@ -229,10 +237,10 @@ def _screen_beside(cells: Any) -> str | None:
 
 def _screen_line(line: str, *, kept: bool = False) -> None:
     """One override, of a cell or of an earlier command line."""
-    screen_text(line.partition("=")[0].lstrip("+"), line.partition("=")[2])
     try:
         override = OverridesParser.create().parse_override(line)
     except HydraException:
+        screen_text(line.partition("=")[0].lstrip("+"), line.partition("=")[2])
         return  # refused with its reason where it is composed
     key = override.key_or_group
     if override.is_delete() or override.package is not None:
@@ -240,6 +248,7 @@ def _screen_line(line: str, *, kept: bool = False) -> None:
     if key.partition(".")[0].partition("/")[0] == "hydra":
         raise RequestError(key, line.partition("=")[2], TYPED)
     for value in _values(override):
+        screen_texts(key, value)  # as it is read: Hydra's grammar has escapes
         for path, leaf in _leaves(key, value):
             check = None if kept and path in _CHOSEN_BEFORE else _OWN_KEYS.get(path)
             if check is not None and (expected := check(leaf)) is not None:

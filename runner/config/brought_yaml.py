@@ -40,8 +40,8 @@ def parse_brought(path: Path, key: str, text: str) -> DictConfig | ListConfig:
     """
     try:
         return OmegaConf.load(io.StringIO(text))
-    except (yaml.YAMLError, ValueError, OSError) as error:
-        raise RequestError(key, f"{path} ({_line(error)})", "a YAML file of plain values") from error
+    except (yaml.YAMLError, ValueError, OSError, AssertionError) as error:  # the last for a number alone
+        raise RequestError(key, f"{path} ({_line(error) or 'one value'})", "a YAML file of plain values") from error
 
 
 def load_plain(path: Path, key: str) -> Any:

@@ -26,8 +26,9 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], *, titl
     # Here, because it takes a second; a Figure of its own leaves pyplot's backend and state alone.
     import matplotlib
 
-    # Names are text: two dollar signs in one are no formula.
-    with matplotlib.rc_context({"text.parse_math": False}):
+    # Names are text: two dollar signs in one are no formula, and TeX is not started for one where a matplotlibrc of the
+    # working folder says so.
+    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
         return _draw(confusion, list(map(printable, classes)), title="\n".join(map(printable, title.split("\n"))))
 
 

@@ -45,6 +45,8 @@ _RULES: Any = {
     "axes.unicode_minus": True,
     # Names of classes, recipes and folders are text: two dollar signs in one are no formula.
     "text.parse_math": False,
+    # A matplotlibrc of the working folder is read before this, and TeX is a program.
+    "text.usetex": False,
     "grid.color": GRID,
     "grid.linewidth": 0.7,
     "xtick.color": MUTED,

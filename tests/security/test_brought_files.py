@@ -42,6 +42,28 @@ def test_a_recipe_and_its_question_are_taken():
     screened(RECIPE)
 
 
+@pytest.mark.parametrize("storage", ["mine.journal", "sqlite:///mine.db", "sqlite:///studies/mine.db", None, "memory"])
+def test_a_study_below_the_working_folder_is_taken(storage):
+    screened({"hydra": {"sweeper": {"storage": storage}}})
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "sqlite:////tmp/mine.db",
+        "sqlite:///../mine.db",
+        "sqlite:///file:/tmp/mine.db?uri=true",
+        "sqlite:///~/mine.db",
+        "sqlite:///sqlite:////tmp/mine.db",
+        "sqlite+pysqlcipher:///mine.db",
+        "mysql://it@127.0.0.1/it",
+    ],
+)
+def test_a_study_elsewhere_is_refused(storage):
+    with pytest.raises(RequestError, match=r"hydra\.sweeper\.storage"):
+        screened({"hydra": {"sweeper": {"storage": storage}}})
+
+
 def test_options_are_taken():
     screened({"_target_": "my_parts.pooled", "name": "mine", "size": 4}, group="model", package=None)
     screened({"defaults": ["standard", "_self_"], "_target_": "mine.Careful"}, group="trainer", package=None)

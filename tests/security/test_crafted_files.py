@@ -39,6 +39,7 @@ YAML = {
     "not YAML": "a: [\n",
     "two documents": "a: 1\n---\nb: 2\n",
     "a key twice": "a: 1\na: 2\n",
+    "a number alone": "9" * 400,
     "a list as a key": "? [a]\n: 1\n",
 }
 

@@ -4,13 +4,19 @@ import os
 import shutil
 import subprocess
 
+import matplotlib as mpl
+import numpy as np
 import pytest
 
+from runner import cli
+from runner.inference import picture
 from runner.records import repository
 from runner.records.repository import describe_repository
+from runner.report import style
+from tests.security.stage import Stage
 
 GIT = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org"]
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+NEEDS_GIT = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 
 def git(*arguments):
@@ -90,6 +96,7 @@ def landed(folder):
     return [path for path in folder.rglob("landed") if path.is_file()]
 
 
+@NEEDS_GIT
 @EACH
 def test_no_program_that_a_repository_names_is_started(unpacked, bring):
     dirty = bring(unpacked)
@@ -99,6 +106,7 @@ def test_no_program_that_a_repository_names_is_started(unpacked, bring):
     assert not landed(unpacked)
 
 
+@NEEDS_GIT
 @EACH
 def test_git_by_itself_starts_them(unpacked, bring, monkeypatch):
     def ask(*arguments):
@@ -109,3 +117,52 @@ def test_git_by_itself_starts_them(unpacked, bring, monkeypatch):
     monkeypatch.setattr(repository, "_ask", ask)
     repository._ask("status", "--porcelain", "--untracked-files=no")
     assert landed(unpacked)
+
+
+def result_folders(stage, *typed):
+    asked = stage.ask("seeds=2", "tracker=none", "hydra.sweep.dir=it", "hydra/launcher=submitit_slurm", *typed)
+    return cli._fresh_results(asked, [*typed])
+
+
+def test_submitit_awaits_results_where_no_pickle_can_lie(tmp_path):
+    pytest.importorskip("submitit")
+    stage = Stage(tmp_path)
+    first, second = (line for _ in range(2) for line in result_folders(stage))
+    assert first != second
+    assert first.startswith(f'hydra.launcher.submitit_folder="{tmp_path}/it/.submitit/')
+    assert first.endswith('/%j"')
+    assert result_folders(stage, "hydra.launcher.submitit_folder=mine") == []
+
+
+def _report():
+    with style.canvas(2.0) as (figure, axes):
+        axes[0].set_title("$a$")
+        style.finish(figure, "x", "x")
+
+
+def _confusion():
+    picture.draw_confusion(np.eye(2, dtype=np.int64), ["$a$", "b"], title="$x$")
+
+
+@pytest.mark.parametrize("draw", [_report, _confusion])
+def test_a_matplotlibrc_starts_no_tex(draw, tmp_path, monkeypatch):
+    for name in ("latex", "dvipng"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path / 'landed'}\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with mpl.rc_context({"text.usetex": True}):
+        draw()
+        assert not (tmp_path / "landed").exists()
+        monkeypatch.delitem(style._RULES, "text.usetex")
+        monkeypatch.setattr(mpl, "rc_context", _rc_context)
+        with pytest.raises((RuntimeError, FileNotFoundError)):
+            draw()
+    assert (tmp_path / "landed").exists()
+
+
+_context = mpl.rc_context
+
+
+def _rc_context(rules):
+    """Without the guard."""
+    return _context({name: value for name, value in rules.items() if name != "text.usetex"})
