@@ -112,11 +112,16 @@ def locate(place: str, target: str, *, among: Iterable[str] = ()) -> Any:
     kind = KINDS[place]
     expected = f"the import path of {kind.what}"
     module, _, name = target.rpartition(".")
+    # __main__ is a program, and __init__ would be run a second time
+    if any(part.startswith("__") for part in module.split(".")[1:]):
+        raise RequestError(_key(place), target, f"{expected} in a module without two underscores")
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        near = nearest(name, among)
-        raise RequestError(_key(place), target, f"{expected} ({error})", nearest=near) from error
+    except Exception as error:  # a module may end in any, its author's mistakes among them
+        near, reason = nearest(name, among), " ".join(str(error).split())
+        raise RequestError(
+            _key(place), target, f"{expected} ({reason or type(error).__name__})", nearest=near
+        ) from error
     if not callable(found):
         raise RequestError(_key(place), f"{target}, which cannot be called", expected)
     if not (inspect.isclass(found) or inspect.isfunction(found)):

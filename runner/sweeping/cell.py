@@ -52,11 +52,11 @@ class Cell:
         return Path(self.composed.hydra.sweep.dir)
 
 
-def plain_types(composed: DictConfig) -> DictConfig:
-    """``composed`` without the types that the typed root is made of, which cannot be pickled; Hydra's own stay."""
+def plain_types(composed: DictConfig, hydra: DictConfig) -> DictConfig:
+    """``composed`` and Hydra's part of it without the types of the typed root, which cannot be pickled."""
     keys = [str(key) for key in composed if key != "hydra"]
     values: Any = OmegaConf.to_container(OmegaConf.masked_copy(composed, keys), resolve=False)
-    return OmegaConf.create({**values, "hydra": composed.hydra})
+    return OmegaConf.create({**values, "hydra": hydra})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,8 @@ def run_elsewhere(composed: DictConfig) -> float:
     except RequestError as error:
         config = error
     # its callbacks are called here, by the launcher
-    cell = Cell(number=whole.hydra.job.num, name="", config=config, composed=plain_types(whole), callbacks=Callbacks())
+    number, plain = whole.hydra.job.num, plain_types(composed, whole.hydra)  # Hydra hands its own part out by itself
+    cell = Cell(number=number, name="", config=config, composed=plain, callbacks=Callbacks())
     if failed_before(read_record(cell.folder)) and not composed.retry_failed:
         return math.nan
     server = shared_server(modules_for([] if isinstance(config, RequestError) else [config]))

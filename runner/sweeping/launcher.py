@@ -172,7 +172,7 @@ class ForkServerLauncher(Launcher):
             number=number,
             name=self._sweep.name_of(overrides),
             config=config,
-            composed=plain_types(composed),
+            composed=plain_types(composed, composed.hydra),
             callbacks=self._context.callbacks,
         )
 

@@ -89,6 +89,17 @@ def an_object_of_a_package_of_the_users_own(stage):
         locate("model", f"{package}.bound")()
 
 
+@attack("targets", says="two underscores")
+def the_program_of_a_package_of_the_users_own(stage):
+    name = "program_" + hashlib.sha256(str(stage.folder).encode()).hexdigest()[:12]
+    stage.write(f"{name}/__init__.py", "")
+    stage.write(f"{name}/__main__.py", f"import os\nos.system({stage.payload!r})\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECIPE_RUNNER_TARGETS", name)
+        patch.syspath_prepend(str(stage.folder))
+        locate("model", f"{name}.__main__.it")
+
+
 @attack("targets", says="which is none")
 def a_function_that_makes_no_model(stage):
     with _own_package(stage) as package:

@@ -10,6 +10,7 @@ import torch
 
 from runner.cli import main
 from runner.config.errors import ExitCode
+from runner.inference.finished_run import open_run
 from runner.training.checkpoint import load_checkpoint
 from tests.conftest import last_of_each
 from tests.sweeping.faulty_model import MENDED
@@ -144,3 +145,4 @@ def test_other_launchers(runner, tmp_path, launcher):
     assert [row["status"] for row in Folder(tmp_path).rows().values()] == ["completed"]
     assert f"table: {tmp_path / 'grid' / 'table.csv'}" in done.stdout
     assert (tmp_path / "grid" / "0" / "output.log").exists(), "it had a process of its own"
+    assert open_run(tmp_path / "grid" / "0").config.seed == 5, "its configuration is kept"
