@@ -248,7 +248,7 @@ def test_small_caches_are_checked_at_once_and_built_again(ask, tmp_path, caplog)
     (images,) = (tmp_path / "cache").glob("*/images.npy")
     zero(images, 300_000, 100)
     assert np.array_equal(ask().train.images, good)
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert [record.levelno for record in caplog.records if record.levelno > logging.INFO] == [logging.WARNING]
 
 
 def test_every_block_is_checked_once(ask, monkeypatch, large):
@@ -296,6 +296,6 @@ def test_a_crafted_manifest_is_one_warning(ask, tmp_path, caplog, content):
     manifest.write_bytes(content)
     manifest.chmod(0o600)
     assert np.array_equal(ask().train.images, good)
-    (warning,) = caplog.records
+    (warning,) = (record for record in caplog.records if record.levelno > logging.INFO)
     assert "is damaged" in warning.message
     assert "\n" not in warning.message
