@@ -18,7 +18,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 TRAPS = "tests/privacy/test_library_traps.py::"
 DRAWS = "tests/privacy/test_example_draws.py::"
-LAYERS = "tests/privacy/test_random_layers.py::"
+LAYERS = "tests/privacy/test_layers_by_example.py::"
 
 
 class Break(NamedTuple):
