@@ -64,6 +64,8 @@ def read_brought(path: Path, key: str) -> str:
         RequestError: it holds something else, or more than anybody writes.
         OSError: there is no such file.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise RequestError(key, f"{path} (not an ordinary file)", "a YAML file of plain values")
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:

@@ -198,8 +198,9 @@ def _what_is_named_is_there(config: RunConfig) -> None:
     root, weights = config.data.root, config.model.weights
     if root is not None and "download" not in config.data.options and not Path(root).expanduser().exists():
         raise RequestError("data.root", f"{root} (does not exist)", "a folder that exists")
-    if weights not in (None, "DEFAULT") and not Path(str(weights)).exists():
-        raise RequestError("model.weights", f"{weights} (does not exist)", "DEFAULT, or a file that can be read")
+    if weights not in (None, "DEFAULT") and not Path(str(weights)).is_file():
+        why = "not a file" if Path(str(weights)).exists() else "does not exist"
+        raise RequestError("model.weights", f"{weights} ({why})", "DEFAULT, or a file that can be read")
 
 
 def _fractions_leave_training_data(config: RunConfig) -> None:

@@ -10,7 +10,19 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
+
+
+def ordinary(path: Path) -> Path:
+    """``path``, to be read; a pipe would be waited for and a device read for ever.
+
+    Raises:
+        OSError: it is no ordinary file, or there is none.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(f"{path} is not an ordinary file")
+    return path
 
 
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:

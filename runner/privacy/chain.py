@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -187,8 +188,10 @@ def _digest(line: Mapping[str, Any]) -> str:
 def _locked(path: Path, flags: int) -> Iterator[int]:
     import fcntl
 
-    handle = os.open(path, flags | os.O_CLOEXEC, 0o666)
+    handle = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)  # a pipe would be waited for
     try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(f"{path} is not an ordinary file")
         # The kernel lets the lock go with the process, however that ends.
         fcntl.flock(handle, fcntl.LOCK_SH if flags == os.O_RDONLY else fcntl.LOCK_EX)
         yield handle

@@ -114,6 +114,8 @@ def truncate_after(path: Path, step: int, *, records: int | None = None) -> int:
 def _whole_lines(path: Path) -> tuple[int, list[Record]]:
     """Length in bytes of the lines that are whole, and their records."""
     whole, records = 0, list[Record]()
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path.name}: not an ordinary file")
     with path.open("rb") as file:
         while (line := file.readline(LARGEST_LINE)).endswith(b"\n"):
             whole += len(line)

@@ -11,6 +11,7 @@ from typing import Any
 
 from runner.config.brought_yaml import load_plain
 from runner.config.errors import RunError
+from runner.disk.files import ordinary
 from runner.records.csv_table import from_csv
 from runner.report.cells import Sweep
 
@@ -104,7 +105,7 @@ def read_search(sweep: Sweep) -> Search | None:
     if not path.exists():
         return None
     try:
-        trials = tuple(_trial(row) for row in from_csv(path.read_bytes().decode()))
+        trials = tuple(_trial(row) for row in from_csv(ordinary(path).read_bytes().decode()))
         results = load_plain(sweep.folder / RESULTS_FILE, "report")
         directions = tuple(results["directions"])
         if not directions or not set(directions) <= {"minimize", "maximize"}:

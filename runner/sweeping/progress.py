@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.errors import RunError, is_refusal
+from runner.disk.files import ordinary
 from runner.disk.json_files import parse_json
 from runner.records.metrics import METRICS_FILE
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
@@ -83,10 +84,10 @@ def failed_before(record: RunRecord | None) -> bool:
 def _latest(path: Path) -> dict[str, dict[str, Any]]:
     """The last record of each kind."""
     try:
-        with path.open("rb") as file:
+        with ordinary(path).open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
             lines = file.read().split(b"\n")
-    except FileNotFoundError:
+    except OSError:
         return {}
     found = {}
     # The first may have lost its head, and the last its tail: it is still being written.

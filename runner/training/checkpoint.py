@@ -32,7 +32,7 @@ from safetensors.torch import save as save_tensors
 from runner.config.errors import RunError
 from runner.data.room import available_memory
 from runner.disk.core_dumps import leave_no_core_dump
-from runner.disk.files import publish_directory
+from runner.disk.files import ordinary, publish_directory
 from runner.disk.json_files import parse_json
 
 FORMAT_VERSION = 3
@@ -120,11 +120,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     path = path.resolve()
     try:
-        sealed = (path / "manifest.json").read_bytes()
+        sealed = ordinary(path / "manifest.json").read_bytes()
         sizes = sum((path / name).stat().st_size for name in ("model.safetensors", "state.pt"))
         if (room := available_memory()) is not None and sizes > room:
             raise RunError(f"checkpoint {path}: {sizes:,} bytes, and {room:,} of memory are free")
-        content = {name: (path / name).read_bytes() for name in ("model.safetensors", "state.pt")}
+        content = {name: ordinary(path / name).read_bytes() for name in ("model.safetensors", "state.pt")}
     except OSError as error:
         raise DamagedCheckpoint(f"checkpoint {path}: cannot be read ({error})") from error
     manifest = _unseal(sealed)

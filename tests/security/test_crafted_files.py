@@ -4,16 +4,23 @@ import contextlib
 import hashlib
 import io
 import json
+import os
+import signal
 import time
 
 import pytest
 import torch
 
+from runner.config import rules
 from runner.config.brought_yaml import MOST_VALUES, load_brought
 from runner.config.compose import Composer
 from runner.config.errors import RequestError, RunError
 from runner.config.resume_request import expand_resume
 from runner.inference.finished_run import open_run
+from runner.privacy.chain import Chain
+from runner.records.metrics import read_metrics
+from runner.report.cells import read_sweep
+from runner.report.search import read_search
 from runner.training.checkpoint import seal
 from tests.security.attacks_run_folders import folder
 from tests.security.stage import Stage
@@ -193,3 +200,63 @@ def test_a_state_without_what_a_state_holds(tmp_path):
         manifest["sha256"]["state.pt"] = hashlib.sha256((path.parent / "state.pt").read_bytes()).hexdigest()
         path.write_bytes(seal(manifest))
         assert refusal_of(run).startswith("checkpoint")
+
+
+@contextlib.contextmanager
+def seconds(count):
+    """Whoever waits for a pipe is woken by an error."""
+
+    def wake(*_):
+        raise TimeoutError("it waits for a pipe")
+
+    before = signal.signal(signal.SIGALRM, wake)
+    signal.alarm(count)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _resume(run):
+    expand_resume([f"resume={run}"], multirun=False)
+
+
+def _compose(run):
+    composer = Composer(caller=run)
+    composer.load(composer.compose(["sweep=mine"]))
+
+
+PIPES = {
+    "run.json": open_run,
+    ".hydra/config.yaml": open_run,
+    "checkpoints/best/manifest.json": open_run,
+    "checkpoints/best/model.safetensors": open_run,
+    "checkpoints/best/state.pt": open_run,
+    ".hydra/overrides.yaml": _resume,
+    "sweeps/mine.yaml": _compose,
+    "metrics.jsonl": lambda run: read_metrics(run / "metrics.jsonl"),
+    "trials.csv": lambda run: read_search(read_sweep(run)),
+    "mine.jsonl": lambda run: Chain(run / "mine.jsonl", "x").read(),
+}
+
+
+@pytest.mark.parametrize("name", PIPES)
+def test_a_pipe_is_not_waited_for(name, tmp_path):
+    run = folder(Stage(tmp_path))
+    path = run / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with seconds(20), pytest.raises((RequestError, RunError, OSError)) as refusal:
+        PIPES[name](run)
+    assert not isinstance(refusal.value, TimeoutError)
+    assert "\n" not in str(refusal.value)
+
+
+def test_weights_that_are_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "weights")
+    composer = Composer(caller=tmp_path)
+    config = composer.load(composer.compose([f"model.weights={tmp_path / 'weights'}"]))
+    with seconds(20), pytest.raises(RequestError, match=r"^model\.weights.*not a file"):
+        rules.check(config)
