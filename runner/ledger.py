@@ -147,7 +147,8 @@ def _page(ledger: Ledger, entries: Sequence[Entry], width: int, others: Sequence
             f" ({composed.accountant} composition; {adjacency})"
         )
     lines += _together(entries, others)
-    killed = sum(not entry.known for entry in entries)
+    # one that went on to its end after a kill has made all of them
+    killed = sum(not entry.known and entry.ended_at < entry.planned.steps for entry in entries)
     if killed:
         lines.append(f"going on or killed: {counted(killed, 'run')}, with all steps that were planned")
     public = sum(not entry.planned.private for entry in entries)

@@ -55,6 +55,18 @@ def test_show(command):
     assert "publishing" not in mnist
 
 
+def test_a_run_that_was_killed_and_went_on_to_its_end_is_not_called_killed(command, folder):
+    ledger = Ledger(folder, "c" * 64)
+    first = ledger.begin(RUN)
+    again = ledger.begin(RUN, entry=first.entry)
+    again.steps = RUN.steps
+    again.end("completed", RUN.epsilon)
+    out = command("show", "c" * 16)[1]
+    assert "completed" in out
+    assert "publishing 1 private run: ε=3.0" in out
+    assert "killed" not in out
+
+
 def test_a_run_is_two_lines_on_a_terminal_of_80_columns(command, monkeypatch):
     assert "noise" in command()[1]
     monkeypatch.setenv("COLUMNS", "80")

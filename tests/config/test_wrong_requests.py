@@ -36,6 +36,7 @@ WRONG = [
     ("precision=fp17", "precision", "one of auto, bf16, fp16, fp32, fp64, mixed"),
     ("trainer=dpp", "trainer", "did you mean dp?"),
     ("experiment=debugg", "experiment", "did you mean debug?"),
+    ("experiment=dp_digits trainer.epochs=2", "trainer.epochs", "trainer.steps=null as well"),
     ("sweep=no_such_sweep", "sweep", "null"),
     ("data=null", "data", "one of canaries"),
     ("trainer=[dp,standard]", "trainer", "one of accelerate"),
