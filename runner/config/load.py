@@ -30,7 +30,7 @@ def load_config(
 
     ``defaults`` maps an open group to what its option's own YAML says (``Composer.option_defaults``): an option's
     value must be of the kind of its default there, where that is not null.  ``typed_keys`` are those of the command
-    line: a typed batch is not split further by what an option of ``hardware`` says, and typed epochs are not passed over.
+    line: a typed batch is not split further by what an option of ``hardware`` says, and typed epochs count.
 
     Raises ``RequestError`` for a missing value, an interpolation that leads nowhere, a value of the wrong type, an
     unknown key and a number that is not finite.

@@ -9,6 +9,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import multiprocessing, nn
 
+from runner.config.errors import EpsilonVoid
 from runner.privacy.grad_sample import GRAD_SAMPLES
 from runner.privacy.key import SecretKey
 from runner.privacy.noise import NoiseSource
@@ -31,6 +32,9 @@ class OneProcess:
 class Processes:
     def sum_(self, tensor, flags=()):
         dist.all_reduce(tensor)
+        found = torch.tensor(flags, dtype=torch.int64)
+        dist.all_reduce(found)
+        return found.bool().tolist()
 
 
 def loss(logits, labels):
@@ -62,12 +66,22 @@ def forward_in(precision):
     return lambda: torch.autocast("cpu", getattr(torch, precision))
 
 
-def released(way, precision, split, case, *, world, rank=0, size=1):
+class FoundBy:
+    """A watch that has found a fault, or has not."""
+
+    def __init__(self, *, fault):
+        self.fault = fault
+
+    def look(self, *arguments):
+        pass
+
+
+def released(way, precision, split, case, *, world, rank=0, size=1, watch=None):
     model = make_model()
     rule = PrivateRule(
         model, loss=loss, forward=forward_in(precision), world=world, max_grad_norm=CLIP, noise_multiplier=SIGMA,
         noise=NoiseSource(SecretKey.from_unsafe_seed(0), secure=True), expected_batch=10.0,
-        static_scale=64.0 if precision == "float16" else 1.0, grad_sample=way,
+        static_scale=64.0 if precision == "float16" else 1.0, grad_sample=way, watch=watch,
     )  # fmt: skip
     images, labels = (part[rank::size] for part in make_batch(case))
     pieces = SPLITS[split]
@@ -125,7 +139,14 @@ def _work(rank, size, path, results):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=size)
     found = [released(*cell, world=Processes(), rank=rank, size=size) for cell in MATRIX]
-    results.put((rank, torch.stack(found).tolist()))
+    ends = []
+    for finder in (0, 1):
+        watch = FoundBy(fault="they meet" if rank == finder else None)
+        try:
+            released("ghost", "float32", "whole", "plain", world=Processes(), rank=rank, size=size, watch=watch)
+        except EpsilonVoid as void:
+            ends.append(str(void).split(":")[0])
+    results.put((rank, torch.stack(found).tolist(), ends))
     dist.destroy_process_group()
 
 
@@ -136,10 +157,13 @@ def test_two_processes(tmp_path):
     workers = [context.Process(target=_work, args=(rank, 2, tmp_path / "rendezvous", results)) for rank in range(2)]
     for worker in workers:
         worker.start()
-    found = dict(results.get() for _ in workers)
+    answers = {rank: answer for rank, *answer in (results.get() for _ in workers)}
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
+    found, ends = ({rank: answer[part] for rank, answer in answers.items()} for part in (0, 1))
+    other = "another process has found that examples of a batch depend on each other"
+    assert ends == {0: ["they meet", other], 1: [other, "they meet"]}, "what one has found ends both, and neither waits"
     assert found[0] == found[1], "both release the same bits"
     for update, cell in zip(found[0], MATRIX, strict=True):
         check(torch.tensor(update), cell)
