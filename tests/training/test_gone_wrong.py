@@ -14,8 +14,9 @@ RECIPE = ("tracker=none", "data.limit=48", "data.batch_size=8", "trainer.epochs=
 
 
 @pytest.fixture
-def fail(configure, tmp_path):
+def fail(configure, tmp_path, monkeypatch):
     """fail("key=value", ..., call=9) -> error and ``run.json`` of a run whose logits are NaN from that update on."""
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", "tests.faults")
 
     def fail(*overrides, call):
         config = configure(*RECIPE, *overrides)

@@ -24,8 +24,9 @@ TIMES = {"samples_per_second", "seconds"}
 
 
 @pytest.fixture
-def run(configure, tmp_path):
+def run(configure, tmp_path, monkeypatch):
     """run("key=value", ..., room=6) trains the network of ``tests.faults.hungry`` and returns its folder."""
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", "tests.faults")
     count = iter(range(100))
 
     def run(*overrides, run_dir=None, exit_code=ExitCode.DONE, **hungry):

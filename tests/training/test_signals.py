@@ -16,8 +16,9 @@ RECIPE = ("tracker=none", "data.limit=48", "data.batch_size=8", "trainer.epochs=
 
 
 @pytest.fixture
-def run(configure, tmp_path):
+def run(configure, tmp_path, monkeypatch):
     """run("key=value", ..., call=3) trains the model of ``tests.faults.signalling``; its exit code and ``run.json``."""
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", "tests.faults")
 
     def run(*overrides, folder="run", **signalling):
         config = configure(*RECIPE, *overrides)
