@@ -1,3 +1,5 @@
+import math
+import queue
 import random
 
 import numpy as np
@@ -6,6 +8,7 @@ import torch
 from torch import nn
 
 from runner.config.errors import RequestError
+from runner.privacy import companions
 from runner.privacy.independence import check_examples_independent
 from runner.privacy.meeting import RefusedInEveryWay
 from runner.privacy.random_layers import draw_by_example
@@ -165,7 +168,7 @@ def test_what_lets_examples_meet_is_refused_or_moves_the_clipped_sum_by_c_at_mos
 
 
 UNSEEN = ("CentreInTraining", "Mixup", "CentreFromThree", "CentreAfterSomeCalls", "MemoryBank", "RunningMean",
-          "RunningMeanInAttribute", "AddsTheSum", "FirstBatchKept", "EvenPlaces", "FirstPlace", "FunctionalBatchNorm",
+          "RunningMeanInAttribute", "AddsTheSum", "FirstBatchKept", "EvenPlaces", "FifthPlace", "FirstPlace", "FunctionalBatchNorm",
           "BranchOnMaximum", "WhereBright")  # fmt: skip
 
 
@@ -179,6 +182,27 @@ def test_the_former_check_let_them_pass_and_one_example_moved_the_sum_by_more_th
 
     assert passes_the_former_check(make(), way)
     assert moved(make, way, history=40 if name in STATEFUL else 0) > 1.1
+
+
+class OtherwiseEachTime(nn.Module):
+    """Counts where nobody looks."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = queue.SimpleQueue()
+
+    def forward(self, rows):
+        self.calls.put(None)
+        return rows * (1 + 0.01 * self.calls.qsize())
+
+
+@pytest.mark.parametrize("mode", BATCHED)
+def test_what_is_otherwise_at_each_call_is_not_taken_for_rounding(mode, monkeypatch):
+    with pytest.raises(RequestError, match=r"2 \(OtherwiseEachTime\), which mixes"):
+        check(mlp(OtherwiseEachTime()), mode)
+    # the control: it moves what is measured as rounding just as far
+    monkeypatch.setattr(companions, "MOST_BY_ORDER", math.inf)
+    check(mlp(OtherwiseEachTime()), mode)
 
 
 class Drawing(nn.Module):
