@@ -20,6 +20,7 @@ from torchvision.ops import StochasticDepth
 from runner.config import rules
 from runner.config.errors import RequestError, RunError
 from runner.config.run_config import read_values
+from runner.data.cache import cache_of_run
 from runner.data.images import ImageData
 from runner.data.open import open_data
 from runner.plan.build import build_plan
@@ -118,6 +119,7 @@ def _compute(
     folder: Path, identity: str, performance: dict[str, Any], variants: Sequence[Variant], world: World | None
 ) -> list[Update | None]:
     config = read_values(folder)
+    config.data.cache_dir = cache_of_run(config.data.cache_dir, folder)
     rules.check(config)
     device = detect_device(config.hardware)
     if device.kind != performance["device"]:

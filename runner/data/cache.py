@@ -58,6 +58,25 @@ def cache_folder(configured: str | None) -> Path:
     return Path(configured).expanduser() if configured else default_cache_dir()
 
 
+def cache_of_run(configured: str | None, run: Path) -> str | None:
+    """The ``data.cache_dir`` that the folder ``run`` names, if it is one of the user's; None, the default, otherwise.
+
+    Whoever wrote that folder must not say where decoded images go: a cache that is used again is there, closed to
+    others (0700), and does not lie in the folder itself, which may be handed on.
+    """
+    if configured is None:
+        return None
+    path = cache_folder(configured)
+    try:
+        closed = not hasattr(os, "geteuid") or (
+            path.stat().st_uid == os.geteuid() and not path.stat().st_mode & OPEN_TO_OTHERS
+        )
+        outside = not path.resolve().is_relative_to(run.resolve())
+    except OSError:
+        return None
+    return configured if path.is_dir() and closed and outside else None
+
+
 @contextlib.contextmanager
 def scratch_folder(configured: str | None) -> Iterator[Path]:
     """A fresh folder in the cache, where that cannot be written among the temporary files; removed in the end.

@@ -13,6 +13,7 @@ from runner.config.errors import RequestError, RunError
 from runner.config.run_config import CONFIG_FILE, read_values
 from runner.config.schema import RunConfig
 from runner.config.void_runs import void_reason
+from runner.data.cache import cache_of_run
 from runner.models.build import build_model
 from runner.plan.plan import Plan
 from runner.plan.restore import restore_plan
@@ -187,6 +188,7 @@ def read_config(folder: Path) -> RunConfig:
         raise RequestError("run", f"{folder} ({error})", f"the folder of a run, with its {CONFIG_FILE}") from error
     # the folder may come from a stranger: nothing outside of the trusted packages is imported for it
     rules.check_values(config)
+    config.data.cache_dir = cache_of_run(config.data.cache_dir, folder)
     return config
 
 

@@ -13,12 +13,16 @@ from hostile_images import encode
 from PIL import Image
 
 from runner.config.errors import RequestError, RunError
+from runner.config.run_config import read_values
 from runner.config.schema import DataConfig
 from runner.data import cache, checked_map, contents
 from runner.data.checked_map import BLOCK_BYTES, CheckedMap
 from runner.data.feed import Feed
 from runner.data.open import open_data
 from runner.disk import own
+from runner.inference.finished_run import read_config
+from tests.security.attacks_run_folders import folder as crafted_run
+from tests.security.stage import Stage
 
 FOREIGN = 65534
 
@@ -299,3 +303,28 @@ def test_a_crafted_manifest_is_one_warning(ask, tmp_path, caplog, content):
     (warning,) = (record for record in caplog.records if record.levelno > logging.INFO)
     assert "is damaged" in warning.message
     assert "\n" not in warning.message
+
+
+def _named(stage, cache):
+    def edit(config):
+        config["data"]["cache_dir"] = str(cache)
+
+    return crafted_run(stage, edit=edit)
+
+
+@pytest.mark.parametrize("kind", ["new", "open", "within", "a file"])
+def test_a_run_folder_does_not_say_where_images_go(kind, tmp_path):
+    stage = Stage(tmp_path)
+    cache = tmp_path / "run/cache" if kind == "within" else tmp_path / "sent"
+    if kind == "a file":
+        cache.touch(0o600)
+    elif kind != "new":
+        cache.mkdir(parents=True, mode=0o755 if kind == "open" else 0o700)
+    run = _named(stage, cache)
+    assert read_values(run).data.cache_dir == str(cache), "it is what the folder says"
+    assert read_config(run).data.cache_dir is None
+
+
+def test_a_cache_that_the_user_has_is_used_again(tmp_path):
+    (tmp_path / "cache").mkdir(mode=0o700)
+    assert read_config(_named(Stage(tmp_path), tmp_path / "cache")).data.cache_dir == str(tmp_path / "cache")
