@@ -168,8 +168,8 @@ def test_what_lets_examples_meet_is_refused_or_moves_the_clipped_sum_by_c_at_mos
 
 
 UNSEEN = ("CentreInTraining", "Mixup", "CentreFromThree", "CentreAfterSomeCalls", "MemoryBank", "RunningMean",
-          "RunningMeanInAttribute", "AddsTheSum", "FirstBatchKept", "EvenPlaces", "FifthPlace", "FirstPlace", "FunctionalBatchNorm",
-          "BranchOnMaximum", "WhereBright")  # fmt: skip
+          "RunningMeanInAttribute", "AddsTheSum", "FirstBatchKept", "EvenPlaces", "FifthPlace", "FirstPlace",
+          "FunctionalBatchNorm", "BranchOnMaximum", "WhereBright")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", UNSEEN)
