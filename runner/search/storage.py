@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from runner.config.errors import RequestError
 from runner.config.search import KEY
+from runner.disk.files import ordinary
 from runner.records.run_lock import lock_run
 
 JOURNAL_FILE = "search.journal"
@@ -85,6 +86,8 @@ def open_storage(place: str) -> Storage:
         return _open_database(place)
     path = Path(place).absolute()
     try:
+        if path.exists():
+            ordinary(path)
         backend = JournalStorage(_Journal(path))
     except OSError as error:
         raise _unusable(place, error.strerror or str(error)) from error
@@ -101,6 +104,8 @@ def _open_database(url: str) -> Storage:
     shown = parsed.render_as_string(hide_password=True)
     kind = parsed.get_backend_name()
     waits = {"sqlite": {"timeout": _SECONDS_TO_LOCK}, "postgresql": {"connect_timeout": _SECONDS_TO_CONNECT}}
+    if kind == "sqlite" and (file := Path(parsed.database or "")).exists() and not (file.is_file() or file.is_dir()):
+        raise _unusable(shown, "it is not an ordinary file")
     try:
         # No pool: hours may pass between two calls, by when servers and firewalls have dropped what was kept open.
         backend = RDBStorage(url, engine_kwargs={"poolclass": NullPool, "connect_args": waits.get(kind, {})})

@@ -21,6 +21,7 @@ from runner.privacy.chain import Chain
 from runner.records.metrics import read_metrics
 from runner.report.cells import read_sweep
 from runner.report.search import read_search
+from runner.search.storage import open_storage
 from runner.training.checkpoint import seal
 from tests.security.attacks_run_folders import folder
 from tests.security.stage import Stage
@@ -237,6 +238,8 @@ PIPES = {
     "sweeps/mine.yaml": _compose,
     "metrics.jsonl": lambda run: read_metrics(run / "metrics.jsonl"),
     "trials.csv": lambda run: read_search(read_sweep(run)),
+    "mine.journal": lambda run: open_storage(str(run / "mine.journal")),
+    "mine.db": lambda run: open_storage(f"sqlite:///{run}/mine.db"),
     "mine.jsonl": lambda run: Chain(run / "mine.jsonl", "x").read(),
 }
 
