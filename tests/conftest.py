@@ -1,6 +1,7 @@
 """What every test gets: no leaks into the process, and short ways to compose and to run a real recipe."""
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -54,10 +55,25 @@ def _nothing_leaks(tmp_path):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         patch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
         before = _process_state()
-        yield
+        with _logging_put_back():
+            yield
         after = _process_state()
     changed = {key: (before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)}
     assert not changed, f"left behind: {changed}"
+
+
+@contextlib.contextmanager
+def _logging_put_back():
+    """Level and files of the root logger, which Hydra sets for a command, as they were for the next test."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    for handler in list(root.handlers):
+        # pytest puts handlers of its own there, others in each phase of a test
+        if handler not in handlers and not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)
+            handler.close()
 
 
 def _process_state():
