@@ -115,6 +115,8 @@ class Decoded:
     """None where ``origin`` does not depend on names of files."""
     skipped: tuple[SkippedFile, ...] = ()
     """Files that could not be read and were left out."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how the pixels were read, a line each."""
     margin: Pixels | None = None
     """The images of ``train.images``, row by row, at a larger size ``[N, S, S, C]`` for random resized crops.
 
@@ -146,6 +148,8 @@ class ImageData:
     skipped: tuple[SkippedFile, ...]
     contents: Contents | None = None
     """``Decoded.contents``."""
+    notes: tuple[str, ...] = ()
+    """``Decoded.notes``, and what else the user should know of the data."""
     val_held_out: bool = False
     """Whether ``val`` was cut from the training images of the source, which brings no split of its own."""
 

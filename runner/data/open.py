@@ -13,13 +13,14 @@ import numpy as np
 from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
 from runner.config.targets import locate
+from runner.data.contract import keep_contract
 from runner.data.foreseen import Foreseen
 from runner.data.image_store import Layout
 from runner.data.images import Decoded, ImageData, ImageSet
 from runner.data.splits import TEST, VAL, hold_out, hold_out_fold, thin
 
 # Means and deviations of ImageNet's training images, published with torchvision's reference models.  For grey
-# images, the luma (ITU-R BT.601) of that mean and the average of the deviations.
+# images, the luma (ITU-R BT.601) of that mean and the average of the deviations, and so for each of other bands.
 RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GREY_MEAN, GREY_STD = (0.459,), (0.226,)
 
@@ -47,14 +48,9 @@ def open_data(config: DataConfig, *, heed: Callable[[Foreseen], None] | None = N
     _check_choices(config)
     decoded = _call_source(config, heed)
     train, val, test = _split(decoded, config)
-    _, height, width, channels = decoded.train.images.shape
-    if channels not in (1, 3) or height != width:
-        raise RequestError(
-            "data._target_",
-            f"images of {height} x {width} pixels and {channels} channels from {config.target}",
-            "square images of 1 or 3 channels",
-        )
-    default_mean, default_std = (GREY_MEAN, GREY_STD) if channels == 1 else (RGB_MEAN, RGB_STD)
+    size, channels = decoded.train.images.shape[2:]
+    _check_shapes(decoded, config)
+    default_mean, default_std = (RGB_MEAN, RGB_STD) if channels == 3 else (GREY_MEAN * channels, GREY_STD * channels)
     if decoded.margin is not None:
         train = replace(train, images=decoded.margin)
     return ImageData(
@@ -66,11 +62,12 @@ def open_data(config: DataConfig, *, heed: Callable[[Foreseen], None] | None = N
         mean=_per_channel("data.mean", config.mean, default_mean, channels, low=None),
         std=_per_channel("data.std", config.std, default_std, channels, low=0.0),
         channels=channels,
-        image_size=height,
+        image_size=size,
         fingerprint=_fingerprint(decoded.fingerprint, train, val, test),
         origin=decoded.fingerprint if decoded.origin is None else decoded.origin,
         skipped=decoded.skipped,
         contents=decoded.contents,
+        notes=decoded.notes,
         val_held_out=val is not None and decoded.val is None,
     )
 
@@ -116,8 +113,8 @@ def _split(decoded: Decoded, config: DataConfig) -> tuple[ImageSet, ImageSet | N
 
 
 def _check_choices(config: DataConfig) -> None:
-    if config.channels not in (None, 1, 3):
-        raise RequestError("data.channels", config.channels, "1 (grey), 3 (RGB) or null")
+    if config.channels is not None and config.channels < 1:
+        raise RequestError("data.channels", config.channels, "1 (grey), 3 (RGB), the number of bands of TIFFs, or null")
     if config.image_size is not None and config.image_size < 1:
         raise RequestError("data.image_size", config.image_size, "a number of pixels, at least 1, or null")
     if config.on_bad_file not in ("refuse", "skip"):
@@ -143,7 +140,29 @@ def _call_source(config: DataConfig, heed: Callable[[Foreseen], None] | None) ->
         raise RequestError(
             "data._target_", f"{config.target}, which gives {type(decoded).__name__}", "a source of Decoded"
         )
-    return decoded
+    return keep_contract(decoded, target=config.target)
+
+
+def _check_shapes(decoded: Decoded, config: DataConfig) -> None:
+    """Refuse splits that differ in shape, and a size or a number of channels that the source does not heed.
+
+    Raises:
+        RequestError: names the key.
+    """
+    _, height, width, channels = decoded.train.images.shape
+    for name, split in (("val", decoded.val), ("test", decoded.test)):
+        if split is not None and split.images.shape[1:] != (height, width, channels):
+            shapes = f"{list(split.images.shape[1:])} in {name} and {[height, width, channels]} in train"
+            raise RequestError("data._target_", f"images of {shapes} from {config.target}", "one shape for all splits")
+    if height != width:
+        got = f"images of {height} x {width} pixels and {channels} channels from {config.target}"
+        raise RequestError("data._target_", got, "square images")
+    if config.channels is not None and channels != config.channels:
+        got = f"{config.channels}, and {config.target} gives {channels}"
+        raise RequestError("data.channels", got, f"null or {channels}, or a source that heeds it")
+    if config.image_size is not None and height != config.image_size:
+        got = f"{config.image_size}, and {config.target} gives {height} x {width} pixels"
+        raise RequestError("data.image_size", got, f"null or {height}, or a source that heeds it")
 
 
 def _per_channel(

@@ -66,6 +66,7 @@ def build_plan(
         notes.append(_split_note(config, split))
     if data.skipped:
         notes.append(f"unreadable files skipped: {len(data.skipped)}, the first is {data.skipped[0]}")
+    notes += data.notes
     _check_validation(config, data)
     norm = {"auto": "group" if private else "batch"}.get(config.model.norm, config.model.norm)
     semantic = SemanticPlan(

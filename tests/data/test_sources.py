@@ -260,11 +260,17 @@ def test_a_source_of_ones_own_must_give_square_grey_or_rgb_images(monkeypatch):
     monkeypatch.setenv("RECIPE_RUNNER_TARGETS", __name__)
     target = f"{__name__}.blank"
     assert open_data(DataConfig(target=target, options={"shape": [4, 4, 3]})).image_size == 4
-    for shape in ([4, 5, 3], [4, 4, 2]):
-        said = refusal(target=target, options={"shape": shape})
-        assert said.startswith(
-            f"data._target_: got images of 4 x {shape[1]} pixels and {shape[2]} channels from {target}"
-        )
+    assert open_data(DataConfig(target=target, options={"shape": [4, 4, 5]})).channels == 5
+    said = refusal(target=target, options={"shape": [4, 5, 3]})
+    assert said.startswith(
+        f"data._target_: got train.images of the shape [20, 4, 5, 3]; channels come last here from {target}"
+    )
+    assert refusal(target=target, channels=1, options={"shape": [4, 4, 3]}) == (
+        f"data.channels: got 1, and {target} gives 3, expected null or 3, or a source that heeds it"
+    )
+    assert refusal(target=target, image_size=8, options={"shape": [4, 4, 3]}) == (
+        f"data.image_size: got 8, and {target} gives 4 x 4 pixels, expected null or 4, or a source that heeds it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -274,7 +280,7 @@ def test_a_source_of_ones_own_must_give_square_grey_or_rgb_images(monkeypatch):
         ({"std": [0.1, 0.2, 0.3]}, "data.std: got 3 values, expected one value, or one for each of 1 channels"),
         ({"std": [0.0]}, "data.std: got [0.0], expected numbers greater than 0"),
         ({"mean": []}, "data.mean: got 0 values"),
-        ({"channels": 2}, "data.channels: got 2, expected 1 (grey), 3 (RGB) or null"),
+        ({"channels": 0}, "data.channels: got 0, expected 1 (grey), 3 (RGB), the number of bands of TIFFs, or null"),
         ({"image_size": 0}, "data.image_size: got 0, expected a number of pixels"),
         ({"on_bad_file": "skipp"}, "data.on_bad_file: got skipp, expected refuse or skip; did you mean skip?"),
         ({"fold": 5}, "data.fold: got 5, expected a number from 0 to 4 (data.folds=5)"),
