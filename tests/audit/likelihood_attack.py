@@ -16,15 +16,16 @@ from tests.audit.campaign import configuration
 from tests.audit.faults import draws_by_position, planted
 from tests.audit.recipes import with_dropout
 
-COMMON = (
-    "trainer=dp", "data=digits", "data.limit=200", "data.val_fraction=0", "trainer.steps=10",
-    "hardware.threads=1", "privacy.grad_sample=ghost", "tracker=none",
-)  # fmt: skip
+COMMON = ("trainer=dp", "hardware.threads=1", "privacy.grad_sample=ghost", "tracker=none")
+SHORT = ("data=digits", "data.limit=200", "data.val_fraction=0", "trainer.steps=10")
 HALF = "data.batch_size=100"
+CROPS = "data.augment.crop_padding=1"
 RECIPES = {
-    "augmented, linear": ("model=linear", "data.augment.crop_padding=1", HALF),
-    "augmented, linear, q = 1": ("model=linear", "data.augment.crop_padding=1", "data.batch_size=200"),
-    "dropout, mlp": ("model=mlp", "model.hidden=[32]", HALF),
+    "augmented, linear": (*SHORT, "model=linear", CROPS, HALF),
+    "augmented, linear, q = 1": (*SHORT, "model=linear", CROPS, "data.batch_size=200"),
+    "dropout, mlp": (*SHORT, "model=mlp", "model.hidden=[32]", HALF),
+    "trainer=dp, whole": (),
+    "trainer=dp data.augment.crop_padding=1, whole": (CROPS,),
 }
 CODES = {"now": lambda patch: None, "before": draws_by_position}
 
@@ -67,6 +68,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=200, help="in, and as many out")
     parser.add_argument("--epsilon", type=float, default=3.0)
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--codes", nargs="+", default=list(CODES), choices=list(CODES))
     args = parser.parse_args()
     from runner.data.open import open_data
     from runner.plan.build import build_plan
@@ -75,14 +78,14 @@ def main():
 
     print("| recipe | code | moved, over C | log odds in: mean, least, most | out: mean, least, most | beyond ε |")
     print("|---|---|---|---|---|---|")
-    for name, recipe in RECIPES.items():
-        config = configuration(*COMMON, *recipe, f"privacy.epsilon={args.epsilon}", base=())
+    for name in args.recipes:
+        config = configuration(*COMMON, *RECIPES[name], f"privacy.epsilon={args.epsilon}", base=())
         data = open_data(config.data)
         plan = build_plan(config, data, detect_device(config.hardware), processes=1)
-        for code, patch in CODES.items():
+        for code in args.codes:
             start = time.perf_counter()
             found, furthest = {}, 0.0
-            with planted(with_dropout if "dropout" in name else "none"), planted(patch), torch_settings(plan):
+            with planted(with_dropout if "dropout" in name else "none"), planted(CODES[code]), torch_settings(plan):
                 for present in (True, False):
                     runs = [log_odds_of_a_run(plan, data, present=present) for _ in range(args.runs)]
                     found[present] = np.array([odds for odds, _ in runs])
