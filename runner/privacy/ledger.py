@@ -11,7 +11,9 @@ split, limit or image size a run makes of them.  Kinds of lines:
 - ``selection`` and ``filter``: what was settled for a sweep before its first run (``draws.py``, ``renyi_filter.py``).
 
 A run counts with the steps that it did.  One that was killed, in whichever of its sittings, counts with all the
-steps that it planned: nobody knows how many it made.
+steps that it planned: nobody knows how many it made.  So does one that a search has pruned: when to end it was chosen by
+what it had released, and what such a choice gives away is bounded by the cost of the whole plan, not by that of the
+steps made (Rogers et al. 2016, "Privacy odometers and filters").
 """
 
 from __future__ import annotations
@@ -121,14 +123,19 @@ class Entry:
         return not self.killed and self.status != "running"
 
     @property
+    def whole(self) -> bool:
+        """Whether all the updates that were planned count."""
+        return not self.known or self.status == "pruned"
+
+    @property
     def steps(self) -> int:
         """The updates that count."""
-        return self.ended_at if self.known else self.planned.steps
+        return self.planned.steps if self.whole else self.ended_at
 
     @property
     def epsilon(self) -> float:
         """What they cost, at the run's own delta."""
-        return self.ended_epsilon if self.known else self.planned.epsilon
+        return self.planned.epsilon if self.whole else self.ended_epsilon
 
     @property
     def spent(self) -> Spent:

@@ -46,6 +46,10 @@ class Spending:
             delta=self.delta,
         )
 
+    def charged(self, steps: int, status: str) -> float:
+        """What a run that ended as ``status`` after ``steps`` updates has spent: see ``runner.privacy.ledger``."""
+        return self.final if status == "pruned" else self.reported_after(steps)
+
     def steps_within(self, budget: float) -> int:
         """The largest number of updates whose reported epsilon does not pass ``budget``."""
         return solve_steps(

@@ -173,6 +173,8 @@ class Facts:
     """Whether the steps planned count because it is not known how many were made."""
     steps: int
     steps_planned: int
+    epsilon_planned: float | None
+    """Of all of them; None where no number bounds it."""
     accountant: str
     sample_rate: float
     noise_multiplier: float
@@ -252,6 +254,7 @@ def _gather(run_dir: Path, record: RunRecord, book: Book, share: Share | None, *
         counted_whole=spent is None,
         steps=int(semantic["steps"] if spent is None else spent.steps),
         steps_planned=int(semantic["steps"]),
+        epsilon_planned=planned["epsilon"],
         accountant=_plain(planned["accountant"]),
         sample_rate=float(planned["sample_rate"]),
         noise_multiplier=float(planned["noise_multiplier"]),

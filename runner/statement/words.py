@@ -100,6 +100,13 @@ def _opening(facts: Facts) -> Iterator[Text]:
     steps = f" after {facts.steps:,} of {counted(facts.steps_planned, 'step')}."
     if facts.counted_whole:
         steps = f". How many steps it made is not on record, so all {facts.steps_planned:,} that were planned count."
+    elif facts.status == "pruned":
+        steps += " The search chose when by what the run had shown, so all that were planned count."
+    elif facts.status == "interrupted" and facts.bound is not None and facts.epsilon_planned is not None:
+        steps += (
+            " The figure holds if when it was interrupted did not depend on what it had shown; otherwise that of the"
+            f" whole plan does, ε = {epsilon_text(facts.epsilon_planned)}."
+        )
     yield Paragraph(
         f"For the model `{facts.name}` (`{facts.model}`), trained on {images} of the data set `{facts.data}`;"
         f" {ended}{day}{steps}"

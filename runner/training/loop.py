@@ -328,7 +328,7 @@ class Loop:
             epochs=epochs,
             skipped_steps=self._parts.precision.skipped,
             zeroed_examples=self._zeroed(),
-            epsilon=None if self._spending is None else self._spending.reported_after(done),
+            epsilon=None if self._spending is None else self._spending.charged(done, status),
             halvings=tuple(self._parts.sizes.halvings),
             notes=name_slow_input(self._parts, timed),
         )

@@ -340,6 +340,8 @@ def test_spending_rises_to_the_reported_figure_and_bounds_every_step(accountant)
         reported = spending.reported_after(steps)
         assert reported - 1e-9 <= value <= reported + 0.06
     assert spending.epsilon_after(310) > spending.final
+    assert spending.charged(200, "interrupted") == spending.reported_after(200) < spending.final
+    assert spending.charged(200, "pruned") == spending.final
 
 
 def test_spending_never_passes_a_solved_budget():

@@ -52,6 +52,15 @@ def test_an_ended_run_counts_with_the_steps_it_did(ledger):
     assert compose_entries([entry]).epsilon == pytest.approx(entry.epsilon)
 
 
+def test_a_pruned_run_counts_with_all_it_planned(ledger):
+    sitting = ledger.begin(RUN)
+    sitting.steps = 700
+    sitting.end("pruned", 3.0)
+    (entry,) = ledger.entries()
+    assert (entry.status, entry.steps, entry.epsilon) == ("pruned", 1500, 3.0)
+    assert compose_entries([entry]).epsilon == pytest.approx(3.0, abs=0.01)
+
+
 def test_a_resumed_run_is_one_entry_and_replayed_steps_count_once(ledger):
     first = ledger.begin(RUN)
     first.steps = 700

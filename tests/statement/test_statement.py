@@ -79,6 +79,17 @@ def test_a_page_word_for_word(make, tmp_path):
     assert len(printed) <= 66, "more than a printed page"
 
 
+def test_an_end_that_what_was_shown_may_have_chosen_names_the_cost_of_the_plan(tmp_path):
+    run = write_private(tmp_path / "run", status="interrupted", epsilon=2.0, steps=60)
+    page = render(facts_of(run, tmp_path / "ledger"))
+    assert "ε = 2.00" in page
+    assert "otherwise that of the whole plan does, ε = 3.00." in page
+    pruned = write_private(tmp_path / "pruned", status="pruned", steps=60)
+    page = render(facts_of(pruned, tmp_path / "ledger"))
+    assert "so all that were planned count" in page
+    assert "ε = 3.00" in verdict(facts_of(pruned, tmp_path / "ledger"))
+
+
 def test_nothing_of_drawn_trials_travels_with_the_best(tmp_path):
     facts = the_best_of_drawn_ones(tmp_path)
     page = render(facts)
