@@ -11,8 +11,8 @@ split, limit or image size a run makes of them.  Kinds of lines:
 - ``selection`` and ``filter``: what was settled for a sweep before its first run (``draws.py``, ``renyi_filter.py``).
 
 A run counts with the steps that it did.  One that was killed, in whichever of its sittings, counts with all the
-steps that it planned: nobody knows how many it made.  So does one that a search has pruned: when to end it was chosen by
-what it had released, and what such a choice gives away is bounded by the cost of the whole plan, not by that of the
+steps that it planned: nobody knows how many it made.  So does one that a search has pruned: when to end it was chosen
+by what it had released, and what such a choice gives away is bounded by the cost of the whole plan, not by that of the
 steps made (Rogers et al. 2016, "Privacy odometers and filters").
 """
 
