@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from runner.config.counted import counted
 from runner.config.errors import RequestError, RunError
 from runner.config.schema import DataConfig
+from runner.data.arrangement import Arrangement, arrange, folders_of
 from runner.data.cache import Cache
 from runner.data.contents import hash_files, read_listed
 from runner.data.decode import BadImageError, read_image
@@ -19,11 +22,8 @@ from runner.data.foreseen import Tell
 from runner.data.holding import Source, hold
 from runner.data.image_store import Layout, bad_file, pixel_format
 from runner.data.images import Decoded, SkippedFile
-from runner.data.listing import Listing, list_files
 
 log = logging.getLogger(__name__)
-
-SPLITS = ("train", "val", "test")
 
 # Part of every fingerprint; a new number whenever decoding changes a pixel.
 STORED_AS = "image_folder 1"
@@ -35,29 +35,35 @@ SUFFIXES = frozenset((
 ))  # fmt: skip
 
 
-def load_image_folder(config: DataConfig, *, tell: Tell | None = None) -> Decoded:
+def load_image_folder(
+    config: DataConfig, *, splits: Mapping[str, str] | None = None, tell: Tell | None = None
+) -> Decoded:
     """Read ``data.root``.
 
-    A folder with ``train/`` and class folders in it has the same in ``val/`` and ``test/``, which may be missing.  Any
-    other folder holds the class folders themselves.  Class folders may be nested; classes are sorted by
-    name, and all splits must have the same.  Stored are grey images for ``data.channels=1`` and RGB otherwise.
+    A folder with a folder for training and class folders in it has the same for validation and test, which may be
+    missing; each may have any usual name (``runner.data.split_names``).  Any other folder holds the class folders
+    themselves.  Class folders may be nested; classes are sorted by name, and all splits must have the same.  Stored are
+    grey images for ``data.channels=1`` and RGB otherwise.
 
     Args:
         config: The data group.
+        splits: The folder below the root of each of ``train``, ``val`` and ``test``, where their names do not tell;
+            empty where every folder is a class.
         tell: Called once with the layout, before a file is opened, and again with the contents' hash too.
 
     Raises:
-        RequestError: ``data.root`` is missing, is no folder, lacks images or classes, or holds unreadable files under
-            ``data.on_bad_file=refuse``; ``data.image_size`` is null where sizes differ.
+        RequestError: ``data.root`` is missing, is no folder, lacks images or classes, looks like splits that cannot be
+            told apart, or holds unreadable files under ``data.on_bad_file=refuse``; ``data.image_size`` is null where
+            sizes differ.
         RunError: A file changed while it was being read.
     """
-    root = _existing_folder(config.root)
+    arranged = _arrange(_existing_folder(config.root), splits)
     skip_bad = config.on_bad_file == "skip"
-    listing = _list_images(root)
+    listing = arranged.listing
     if listing.bad and not skip_bad:
         name, reason = listing.bad[0]
         raise bad_file(name, reason, count=len(listing.bad))
-    layout, names = _lay_out(listing)
+    layout, names, notes = _lay_out(arranged)
     if tell is not None:
         tell(layout, None)
     form = pixel_format(config, channels=3)
@@ -65,9 +71,12 @@ def load_image_folder(config: DataConfig, *, tell: Tell | None = None) -> Decode
     contents, without_names = hash_files(listing, cache, reader="image_folder")
     if tell is not None:
         tell(layout, contents)
-    # The margin is left out of the identity: with and without augmentation, it is the same data.
-    fingerprint = hashlib.sha256(repr((STORED_AS, contents, form.size, form.channels)).encode()).hexdigest()
-    key = hashlib.sha256(f"{fingerprint} {form.margin}".encode()).hexdigest()
+    # The margin is left out of the identity: with and without augmentation, it is the same data.  Splits that follow
+    # from names follow from the contents.
+    identity = (STORED_AS, contents, form.size, form.channels, *([] if splits is None else [sorted(splits.items())]))
+    fingerprint = hashlib.sha256(repr(identity).encode()).hexdigest()
+    # Whoever stored it may have taken other folders for the splits.
+    key = hashlib.sha256(f"{fingerprint} {form.margin} {arranged.splits} {layout.classes}".encode()).hexdigest()
     shortest = None if form.size is None else max(form.size, form.margin or 0)
 
     def read(row: int) -> Image.Image:
@@ -78,8 +87,8 @@ def load_image_folder(config: DataConfig, *, tell: Tell | None = None) -> Decode
         return read_image(raw, shortest=shortest)
 
     def confirm() -> None:
-        if _list_images(root) != listing:
-            raise RunError(f"data.root: files below {root} changed while they were being read")
+        if arranged.again(is_image) != listing:
+            raise RunError(f"data.root: files below {arranged.root} changed while they were being read")
 
     decoded = hold(
         config,
@@ -91,7 +100,11 @@ def load_image_folder(config: DataConfig, *, tell: Tell | None = None) -> Decode
         confirm=confirm,
     )
     return replace(
-        decoded, contents=without_names, skipped=tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped
+        decoded,
+        contents=without_names,
+        skipped=tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped,
+        places=_places(arranged, Path(str(config.root))),
+        notes=arranged.notes + notes,
     )
 
 
@@ -105,74 +118,73 @@ def _existing_folder(root: str | None) -> Path:
     return folder
 
 
-def _split_folders(root: Path) -> tuple[str, ...]:
-    """Names of the split folders of ``root``; none where it holds the class folders, one of which may be ``train``."""
-    train = root / "train"
-    if not train.is_dir() or not any(_is_class_folder(path) for path in train.iterdir()):
-        return ()
-    return tuple(split for split in SPLITS if (root / split).is_dir())
+def is_image(name: str) -> bool:
+    """Whether a file is taken for an image by its name."""
+    return name[name.rfind(".") :].lower() in SUFFIXES
 
 
-def _list_images(root: Path) -> Listing:
+def _arrange(root: Path, splits: Mapping[str, str] | None) -> Arrangement:
     try:
-        return list_files(
-            root,
-            below=_split_folders(root) or ("",),
-            wanted=lambda name: name[name.rfind(".") :].lower() in SUFFIXES,
-        )
+        return arrange(root, wanted=is_image, splits=splits)
     except OSError as error:
         raise RequestError("data.root", f"{error.filename} ({error.strerror})", "a folder that can be read") from error
 
 
-def _lay_out(listing: Listing) -> tuple[Layout, tuple[str, ...]]:
-    """Read splits, classes and labels off the paths; also gives the path of each row."""
-    splits = _split_folders(listing.root)
+def _places(arranged: Arrangement, root: Path) -> dict[str, str]:
+    """For people: which folder below ``root``, as typed, each split is."""
+    inside = arranged.root.relative_to(root.expanduser().resolve())
+    return {split: f"{(inside / folder).as_posix()}/" for split, folder in arranged.splits.items() if folder}
+
+
+def _lay_out(arranged: Arrangement) -> tuple[Layout, tuple[str, ...], tuple[str, ...]]:
+    """Read classes and labels off the paths; also gives the path of each row, and what was left out."""
+    root, listing = arranged.root, arranged.listing
     labels: list[int] = []
     names: list[str] = []
     ranges: dict[str, tuple[int, int]] = {}
-    unused = list(listing.ignored)
+    stray: list[str] = []
     classes: tuple[str, ...] = ()
-    for split in splits or ("train",):
-        folder = listing.root / split if splits else listing.root
-        found = tuple(sorted(path.name for path in folder.iterdir() if _is_class_folder(path)))
+    for split, place in arranged.splits.items():
+        folder = root / place
+        found = tuple(folders_of(folder))
         if split == "train":
             classes = found
-            _refuse_few_classes(listing.root, folder, classes)
+            _refuse_few_classes(root, folder, classes)
         elif found != classes:
             odd = sorted(set(found) ^ set(classes))
-            raise RequestError("data.root", f"{split}/ and train/ that differ in {', '.join(odd[:3])}", "equal classes")
-        first, number, depth = len(names), {name: i for i, name in enumerate(classes)}, 1 if splits else 0
+            other = arranged.splits["train"]
+            raise RequestError(
+                "data.root", f"{place}/ and {other}/ that differ in {', '.join(odd[:3])}", "equal classes"
+            )
+        first, number = len(names), {name: i for i, name in enumerate(classes)}
+        start = f"{place}/" if place else ""
         for file in listing.files:
-            parts = file.path.split("/")
-            if splits and parts[0] != split:
+            if not file.path.startswith(start):
                 continue
-            if len(parts) < depth + 2:
-                unused.append(file.path)
+            name, _, rest = file.path.removeprefix(start).partition("/")
+            if not rest:
+                stray.append(file.path)
                 continue
             names.append(file.path)
-            labels.append(number[parts[depth]])
+            labels.append(number[name])
         empty = sorted(set(range(len(classes))) - set(labels[first:]))
         if empty:
             raise RequestError("data.root", f"{folder / classes[empty[0]]} (no images)", "images in every class folder")
         ranges[split] = (first, len(names))
-    if unused:
-        log.warning("%d files below %s are not used, for example %s", len(unused), listing.root, min(unused))
-    beside = sorted({path.name for path in listing.root.iterdir() if _is_class_folder(path)} - set(splits))
-    if splits and beside:
-        log.warning("%s: only %s are used, not %s", listing.root, ", ".join(splits), ", ".join(beside))
+    if unused := (*listing.ignored, *stray):
+        log.warning("%d files below %s are not used, for example %s", len(unused), root, min(unused))
+    notes = (
+        [f"{counted(len(stray), 'image')} in no class folder are not used, the first is {stray[0]}"] if stray else []
+    )
     layout = Layout(labels=np.array(labels, dtype=np.int64), classes=classes, names=tuple(names), splits=ranges)
-    return layout, tuple(names)
-
-
-def _is_class_folder(path: Path) -> bool:
-    return not path.name.startswith(".") and path.is_dir() and not path.is_symlink()
+    return layout, tuple(names), tuple(notes)
 
 
 def _refuse_few_classes(root: Path, folder: Path, classes: tuple[str, ...]) -> None:
     if len(classes) < 2:
         held = f"one class folder, {classes[0]}" if classes else "no class folders"
         inner = folder / classes[0] if classes else folder
-        better = str(inner) if any(_is_class_folder(path) for path in inner.iterdir()) and classes else None
+        better = str(inner) if classes and folders_of(inner) else None
         raise RequestError(
             "data.root", f"{folder} ({held})", "a folder for each of two or more classes", nearest=better
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -115,8 +116,10 @@ class Decoded:
     """None where ``origin`` does not depend on names of files."""
     skipped: tuple[SkippedFile, ...] = ()
     """Files that could not be read and were left out."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """For people: the folder below the data's root of each split that has one."""
     notes: tuple[str, ...] = ()
-    """What the user should know of how the pixels were read, a line each."""
+    """What the user should know of what was left out and how the pixels were read, a line each."""
     margin: Pixels | None = None
     """The images of ``train.images``, row by row, at a larger size ``[N, S, S, C]`` for random resized crops.
 
@@ -152,6 +155,8 @@ class ImageData:
     """``Decoded.notes``, and what else the user should know of the data."""
     val_held_out: bool = False
     """Whether ``val`` was cut from the training images of the source, which brings no split of its own."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """For people: where each split comes from, a folder or the training images; none where the source says nothing."""
 
 
 def refuse_root(config: DataConfig) -> None:

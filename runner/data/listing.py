@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+_OF_SYSTEMS = frozenset((
+    "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found",
+))  # fmt: skip
+
 LARGEST_BYTES = 2**30
 """A file beyond this is no image: files are read whole, several at a time."""
 
@@ -24,7 +28,7 @@ class ListedFile(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Everything below a folder, hidden files left out."""
+    """Everything below a folder that is not ``is_left_out``."""
 
     root: Path
     """The folder, links resolved."""
@@ -74,7 +78,7 @@ def list_files(root: Path, *, below: tuple[str, ...] = ("",), wanted: Callable[[
     def walk(folder: str) -> None:
         with os.scandir(root / folder) as entries:
             for entry in entries:
-                if not entry.name.startswith("."):
+                if not is_left_out(entry.name):
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     found = entry.stat(follow_symlinks=False)
                     visit(path, entry.is_symlink(), entry.is_dir(follow_symlinks=False), found)
@@ -86,6 +90,11 @@ def list_files(root: Path, *, below: tuple[str, ...] = ("",), wanted: Callable[[
         else:
             visit(path, start.is_symlink(), False, start.lstat())
     return Listing(root=root, files=tuple(sorted(files)), bad=tuple(sorted(bad)), ignored=tuple(sorted(ignored)))
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that systems keep for themselves: thumbnails, forks, wastebaskets."""
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def refuse_file(found: os.stat_result) -> str | None:

@@ -69,7 +69,18 @@ def open_data(config: DataConfig, *, heed: Callable[[Foreseen], None] | None = N
         contents=decoded.contents,
         notes=decoded.notes,
         val_held_out=val is not None and decoded.val is None,
+        origins=_origins(decoded, config),
     )
+
+
+def _origins(decoded: Decoded, config: DataConfig) -> dict[str, str]:
+    """For people: where training, validation and test images come from, as ``_split`` takes them."""
+    held = "held out of training"
+    own = {"val": decoded.val, "test": decoded.test}
+    found = {name: decoded.places.get(name, held if own.get(name, decoded) is None else "") for name in ("train", *own)}
+    if config.fold is not None:
+        found["test"] = f"fold {config.fold} of {config.folds}"
+    return found
 
 
 def _foresee(config: DataConfig, layout: Layout | None, origin: str | None) -> Foreseen:

@@ -28,8 +28,7 @@ def describe(assessment: Assessment) -> list[str]:
     lines = [
         f"{plan.name}: a plan, nothing was run",
         _device_line(assessment.device, assessment.cores),
-        f"data       {data.name}: {data.examples:,} training images of {data.image_size} x {data.image_size} x"
-        f" {data.channels}, {data.num_classes} classes",
+        *plan.describe_data(),
         f"model      {semantic.model.name}: {model.parameters:,} parameters{frozen},"
         f" {_flops(model.flops)} an image, {_flops(per_update)} an update",
         f"precision  {precision.dtype}{' with tf32' if precision.tf32 else ''}: {precision.reason}"

@@ -18,7 +18,7 @@ from runner.data.cache import Cache
 from runner.data.contents import hash_contents, read_listed
 from runner.data.decode import BadImageError, read_image
 from runner.data.foreseen import Foreseen
-from runner.data.image_folder import SUFFIXES
+from runner.data.image_folder import is_image
 from runner.data.image_store import MARGIN, Layout, PixelFormat, read_store, write_store
 from runner.data.images import ImageData, ImageSet, SkippedFile
 from runner.data.listing import list_files
@@ -142,7 +142,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
     """
     data = run.plan.semantic.data
     try:
-        listing = list_files(folder, wanted=lambda name: name[name.rfind(".") :].lower() in SUFFIXES)
+        listing = list_files(folder, wanted=is_image)
     except OSError as error:
         raise RequestError("images", f"{error.filename} ({error.strerror})", "a folder that can be read") from error
     names = tuple(file.path for file in listing.files)

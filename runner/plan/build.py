@@ -13,7 +13,7 @@ from runner.config.compilation_rules import refuse_device
 from runner.config.errors import RequestError
 from runner.plan.device import Device, available_cores
 from runner.plan.length import updates_asked, updates_per_epoch
-from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan
+from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan, SplitPlan
 from runner.plan.private import plan_privacy
 
 if TYPE_CHECKING:
@@ -135,6 +135,11 @@ def build_plan(
         semantic=semantic,
         performance=performance,
         notes=tuple(notes),
+        splits=tuple(
+            SplitPlan(name=name, examples=len(images), source=data.origins.get(name, ""))
+            for name, images in (("train", data.train), ("val", data.val), ("test", data.test))
+            if images is not None
+        ),
     )
 
 

@@ -17,6 +17,9 @@ from runner.config.privacy_figures import delta_text, epsilon_text
 from runner.config.recipe import identity_of, recipe_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 
+_SHOWN = 5
+"""Classes that are named to people."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataPlan:
@@ -43,6 +46,17 @@ class DataPlan:
     def ledger_name(self) -> str:
         """What the privacy ledger knows the data by."""
         return self.contents or self.origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitPlan:
+    """One split, for people: the fingerprint of the data says which images it holds."""
+
+    name: str
+    """``train``, ``val`` or ``test``."""
+    examples: int
+    source: str
+    """A folder below the data's root, or what it was held out of; empty where there is nothing to say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +186,8 @@ class Plan:
     performance: PerformancePlan
     notes: tuple[str, ...]
     """What the user should know: fallbacks, defaults that were filled in."""
+    splits: tuple[SplitPlan, ...] = ()
+    """Which splits there are; none in plans of earlier versions."""
 
     def with_grad_sample(self, grad_sample: str, reason: str) -> Plan:
         """This plan with ``auto`` replaced, and why."""
@@ -203,13 +219,27 @@ class Plan:
         """The plan for ``run.json``, with its identity."""
         return {"identity": self.identity, **dataclasses.asdict(self)}
 
+    def describe_data(self) -> list[str]:
+        """Images, classes and splits in two lines for people."""
+        data = self.semantic.data
+        shown = ", ".join(self.classes[:_SHOWN]) + (", ..." if len(self.classes) > _SHOWN else "")
+        splits = [
+            f"{split.examples:,} {split.name}" + f" ({split.source})" * bool(split.source) for split in self.splits
+        ]
+        lines = [
+            f"data       {data.name}: {data.examples:,} training images of {data.image_size} x {data.image_size} x"
+            f" {data.channels}, {data.num_classes} classes: {shown}",
+            f"splits     {', '.join(splits)}",
+        ]
+        # a file name may hold what no terminal and no log takes
+        return ["".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line) for line in lines]
+
     def describe(self) -> list[str]:
         """The plan in a few lines for people."""
         semantic, performance = self.semantic, self.performance
-        data, precision = semantic.data, semantic.precision
+        precision = semantic.precision
         lines = [
-            f"data       {data.name}: {data.examples:,} training images of {data.image_size} x {data.image_size} x"
-            f" {data.channels}, {data.num_classes} classes",
+            *self.describe_data(),
             f"recipe     {semantic.model.name}, {semantic.optimizer.name} lr {semantic.optimizer.lr:g},"
             f" {semantic.scheduler.name}, {counted(semantic.steps, 'step')}, seed {semantic.seed}",
             f"batch      {semantic.logical_batch} = {performance.batch_size} x {performance.accumulation_steps}"

@@ -9,7 +9,7 @@ from runner.config.errors import RunError
 from runner.config.recipe import identity_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 from runner.config.typed_values import check_types
-from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan
+from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan, SplitPlan
 
 
 def restore_plan(stated: Mapping[str, Any]) -> Plan:
@@ -52,4 +52,5 @@ def _restore(stated: Mapping[str, Any]) -> Plan:
         semantic=SemanticPlan(**semantic),
         performance=PerformancePlan(**stated["performance"]),
         notes=tuple(stated["notes"]),
+        splits=tuple(SplitPlan(**split) for split in stated.get("splits", ())),
     )
