@@ -104,7 +104,7 @@ def load_image_folder(
         contents=without_names,
         skipped=tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped,
         places=_places(arranged, Path(str(config.root))),
-        notes=arranged.notes + notes,
+        notes=(*arranged.notes, *notes, *decoded.notes),
     )
 
 
