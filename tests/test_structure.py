@@ -16,7 +16,7 @@ ALLOWED = {
     "data": {"config", "disk", "data"},
     "models": {"config", "models"},
     "optim": {"config", "optim"},
-    "privacy": {"config", "disk", "optim", "privacy"},
+    "privacy": {"config", "disk", "models", "optim", "privacy"},
     "records": {"config", "disk", "plan", "records"},
     "statement": {"config", "disk", "privacy", "records", "statement"},
     "training": {"config", "disk", "plan", "data", "models", "optim", "privacy", "records", "training"},

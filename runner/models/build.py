@@ -11,8 +11,9 @@ from torch import nn
 from runner.config.errors import RequestError, nearest
 from runner.config.schema import ModelConfig
 from runner.config.targets import locate
-from runner.models.norm import batch_to_group
-from runner.models.weights import PRETRAINED, has_batch_statistics, load_weights, read_weights
+from runner.models.batch_statistics import exchangeable
+from runner.models.exchange_check import exchange
+from runner.models.weights import PRETRAINED, load_weights, read_weights
 
 _FROM_DATA = ("in_channels", "num_classes", "image_size")
 _FROM_CONFIG = ("name", "pretrained")
@@ -47,14 +48,16 @@ def build_model(
         **{key: value for key, value in from_config.items() if key in accepted},
         **config.options,
     )
+    shape = (channels, image_size, image_size)
     # Weights saved from a model with BatchNorm go into BatchNorm first, so that its scale and shift are carried over.
-    convert_last = state is not None and has_batch_statistics(state)
-    if norm == "group" and not convert_last:
-        model = batch_to_group(model)
+    exchanged = exchangeable(model) if norm == "group" else {}
+    exchange_last = state is not None and any(f"{name}.running_mean" in state for name in exchanged)
+    if norm == "group" and not exchange_last:
+        model = exchange(model, image_shape=shape)
     if state is not None:
         load_weights(model, state, num_classes=num_classes, source=str(config.weights))
-    if norm == "group" and convert_last:
-        model = batch_to_group(model)
+    if norm == "group" and exchange_last:
+        model = exchange(model, image_shape=shape)
     return model
 
 

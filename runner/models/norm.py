@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from collections import OrderedDict
+from typing import Any
+
 from torch import nn
+
+from runner.models.batch_statistics import FUSED, exchangeable
 
 MAX_GROUPS = 32
 MIN_GROUP_WIDTH = 4
@@ -21,19 +25,30 @@ def groups_for(channels: int) -> int:
 def batch_to_group(model: nn.Module) -> nn.Module:
     """Replace every BatchNorm of ``model``, in place, and return it (or its replacement if it is one itself).
 
-    Scale, shift and epsilon are kept; running statistics have no counterpart and are dropped.
+    Scale, shift and epsilon are kept, with whether scale and shift are trained; running statistics have no counterpart
+    and are dropped.  A dropout and an activation that are fused with the layer follow it, so that it becomes a
+    sequence of ``norm``, ``drop`` and ``act``.  A layer in several places stays one.
+
+    Raises:
+        RequestError: a layer with statistics over a batch for which that cannot be done; names it.
     """
-    if isinstance(model, nn.modules.batchnorm._BatchNorm):
-        return _group_norm(model)
-    for name, child in model.named_children():
-        setattr(model, name, batch_to_group(child))
-    return model
+    replaced = {module: _group_norm(module) for module in exchangeable(model).values()}
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child in replaced:
+                parent._modules[name] = replaced[child]
+    return replaced.get(model, model)
 
 
-def _group_norm(batch: nn.modules.batchnorm._BatchNorm) -> nn.GroupNorm:
-    group = nn.GroupNorm(groups_for(batch.num_features), batch.num_features, eps=batch.eps, affine=batch.affine)
-    if batch.affine:
-        with torch.no_grad():
-            group.weight.copy_(batch.weight)
-            group.bias.copy_(batch.bias)
-    return group
+def _group_norm(batch: nn.Module) -> nn.Module:
+    channels: Any = batch.num_features
+    eps: Any = batch.eps
+    group = nn.GroupNorm(groups_for(channels), channels, eps=eps, affine=False)
+    # the very parameters: shared and frozen ones stay so, and without a shift there is none
+    group.weight, group.bias = batch.weight, batch.bias  # type: ignore[assignment]
+    group.train(batch.training)
+    kept = [(name, module) for name, module in batch.named_children() if type(module) is not nn.Identity]
+    if not kept:
+        return group
+    in_order = sorted(kept, key=lambda each: FUSED.index(each[0]))
+    return nn.Sequential(OrderedDict([("norm", group), *in_order]))

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from runner.config.errors import RequestError
+from runner.models.scratch_buffers import scratch_buffers
 
 _CHAINS = (nn.Sequential, nn.ModuleList)
 
@@ -71,12 +72,5 @@ def _forward(
 
 @contextmanager
 def _again(block: nn.Module, forward: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
-    own = [(module._buffers, dict(module._buffers)) for module in block.modules() if module._buffers]
-    for held, buffers in own:
-        held.update({name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()})
-    try:
-        with forward():
-            yield
-    finally:
-        for held, buffers in own:
-            held.update(buffers)
+    with scratch_buffers(block), forward():
+        yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -36,11 +36,6 @@ def read_weights(path: str) -> dict[str, Tensor]:
     except Exception as error:  # the library answers crafted headers with any
         reason = " ".join(str(error).split())[:200]
         raise RequestError("model.weights", path, f"a readable safetensors file ({reason})") from error
-
-
-def has_batch_statistics(state: Iterable[str]) -> bool:
-    """Whether the weights named ``state`` come from a model with BatchNorm."""
-    return any(key.endswith("running_mean") for key in state)
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, num_classes: int, source: str) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from runner.config.errors import RequestError, nearest
+from runner.models.batch_statistics import batch_norms, no_exchange, without_exchange
 from runner.privacy.functional_gradients import FunctionalGradients
 from runner.privacy.ghost_gradients import GhostGradients
 from runner.privacy.per_example import Forward, Loss, PerExampleGradients, trainable
@@ -59,16 +60,13 @@ def refuse_shared_statistics(model: nn.Module) -> None:
     Raises:
         RequestError: ``model`` has batch normalisation, or another normalisation with running statistics.
     """
-    layers = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.modules.batchnorm._NormBase)
-        and (isinstance(module, nn.modules.batchnorm._BatchNorm) or module.track_running_stats)
-    ]
+    layers = batch_norms(model)
     if layers:
         more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
         got = f"statistics over the batch in {layers[0] or 'the model'}{more}"
         raise RequestError("model.norm", got, "group: under DP a gradient must depend on one example alone")
+    for name, layer, reason in without_exchange(model):
+        raise no_exchange(name, layer, reason)
 
 
 def refuse_low_precision(model: nn.Module) -> None:
