@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import logging
 import os
-import re
 import secrets
 import shutil
 import sys
@@ -32,7 +31,8 @@ from omegaconf import DictConfig, OmegaConf
 from runner.attempt import Attempt, attempt_run, record_failure
 from runner.config import store
 from runner.config.compose import Composer
-from runner.config.errors import ExitCode, RequestError, RunError, answer, nearest
+from runner.config.errors import ExitCode, RequestError, RunError, answer
+from runner.config.flag_words import flag_error
 from runner.config.load import load_config, typed_keys
 from runner.config.request import Request, check_run, read_request
 from runner.config.resume_request import expand_resume
@@ -115,10 +115,11 @@ def _version(package: str) -> str:
 def _parse_flags(argv: Sequence[str]) -> argparse.Namespace:
     """Read the flags with Hydra's own parser; raises ``RequestError`` where it, or Hydra later, would refuse."""
     parser = get_args_parser()
+    parser.allow_abbrev = False  # --config would be one of three
     flags = [name for action in parser._actions for name in action.option_strings]
 
     def refuse(message: str) -> None:
-        raise _flag_error(message, flags)
+        raise flag_error(message, argv, flags)
 
     # argparse would print its usage, several lines long, and leave the process.
     parser.error = refuse  # type: ignore[method-assign, assignment]
@@ -141,21 +142,6 @@ def _parse_flags(argv: Sequence[str]) -> argparse.Namespace:
     if args.resolve and not (args.cfg or args.help):
         raise RequestError("--resolve", "no --cfg", "--cfg job --resolve")
     return args
-
-
-def _flag_error(message: str, flags: list[str]) -> RequestError:
-    unknown = re.match(r"unrecognized arguments: (\S+)", message)
-    if unknown:
-        name, equals, _ = unknown[1].partition("=")
-        if equals:
-            return RequestError(name, "dashes before a key", f"{unknown[1].lstrip('-')}")
-        return RequestError(name, "an unknown flag", "a flag that --hydra-help lists", nearest=nearest(name, flags))
-    invalid = re.match(r"argument ([^:/]+)[^:]*: invalid choice: '(.*?)' \(choose from (.*)\)", message)
-    if invalid:
-        names = invalid[3].replace("'", "").split(", ")
-        return RequestError(invalid[1], invalid[2], f"one of {', '.join(names)}", nearest=nearest(invalid[2], names))
-    other = re.match(r"argument ([^:/]+)[^:]*: (.*)", message)
-    return RequestError(other[1], other[2], "a valid flag") if other else RequestError("command line", message, "flags")
 
 
 def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:

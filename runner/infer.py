@@ -11,23 +11,17 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
 
-from runner.config.errors import ExitCode, RequestError, answer, ending, heeding_sigterm
-from runner.inference.request import InferenceRequest, keys, read_request
+from runner.config.errors import ExitCode, answer, ending, heeding_sigterm
+from runner.config.flag_words import KeyParser
+from runner.inference.request import InferenceRequest, in_place_of, keys, read_request
 from runner.inference.results_folder import refuse_existing
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Refuse in one line, where argparse would print its usage and leave the process."""
-        raise RequestError("command line", message, "run=DIR [key=value ...] [--compare]")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
     with heeding_sigterm():
-        return answer(lambda: _main(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)))
+        return answer(lambda: _main(_parser().read(argv)))
 
 
 def _main(args: argparse.Namespace) -> int:
@@ -35,15 +29,16 @@ def _main(args: argparse.Namespace) -> int:
     return _run(request, compare=args.compare)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> KeyParser:
     width = max(len(key) for key, _ in keys())
     listed = "\n".join(f"  {key:<{width}}  {text}" for key, text in keys())
-    parser = _Parser(
+    parser = KeyParser(
+        form="run=DIR [key=value ...] [--compare]",
+        meaning=in_place_of,
         prog="python -m runner.infer",
         description="Evaluate the model of a finished run, or predict images with it.",
         epilog=f"keys:\n{listed}\n\nexit codes: 0 done, 1 failed, 2 the request was wrong, 75 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("words", nargs="*", metavar="key=value", help="see below; run=DIR is needed")
     parser.add_argument("--checkpoint_path", metavar="DIR/checkpoints/best", help="the same as run=DIR checkpoint=best")

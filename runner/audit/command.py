@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from runner.audit.request import Asked, read_request
-from runner.config.errors import ExitCode, RequestError, answer
+from runner.config.errors import ExitCode, answer
+from runner.config.flag_words import KeyParser
 from runner.config.typed_lines import tell_repeated
 
 if TYPE_CHECKING:
@@ -36,16 +37,11 @@ def _main(args: argparse.Namespace) -> int:
     return _audit(read_request(args.overrides), guesses=args.guesses, confidence=args.confidence)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError("command line", message, "--guesses N, --confidence P and key=value")
-
-
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
+    parser = KeyParser(
+        form="--guesses N, --confidence P and key=value",
         prog="python -m runner.audit",
         description="Attack the private trainer, on canaries or by a recipe of your own, and judge its epsilon.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--guesses",
@@ -57,7 +53,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="run=DIR, or as for python -m runner: privacy.epsilon=1"
     )
-    return parser.parse_intermixed_args(argv)
+    return parser.read(argv)
 
 
 def _audit(asked: Asked, *, guesses: int | None, confidence: float) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ from runner.config.groups import OPEN, RECIPES
 from runner.config.load import load_config, typed_keys
 from runner.config.output_folders import named_folder, run_folder
 from runner.config.schema import RunConfig
+from runner.config.unknown_key import nearest_key, unknown_key
+from runner.config.usual_words import usual_option
 
 _FAILURES = (
     HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, TypeError, UserWarning, RecursionError
@@ -132,7 +134,7 @@ class Composer:
         """Raise ``RequestError`` when the key of ``override`` is neither a group nor in ``config``."""
         key, groups = override.key_or_group, self.groups()
         if key not in groups and "/" not in key and OmegaConf.select(config, key, default=_ABSENT) is _ABSENT:
-            raise _unknown_key(key, _typed(override), config, groups)
+            raise unknown_key(key, _typed(override), config, groups)
 
     def groups(self) -> list[str]:
         """Every config group that has options, Hydra's own apart."""
@@ -218,8 +220,8 @@ class Composer:
         if found is not _ABSENT:
             raise RequestError(key, line, f"{line.lstrip('+')} without +: the key is there already")
         group, _, option = key.partition(".")
-        if group not in OPEN or not option.isidentifier() or _nearest_key(key, config) is not None:
-            raise _unknown_key(key, _typed(override), config, groups)
+        if group not in OPEN or not option.isidentifier() or nearest_key(key, config) is not None:
+            raise unknown_key(key, _typed(override), config, groups)
 
     def _check_option(self, group: str, value: object, options: list[str]) -> None:
         nullable = group in RECIPES or group.startswith("hydra/")
@@ -228,7 +230,8 @@ class Composer:
         if group == "sweep" and value in self._broken_sweeps:
             raise self._broken_sweeps[str(value)]
         names = [*options, "null"] if nullable else options
-        raise RequestError(group, value, f"one of {', '.join(names)}", nearest=nearest(str(value), options))
+        meant = usual_option(group, str(value), options) or nearest(str(value), options)
+        raise RequestError(group, value, f"one of {', '.join(names)}", nearest=meant)
 
     def _diagnose(self, overrides: list[Override], error: Exception) -> RequestError:
         """The override that made composition fail, or the file."""
@@ -244,7 +247,7 @@ class Composer:
         try:
             config = self._load([line_of(o) for o in choices])
         except _FAILURES as cause:
-            return _refusal(cause) or _composition_error(cause)
+            return _refusal(cause) or self._key_of_a_file(cause) or _composition_error(cause)
         for override in overrides:
             if override in choices:
                 continue
@@ -253,6 +256,13 @@ class Composer:
             except _FAILURES as cause:
                 return _override_error(override, config, groups, cause)
         return _composition_error(error)
+
+    def _key_of_a_file(self, error: Exception) -> RequestError | None:
+        """For a key that a file sets and that does not exist; None for anything else."""
+        file, key = re.search(r"In '([^']+)'", str(error)), re.search(r"full_key: (\S+)", str(error))
+        if file is None or key is None or not re.search(r"Key '[^']+' (is )?not in ", str(error)):
+            return None
+        return unknown_key(key[1], f"a key of the file {file[1]}.yaml", self._load([]), self.groups())
 
 
 _ABSENT = object()
@@ -294,56 +304,17 @@ def _values(override: Override, *, several: bool) -> list[object]:
     return list(value) if several and isinstance(value, list) else [value]
 
 
-def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of ``config``, Hydra's own apart."""
-    for key in config:
-        if prefix or key != "hydra":
-            name = f"{prefix}{key!s}"
-            yield name
-            node = config._get_node(key)
-            if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
-                yield from _keys(node, f"{name}.")
-
-
-def _nearest_key(key: str, config: DictConfig) -> str | None:
-    """The key that ``key`` was probably meant to be: of that name in another group, or spelled alike in its own."""
-    parent, _, last = key.rpartition(".")
-    owner = OmegaConf.select(config, parent, default=None) if parent else None
-    keys = list(_keys(config))
-    elsewhere = [name for name in keys if name.rpartition(".")[2] == last]
-    if len(elsewhere) == 1 and not parent.startswith("hydra"):
-        return elsewhere[0]
-    if isinstance(owner, DictConfig):
-        found = nearest(last, [str(name) for name in owner])
-        return f"{parent}.{found}" if found else None
-    return parent if parent in keys else nearest(key, elsewhere or keys)
-
-
-def _unknown_key(key: str, got: object, config: DictConfig, groups: list[str]) -> RequestError:
-    near = _nearest_key(key, config)
-    parent = key.rpartition(".")[0]
-    owner = OmegaConf.select(config, parent, default=None) if parent else None
-    if near or parent.startswith("hydra"):
-        expected = "a key that exists"
-    elif isinstance(owner, DictConfig):
-        expected = f"a key of {parent}: {', '.join(map(str, owner))}"
-    else:
-        loose = [name for name in _keys(config) if "." not in name and name not in groups]
-        expected = f"one of the groups {', '.join(groups)} or of the keys {', '.join(loose)}"
-    return RequestError(key, got, expected, nearest=near)
-
-
 def _override_error(override: Override, config: DictConfig, groups: list[str], cause: Exception) -> RequestError:
     key, got = override.key_or_group, _typed(override)
     if isinstance(cause, OmegaConfBaseException) and (cause.full_key or "").startswith(key):
         key = (cause.full_key or key).partition("[")[0]
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        return _unknown_key(key, got, config, groups)
+        return unknown_key(key, got, config, groups)
     parent, _, last = key.rpartition(".")
     owner = OmegaConf.select(config, parent, default=None) if parent else config
     node = owner._get_node(last) if isinstance(owner, DictConfig) else None
     if node is None:
-        return _unknown_key(key, got, config, groups)
+        return unknown_key(key, got, config, groups)
     if isinstance(node, ListConfig):
         expected = {float: "a list of numbers", str: "a list of words"}.get(node._metadata.element_type, "a list")
     elif isinstance(node, EnumNode):

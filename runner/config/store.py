@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
@@ -75,6 +76,14 @@ def sweep_files(caller: Path) -> dict[str, Path]:
     """Name -> file of every sweep.  One in ``caller``'s ``sweeps/`` hides a shipped one of the same name."""
     return {
         file.stem: file for folder in (shipped("sweeps"), caller / "sweeps") for file in sorted(folder.glob("*.yaml"))
+    }
+
+
+def keys_of_options(group: str) -> dict[str, list[str]]:
+    """Option -> the keys in its YAML, of every option of ``group`` that is shipped."""
+    return {
+        file.stem: [str(key) for key in yaml.safe_load(file.read_text(encoding="utf-8"))]
+        for file in sorted((shipped("conf") / group).glob("*.yaml"))
     }
 
 

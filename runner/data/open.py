@@ -13,6 +13,7 @@ import numpy as np
 from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
 from runner.config.targets import locate
+from runner.config.unknown_option import unknown_option
 from runner.data.contract import keep_contract
 from runner.data.foreseen import Foreseen
 from runner.data.image_store import Layout
@@ -141,8 +142,7 @@ def _call_source(config: DataConfig, heed: Callable[[Foreseen], None] | None) ->
     known = [name for name in parameters if name != TELL]
     for option in config.options:
         if option not in known:
-            expected = f"a key of the data group or one of {', '.join(known)}" if known else "a key of the data group"
-            raise RequestError(f"data.{option}", config.options[option], expected, nearest=nearest(option, known))
+            raise unknown_option(f"data.{option}", config.options[option], known, f" for data={config.name}")
     tell = {}
     if heed is not None and TELL in parameters:
         tell = {TELL: lambda layout, origin: heed(_foresee(config, layout, origin))}

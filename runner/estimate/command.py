@@ -7,32 +7,27 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, answer
+from runner.config.flag_words import KeyParser
 from runner.config.request import Request, check_run, read_request
 from runner.config.typed_lines import key_of, tell_repeated
 from runner.estimate.beside import bookkeeper
 from runner.training.garbage import loading
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Refuse in one line, where argparse would print its usage and leave the process."""
-        raise RequestError("command line", message, "[--json FILE] [--no-probe] [--advise] [key=value ...]")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    return answer(lambda: _main(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)))
+    return answer(lambda: _main(_parser().read(argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> KeyParser:
+    parser = KeyParser(
+        form="[--json FILE] [--no-probe] [--advise] [key=value ...]",
         prog="python -m runner.plan",
         description="Say what a run or a sweep would be, what it would take and what is likely to go wrong, without"
         " running it.",

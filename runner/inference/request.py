@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 
 from runner.config.errors import RequestError, as_typed, nearest
 from runner.config.ranges import AT_LEAST_1, Choices, Range
+from runner.config.shell_words import shell_line
 from runner.config.typed_lines import tell_repeated
 
 BEST = "best"
@@ -90,6 +91,21 @@ _RULES: dict[str, Choices | Range] = {
 _BELONGS = {"dtype": "mixed_precision", "bits": "quantized", "processes": "accelerate"}
 """Keys that mean something with one strategy alone."""
 
+_ELSEWHERE = {
+    "run": "model model_path checkpoint_dir run_dir weights ckpt ckpt_path model_dir checkpoint_file",
+    "inference": "strategy mode method inference_strategy",
+    "dtype": "precision precision_type amp_dtype torch_dtype data_type",
+    "bits": "num_bits quantization_bits quantize quantization",
+    "images": "data_dir data image_dir input input_dir source image_folder img_dir folder input_path",
+    "processes": "num_processes nproc nprocs world_size num_gpus gpus",
+    "batch_size": "batch bs eval_batch_size",
+    "device": "gpu cuda accelerator",
+    "threads": "num_threads",
+    "output": "output_dir out out_dir save_dir output_path results_dir",
+    "overwrite": "force exist_ok",
+}
+"""Key -> what it is called elsewhere."""
+
 
 def read_request(
     lines: Sequence[str], *, checkpoint_path: str | None = None, compare: bool = False
@@ -112,7 +128,7 @@ def read_request(
     values: dict[str, Any] = {}
     for key, text in given.items():
         if key not in hints:
-            raise RequestError(key, text, f"one of {', '.join(hints)}", nearest=nearest(key, hints))
+            raise RequestError(key, text, f"one of {', '.join(hints)}", nearest=_usual(key) or nearest(key, hints))
         values[key] = _convert(key, text, hints[key])
         if key in _RULES and values[key] is not None:
             _RULES[key].check(key, values[key])
@@ -121,6 +137,17 @@ def read_request(
     request = InferenceRequest(**values)
     _check(request, set(given), compare=compare)
     return request
+
+
+def in_place_of(word: str, value: str | None) -> str | None:
+    """What to type for the flag ``word`` of another tool with ``value``; None where nobody knows."""
+    name = word.replace("-", "_")
+    key = name if name in get_type_hints(InferenceRequest) else _usual(name)
+    return None if key is None else shell_line(f"{key}={'VALUE' if value is None else value}")
+
+
+def _usual(word: str) -> str | None:
+    return next((key for key, words in _ELSEWHERE.items() if word in words.split()), None)
 
 
 def refuse_path(checkpoint: str) -> None:

@@ -8,9 +8,10 @@ from typing import Literal
 
 from torch import nn
 
-from runner.config.errors import RequestError, nearest
+from runner.config.errors import RequestError
 from runner.config.schema import ModelConfig
 from runner.config.targets import locate
+from runner.config.unknown_option import unknown_option
 from runner.models.batch_statistics import exchangeable
 from runner.models.exchange_check import exchange
 from runner.models.weights import PRETRAINED, load_weights, read_weights
@@ -75,7 +76,4 @@ def _check_options(config: ModelConfig, accepted: Mapping[str, inspect.Parameter
             raise RequestError(f"model.{name}", "nothing", f"a value, which {config.target} cannot do without")
     for option, value in config.options.items():
         if option in _FROM_DATA or (option not in names and not open_ended):
-            expected = f"one of {', '.join(names)}" if names else "no such key"
-            raise RequestError(
-                f"model.{option}", value, f"{expected} for model={config.name}", nearest=nearest(option, names)
-            )
+            raise unknown_option(f"model.{option}", value, names, f" for model={config.name}")

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.config.errors import RequestError, nearest
+from runner.config.errors import RequestError
 from runner.config.schema import OptimizerConfig
 from runner.config.targets import locate
+from runner.config.unknown_option import unknown_option
 from runner.optim.without_compiler import leave_compiler_out
 
 _OURS = ("params", "lr", "weight_decay", "fused", "foreach")
@@ -36,12 +37,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, fused: bool | 
     names = [name for name in accepted if name not in _OURS]
     for option, value in config.options.items():
         if option not in names:
-            raise RequestError(
-                f"optimizer.{option}",
-                value,
-                f"one of {', '.join(names)} for optimizer={config.name}",
-                nearest=nearest(option, names),
-            )
+            raise unknown_option(f"optimizer.{option}", value, names, f" for optimizer={config.name}")
     parameters = [p for p in model.parameters() if p.requires_grad]
     use_fused = _use_fused(config.name, "fused" in accepted, parameters, fused)
     options = {**config.options, **({"fused": True} if use_fused else {})}

@@ -16,9 +16,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from runner.config.errors import RequestError, nearest
+from runner.config.errors import RequestError
 from runner.config.schema import SchedulerConfig
 from runner.config.targets import locate
+from runner.config.unknown_option import unknown_option
 
 
 class Schedule(Protocol):
@@ -54,10 +55,7 @@ def build_schedule(config: SchedulerConfig, *, steps: int, steps_per_epoch: floa
     names = [name for name in inspect.signature(factory).parameters if name not in ("steps", "steps_per_epoch")]
     for option, value in config.options.items():
         if option not in names:
-            expected = f"one of {', '.join(names)}" if names else "no such key"
-            raise RequestError(
-                f"scheduler.{option}", value, f"{expected} for scheduler={config.name}", nearest=nearest(option, names)
-            )
+            raise unknown_option(f"scheduler.{option}", value, names, f" for scheduler={config.name}")
     decay = factory(steps=max(1, steps - warmup), steps_per_epoch=steps_per_epoch, **config.options)
     return WarmUp(decay, steps=warmup, start=config.warmup_start) if warmup else decay
 
