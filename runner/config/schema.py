@@ -66,6 +66,8 @@ class DataConfig:
     """Keep at most this many training examples (stratified, by ``split_seed``), and as many for val and test."""
     on_bad_file: str = "refuse"
     """What an unreadable image does: ``refuse`` names it and stops, ``skip`` leaves it out and counts it."""
+    follow_links: bool = False
+    """Follow links below ``root`` to folders and out of it; otherwise such a link is a file that cannot be read."""
     mean: list[float] | None = None
     """Per-channel mean, in [0, 1], subtracted before the model: a public constant, never computed from the data."""
     std: list[float] | None = None

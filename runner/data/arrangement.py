@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runner.config.counted import counted
 from runner.config.errors import RequestError, nearest
-from runner.data.listing import Listing, is_left_out, list_files
+from runner.data.listing import Listing, folders_of, list_files
 from runner.data.split_names import SPLITS, hinted_role, is_fold, roles_of, says_nothing
 
 _SHOWN = 3
@@ -31,10 +31,13 @@ class Arrangement:
     """What lies in these folders."""
     notes: tuple[str, ...] = ()
     """What was left out."""
+    follow_links: bool = False
+    """Whether links to folders and out of ``root`` were followed."""
 
     def again(self, wanted: Callable[[str], bool]) -> Listing:
         """The same listing, made now."""
-        return list_files(self.root, below=tuple(self.splits.values()), wanted=wanted)
+        below = tuple(self.splits.values())
+        return list_files(self.root, below=below, wanted=wanted, follow_links=self.follow_links)
 
 
 @dataclass
@@ -58,7 +61,13 @@ class _Folder:
         return {name for name, images in self.inner.items() if images}
 
 
-def arrange(root: Path, *, wanted: Callable[[str], bool], splits: Mapping[str, str] | None = None) -> Arrangement:
+def arrange(
+    root: Path,
+    *,
+    wanted: Callable[[str], bool],
+    splits: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+) -> Arrangement:
     """Settle which folders of ``root`` are the splits, by their names and by what is in them.
 
     Args:
@@ -66,30 +75,35 @@ def arrange(root: Path, *, wanted: Callable[[str], bool], splits: Mapping[str, s
         wanted: Says by name whether a file is an image.
         splits: What the user says: the folder of each split; none where every folder is a class; None where the names
             are to tell.
+        follow_links: As for ``list_files``.
 
     Raises:
         RequestError: The folders look like splits and cannot be told apart, or ``splits`` names what is not there.
         OSError: A folder cannot be listed.
     """
     root = root.resolve()
+
+    def arranged(splits: dict[str, str], listing: Listing, notes: Sequence[str] = ()) -> Arrangement:
+        return Arrangement(root=root, splits=splits, listing=listing, notes=tuple(notes), follow_links=follow_links)
+
+    def listed(*below: str) -> Listing:
+        return list_files(root, below=below, wanted=wanted, follow_links=follow_links)
+
     if splits is not None:
         chosen = _check_named(root, splits) or {"train": ""}
-        return Arrangement(
-            root=root, splits=chosen, listing=list_files(root, below=tuple(chosen.values()), wanted=wanted)
-        )
-    names = folders_of(root, links=True)
-    linked = tuple(name for name in roles_of(names) if (root / name).is_symlink())
-    listing = list_files(root, below=("", *linked), wanted=wanted)
-    folders = _survey(root, {*folders_of(root), *linked}, listing)
+        return arranged(chosen, listed(*chosen.values()))
+    names = folders_of(root, links=follow_links)
+    linked = [name for name in roles_of(folders_of(root, links=True)) if name not in names]
+    listing = listed("", *linked)
+    folders = _survey(root, [*names, *linked], listing, follow_links=follow_links)
     roles = roles_of(folders)
     holding = [name for name, folder in folders.items() if folder.images]
     stray = any("/" not in file.path for file in listing.files)
     if not roles and len(holding) == 1 and not stray and roles_of(folders[holding[0]].inner):
-        return arrange(root / holding[0], wanted=wanted)
+        return arrange(root / holding[0], wanted=wanted, follow_links=follow_links)
     settled, unlabelled = _settle(root, folders, roles)
     if not settled:
-        whole = list_files(root, wanted=wanted) if linked else listing
-        return Arrangement(root=root, splits={"train": ""}, listing=whole)
+        return arranged({"train": ""}, listed("") if linked else listing)
     notes = [
         f"{name}/ holds {counted(folders[name].images, 'image')} and no class folders: it is left out; predict them"
         f" with python -m runner.infer run=FOLDER images={root / name}"
@@ -98,15 +112,7 @@ def arrange(root: Path, *, wanted: Callable[[str], bool], splits: Mapping[str, s
     if beside := [name for name in holding if name not in roles]:
         images = sum(folders[name].images for name in beside)
         notes.append(f"only {_slashed(settled.values())} are used, not {_slashed(beside)} ({counted(images, 'image')})")
-    return Arrangement(root=root, splits=settled, listing=_below(listing, tuple(settled.values())), notes=tuple(notes))
-
-
-def folders_of(folder: Path, *, links: bool = False) -> list[str]:
-    """Names of the folders in ``folder``, sorted; hidden ones and those of the system are left out, and ``links``."""
-    with os.scandir(folder) as entries:
-        return sorted(
-            entry.name for entry in entries if not is_left_out(entry.name) and entry.is_dir(follow_symlinks=links)
-        )
+    return arranged(settled, _below(listing, settled.values()), notes)
 
 
 def _check_named(root: Path, splits: Mapping[str, str]) -> dict[str, str]:
@@ -131,16 +137,16 @@ def _check_named(root: Path, splits: Mapping[str, str]) -> dict[str, str]:
     return chosen
 
 
-def _survey(root: Path, names: Iterable[str], listing: Listing) -> dict[str, _Folder]:
+def _survey(root: Path, names: Iterable[str], listing: Listing, *, follow_links: bool) -> dict[str, _Folder]:
     """What each of the top folders ``names`` holds; of a split in a folder of its own, what that holds."""
     names = sorted(names)
     roles = roles_of(names)
     folders: dict[str, _Folder] = {}
     for name in names:
-        path, inner = name, folders_of(root / name)
+        path, inner = name, folders_of(root / name, links=follow_links)
         alone = len(inner) == 1 and name in roles
         if alone and (says_nothing(inner[0]) or hinted_role(inner[0]) == roles[name]):
-            path, inner = f"{name}/{inner[0]}", folders_of(root / name / inner[0])
+            path, inner = f"{name}/{inner[0]}", folders_of(root / name / inner[0], links=follow_links)
         folders[name] = _Folder(path=path, inner=Counter(dict.fromkeys(inner, 0)))
     for file in listing.files:
         folder = folders.get(file.path.partition("/")[0])
@@ -247,5 +253,6 @@ def _below(listing: Listing, folders: Iterable[str]) -> Listing:
         listing,
         files=tuple(file for file in listing.files if file.path.startswith(starts)),
         bad=tuple(bad for bad in listing.bad if bad[0].startswith(starts)),
+        links=tuple(path for path in listing.links if path.startswith(starts)),
         ignored=tuple(path for path in listing.ignored if path.startswith(starts)),
     )

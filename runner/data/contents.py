@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from runner.config.image_sketch import Sketch, sketch_of
@@ -39,14 +41,15 @@ def hash_files(listing: Listing, cache: Cache, *, reader: str) -> tuple[str, Con
     note = cache.read_note(note_name)
     if note.get("seen") == seen:
         with contextlib.suppress(KeyError, ValueError):  # noted by an earlier version, or damaged
-            return note["contents"], Contents(str(note["name"]), Sketch.from_plain(json.loads(note["sketch"])))
+            repeats = tuple(tuple(map(int, places)) for places in json.loads(note["repeats"]))
+            return note["contents"], Contents(str(note["name"]), Sketch.from_plain(json.loads(note["sketch"])), repeats)
     started_ns = time.time_ns()
     contents, without_names = _read_and_hash(listing)
     newest = max((max(file.mtime_ns, file.ctime_ns) for file in listing.files), default=0)
     if newest < started_ns - SETTLED_NS:
         sketch = json.dumps(without_names.sketch.as_plain())
         told = {"seen": seen, "contents": contents, "name": without_names.name, "sketch": sketch}
-        cache.write_note(note_name, told)
+        cache.write_note(note_name, told | {"repeats": json.dumps(without_names.repeats)})
     return contents, without_names
 
 
@@ -74,8 +77,20 @@ def _read_and_hash(listing: Listing) -> tuple[str, Contents]:
             for file, digest in zip(listing.files[start : start + TASK], part, strict=True):
                 name = file.path.encode("utf-8", "surrogateescape")
                 total.update(len(name).to_bytes(8, "little") + name + len(digest).to_bytes(1, "little") + digest)
-            every += [digest for digest in part if digest]
-    return total.hexdigest(), Contents(hashlib.sha256(b"".join(sorted(every))).hexdigest(), sketch_of(every))
+            every += part
+    known = [digest for digest in every if digest]
+    name_of_all = hashlib.sha256(b"".join(sorted(known))).hexdigest()
+    return total.hexdigest(), Contents(name_of_all, sketch_of(known), _repeats(every))
+
+
+def _repeats(digests: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:
+    """Places of equal digests, two or more each; an empty one equals nothing."""
+    counts = Counter(digests)
+    places: dict[bytes, list[int]] = {}
+    for place, digest in enumerate(digests):
+        if digest and counts[digest] > 1:
+            places.setdefault(digest, []).append(place)
+    return tuple(map(tuple, places.values()))
 
 
 def _hash_file(listing: Listing, file: ListedFile) -> bytes:

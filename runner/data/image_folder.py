@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
-from runner.config.counted import counted
 from runner.config.errors import RequestError, RunError
 from runner.config.schema import DataConfig
-from runner.data.arrangement import Arrangement, arrange, folders_of
+from runner.data.arrangement import Arrangement, arrange
 from runner.data.cache import Cache
 from runner.data.contents import hash_files, read_listed
 from runner.data.decode import BadImageError, read_image
+from runner.data.folder_layout import lay_out
 from runner.data.foreseen import Tell
 from runner.data.holding import Source, hold
-from runner.data.image_store import Layout, bad_file, pixel_format
+from runner.data.image_store import bad_file, pixel_format
 from runner.data.images import Decoded, SkippedFile
-
-log = logging.getLogger(__name__)
 
 # Part of every fingerprint; a new number whenever decoding changes a pixel.
 STORED_AS = "image_folder 1"
@@ -31,7 +27,7 @@ STORED_AS = "image_folder 1"
 # Suffixes, in any mix of capitals, by which a file is taken for an image; whether it is one, decoding shows.
 SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif", ".tiff",
-    ".jp2", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico",
+    ".jp2", ".j2k", ".jpx", ".mpo", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico",
 ))  # fmt: skip
 
 
@@ -57,13 +53,13 @@ def load_image_folder(
             sizes differ.
         RunError: A file changed while it was being read.
     """
-    arranged = _arrange(_existing_folder(config.root), splits)
+    arranged = _arrange(_existing_folder(config.root), splits, follow_links=config.follow_links)
     skip_bad = config.on_bad_file == "skip"
     listing = arranged.listing
     if listing.bad and not skip_bad:
         name, reason = listing.bad[0]
-        raise bad_file(name, reason, count=len(listing.bad))
-    layout, names, notes = _lay_out(arranged)
+        raise bad_file(name, reason, count=len(listing.bad), link=name in listing.links)
+    layout, notes = lay_out(arranged)
     if tell is not None:
         tell(layout, None)
     form = pixel_format(config, channels=3)
@@ -81,7 +77,7 @@ def load_image_folder(
 
     def read(row: int) -> Image.Image:
         try:
-            raw = read_listed(listing, names[row])
+            raw = read_listed(listing, layout.name(row))
         except OSError as error:
             raise BadImageError(error.strerror or str(error)) from error
         return read_image(raw, shortest=shortest)
@@ -104,6 +100,7 @@ def load_image_folder(
         contents=without_names,
         skipped=tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped,
         places=_places(arranged, Path(str(config.root))),
+        repeats=tuple(tuple(listing.files[place].path for place in same) for same in without_names.repeats),
         notes=(*arranged.notes, *notes, *decoded.notes),
     )
 
@@ -123,9 +120,9 @@ def is_image(name: str) -> bool:
     return name[name.rfind(".") :].lower() in SUFFIXES
 
 
-def _arrange(root: Path, splits: Mapping[str, str] | None) -> Arrangement:
+def _arrange(root: Path, splits: Mapping[str, str] | None, *, follow_links: bool) -> Arrangement:
     try:
-        return arrange(root, wanted=is_image, splits=splits)
+        return arrange(root, wanted=is_image, splits=splits, follow_links=follow_links)
     except OSError as error:
         raise RequestError("data.root", f"{error.filename} ({error.strerror})", "a folder that can be read") from error
 
@@ -134,57 +131,3 @@ def _places(arranged: Arrangement, root: Path) -> dict[str, str]:
     """For people: which folder below ``root``, as typed, each split is."""
     inside = arranged.root.relative_to(root.expanduser().resolve())
     return {split: f"{(inside / folder).as_posix()}/" for split, folder in arranged.splits.items() if folder}
-
-
-def _lay_out(arranged: Arrangement) -> tuple[Layout, tuple[str, ...], tuple[str, ...]]:
-    """Read classes and labels off the paths; also gives the path of each row, and what was left out."""
-    root, listing = arranged.root, arranged.listing
-    labels: list[int] = []
-    names: list[str] = []
-    ranges: dict[str, tuple[int, int]] = {}
-    stray: list[str] = []
-    classes: tuple[str, ...] = ()
-    for split, place in arranged.splits.items():
-        folder = root / place
-        found = tuple(folders_of(folder))
-        if split == "train":
-            classes = found
-            _refuse_few_classes(root, folder, classes)
-        elif found != classes:
-            odd = sorted(set(found) ^ set(classes))
-            other = arranged.splits["train"]
-            raise RequestError(
-                "data.root", f"{place}/ and {other}/ that differ in {', '.join(odd[:3])}", "equal classes"
-            )
-        first, number = len(names), {name: i for i, name in enumerate(classes)}
-        start = f"{place}/" if place else ""
-        for file in listing.files:
-            if not file.path.startswith(start):
-                continue
-            name, _, rest = file.path.removeprefix(start).partition("/")
-            if not rest:
-                stray.append(file.path)
-                continue
-            names.append(file.path)
-            labels.append(number[name])
-        empty = sorted(set(range(len(classes))) - set(labels[first:]))
-        if empty:
-            raise RequestError("data.root", f"{folder / classes[empty[0]]} (no images)", "images in every class folder")
-        ranges[split] = (first, len(names))
-    if unused := (*listing.ignored, *stray):
-        log.warning("%d files below %s are not used, for example %s", len(unused), root, min(unused))
-    notes = (
-        [f"{counted(len(stray), 'image')} in no class folder are not used, the first is {stray[0]}"] if stray else []
-    )
-    layout = Layout(labels=np.array(labels, dtype=np.int64), classes=classes, names=tuple(names), splits=ranges)
-    return layout, tuple(names), tuple(notes)
-
-
-def _refuse_few_classes(root: Path, folder: Path, classes: tuple[str, ...]) -> None:
-    if len(classes) < 2:
-        held = f"one class folder, {classes[0]}" if classes else "no class folders"
-        inner = folder / classes[0] if classes else folder
-        better = str(inner) if classes and folders_of(inner) else None
-        raise RequestError(
-            "data.root", f"{folder} ({held})", "a folder for each of two or more classes", nearest=better
-        )

@@ -216,13 +216,17 @@ def _whole(pixels: CheckedMap) -> NDArray[np.uint8]:
     return np.array(pixels)
 
 
-def bad_file(name: str, reason: str, *, count: int = 1) -> RequestError:
-    """Word the refusal of an unreadable file; ``count`` is how many there are in all."""
+def bad_file(name: str, reason: str, *, count: int = 1, link: bool = False) -> RequestError:
+    """Word the refusal of an unreadable file; ``count`` is how many there are in all.
+
+    ``link`` says that it is one which ``data.follow_links`` would follow.
+    """
     more = f", one of {count}" if count > 1 else ""
     return RequestError(
         "data.root",
         f"{name} (cannot be decoded: {reason}{more})",
-        "readable images; data.on_bad_file=skip leaves such files out",
+        "readable images; data.on_bad_file=skip leaves such files out"
+        + (", data.follow_links=true follows links" if link else ""),
     )
 
 

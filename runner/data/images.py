@@ -96,6 +96,8 @@ class Contents:
     """SHA-256 (hex) of the digests of all files, in the order of the digests."""
     sketch: Sketch
     """What shows which other data sets hold some of them."""
+    repeats: tuple[tuple[int, ...], ...] = ()
+    """Places in the listing of files that are equal, byte by byte, two or more each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,8 @@ class Decoded:
     """For people: the folder below the data's root of each split that has one."""
     notes: tuple[str, ...] = ()
     """What the user should know of what was left out and how the pixels were read, a line each."""
+    repeats: tuple[tuple[str, ...], ...] = ()
+    """Names of files that are equal, byte by byte, two or more each."""
     margin: Pixels | None = None
     """The images of ``train.images``, row by row, at a larger size ``[N, S, S, C]`` for random resized crops.
 

@@ -10,11 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from runner.config.counted import counted
 from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
 from runner.config.targets import locate
 from runner.config.unknown_option import unknown_option
 from runner.data.contract import keep_contract
+from runner.data.doubtful import notes_on_classes, notes_on_repeats
 from runner.data.foreseen import Foreseen
 from runner.data.image_store import Layout
 from runner.data.images import Decoded, ImageData, ImageSet
@@ -48,6 +50,7 @@ def open_data(config: DataConfig, *, heed: Callable[[Foreseen], None] | None = N
     """
     _check_choices(config)
     decoded = _call_source(config, heed)
+    _refuse_lost_classes(decoded)
     train, val, test = _split(decoded, config)
     size, channels = decoded.train.images.shape[2:]
     _check_shapes(decoded, config)
@@ -68,9 +71,32 @@ def open_data(config: DataConfig, *, heed: Callable[[Foreseen], None] | None = N
         origin=decoded.fingerprint if decoded.origin is None else decoded.origin,
         skipped=decoded.skipped,
         contents=decoded.contents,
-        notes=decoded.notes,
+        notes=(
+            *decoded.notes,
+            *notes_on_classes(decoded.classes, train, val, test),
+            *notes_on_repeats(decoded.repeats, train, val, test),
+        ),
         val_held_out=val is not None and decoded.val is None,
         origins=_origins(decoded, config),
+    )
+
+
+def _refuse_lost_classes(decoded: Decoded) -> None:
+    """See that files which were left out leave an image of every class to train on.
+
+    Raises:
+        RequestError: they do not.
+    """
+    lost = sorted(set(range(len(decoded.classes))) - set(np.unique(decoded.train.labels).tolist()))
+    if not lost or not decoded.skipped:
+        return
+    name = decoded.classes[lost[0]]
+    bad = next((file for file in decoded.skipped if name in file.file.split("/")[:-1]), decoded.skipped[0])
+    more = f", nor of {counted(len(lost) - 1, 'other class')}" if len(lost) > 1 else ""
+    raise RequestError(
+        "data.root",
+        f"class {name} (no training image of it can be read{more}; {bad})",
+        "a readable training image of every class, or no folder for it",
     )
 
 

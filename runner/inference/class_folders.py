@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from runner.config.counted import counted
 from runner.config.errors import nearest
+from runner.data.folder_layout import same_name
 
 _SHOWN = 3
 
@@ -29,8 +30,8 @@ def labels_by_folder(
         Labels ``[n]``, or None unless every file lies in a folder named like a class; a line that says why there are
         none, which is None where there are, and where no file lies in any folder.
     """
-    number = {name: i for i, name in enumerate(classes)}
-    folders = [name.partition("/")[0] if "/" in name else None for name in names]
+    number = {same_name(name): i for i, name in enumerate(classes)}
+    folders = [same_name(name.partition("/")[0]) if "/" in name else None for name in names]
     images = Counter(folders)
     loose = images.pop(None, 0)
     strange = [folder for folder in images if folder not in number]

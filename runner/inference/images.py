@@ -17,12 +17,14 @@ from runner.config.errors import RequestError
 from runner.data.cache import Cache
 from runner.data.contents import hash_contents, read_listed
 from runner.data.decode import BadImageError, read_image
+from runner.data.folder_layout import same_name
 from runner.data.foreseen import Foreseen
 from runner.data.image_folder import is_image
 from runner.data.image_store import MARGIN, Layout, PixelFormat, read_store, write_store
 from runner.data.images import ImageData, ImageSet, SkippedFile
 from runner.data.listing import list_files
 from runner.data.open import open_data
+from runner.data.undecodable import note_undecodable
 from runner.inference.class_folders import labels_by_folder
 from runner.records.run_file import RUN_FILE
 
@@ -109,10 +111,10 @@ def _refuse_changed(run: FinishedRun, found: Foreseen) -> None:
     planned, classes = run.plan.semantic.data, run.plan.classes
     told = []
     if found.classes is not None and found.classes != classes:
-        for what, names in (
-            ("new", [name for name in found.classes if name not in classes]),
-            ("missing", [name for name in classes if name not in found.classes]),
-        ):
+        now, then = {same_name(name) for name in found.classes}, {same_name(name) for name in classes}
+        if now == then:
+            told.append("class folders whose names are written in another way (Unicode NFC and NFD)")
+        for what, names in (("new", sorted(now - then)), ("missing", sorted(then - now))):
             if names:
                 some = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
                 told.append(f"{what} {'class' if len(names) == 1 else 'classes'}: {some}")
@@ -142,13 +144,16 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
     """
     data = run.plan.semantic.data
     try:
-        listing = list_files(folder, wanted=is_image)
+        listing = list_files(folder, wanted=is_image, follow_links=run.config.data.follow_links)
     except OSError as error:
         raise RequestError("images", f"{error.filename} ({error.strerror})", "a folder that can be read") from error
     names = tuple(file.path for file in listing.files)
     if not names:
+        why = note_undecodable(listing.ignored)
         raise RequestError(
-            "images", f"{folder} (no images)", f"a folder with files such as {', '.join(_SOME_SUFFIXES)}"
+            "images",
+            f"{folder} (no images{'' if why is None else f': {why}'})",
+            f"a folder with files such as {', '.join(_SOME_SUFFIXES)}",
         )
     labels, note = labels_by_folder(names, run.plan.classes, root=folder)
     known = np.zeros(len(names), dtype=np.int64) if labels is None else labels
@@ -183,7 +188,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         data=_as_data(run, folder, images, skipped),
         labelled=labels is not None,
         skipped=skipped,
-        notes=() if note is None else (note,),
+        notes=tuple(line for line in (note, note_undecodable(listing.ignored)) if line is not None),
     )
 
 

@@ -91,7 +91,7 @@ def test_split_folders_are_kept_and_other_folders_left_alone(ask, tmp_path):
     data = ask(root)
     assert [len(part) for part in (data.train, data.val, data.test)] == [20, 8, 6]
     assert all(name.startswith("val/") for name in data.val.names)
-    assert data.notes == ("only train/, val/ and test/ are used, not drafts/ (1 image)",)
+    assert data.notes[0] == "only train/, val/ and test/ are used, not drafts/ (1 image)"
 
 
 def test_without_val_it_is_held_out_of_train_and_without_test_there_is_none(ask, tmp_path):
