@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import Programs
+
 # pytest notes the phase of the test; torch sets the folder of its compiler when its first optimizer is made, and an
 # address for compiled code when something is compiled; scikit-learn, which Optuna's importances import, sets switches
 # of OpenMP when it is imported
@@ -45,6 +47,23 @@ def _state_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(scope="session")
+def _program_starter():
+    programs = Programs()
+    yield programs
+    programs.close()
+
+
+@pytest.fixture(autouse=True)
+def _programs_are_forked(request, _program_starter):
+    """Programs that a test starts are forked from one that has imported torch, where that comes to the same."""
+    if request.node.get_closest_marker("fresh_interpreter"):
+        yield
+    else:
+        with _program_starter.forked():
+            yield
 
 
 @pytest.fixture(autouse=True)

@@ -13,15 +13,9 @@ import time
 import traceback
 from pathlib import Path
 
+from tests.programs import MODULES
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-_PRELOADED = (
-    "torch._dynamo", "torch.func", "torch.distributed", "accelerate.utils", "safetensors.torch", "sklearn.datasets",
-    "dp_accounting.pld.privacy_loss_distribution", "cryptography.hazmat.primitives.ciphers", "rich.console",
-    "rich.live", "runner.job", "runner.data.open", "runner.data.digits", "runner.plan.build",
-    "runner.records.recorder", "runner.records.environment", "runner.training.launch", "runner.training.trainers",
-    "runner.training.loop", "runner.training.resume", "runner.training.private_parts", "runner.training.half_on_cpu",
-    "runner.training.world", "runner.training.diagnosis", "tests.faults.recipes",
-)  # fmt: skip
 _SUBREAPER = 36
 _FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.truncate", "shutil.rmtree")
 _ENDS_WITHIN = 60.0
@@ -35,7 +29,7 @@ def prepare(cache):
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }  # fmt: skip
-    for name in _PRELOADED:
+    for name in (*MODULES, "tests.faults.recipes"):
         importlib.import_module(name)
     # What a run leaves behind comes to this process, so that orphans are seen.
     assert ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0) == 0

@@ -184,18 +184,22 @@ def test_a_second_ctrl_c_ends_processes_that_are_busy_with_the_first(tmp_path):
 
 
 @pytest.mark.parametrize("trainer", ["standard", "mixed_precision"])
-def test_a_trainer_for_one_process_refuses_a_launch_of_several(tmp_path, trainer):
-    code, _, err = finish(launch(
-        tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "runner", f"trainer={trainer}", "hardware=cpu",
-    ))  # fmt: skip
-    assert code != 0
-    assert "error: trainer: got " + trainer in err
+def test_a_trainer_for_one_process_refuses_a_launch_of_several(command, monkeypatch, trainer):
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    code, _, err = command(f"trainer={trainer}", "hardware=cpu")
+    assert code == 2
+    assert err.startswith(f"error: trainer: got {trainer} in 2 processes")
 
 
 def _ranks_of(pid):
     """Children of ``pid`` that train, without the resource tracker of multiprocessing."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return sorted(int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text())
+    return sorted(
+        int(child)
+        for child in children
+        if any("spawn_main" in Path(f"/proc/{child}/{told}").read_text() for told in ("cmdline", "comm"))
+    )
 
 
 def _alive(pid):
