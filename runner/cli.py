@@ -33,6 +33,7 @@ from runner.config import store
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, RunError, answer
 from runner.config.flag_words import flag_error
+from runner.config.help_text import help_text
 from runner.config.load import load_config, typed_keys
 from runner.config.request import Request, check_run, read_request
 from runner.config.resume_request import expand_resume
@@ -88,6 +89,9 @@ def _main(argv: list[str]) -> int:
         composed = composer.compose(lines)
         if args.package not in (None, "_global_") and OmegaConf.select(composed, args.package) is None:
             raise RequestError("--package", args.package, "a key of the configuration, such as trainer")
+        if args.help:
+            print(help_text(composed, composer), end="")
+            return ExitCode.DONE
         return _call_hydra([*flags, *lines], _no_job)
     request = read_request(composer, lines, multirun=args.multirun, check=check_run, check_folder=refuse_other_recipe)
     _refuse_outward_links(request)

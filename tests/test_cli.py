@@ -125,7 +125,14 @@ def test_flags_that_print(command, tmp_path, arguments):
 
 def test_help_names_every_group_and_the_main_keys(command):
     _, out, _ = command("--help")
-    words = ("trainer: accelerate, dp", "data.batch_size", "privacy.epsilon", "--multirun", "runner.plan", "Exit codes")
+    words = (
+        "trainer     accelerate, dp",
+        "data.batch_size",
+        "privacy.epsilon",
+        "--multirun",
+        "runner.plan",
+        "Exit codes",
+    )
     for word in words:
         assert word in out
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any, get_type_hints
 
 from runner.config.errors import RequestError, as_typed, nearest
 from runner.config.ranges import AT_LEAST_1, Choices, Range
+from runner.config.reference import documented
 from runner.config.shell_words import shell_line
 from runner.config.typed_lines import tell_repeated
 
@@ -162,12 +160,7 @@ def refuse_path(checkpoint: str) -> None:
 
 def keys() -> list[tuple[str, str]]:
     """(key=default, what it means) of every key, for the help: the fields' own docstrings."""
-    (body,) = ast.parse(inspect.getsource(InferenceRequest)).body
-    assert isinstance(body, ast.ClassDef)
-    texts: dict[str, str] = {}
-    for field, text in itertools.pairwise(body.body):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            texts[ast.unparse(field.target)] = " ".join(str(ast.literal_eval(text.value)).replace("``", "").split())
+    texts = {name: text.replace("`", "") for name, text in documented(InferenceRequest).items()}
     defaults = {one.name: one.default for one in dataclasses.fields(InferenceRequest)}
     return [
         (f"{name}={'DIR' if defaults[name] is dataclasses.MISSING else as_typed(defaults[name])}", text)
