@@ -129,7 +129,7 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
     with (
         _alone_in(job.run_dir, world),
         StopRequest(alone=world.size == 1) as stop,
-        _interruption_recorded(job.run_dir),
+        _interruption_recorded(job.run_dir) if world.is_main else contextlib.nullcontext(),
     ):
         return _run_alone(job, world, device, stop)
 
@@ -140,6 +140,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
     from runner.records.console import make_console
     from runner.records.recorder import Recorder
     from runner.records.sink import build_sink
+    from runner.training.agreement import first_acts, first_decides, first_then_others, together
     from runner.training.on_ledger import sit_down
     from runner.training.parts import build_parts
     from runner.training.resume import (
@@ -149,31 +150,31 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
         refuse_other_noise,
         secret_of,
     )
+    from runner.training.same_run import refuse_other_run
     from runner.training.settle import settle
     from runner.training.torch_settings import torch_settings
-    from runner.training.world import first_process_first
 
     config = job.config
     console = make_console(world.is_main)
-    with first_process_first(world):
-        data = open_data(config.data)
+    data = first_then_others(world, lambda: open_data(config.data))
     with _out_of_memory_told():
-        plan = build_plan(config, data, device, processes=world.size)
+        plan = together(world, lambda: build_plan(config, data, device, processes=world.size))
         plan = settle(plan, config, device, world, run_dir=job.run_dir, sweep_dir=job.sweep_dir)
-    sink = build_sink(config.tracker, warn=console.note) if world.is_main else None
+    refuse_other_run(world, plan, config)
+    sink = first_acts(world, lambda: build_sink(config.tracker, warn=console.note))
     trainer_class = locate("trainer", config.trainer.target)
-    if (done := find_finished(job.run_dir, plan)) is not None:
+    if (done := first_decides(world, lambda: find_finished(job.run_dir, plan))) is not None:
         _warn(console, world.is_main, "this run was finished before; its folder is left as it is")
         console.finish(done, job.run_dir)
         return JobResult(exit_code=ExitCode.DONE, objective=objective_of(plan, done.metrics))
     with torch_settings(plan):
-        checkpoint = find_checkpoint(job.run_dir, plan, warn=functools.partial(_warn, console, world.is_main))
+        warn = functools.partial(_warn, console, world.is_main)
+        checkpoint = first_decides(world, lambda: find_checkpoint(job.run_dir, plan, warn=warn))
         with _out_of_memory_told():
-            way = grad_sample_of(job.run_dir, plan, checkpoint)
+            way = first_decides(world, lambda: grad_sample_of(job.run_dir, plan, checkpoint))
             parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=way)
-        refuse_other_noise(job.run_dir, checkpoint, parts)
+        together(world, lambda: refuse_other_noise(job.run_dir, checkpoint, parts))
         plan = parts.plan
-        world.barrier()  # every process has read the checkpoint before the first one clears up around it
         sitting = sit_down(
             config.privacy,
             plan,
@@ -261,16 +262,10 @@ def _processes(config: RunConfig, device: Device) -> int:
 def _alone_in(run_dir: Path, world: World) -> Iterator[None]:
     """Hold the lock of the folder in the first process; where it is refused, every process is."""
     from runner.records.run_lock import lock_run
+    from runner.training.agreement import first_acts
 
-    refusal = None
     with contextlib.ExitStack() as held:
-        if world.is_main:
-            try:
-                held.enter_context(lock_run(run_dir))
-            except RequestError as error:
-                refusal = error
-        if (refusal := world.broadcast(refusal)) is not None:
-            raise refusal
+        first_acts(world, lambda: held.enter_context(lock_run(run_dir)))
         yield
 
 

@@ -22,10 +22,11 @@ from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.privacy.accounting import epsilon
 from runner.privacy.key import SecretKey
+from runner.training.agreement import first_then_others
 from runner.training.resume import grad_sample_of
 from runner.training.settle import settle
 from runner.training.torch_settings import torch_settings
-from runner.training.world import SingleProcess, first_process_first, torch_device
+from runner.training.world import SingleProcess, torch_device
 
 if TYPE_CHECKING:
     from runner.config.schema import RunConfig
@@ -104,8 +105,7 @@ def audit_recipe(request: Request, *, failures: Path) -> Audit:
 def audit_rank(request: Request, world: World, device: Device) -> Audit | None:
     """This process's part; the first one's result is the audit, the others have none."""
     config = request.config
-    with first_process_first(world):
-        data = open_data(config.data)
+    data = first_then_others(world, lambda: open_data(config.data))
     plan = build_plan(config, data, device, processes=world.size)
     plan = settle(plan, config, device, world, run_dir=request.run)
     privacy = plan.semantic.privacy

@@ -25,8 +25,9 @@ from runner.plan.device import Device, available_cores, detect_device
 from runner.privacy.ledger import Ledger, contents_of, ledger_folder
 from runner.records.environment import describe_environment, peak_memory_bytes, reset_peak_memory
 from runner.records.run_file import utc_now
+from runner.training.agreement import first_acts, first_then_others
 from runner.training.torch_settings import torch_settings
-from runner.training.world import SingleProcess, World, first_process_first, torch_device
+from runner.training.world import SingleProcess, World, torch_device
 
 if TYPE_CHECKING:
     from runner.inference.request import InferenceRequest
@@ -87,8 +88,9 @@ def _work(job: _Job, world: World, device: Device) -> Results:
     request = job.request
     started = utc_now()
     run = open_run(request.run, request.checkpoint).with_data_in(request.data_root)
-    with first_process_first(world):
-        subject = open_split(run, request.split) if request.images is None else open_folder(run, request.images)
+    subject = first_then_others(
+        world, lambda: open_split(run, request.split) if request.images is None else open_folder(run, request.images)
+    )
     settings = _settings(run, request, world)
     with torch_settings(settings):
         prepared = prepare(run, request, device, world.device, job.files)
@@ -172,17 +174,18 @@ def _tell_ledger(run: FinishedRun, request: InferenceRequest, world: World) -> N
     privacy = run.plan.semantic.privacy
     if privacy is None or request.images is not None or request.split != "val" or privacy.validation != "private":
         return
-    refusal = None
-    if world.is_main:
+
+    def tell() -> None:
         assert run.ledger_entry is not None
         folder = ledger_folder(request.ledger_dir or run.config.privacy.ledger_dir)
         ledger = Ledger(folder, contents_of(run.plan.semantic.data.ledger_name))
         try:
             ledger.evaluate_later(run.ledger_entry, step=run.step, by="runner.infer")
         except RequestError as error:
-            refusal = RequestError("ledger_dir", error.got, "the folder of the ledger in which the run is recorded")
-    if (refusal := world.broadcast(refusal)) is not None:
-        raise refusal
+            expected = "the folder of the ledger in which the run is recorded"
+            raise RequestError("ledger_dir", error.got, expected) from error
+
+    first_acts(world, tell)
 
 
 def _off(request: InferenceRequest, scores: Scores | None, told: float | None) -> tuple[str, ...]:

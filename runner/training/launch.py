@@ -22,6 +22,7 @@ from torch.multiprocessing.spawn import start_processes as spawn
 
 from runner.config.errors import ExitCode, RequestError, RunError
 from runner.plan.device import detect_device
+from runner.training.agreement import met_by_all
 from runner.training.signals import WATCHED, born_deaf, end_quietly
 from runner.training.world import AccelerateProcesses, World
 
@@ -244,8 +245,8 @@ def lead_followers(job: Job, run: Run) -> JobResult:
     _Group.in_step = False
     try:
         result = run(job, world, device)
-    except RequestError:
-        _Group.in_step = True  # every process meets the same refusal
+    except Exception as error:
+        _Group.in_step = met_by_all(error)
         raise
     _Group.in_step = True
     return result
@@ -273,7 +274,10 @@ def follow(run: Run) -> int:
     while (job := world.broadcast(None)) is not None:
         try:
             code = run(job, world, detect_device(job.config.hardware)).exit_code
-        except RequestError:
-            code = ExitCode.WRONG_REQUEST  # the first process meets the same and tells the user
+        except (RequestError, RunError) as error:
+            if not met_by_all(error):  # the others wait elsewhere, and notice that this process has gone
+                raise
+            # the first process meets the same and tells the user
+            code = ExitCode.WRONG_REQUEST if isinstance(error, RequestError) else ExitCode.FAILED
     world.close()
     return code

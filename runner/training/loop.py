@@ -27,6 +27,7 @@ from runner.training.parts import Parts
 from runner.training.precision import NonFiniteGradient
 from runner.training.published import published, refuse_traces, take_up, weights_to_save
 from runner.training.resume import noise_form
+from runner.training.same_run import refuse_other_start
 from runner.training.saving import Saving, Snapshot
 from runner.training.slow_input import name_slow_input
 from runner.training.standing import Outcome, Standing, Status
@@ -85,10 +86,12 @@ class Loop:
         """Train, then test; ``stop`` asks to save and end before that.
 
         Raises:
+            RequestError: the processes would start from different weights.
             RunError: the numbers went wrong; weights and records up to then are on disk.
         """
         plan = self._plan
         steps = plan.semantic.steps
+        refuse_other_start(self._world, self._first, self._parts.model)
         self._parts.precision.start_at(self._first)
         done = self._first
         interrupted = False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from runner.config.errors import RequestError
 from runner.privacy.ledger import KEY, Ledger, PlannedRun, Sitting, contents_of, ledger_folder
 from runner.privacy.sweep import Terms, admit
+from runner.training.agreement import first_acts
 
 if TYPE_CHECKING:
     from runner.config.schema import PrivacyConfig
@@ -44,26 +45,20 @@ def sit_down(
     """
     if plan.semantic.privacy is None:
         return None
-    sitting: Sitting | None = None
-    refusal: RequestError | None = None
-    if world.is_main:
+
+    def begin() -> Sitting:
         run = planned_run(plan, folder=shown_folder(run_dir), sweep=sweep)
         terms = Terms(limit=config.sweep_epsilon, draw=draw, learns=learns, split=plan.semantic.data.fingerprint)
         ledger = Ledger(ledger_folder(config.ledger_dir), contents_of(plan.semantic.data.ledger_name))
         entry, step = (None, 0) if checkpoint is None else (checkpoint.state["ledger_entry"], checkpoint.step)
-        try:
-            if draw is not None:
-                draw.require_ledger(ledger.folder)
-            sitting = ledger.begin(run, entry=entry, step=step, admit=functools.partial(admit, terms, run))
-            if contents is not None:
-                _keep_sketch(ledger, contents, earlier=plan.semantic.data.origin)
-        except RequestError as error:
-            refusal = error
-    # The others would otherwise wait at their first step for a process that has left.
-    refusal = world.broadcast(refusal)
-    if refusal is not None:
-        raise refusal
-    return sitting
+        if draw is not None:
+            draw.require_ledger(ledger.folder)
+        sitting = ledger.begin(run, entry=entry, step=step, admit=functools.partial(admit, terms, run))
+        if contents is not None:
+            _keep_sketch(ledger, contents, earlier=plan.semantic.data.origin)
+        return sitting
+
+    return first_acts(world, begin)
 
 
 def _keep_sketch(ledger: Ledger, contents: Contents, *, earlier: str) -> None:

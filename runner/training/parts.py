@@ -13,6 +13,7 @@ from runner.models.memory_format import format_for
 from runner.models.recomputed import recompute_blocks
 from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
+from runner.training.agreement import together
 from runner.training.averaging import WeightAverage
 from runner.training.batch_sizes import BatchSizes
 from runner.training.draws import Draws, SeededDraws
@@ -91,12 +92,15 @@ def build_parts(
     precision = build_precision(semantic.precision, world.device, private=semantic.privacy is not None)
     # Weights depend on the seed alone, so every process starts from the same ones.
     torch.manual_seed(semantic.seed)
-    model = build_model(
-        semantic.model,
-        channels=semantic.data.channels,
-        num_classes=semantic.data.num_classes,
-        image_size=semantic.data.image_size,
-        norm="group" if semantic.norm == "group" else "batch",
+    model = together(
+        world,
+        lambda: build_model(
+            semantic.model,
+            channels=semantic.data.channels,
+            num_classes=semantic.data.num_classes,
+            image_size=semantic.data.image_size,
+            norm="group" if semantic.norm == "group" else "batch",
+        ),
     )
     memory_format = format_for(model, channels_last=performance.channels_last)
     model = model.to(device=world.device, dtype=precision.parameter_dtype).to(memory_format=memory_format)
@@ -145,12 +149,19 @@ def build_parts(
         plan, key, rule, stream, draws = build_private_parts(
             plan, model, precision=precision, world=world, key=key, grad_sample=grad_sample, clock=clock
         )
+    optimizer, schedule = together(
+        world,
+        lambda: (
+            build_optimizer(semantic.optimizer, model, fused=performance.fused_optimizer),
+            build_schedule(semantic.scheduler, steps=semantic.steps, steps_per_epoch=semantic.steps_per_epoch),
+        ),
+    )
     return Parts(
         plan=plan,
         world=world,
         model=model,
-        optimizer=build_optimizer(semantic.optimizer, model, fused=performance.fused_optimizer),
-        schedule=build_schedule(semantic.scheduler, steps=semantic.steps, steps_per_epoch=semantic.steps_per_epoch),
+        optimizer=optimizer,
+        schedule=schedule,
         precision=precision,
         channels_last=memory_format == torch.channels_last,
         rule=rule,

@@ -19,6 +19,7 @@ from runner.privacy.per_example import trainable
 from runner.privacy.poisson import PoissonStream
 from runner.privacy.private_rule import PrivateRule
 from runner.privacy.random_layers import draw_by_example
+from runner.training.agreement import first_decides, together
 from runner.training.losses import cross_entropy_in_parts
 
 if TYPE_CHECKING:
@@ -62,15 +63,14 @@ def build_private_parts(
     }
     if requested != "auto" or grad_sample is not None:
         way = requested if grad_sample is None or requested != "auto" else grad_sample
-        check_examples_independent(model, grad_sample=way, **tried)
+        together(world, lambda: check_examples_independent(model, grad_sample=way, **tried))
         if requested == "auto":
             plan = plan.with_grad_sample(way, "as before the interruption")
     else:
-        # every process finds the same ways, so that a refusal leaves none of them waiting
-        ways = working_ways(model, **tried)
-        choice = None
-        if world.is_main:
-            choice = fastest_way(
+        ways = together(world, lambda: working_ways(model, **tried))
+        way, reason = first_decides(
+            world,
+            lambda: fastest_way(
                 model,
                 ways,
                 image_shape=image_shape,
@@ -80,8 +80,8 @@ def build_private_parts(
                 channels_last=plan.performance.channels_last and convolves(model),
                 measure=not plan.performance.deterministic,
                 copies=privacy.augmentation_multiplicity,
-            )
-        way, reason = world.broadcast(choice)
+            ),
+        )
         plan = plan.with_grad_sample(way, reason)
     key = world.broadcast(_own_key(key, privacy.unsafe_noise_seed) if world.is_main else None)
     rule = PrivateRule(

@@ -141,7 +141,7 @@ def other_recipe(run_dir: Path, saved: dict[str, Any], asked: dict[str, Any]) ->
     elif path == "privacy.draws":
         before = "augmentation and dropout by the place in the batch, for which no epsilon holds"
     return RequestError(
-        _typed_key(path), now, f"{as_typed(before)}, as in the checkpoints of {run_dir}, or another hydra.run.dir"
+        typed_key(path), now, f"{as_typed(before)}, as in the checkpoints of {run_dir}, or another hydra.run.dir"
     )
 
 
@@ -154,7 +154,8 @@ def _differences(saved: Any, asked: Any, path: str = "") -> Iterator[tuple[str, 
         yield path, saved, asked
 
 
-def _typed_key(path: str) -> str:
+def typed_key(path: str) -> str:
+    """The key that a user types for a part of the plan, which is named by its path."""
     if path in _TYPED:
         return _TYPED[path]
     key = path.replace(".options.", ".").replace(".target", "._target_")

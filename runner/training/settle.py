@@ -23,14 +23,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.errors import RequestError, RunError
 from runner.data.cache import default_cache_dir
 from runner.plan.build import derive_name
 from runner.records.run_file import RUN_FILE, read_run, utc_now
+from runner.training.agreement import first_decides
 from runner.training.kept_choices import keep
 
 if TYPE_CHECKING:
@@ -77,8 +76,7 @@ def settle(
     if config.data.batch_size == "auto":
         from runner.training.fitting_batch import with_batch
 
-        fitting = _agreed(world, lambda: _fit(plan, config, device, run_dir, sweep_dir))
-        assert fitting is not None
+        fitting = first_decides(world, lambda: _fit(plan, config, device, run_dir, sweep_dir))
         plan = with_batch(plan, fitting["batch_size"], fitting["reason"])
     return plan
 
@@ -95,7 +93,7 @@ def settle_recipe(
     """The part of ``settle`` that is about the precision and the memory format."""
     if plan.semantic.precision.requested != "auto" and config.hardware.channels_last is not None:
         return plan
-    return _with_choice(plan, config, _agreed(world, lambda: _choose(plan, config, device, run_dir, sweep_dir)))
+    return _with_choice(plan, config, first_decides(world, lambda: _choose(plan, config, device, run_dir, sweep_dir)))
 
 
 def _with_choice(plan: Plan, config: RunConfig, choice: dict[str, Any] | None) -> Plan:
@@ -117,20 +115,6 @@ def _with_choice(plan: Plan, config: RunConfig, choice: dict[str, Any] | None) -
         semantic=dataclasses.replace(plan.semantic, precision=precision),
         performance=performance,
     )
-
-
-def _agreed(world: World, decide: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
-    """What the first process decides, in every process; where it is refused, every process is."""
-    choice = refusal = None
-    if world.is_main:
-        try:
-            choice = decide()
-        except (RequestError, RunError) as error:
-            refusal = error
-    choice, refusal = world.broadcast((choice, refusal))
-    if refusal is not None:
-        raise refusal
-    return choice
 
 
 def _choose(

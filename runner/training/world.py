@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -146,10 +145,10 @@ class AccelerateProcesses:
         return votes.item() > 0
 
     def broadcast(self, obj: Any) -> Any:
-        """The object of process 0, pickled."""
-        from accelerate.utils import broadcast_object_list
-
-        return broadcast_object_list([obj])[0]
+        """The object of process 0, pickled; it stays off the devices, which may have no room for it."""
+        found = [obj]
+        torch.distributed.broadcast_object_list(found, src=0, group=self._hosts)
+        return found[0]
 
     def gather(self, obj: Any) -> list[Any]:
         """The objects of all processes, pickled."""
@@ -166,19 +165,6 @@ class AccelerateProcesses:
         self.barrier()
         self._state.destroy_process_group()
         self._state._reset_state()
-
-
-@contextmanager
-def first_process_first(world: World) -> Iterator[None]:
-    """Let the first process decode the data; the others then find the cache."""
-    if not world.is_main:
-        world.barrier()
-    try:
-        yield
-    finally:
-        # also when it was refused: the others then meet the same refusal instead of waiting for ever
-        if world.is_main:
-            world.barrier()
 
 
 def torch_device(kind: str) -> torch.device:
