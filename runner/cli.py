@@ -30,10 +30,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.attempt import Attempt, attempt_run, record_failure
 from runner.config import store
+from runner.config.accelerate_settings import asked_lines
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, RunError, answer
 from runner.config.flag_words import flag_error
 from runner.config.help_text import help_text
+from runner.config.launchers import adopt_launch, is_first
 from runner.config.load import load_config, typed_keys
 from runner.config.request import Request, check_run, read_request
 from runner.config.resume_request import expand_resume
@@ -53,13 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 done, 1 a run failed, 2 the request was wrong, 75 interrupted but resumable.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
+
+    def act() -> int:
+        adopt_launch()
+        if is_first():
+            return _main(list(sys.argv[1:] if argv is None else argv))
         from runner.job import run_rank
         from runner.training.launch import follow
 
         return follow(run_rank)
+
     try:
-        return answer(lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+        return answer(act)
     finally:
         # Only a request that was right has started the group, and imported torch with it.
         if launch := sys.modules.get("runner.training.launch"):
@@ -85,6 +92,7 @@ def _main(argv: list[str]) -> int:
     if extra is not None and not extra.is_dir():
         raise RequestError("--config-dir", extra, "a folder that exists")
     composer = Composer(caller=Path.cwd(), extra=extra, root=args.config_name or "config")
+    lines += _asked_by_accelerate(composer, lines)
     if args.help or args.cfg or args.info:
         composed = composer.compose(lines)
         if args.package not in (None, "_global_") and OmegaConf.select(composed, args.package) is None:
@@ -100,6 +108,20 @@ def _main(argv: list[str]) -> int:
     # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file or `seeds` may ask too.
     flags += [] if args.multirun else ["--multirun"]
     return _sweep(composer, request, [*flags, *lines])
+
+
+def _asked_by_accelerate(composer: Composer, lines: Sequence[str]) -> list[str]:
+    """What ``accelerate launch`` was told and nobody has typed for the run, nor put into its grid."""
+    settled = {key_of(line) for line in lines}
+    if asked := asked_lines(os.environ, settled):
+        single = [
+            line
+            for line, override in zip(lines, composer.parse(lines), strict=True)
+            if not override.is_sweep_override()
+        ]
+        params = composer.compose(single).hydra.sweeper.get("params") or {}
+        asked = asked_lines(os.environ, settled | {str(key) for key in params})
+    return asked
 
 
 def _refuse_outward_links(request: Request) -> None:

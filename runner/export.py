@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from runner.config.errors import ExitCode, RequestError, answer, ending, heeding_sigterm, nearest
+from runner.config.alone import answer_alone
+from runner.config.errors import ExitCode, RequestError, ending, nearest
 from runner.config.typed_lines import tell_repeated
 from runner.inference.request import BEST, refuse_path
 from runner.inference.results_folder import refuse_existing
@@ -36,10 +37,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    with heeding_sigterm():
-        return answer(
-            lambda: _export(_read(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv).words))
-        )
+    return answer_alone(
+        lambda: _export(_read(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv).words))
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,8 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 
-from runner.config.errors import ExitCode, answer, ending, heeding_sigterm
+from runner.config.alone import answer_alone
+from runner.config.errors import ExitCode, ending
 from runner.config.flag_words import KeyParser
 from runner.inference.request import InferenceRequest, in_place_of, keys, read_request
 from runner.inference.results_folder import refuse_existing
@@ -20,8 +21,7 @@ from runner.inference.results_folder import refuse_existing
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    with heeding_sigterm():
-        return answer(lambda: _main(_parser().read(argv)))
+    return answer_alone(lambda: _main(_parser().read(argv)))
 
 
 def _main(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.config.errors import EpsilonVoid, ExitCode, RequestError, RunError, is_out_of_memory
+from runner.config.launchers import launched
 from runner.config.recipe import recipe_of
 from runner.config.schema import RunConfig
 from runner.config.targets import locate
@@ -80,7 +81,7 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
         )
     if sweep_dir is None and privacy.selection == "random_stopping":
         raise RequestError("privacy.selection", "random_stopping in a single run", "composition: it is for a multirun")
-    from runner.training.launch import launched_from_outside, lead_followers, start_processes
+    from runner.training.launch import lead_followers, start_processes
 
     sweep = trial = draw = None
     learns = False
@@ -105,7 +106,7 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
         draw=draw,
         learns=learns,
     )
-    if launched_from_outside():
+    if launched():
         return lead_followers(job, run_rank)
     from runner.plan.device import detect_device
     from runner.training.world import SingleProcess, torch_device
@@ -358,17 +359,19 @@ def _fit_on_record(
             state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)
         recorder.close(record, code)
         raise
-    record = final_record(record, plan, outcome, begun)
-    if checkpoint is None:  # the time of a run that goes on is counted from there
-        record = confront(record)
-    if recorder.sitting is not None:
-        recorder.sitting.end(outcome.status, outcome.epsilon)
-    exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE
-    try:
-        write_run(job.run_dir, record)
-        state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)
-    finally:
-        recorder.close(record, exit_code)
+    # what is done is put down: a signal that comes now changes nothing, unless it insists
+    with stop.heeded():
+        record = final_record(record, plan, outcome, begun)
+        if checkpoint is None:  # the time of a run that goes on is counted from there
+            record = confront(record)
+        if recorder.sitting is not None:
+            recorder.sitting.end(outcome.status, outcome.epsilon)
+        exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE
+        try:
+            write_run(job.run_dir, record)
+            state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)
+        finally:
+            recorder.close(record, exit_code)
     return outcome
 
 

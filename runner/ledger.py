@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from runner.config.alone import answer_alone
 from runner.config.counted import counted
-from runner.config.errors import ExitCode, RequestError, answer, nearest
+from runner.config.errors import ExitCode, RequestError, nearest
 from runner.config.privacy_figures import epsilon_text
 from runner.privacy.chain import BrokenChain
 from runner.privacy.ledger import Entry, Ledger, compose_entries, find_ledgers, ledger_folder
@@ -37,7 +38,7 @@ _WIDE = 100
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    return answer(lambda: _main(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)))
+    return answer_alone(lambda: _main(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)))
 
 
 def _main(args: argparse.Namespace) -> int:

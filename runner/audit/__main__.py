@@ -2,7 +2,8 @@
 
 import sys
 
-from runner.config.errors import answer, ending, heeding_sigterm
+from runner.config.alone import answer_alone
+from runner.config.errors import ending
 
 
 def _start() -> int:
@@ -13,5 +14,4 @@ def _start() -> int:
 
 
 if __name__ == "__main__":
-    with heeding_sigterm():
-        sys.exit(ending(answer(_start)))
+    sys.exit(ending(answer_alone(_start)))

@@ -8,13 +8,12 @@ import os
 import re
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Any, NoReturn
 
 from runner.config.interruption import Interruption, hearing
+from runner.config.streams import open_streams
 
 
 class ExitCode(IntEnum):
@@ -79,6 +78,7 @@ class TooFewExamples(RunError):
 
 def answer(action: Callable[[], int]) -> int:
     """The exit code of ``action``, a whole command; what is wrong ends as one line on standard error."""
+    open_streams()
     try:
         with hearing() as command:
             try:
@@ -119,20 +119,6 @@ def _told(error: Exception) -> int:
     if isinstance(error, OSError) and _stdout_fails():
         return ExitCode.FAILED
     raise error
-
-
-@contextmanager
-def heeding_sigterm() -> Iterator[None]:
-    """Take SIGTERM for Ctrl-C, so that what is half done is taken away and the exit code is 75; in the main thread."""
-    before = signal.getsignal(signal.SIGTERM)
-    if before is not signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _stdout_fails() -> bool:

@@ -1,4 +1,4 @@
-"""Ctrl-C that is heard, whatever Python or a library makes of it.
+"""Ctrl-C and other requests to end that are heard, whatever Python or a library makes of them.
 
 Python raises ``KeyboardInterrupt`` wherever the main thread happens to be, and what is there may lose it: the callback
 of a weak reference or ``__del__``, whose errors end there; C code that clears the error of a look-up, as while modules
@@ -14,8 +14,50 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from runner.config.streams import leave_lost_terminal
+
+INSISTING = (signal.SIGTERM, signal.SIGINT)
+"""A second one of these ends a process at once: who sends them means an end, not a warning."""
+WATCHED: tuple[signal.Signals, ...] = (
+    *INSISTING,
+    *(
+        getattr(signal, name)
+        # sbatch --signal and Grid Engine's -notify; submitit and Grid Engine; a terminal or connection that closes; the
+        # soft limit of CPU seconds (setrlimit, Grid Engine's s_cpu).  Not SIGQUIT, which asks for a core dump.
+        for name in ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU")
+        if hasattr(signal, name)
+    ),
+)
+"""Signals that ask a process to save what it has and end with exit code 75."""
+
 _PATIENCE = 0.25
 """Seconds after which a Ctrl-C that nothing follows from is repeated."""
+
+
+class Asked:
+    """How often a process was asked to end.
+
+    A scheduler warns (SIGUSR2, say) and sends SIGTERM when the time is over; a limit of CPU time warns each second.
+    Only who has asked by SIGTERM or Ctrl-C and does so again insists.
+    """
+
+    def __init__(self) -> None:
+        self.first: signal.Signals | None = None
+        """The first signal; None where none has come."""
+        self._insisted = 0
+
+    def hear(self, number: int) -> bool:
+        """Take note of a watched signal; whether who sends it insists."""
+        if number == getattr(signal, "SIGHUP", None):
+            leave_lost_terminal()
+        self.first = self.first or signal.Signals(number)
+        self._insisted += number in INSISTING
+        return number in INSISTING and self._insisted > 1
+
+
+def is_ignored(number: signal.Signals) -> bool:
+    """Whether this process was started deaf to ``number``, as nohup does, and is to stay so."""
+    return number not in INSISTING and signal.getsignal(number) is signal.SIG_IGN
 
 
 class Interruption:
@@ -25,6 +67,7 @@ class Interruption:
         """``numbers`` are the signals that tell it."""
         self.heard = False
         self._numbers = numbers
+        self._asked = Asked()
         self._latest = signal.SIGINT
 
     def answered(self) -> None:
@@ -36,6 +79,7 @@ class Interruption:
     def note(self, number: int, frame: FrameType | None) -> None:
         """The handler of its signals."""
         self.heard = True
+        self._asked.hear(number)
         self._latest = signal.Signals(number)
         signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
         raise KeyboardInterrupt
@@ -62,7 +106,9 @@ def interrupted() -> bool:
 
 @contextmanager
 def hearing() -> Iterator[Interruption]:
-    """Raise ``KeyboardInterrupt`` for Ctrl-C in this context until it gets through; for SIGTERM where it means that.
+    """Raise ``KeyboardInterrupt`` in this context for each watched signal, until it gets through.
+
+    One that somebody else handles already, or that the process is deaf to, stays as it is.
 
     Once heard, the process is to end, and what is left of that is not interrupted by Python.
     """
@@ -72,8 +118,9 @@ def hearing() -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield Interruption()
         return
-    both = (signal.SIGINT, signal.SIGTERM)  # a job in the background is deaf to the first and stays so
-    numbers = [number for number in both if signal.getsignal(number) is signal.default_int_handler]
+    previous = {number: signal.getsignal(number) for number in WATCHED}
+    free = (signal.default_int_handler, signal.SIG_DFL)
+    numbers = [number for number, handler in previous.items() if handler in free]
     command, unraisable = Interruption(numbers), sys.unraisablehook
 
     def hook(lost: sys.UnraisableHookArgs) -> None:
@@ -93,6 +140,6 @@ def hearing() -> Iterator[Interruption]:
         signal.signal(signal.SIGALRM, alarm)
         signal.setitimer(signal.ITIMER_REAL, *timer)  # of whoever called the command from Python
         for number in numbers:
-            signal.signal(number, signal.SIG_DFL if command.heard else signal.default_int_handler)
+            signal.signal(number, signal.SIG_DFL if command.heard else previous[number])
         sys.unraisablehook = unraisable
         _under_way.clear()

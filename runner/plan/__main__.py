@@ -1,6 +1,7 @@
 """``python -m runner.plan [overrides]``: what a run or a sweep would be, without running it."""
 
-from runner.config.errors import answer, heeding_sigterm, leave
+from runner.config.alone import answer_alone
+from runner.config.errors import leave
 
 
 def _start() -> int:
@@ -11,5 +12,4 @@ def _start() -> int:
 
 
 if __name__ == "__main__":
-    with heeding_sigterm():
-        leave(answer(_start))
+    leave(answer_alone(_start))

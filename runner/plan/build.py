@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.config.accelerate_settings import accelerate_notes
 from runner.config.batches import Split, split_batch
 from runner.config.compilation_rules import refuse_device
 from runner.config.errors import RequestError
+from runner.config.launchers import local_processes
 from runner.plan.device import Device, available_cores
 from runner.plan.length import updates_asked, updates_per_epoch
 from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan, SplitPlan
@@ -39,7 +42,7 @@ def build_plan(
         RequestError: the configuration does not fit the data or the device.
     """
     refuse_device(config, device.kind)
-    notes: list[str] = []
+    notes = accelerate_notes(os.environ, config)
     private = config.privacy.enabled
     examples = len(data.train)
     split = split_batch(config, processes)
@@ -115,7 +118,7 @@ def build_plan(
         compile=config.hardware.compile,
         cuda_graphs=config.hardware.cuda_graphs,
         eval_batch_size=config.data.eval_batch_size,
-        threads=config.hardware.threads or max(1, available_cores() // processes),
+        threads=config.hardware.threads or max(1, available_cores() // local_processes(processes)),
         # In float32 the faster one or equal for all convolutional models measured on a CPU; not so in bfloat16 with
         # depthwise convolutions, where it costs 13 to 19 %.  So a run that is long enough measures it (settle).
         channels_last=True if config.hardware.channels_last is None else config.hardware.channels_last,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from runner.attempt import Attempt
 from runner.config.errors import ExitCode
+from runner.config.launchers import launched
 from runner.records.console import put
 from runner.records.progress import duration
 from runner.records.run_file import RunRecord
@@ -47,7 +48,7 @@ class Board(Protocol):
 def make_board(total: int | None) -> Board:
     """Return the live table if a terminal reads standard error, else plain lines; ``total`` is None for a search."""
     # under torchrun the cells run in this process and show themselves
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    alone = not launched()
     fancy = alone and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     return LiveBoard(total) if fancy else PlainBoard(total)
 

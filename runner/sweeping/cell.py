@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.attempt import Attempt, attempt_run, record_failure
 from runner.config import store
 from runner.config.errors import ExitCode, RequestError
+from runner.config.interruption import WATCHED
 from runner.config.schema import RunConfig
 from runner.sweeping.fork_server import Ended
 
@@ -142,6 +143,8 @@ def run_cell(cell: Cell) -> Attempt:
 
 def killed(cell: Cell, ended: Ended) -> Attempt:
     """How a cell ended whose process went without a word."""
+    if -ended.exit_code in WATCHED:  # before the run listened
+        return Attempt(exit_code=ExitCode.INTERRUPTED, cut_short=True)
     how = f"was ended by {signal.Signals(-ended.exit_code).name}" if ended.exit_code < 0 else "ended too early"
     error = f"the process of the cell {how}; see {cell.folder.name}/{OUTPUT_FILE}"
     return Attempt(exit_code=ExitCode.FAILED, error=error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 
 from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
@@ -39,7 +40,12 @@ def run_elsewhere(composed: DictConfig) -> float:
         return math.nan
     server = shared_server(modules_for([] if isinstance(config, RequestError) else [config]))
     server.start(run_forked, (cell, Place.here()))
-    ended = server.wait()
+    try:
+        ended = server.wait()
+    except BaseException:  # by a handler of the launcher's own: submitit asks Slurm for another start and exits
+        server.signal(signal.SIGUSR1)
+        server.wait()
+        raise
     assert ended is not None
     attempt: Attempt = ended.value if ended.returned else killed(cell, ended)
     if attempt.error is not None:

@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from runner.config.errors import RunError
+from runner.config.interruption import WATCHED
 
 _BOOT = "import sys; sys.path[:] = {path!r}; from runner.sweeping.fork_server import main; main({handle}, {modules!r})"
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
@@ -163,6 +164,9 @@ class _Call:
 def main(handle: int, modules: Sequence[str]) -> None:
     """The server: import ``modules``, then fork for each request until the connection ``handle`` closes."""
     os.set_inheritable(handle, False)  # for whatever program a call starts
+    # Schedulers tell every process of a job.  The server goes when its caller does, and its calls can save by then.
+    for number in WATCHED:
+        signal.signal(number, lambda number, frame: None)
     for name in modules:
         importlib.import_module(name)
     # The collector writes into every object that it visits, and a page that is written is shared no more.
@@ -201,11 +205,17 @@ class _Server:
 
     def _fork(self, request: bytes) -> None:
         mine, theirs = os.pipe()
+        # the server is deaf to these; what comes to a process that is being forked waits until it listens
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         pid = os.fork()
         if pid == 0:
+            for number in WATCHED:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self._selector.close()
             others = [call.pipe for call in self._calls.values()]
             _call(request, theirs, close=[self._connection.fileno(), self._woken, self._wake, mine, *others])
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(theirs)
         os.set_blocking(mine, False)
         self._calls[pid] = _Call(pipe=mine)

@@ -21,6 +21,8 @@ from omegaconf import DictConfig, open_dict
 
 from runner.attempt import Attempt, record_failure
 from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.interruption import WATCHED, Asked, is_ignored
+from runner.config.launchers import launched
 from runner.config.schema import RunConfig
 from runner.records.run_file import FINISHED
 from runner.sweeping.cell import Cell, Place, killed, plain_types, run_cell, run_forked
@@ -28,7 +30,6 @@ from runner.sweeping.earlier import finished_attempts, refuse_other_recipe
 from runner.sweeping.fork_server import Ended
 from runner.sweeping.progress import failed_before, read_record
 from runner.sweeping.sweep import Sweep
-from runner.training.signals import WATCHED
 
 _LOOK_SECONDS = 0.5
 """Time between two looks at the cells under way."""
@@ -62,7 +63,7 @@ class ForkServerLauncher(Launcher):
         self._configure_log()
         jobs: list[_Job] = list(enumerate(map(tuple, job_overrides), start=initial_job_idx))
         self._sweep.folder.mkdir(parents=True, exist_ok=True)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if launched():
             attempts = dict(self._run_in_step(jobs))
         else:
             attempts = self._take_up(jobs)
@@ -148,7 +149,7 @@ class ForkServerLauncher(Launcher):
                 self._sweep.end(cell, attempt)
                 if attempt.exit_code == ExitCode.INTERRUPTED:
                     # Somebody stopped this cell alone: that ends the sweep, as it would without processes of their own.
-                    self._stop(signal.SIGTERM)
+                    self._stop(signal.SIGUSR1)
         if self._stopping:
             raise SystemExit(ExitCode.INTERRUPTED)
         return attempts
@@ -181,17 +182,20 @@ class ForkServerLauncher(Launcher):
         if self._stopping:
             return Attempt(exit_code=ExitCode.INTERRUPTED)
         attempt = killed(cell, ended)
-        record_failure(cell.folder, attempt)
+        if attempt.error is not None:
+            record_failure(cell.folder, attempt)
         return attempt
 
     @contextlib.contextmanager
     def _signals_forwarded(self) -> Iterator[None]:
-        """Pass SIGTERM and SIGINT on to the cells, which save and end, and start no further one."""
+        """Pass watched signals on to the cells, which save and end, and start no further one."""
+        asked = Asked()
 
         def forward(number: int, frame: FrameType | None) -> None:
-            self._stop(number)
+            # what has been told to every process of a group or container is then no insisting
+            self._stop(signal.SIGKILL if asked.hear(number) else signal.SIGUSR1)
 
-        previous = {number: signal.signal(number, forward) for number in WATCHED}
+        previous = {number: signal.signal(number, forward) for number in WATCHED if not is_ignored(number)}
         try:
             yield
         finally:

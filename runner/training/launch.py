@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,9 +22,10 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from torch.multiprocessing.spawn import start_processes as spawn
 
 from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.interruption import WATCHED, Asked, is_ignored
 from runner.plan.device import detect_device
-from runner.training.agreement import met_by_all
-from runner.training.signals import WATCHED, born_deaf, end_quietly
+from runner.training.agreement import met_by_all, refuse_differences
+from runner.training.signals import born_deaf, end_quietly
 from runner.training.world import AccelerateProcesses, World
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 _GRACE_SECONDS = 20.0
 """Time that the surviving processes get to end by themselves once one has died."""
-_ENDED_BY_SIGNAL = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL)
+_ENDED_BY_SIGNAL = (*(-number for number in WATCHED), -signal.SIGKILL)
 """Exit codes of processes that had no handlers of their own yet, or were asked twice."""
 
 Run = Callable[["Job", World, "Device"], "JobResult"]
@@ -141,14 +143,15 @@ def _rank_main(
 class _Forwarding:
     """Passes on to processes what this one is told while it waits for them.
 
-    The first signal goes as SIGTERM, which also ends a process that is still deaf to SIGINT; a second one ends them at
-    once, wherever they are.
+    The first signal goes as SIGUSR1, which also ends a process that does not listen yet, and is no insisting where
+    schedulers have told each process themselves; who insists ends them at once, wherever they are.
     """
 
     def __init__(self) -> None:
         self.heard: list[signal.Signals] = []
+        self._asked = Asked()
         self._pids: list[int] = []
-        self._passed_on = 0
+        self._to_send = [signal.SIGUSR1]
 
     def begin(self, pids: list[int]) -> None:
         """The processes have been started: pass on what has come by now, too."""
@@ -158,14 +161,16 @@ class _Forwarding:
     def hear(self, number: int, frame: FrameType | None) -> None:
         """The handler of the watched signals."""
         self.heard.append(signal.Signals(number))
+        if self._asked.hear(number):
+            self._to_send.append(signal.SIGKILL)
         self._pass_on()
 
     def _pass_on(self) -> None:
-        while self._pids and self._passed_on < len(self.heard):
-            self._passed_on += 1
+        while self.heard and self._pids and self._to_send:
+            own = self._to_send.pop(0)
             for pid in self._pids:
                 with contextlib.suppress(ProcessLookupError):  # ended meanwhile
-                    os.kill(pid, signal.SIGTERM if self._passed_on == 1 else signal.SIGKILL)
+                    os.kill(pid, own)
 
 
 @contextlib.contextmanager
@@ -175,7 +180,7 @@ def _signals_forwarded() -> Iterator[_Forwarding]:
     From before they are started: blocked in this thread, a signal may still come to another one of this process.
     """
     forwarding = _Forwarding()
-    previous = {number: signal.signal(number, forwarding.hear) for number in WATCHED}
+    previous = {number: signal.signal(number, forwarding.hear) for number in WATCHED if not is_ignored(number)}
     try:
         yield forwarding
     finally:
@@ -193,11 +198,6 @@ def _log_failure(failures: Path, rank: int) -> None:
 
     with failures.open("a", encoding="utf-8") as file:
         file.write(f"process {rank}\n{traceback.format_exc()}\n")
-
-
-def launched_from_outside() -> bool:
-    """Whether torchrun or ``accelerate launch`` started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 class _Group:
@@ -240,6 +240,8 @@ def lead_followers(job: Job, run: Run) -> JobResult:
         )
     if not _Group.in_step:
         raise RunError("the processes of this launch are out of step after a failure; start the sweep again")
+    if _Group.world is None:
+        _refuse_other_command(_Group.join())
     world = _Group.join()
     world.broadcast(job)
     _Group.in_step = False
@@ -271,13 +273,36 @@ def follow(run: Run) -> int:
     """
     world = _Group.join()
     code = ExitCode.DONE
-    while (job := world.broadcast(None)) is not None:
+    try:
+        _refuse_other_command(world)
+    except RequestError:
+        code = ExitCode.WRONG_REQUEST
+    while (job := _next_job(world)) is not None:
         try:
             code = run(job, world, detect_device(job.config.hardware)).exit_code
-        except (RequestError, RunError) as error:
+        except Exception as error:
             if not met_by_all(error):  # the others wait elsewhere, and notice that this process has gone
-                raise
+                if job.run_dir.is_dir():
+                    _log_failure(job.run_dir / "failures.log", world.rank)
+                raise RunError(f"process {world.rank}: {type(error).__name__}: {error}") from error
             # the first process meets the same and tells the user
             code = ExitCode.WRONG_REQUEST if isinstance(error, RequestError) else ExitCode.FAILED
     world.close()
     return code
+
+
+def _next_job(world: World) -> Job | None:
+    try:
+        job: Job | None = world.broadcast(None)
+    except RuntimeError as error:  # of its connection
+        raise RunError(f"process {world.rank}: the first process has gone") from error
+    return job
+
+
+def _refuse_other_command(world: World) -> None:
+    """The first process's command counts; what another was told besides would be ignored.
+
+    Raises:
+        RequestError: in every process.
+    """
+    refuse_differences(world, {"command": [word for word in sys.orig_argv[1:] if "=" in word]})

@@ -1,7 +1,6 @@
-"""Signals ask a run to finish its step, save and end with exit code 75; a second one ends it at once.
+"""Signals ask a run to finish its step, save and end with exit code 75; who insists ends it at once.
 
-Watched are SIGTERM (schedulers, containers), SIGINT (Ctrl-C) and SIGUSR1 (what ``sbatch --signal`` is mostly told to
-send before a time limit).
+Which these are, and which of them insist, is said in ``runner.config.interruption``.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
-WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+from runner.config.interruption import WATCHED, Asked, is_ignored
 
 
 @contextlib.contextmanager
@@ -46,14 +45,20 @@ class StopRequest:
 
     def __init__(self, *, alone: bool) -> None:
         """``alone``: this is the only process of the run."""
-        self.pending: signal.Signals | None = None
+        self._asked = Asked()
         self._alone = alone
         self._is_heeded = False
         self._previous: dict[signal.Signals, object] = {}
 
+    @property
+    def pending(self) -> signal.Signals | None:
+        """The first watched signal; None where none has come."""
+        return self._asked.first
+
     def __enter__(self) -> StopRequest:
         for number in WATCHED:
-            self._previous[number] = signal.signal(number, self._note)
+            if not is_ignored(number):
+                self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -72,9 +77,9 @@ class StopRequest:
             self._is_heeded = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.pending is not None:
+        heard_before = self.pending is not None
+        if self._asked.hear(number):
             # The user insists: no more Python, nothing half-written can be made worse (writes are atomic).
             os._exit(128 + number)
-        self.pending = signal.Signals(number)
-        if self._alone and not self._is_heeded:
-            raise KeyboardInterrupt(self.pending.name)
+        if self._alone and not self._is_heeded and not heard_before:
+            raise KeyboardInterrupt(signal.Signals(number).name)

@@ -5,15 +5,17 @@ a finished one ends at once; a node with other images is refused by both.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import psutil
 
 from tests.conftest import ROOT
 from tests.faults.final_state import differences, final_state
@@ -93,13 +95,12 @@ def _ended(nodes):
 
 def _kill(nodes):
     for node in nodes:
-        try:
-            os.killpg(node.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # torchrun gives its workers sessions of their own
+            for process in (*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         node.wait()
-    # torchrun gives its workers sessions of their own, which end when they lose their connection
-    time.sleep(1)
 
 
 def _wait_for_checkpoint(run, nodes):
