@@ -73,8 +73,8 @@ def accelerate_notes(environment: Mapping[str, str], config: RunConfig) -> list[
         dtype = config.precision.amp_dtype
         tell(f"mixed_precision={precision}", "precision", used=dtype == _PRECISIONS[precision], instead=dtype)
     if (steps := _accumulation(environment)) is not None:
-        own = config.trainer.accumulation_steps
-        instead = f"split by trainer.effective_batch_size={config.trainer.effective_batch_size}" if own is None else own
+        own, whole = config.trainer.accumulation_steps, config.trainer.effective_batch_size
+        instead = own or (1 if whole is None else f"made by trainer.effective_batch_size={whole}")
         setting = f"gradient_accumulation_steps={steps}"
         tell(setting, "trainer.accumulation_steps", used=own == steps, instead=instead)
     if _compiled(environment) is not None:

@@ -259,7 +259,7 @@ def release_followers() -> None:
 
     After a failure they may be waiting elsewhere: then this process ends alone and the launcher stops the others.
     """
-    if _Group.world is not None and _Group.in_step:
+    if _Group.world is not None and _Group.world.is_main and _Group.in_step:
         _Group.world.broadcast(None)
         _Group.world.close()
         _Group.world = None

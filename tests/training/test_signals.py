@@ -9,6 +9,8 @@ import pytest
 from runner.config.errors import ExitCode
 from runner.job import run_job
 from runner.training.checkpoint import load_checkpoint
+from runner.training.final_record import final_record
+from runner.training.signals import StopRequest
 from tests.faults.final_state import differences, final_state
 
 RECIPE = ("tracker=none", "data.limit=48", "data.batch_size=8", "trainer.epochs=3", "hardware=cpu",
@@ -31,7 +33,7 @@ def run(configure, tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU"])
 def test_the_step_is_finished_and_saved(run, tmp_path, name):
     before = signal.getsignal(signal.Signals[name])
     code, record = run(sends=name, call=4)
@@ -42,10 +44,54 @@ def test_the_step_is_finished_and_saved(run, tmp_path, name):
 
 def test_one_process_of_two_is_asked_and_both_stop_at_the_next_step(run):
     code, record = run(
-        "trainer=accelerate", "hardware.processes=2", "data.batch_size=4", sends="SIGUSR1", call=4, rank=1
+        "trainer=accelerate", "hardware.processes=2", "data.batch_size=4", sends="SIGUSR2", call=4, rank=1
     )
     assert (code, record["status"]) == (ExitCode.INTERRUPTED, "interrupted")
     assert record["steps"] in (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "insists"),
+    [
+        (("SIGTERM", "SIGTERM"), True),
+        (("SIGINT", "SIGTERM"), True),
+        # a warning, and what comes when the time is over
+        (("SIGUSR2", "SIGTERM"), False),
+        (("SIGXCPU", "SIGXCPU", "SIGXCPU"), False),
+        # a scheduler that tells every process, and the one that passes it on
+        (("SIGTERM", "SIGUSR1"), False),
+        (("SIGHUP", "SIGHUP"), False),
+    ],
+)
+def test_who_asks_twice_insists_and_who_warns_does_not(monkeypatch, numbers, insists):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with StopRequest(alone=True) as stop, stop.heeded():
+        for name in numbers:
+            signal.raise_signal(signal.Signals[name])
+    assert ended == ([128 + signal.Signals[numbers[-1]]] if insists else [])
+    assert stop.pending == signal.Signals[numbers[0]]
+
+
+def test_nohup_stays_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest(alone=True) as stop:
+            signal.raise_signal(signal.SIGHUP)
+        assert stop.pending is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_once_it_is_done_it_is_put_down(run, monkeypatch):
+    def ends(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return final_record(*arguments, **options)
+
+    monkeypatch.setattr("runner.training.final_record.final_record", ends)
+    code, record = run()
+    assert (code, record["status"]) == (ExitCode.DONE, "completed")
 
 
 @pytest.mark.parametrize("place", ["runner.data.open.open_data", "runner.records.recorder.Recorder.start"])
