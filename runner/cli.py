@@ -37,6 +37,7 @@ from runner.config.flag_words import flag_error
 from runner.config.help_text import help_text
 from runner.config.launchers import adopt_launch, is_first
 from runner.config.load import load_config, typed_keys
+from runner.config.presets import added_to
 from runner.config.request import Request, check_run, read_request
 from runner.config.resume_request import expand_resume
 from runner.config.schema import TrackerConfig
@@ -100,14 +101,16 @@ def _main(argv: list[str]) -> int:
         if args.help:
             print(help_text(composed, composer), end="")
             return ExitCode.DONE
-        return _call_hydra([*flags, *lines], _no_job)
+        return _call_hydra([*flags, *lines, *added_to(composer.parse(lines), composed)], _no_job)
     request = read_request(composer, lines, multirun=args.multirun, check=check_run, check_folder=refuse_other_recipe)
     _refuse_outward_links(request)
+    for note in composer.notes:
+        print(f"note: {note}", file=sys.stderr)
     if not request.multirun:
-        return _run(composer, request, [*flags, *lines])
+        return _run(composer, request, [*flags, *request.lines])
     # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file or `seeds` may ask too.
     flags += [] if args.multirun else ["--multirun"]
-    return _sweep(composer, request, [*flags, *lines])
+    return _sweep(composer, request, [*flags, *(line for line in lines if line not in request.deferred)])
 
 
 def _asked_by_accelerate(composer: Composer, lines: Sequence[str]) -> list[str]:

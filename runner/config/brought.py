@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from runner.config.errors import RequestError, as_typed
 from runner.config.groups import CLOSED, OPEN, RECIPES, SECTIONS
+from runner.config.swept_values import params_as_typed
 
 TYPED = "nothing in a file that a folder brings: it is typed on the command line"
 
@@ -223,7 +224,7 @@ def _screen_params(params: Any) -> str | None:
     for key, value in (params or {}).items():
         if re.fullmatch(r"[A-Za-z_][\w./]*", str(key)) is None:
             return f"keys as they are typed, which {key} is not"
-        _screen_line(f"{key}={value}")
+        _screen_line(*params_as_typed({key: value}))
     return None
 
 

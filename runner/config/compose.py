@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from runner.config.errors import RequestError, nearest
 from runner.config.groups import OPEN, RECIPES
 from runner.config.load import load_config, typed_keys
 from runner.config.output_folders import named_folder, run_folder
+from runner.config.presets import Presets
 from runner.config.schema import RunConfig
 from runner.config.unknown_key import nearest_key, unknown_key
 from runner.config.usual_words import usual_option
@@ -78,6 +79,9 @@ class Composer:
         self._writes = writes
         with initialize_config_dir(config_dir=str(store.shipped("conf")), job_name="runner"):
             self._loader = GlobalHydra.instance().config_loader()
+        self._presets = Presets(self._loader, root, self._searchpath([]))
+        self.notes: dict[str, None] = {}
+        """What was replaced by what is typed, in words, in the order in which it was found."""
         self._options: dict[str, list[str]] = {}
         self._reference: dict[tuple[tuple[str, str], ...], DictConfig] = {}
 
@@ -89,20 +93,26 @@ class Composer:
         """
         parsed = [_parse(line) for line in lines]
         groups = self.groups()
+        chosen = {override.key_or_group: override for override in parsed if override.key_or_group in groups}
         for override in parsed:
-            self._screen(override, groups)
+            self._screen(override, groups, chosen)
         return parsed
 
     def compose(self, lines: Sequence[str]) -> DictConfig:
-        """The configuration of one run, with Hydra's own under ``hydra``.
+        """The configuration of one run, with Hydra's own under ``hydra``: what is typed has replaced its rivals.
 
         Raises ``RequestError`` for whatever keeps it from being composed.
         """
         overrides = self.parse(lines)
         try:
-            return self._load(lines)
+            config = self._load(lines)
         except _FAILURES as error:
             raise _refusal(error) or self._diagnose(overrides, error) from error
+        settled, words = self._presets.settle(
+            config, overrides, load=self._load, own=lambda: self.option_defaults(config)
+        )
+        self.notes |= dict.fromkeys(words)
+        return settled
 
     def load(self, config: DictConfig, *, number: int | None = None) -> RunConfig:
         """The typed form of a composed configuration; ``number`` is that of the cell in a sweep.
@@ -185,7 +195,7 @@ class Composer:
         quoted = ",".join(QuotedString(folder, Quote.double).with_quotes() for folder in folders)
         return [f"hydra.searchpath=[{quoted}]"]
 
-    def _screen(self, override: Override, groups: list[str]) -> None:
+    def _screen(self, override: Override, groups: list[str], chosen: Mapping[str, Override]) -> None:
         key, line = override.key_or_group, line_of(override)
         if key == "hydra":
             raise RequestError(key, _typed(override), "one of its keys, such as hydra.run.dir=FOLDER")
@@ -208,13 +218,16 @@ class Composer:
             known = [f"{parent}/{name}" for name in self._loader.list_groups(parent)]
             raise RequestError(key, line, "a group of Hydra's", nearest=nearest(key, known))
         elif override.is_add() or override.is_force_add():
-            self._check_addition(override, groups)
+            self._check_addition(override, groups, chosen)
 
-    def _check_addition(self, override: Override, groups: list[str]) -> None:
+    def _check_addition(self, override: Override, groups: list[str], chosen: Mapping[str, Override]) -> None:
         """Allow ``+model.drop_rate=0.1``, an argument of the part that its YAML does not list, or a null."""
         key, line = override.key_or_group, line_of(override)
-        config = self._load([])
+        of_group = chosen.get(key.partition(".")[0])
+        config = self._load([line_of(of_group)] if of_group is not None and not of_group.is_sweep_override() else [])
         found = OmegaConf.select(config, key, default=_ABSENT)
+        if of_group is not None and of_group.is_sweep_override():
+            found = _ABSENT  # each option has keys of its own, and its cells are looked at one by one
         if found is None:
             return  # Hydra lets a null be added to: +profile=true is profile=true
         if found is not _ABSENT:

@@ -30,7 +30,7 @@ def load_config(
 
     ``defaults`` maps an open group to what its option's own YAML says (``Composer.option_defaults``): an option's
     value must be of the kind of its default there, where that is not null.  ``typed_keys`` are those of the command
-    line: a typed batch is not split further by what an option of ``hardware`` says, and typed epochs count.
+    line: a typed batch is not split further by what an option of ``hardware`` says.
 
     Raises ``RequestError`` for a missing value, an interpolation that leads nowhere, a value of the wrong type, an
     unknown key and a number that is not finite.
@@ -68,10 +68,6 @@ def load_config(
             BATCH_SIZE.check("data.batch_size", size)
     if typed_keys & _BATCH_KEYS and "hardware.micro_batch" not in typed_keys:
         groups["hardware"].micro_batch = None
-    trainer = groups["trainer"]
-    if {"trainer.epochs", "trainer.steps"} & typed_keys == {"trainer.epochs"} and trainer.epochs and trainer.steps:
-        got = f"{trainer.epochs:g} beside trainer.steps={trainer.steps}, which another choice sets and which counts"
-        raise RequestError("trainer.epochs", got, "trainer.steps=null as well, or trainer.steps alone")
     loose = {key: value for key, value in values.items() if key not in groups}
     return RunConfig(**groups, **loose)
 

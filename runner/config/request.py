@@ -17,8 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 from runner.config import rules
 from runner.config.compose import Composer, line_of
 from runner.config.errors import RequestError
+from runner.config.groups import OPEN
+from runner.config.idle import idle_keys, refuse_idle_questions
+from runner.config.presets import added_to
+from runner.config.rivals import rivals_of
 from runner.config.schema import RunConfig
-from runner.config.search import SWEEPER, check_search, ends_of, load_search
+from runner.config.search import SWEEPER, check_search, ends_of, first_options, is_whole, load_search
+from runner.config.swept_values import params_as_typed
 from runner.config.targets import locate
 
 GRID = "runner.sweeping.grid.GridSweeper"
@@ -57,6 +62,12 @@ class Request:
     """Keys in which the cells differ, or that are searched."""
     seeds: tuple[int, ...] | None = None
     """Seeds of the repeats; None where nothing is repeated."""
+    lines: tuple[str, ...] = ()
+    """Overrides of the one run, or of a search those that say what is searched and what is fixed."""
+    deferred: tuple[str, ...] = ()
+    """Overrides of a sweep that only its cells have: keys of a group of which several options are asked for."""
+    cells_lines: tuple[tuple[str, ...], ...] = ()
+    """Overrides of each cell of a grid."""
     configs: tuple[RunConfig, ...] = ()
     """Every cell of a grid, in order; the one run; of a search the configuration that its trials start from."""
     hydra: DictConfig | None = None
@@ -86,7 +97,9 @@ def read_request(
     """
     overrides = composer.parse(lines)
     swept = [override for override in overrides if override.is_sweep_override()]
-    config = composer.compose([line_of(o) for o in overrides if o not in swept])
+    later = _under(swept, overrides)
+    base = [line_of(o) for o in overrides if o not in swept and o not in later]
+    config = composer.compose(base)
     if (file := composer.hidden_question(config)) is not None:
         print(
             f"note: sweep={file.stem} is {file}, in place of the question of that name that is shipped", file=sys.stderr
@@ -105,8 +118,17 @@ def read_request(
         check(run)
         if run.retry_failed:
             raise RequestError("retry_failed", "true for a single run", "false: the same command starts it again")
-        return Request(multirun=False, cells=1, run_dir=folder, configs=(run,))
-    return _check_sweep(composer, overrides, config, check, check_folder)
+        typed = (*lines, *added_to(composer.parse(base), config))
+        composer.notes |= dict.fromkeys(idle_keys((o.key_or_group for o in overrides), [run]))
+        return Request(multirun=False, cells=1, run_dir=folder, lines=typed, configs=(run,))
+    request = _check_sweep(composer, overrides, config, check, check_folder)
+    return dataclasses.replace(request, deferred=tuple(line_of(o) for o in later if o not in swept))
+
+
+def _under(swept: Sequence[Override], overrides: Sequence[Override]) -> list[Override]:
+    """The keys of a group of which several options are asked for: each option has keys of its own."""
+    groups = {override.key_or_group for override in swept} & OPEN.keys()
+    return [o for o in overrides if "." in o.key_or_group and o.key_or_group.partition(".")[0] in groups]
 
 
 def _check_sweep(
@@ -120,12 +142,12 @@ def _check_sweep(
     for override in overrides:
         if override.is_sweep_override() and override.is_hydra_override():
             raise RequestError(override.key_or_group, line_of(override), "one value: Hydra's own keys cannot be swept")
-    params = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}), resolve=False)
-    assert isinstance(params, dict)
     task = [override for override in overrides if not override.is_hydra_override()]
-    sweep = [*composer.parse([f"{key!s}={value}" for key, value in params.items()]), *task]
+    sweep = [*_listed(composer, config, task), *task]
+    judged_by_cell = _under([override for override in sweep if override.is_sweep_override()], sweep)
     for override in sweep:
-        composer.require(override, config)
+        if override not in judged_by_cell:
+            composer.require(override, config)
     # what is typed replaces what the file says
     last = {override.key_or_group: override for override in sweep}
     varied = {key for key, override in last.items() if override.is_sweep_override()}
@@ -140,7 +162,10 @@ def _check_sweep(
     if config.hydra.sweeper._target_ != GRID:
         own = [line_of(override) for override in overrides if not override.is_sweep_override()]
         start = _check_search(composer, last, own, config)
-        return dataclasses.replace(request, fixed=fixed, varied=frozenset(varied), configs=(start,), hydra=config.hydra)
+        asked = tuple(line_of(override) for override in sweep)
+        return dataclasses.replace(
+            request, fixed=fixed, varied=frozenset(varied), lines=asked, configs=(start,), hydra=config.hydra
+        )
     for override in sweep:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise RequestError(
@@ -154,10 +179,11 @@ def _check_sweep(
         composer.require(override, config)
         varied.add(override.key_or_group)
     cells = cells_of(sweep, beside=beside, seeds=seeds)
-    configs = []
+    configs, cells_lines = [], []
     for number, cell in enumerate(cells):
         try:
             composed = composer.compose([*own, *cell])
+            cells_lines.append((*cell, *added_to(composer.parse([*own, *cell]), composed)))
             run = composer.load(composed, number=number)
             check(run)
             # a cell that is drawn from a grid has the number of its trial
@@ -169,15 +195,34 @@ def _check_sweep(
             raise RequestError(
                 error.key, error.got, error.expected, nearest=error.nearest, cell=f"cell {number}: {name}"
             ) from error
+    refuse_idle_questions(sorted(varied), configs)
+    composer.notes |= dict.fromkeys(idle_keys((o.key_or_group for o in overrides), configs))
+    added = [set(lines[len(cell) :]) for lines, cell in zip(cells_lines, cells, strict=True)]
     return dataclasses.replace(
         request,
         cells=len(cells),
-        fixed=fixed,
+        cells_lines=tuple(cells_lines),
+        fixed=fixed.union(*added),
         varied=frozenset(varied),
         seeds=seeds,
         configs=tuple(configs),
         hydra=config.hydra,
     )
+
+
+def _listed(composer: Composer, config: DictConfig, task: Sequence[Override]) -> list[Override]:
+    """What the file of a question asks about, but for what is typed in its place."""
+    params: Any = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}), resolve=False)
+    typed = {override.key_or_group: override for override in task if override.value() is not None}
+    listed = []
+    for override in composer.parse(params_as_typed(params, config)):
+        rival = next((key for key in rivals_of(override.key_or_group) if key in typed), None)
+        if rival is None or override.key_or_group in typed:
+            listed.append(override)
+        else:
+            words = f"{line_of(typed[rival])} takes the place of {line_of(override)}, which the sweep asks about"
+            composer.notes[words] = None
+    return listed
 
 
 def _refuse_equal_values(override: Override) -> None:
@@ -200,23 +245,35 @@ def _check_search(composer: Composer, last: dict[str, Override], own: list[str],
 
     Returns the configuration that its trials start from.
     """
-    run = composer.load(config, number=0)
-    rules.check_values(run)
     swept = [override for override in last.values() if override.is_sweep_override()]
+    fixed = [line_of(override) for override in last.values() if not override.is_sweep_override()]
+    run = composer.load(composer.compose([*own, *first_options(swept, fixed)]), number=0)
+    rules.check_values(run)
     if config.hydra.sweeper._target_ == SWEEPER:
         if "hydra.sweep.subdir" in {line.partition("=")[0] for line in own}:
             raise RequestError(
                 "hydra.sweep.subdir", config.hydra.sweep.subdir, "nothing: a trial's folder has its number"
             )
         check_search(load_search(config.hydra.sweeper), run, list(last))
+    options = {o.key_or_group: list(ends_of(o, whole=False)) for o in swept if o.key_or_group in OPEN}
     for override in swept:
-        for end in ends_of(override):
-            try:
-                rules.check_values(composer.load(composer.compose([*own, end]), number=0))
-            except RequestError as error:
-                raise RequestError(
-                    error.key, error.got, error.expected, nearest=error.nearest, cell=f"the values searched: {end}"
-                ) from error
+        key = override.key_or_group
+        whole = is_whole(config, key)
+        # each option has keys of its own
+        choices = options.get(key.partition(".")[0], [""]) if key not in options else [""]
+        for end in ends_of(override, whole=whole):
+            for choice in choices:
+                tried = [line for line in (choice, end) if line]
+                try:
+                    rules.check_values(composer.load(composer.compose([*own, *tried]), number=0))
+                except RequestError as error:
+                    raise RequestError(
+                        error.key,
+                        error.got,
+                        error.expected,
+                        nearest=error.nearest,
+                        cell=f"the values searched: {' '.join(tried)}",
+                    ) from error
     return run
 
 

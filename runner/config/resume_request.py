@@ -9,6 +9,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from runner.config.brought import screen_lines
 from runner.config.brought_yaml import load_plain
 from runner.config.errors import RequestError
+from runner.config.rivals import rivals_of
 from runner.config.typed_lines import key_of
 
 OVERRIDES_FILE = ".hydra/overrides.yaml"
@@ -40,8 +41,10 @@ def expand_resume(lines: list[str], *, multirun: bool) -> list[str]:
         raise RequestError("resume", folder, f"the folder of a run, with its {OVERRIDES_FILE}") from error
     if not isinstance(earlier, list):
         raise RequestError("resume", folder, f"the folder of a run; its {OVERRIDES_FILE} is not a list")
-    replaced = {key_of(line) for line in typed}
-    kept = [line for line in earlier if key_of(str(line)) not in replaced]
+    typed_keys = {key_of(line) for line in typed}
+    replaced = typed_keys.union(*(rivals_of(key) for key in typed_keys))
+    # what gave way to what was typed gives way again
+    kept = [line for line in earlier if key_of(str(line)) not in replaced and not str(line).startswith("~")]
     screen_lines(kept, file=str(folder / OVERRIDES_FILE))
     quoted = QuotedString(str(folder.absolute()), Quote.double).with_quotes()
     # RUN: what was a cell of a sweep goes on by itself

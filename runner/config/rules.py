@@ -203,6 +203,17 @@ def _what_is_named_is_there(config: RunConfig) -> None:
         raise RequestError("model.weights", f"{weights} ({why})", "DEFAULT, or a file that can be read")
 
 
+_WITHOUT_ROOT = ("runner.data.digits.load_digits", "runner.data.synthetic.make_synthetic")
+"""Sources of the runner's own that read no folder."""
+
+
+def _the_source_reads_the_root(config: RunConfig) -> None:
+    """Who names a folder of photos and gets other images would not see it from the accuracy."""
+    if config.data.root is not None and config.data.target in _WITHOUT_ROOT:
+        got = f"{config.data.root} with data={config.data.name}, which reads no folder"
+        raise RequestError("data.root", got, "data=image_folder, or another data set of files")
+
+
 def _fractions_leave_training_data(config: RunConfig) -> None:
     data = config.data
     if data.fold is None and data.val_fraction + data.test_fraction >= 1:
@@ -308,6 +319,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _a_name_is_no_path,
     _paths_are_not_empty,
     _what_is_named_is_there,
+    _the_source_reads_the_root,
     _fractions_leave_training_data,
     _fold_is_one_of_the_folds,
     _mean_and_std_fit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
@@ -11,6 +12,8 @@ from hydra.plugins.config_source import ConfigResult
 
 from runner.config.brought import screen_file
 from runner.config.brought_yaml import parse_brought, read_brought
+from runner.config.groups import RECIPES
+from runner.config.rivals import settle_file
 from runner.config.store import shipped
 
 
@@ -24,11 +27,18 @@ class FileConfigSource(file_config_source.FileConfigSource):
             RequestError: it is not the runner's own, and sets what such a file may not.
         """
         path = Path(self.path, self._normalize_file_name(config_path)).resolve()
+        group = config_path.rpartition("/")[0]
         if path.is_relative_to(shipped("conf").resolve()) or not path.is_file():
-            return super().load_config(config_path)
+            result = super().load_config(config_path)
+            if group in RECIPES:
+                content: Any = result.config
+                settle_file(content, str(path))
+            return result
         text = read_brought(path, "--config-dir")
         config, header = parse_brought(path, "--config-dir", text), self._get_header_dict(text[:512])
-        screen_file(config, file=str(path), group=config_path.rpartition("/")[0], package=header["package"])
+        screen_file(config, file=str(path), group=group, package=header["package"])
+        if group in ("", *RECIPES):
+            settle_file(config, str(path))
         place = f"{self.scheme()}://{self.path}"
         return ConfigResult(provider=self.provider, path=place, config=config, header=header)
 

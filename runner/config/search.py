@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import AnyNode, DictConfig, IntegerNode, OmegaConf, UnionNode
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import RequestError, nearest
+from runner.config.groups import OPEN
 from runner.config.ranges import AT_LEAST_1, POSITIVE, SHARE, Choices, Range
 from runner.config.schema import RunConfig
 from runner.config.targets import check_target, refuse_instructions
@@ -186,11 +187,21 @@ def parse_limits(constraints: Sequence[str]) -> list[Limit]:
     return limits
 
 
-def ends_of(override: Override) -> Iterator[str]:
-    """The overrides that try a searched key: each of its choices, or both ends of its range."""
+def ends_of(override: Override, *, whole: bool) -> Iterator[str]:
+    """The overrides that try a searched key, of ``whole`` numbers or not: each choice, or both ends of its range.
+
+    Raises:
+        RequestError: the ends of an interval of whole numbers are none.
+    """
     key, value = override.get_key_element(), override.value()
     if isinstance(value, IntervalSweep):
-        yield from (f"{key}={end}" for end in (value.start, value.end))
+        assert value.start is not None
+        assert value.end is not None
+        ends = (value.start, value.end)
+        if whole:
+            yield from (f"{key}={end}" for end in whole_ends(key, *ends))
+        else:
+            yield from (f"{key}={end}" for end in ends)
     elif isinstance(value, RangeSweep) and not value.shuffle:
         listed = list(override.sweep_iterator(transformer=Transformer.encode))
         yield from (f"{key}={end}" for end in (listed[:1] + listed[-1:]))
@@ -198,6 +209,35 @@ def ends_of(override: Override) -> Iterator[str]:
         yield from (f"{key}={item}" for item in override.sweep_iterator(transformer=Transformer.encode))
     else:
         raise RequestError(key, str(override.input_line), "a,b or range(...) or interval(...) in a search")
+
+
+def whole_ends(key: str, low: float, high: float) -> tuple[int, int]:
+    """The ends of an interval of whole numbers.
+
+    Raises:
+        RequestError: one of them is no whole number.
+    """
+    if not (float(low).is_integer() and float(high).is_integer()):
+        raise RequestError(key, f"interval({low:g},{high:g})", "whole numbers, as this key holds")
+    return int(low), int(high)
+
+
+def is_whole(config: DictConfig, key: str) -> bool:
+    """Whether ``key`` of the composed ``config`` holds whole numbers."""
+    section, _, last = key.lstrip("+").rpartition(".")
+    owner = OmegaConf.select(config, section) if section else config
+    node = owner._get_node(last, validate_access=False) if isinstance(owner, DictConfig) else None
+    if isinstance(node, IntegerNode | UnionNode):
+        return True
+    value = node._value() if isinstance(node, AnyNode) else None
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def first_options(searched: Sequence[Override], fixed: Sequence[str]) -> list[str]:
+    """Of each searched group whose options have ``fixed`` keys of their own, the first option: what these fit."""
+    owners = {line.lstrip("+").partition(".")[0] for line in fixed}
+    groups = [override for override in searched if override.key_or_group in owners & OPEN.keys()]
+    return [next(ends_of(override, whole=False)) for override in groups]
 
 
 def _check_objectives(search: SearchConfig) -> None:

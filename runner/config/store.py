@@ -20,6 +20,7 @@ from runner.config.brought import screen_file
 from runner.config.brought_yaml import load_brought
 from runner.config.errors import RequestError
 from runner.config.groups import CLOSED, OPEN, SECTIONS, yaml_key
+from runner.config.rivals import settle_file
 from runner.config.schema import RunConfig
 from runner.config.targets import own_packages
 
@@ -115,6 +116,7 @@ def _read_sweep(file: Path) -> DictConfig:
     if not isinstance(node, DictConfig):
         raise RequestError("sweep", file, "a mapping of keys to values")
     screen_file(node, file=str(file), group="sweep", package="_global_")
+    settle_file(node, str(file))
     return node
 
 

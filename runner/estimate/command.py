@@ -52,6 +52,8 @@ def _main(args: argparse.Namespace) -> int:
     _refuse_unwritable(args.json)
     composer = Composer(caller=Path.cwd(), extra=extra, writes=False)
     request = read_request(composer, args.overrides, multirun=args.multirun, check=check_run)
+    for note in composer.notes:
+        print(f"note: {note}", file=sys.stderr)
     # Not before the request has been checked: what follows imports torch.
     lines, plain = _answer(request, args)
     if args.json != "-":

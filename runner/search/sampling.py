@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler
@@ -17,15 +17,17 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from runner.config.errors import RequestError
-from runner.config.search import KEY, part_options, target_of
+from runner.config.search import KEY, part_options, target_of, whole_ends
 from runner.config.targets import locate
 from runner.search.cma_es import CmaEs
 
 Space = dict[str, BaseDistribution]
 
 
-def read_space(arguments: Sequence[str]) -> tuple[Space, list[str]]:
+def read_space(arguments: Sequence[str], *, is_whole: Callable[[str], bool]) -> tuple[Space, list[str]]:
     """The keys to search and how, and the overrides that all trials share; of a key given twice the last counts.
+
+    ``is_whole`` says of which keys an interval holds whole numbers.
 
     Raises:
         RequestError: values that nothing can be drawn from.
@@ -41,7 +43,7 @@ def read_space(arguments: Sequence[str]) -> tuple[Space, list[str]]:
         space.pop(key, None)
         fixed.pop(key, None)
         if found:
-            space |= found
+            space |= {name: _whole(name, one) if is_whole(name) else one for name, one in found.items()}
         else:
             fixed[key] = argument
     if not space:
@@ -49,6 +51,13 @@ def read_space(arguments: Sequence[str]) -> tuple[Space, list[str]]:
             "hydra.sweeper.params", "no key to search", "one such as 'optimizer.lr=tag(log,interval(0.01,1))'"
         )
     return space, list(fixed.values())
+
+
+def _whole(key: str, distribution: BaseDistribution) -> BaseDistribution:
+    if not isinstance(distribution, FloatDistribution):
+        return distribution
+    low, high = whole_ends(key, distribution.low, distribution.high)
+    return IntDistribution(low, high, log=distribution.log)
 
 
 def grid_size(space: Space) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -16,14 +15,15 @@ class SearchSweeper(Sweeper):
 
     def __init__(self, **keys: Any) -> None:
         """``keys`` are those of ``SearchConfig``, which the search reads from the whole configuration."""
-        self._sweep: tuple[DictConfig, HydraContext, Launcher] | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra once, with the configuration of the sweep."""
-        launcher = Plugins.instance().instantiate_launcher(
+        self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        self._sweep = config, hydra_context, launcher
+        self._config = config
+        # the sweep itself: it knows what was asked, and composes what is drawn
+        self._asked: Any = task_function
 
     def sweep(self, arguments: list[str]) -> None:
         """Called by Hydra with the overrides that are not its own; returns when the study has its trials.
@@ -34,5 +34,4 @@ class SearchSweeper(Sweeper):
         """
         from runner.search.worker import Worker
 
-        assert self._sweep is not None
-        Worker(*self._sweep, arguments).work()
+        Worker(self._config, self._asked.composer, self._launcher, self._asked.request.lines).work()

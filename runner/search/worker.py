@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,16 @@ import optuna
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from optuna.samplers import GridSampler
 from optuna.trial import TrialState
 
+from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, RunError
+from runner.config.presets import added_to
 from runner.config.privacy_rules import may_change_mechanism
-from runner.config.search import KEY, load_search, parse_limits
+from runner.config.search import KEY, first_options, is_whole, load_search, parse_limits
 from runner.config.targets import locate
 from runner.privacy.draws import Draw
 from runner.search.claims import FOLDER, Claims
@@ -40,8 +41,10 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 class Worker:
     """What ``hydra/sweeper=optuna`` does in one process."""
 
-    def __init__(self, config: DictConfig, context: HydraContext, launcher: Launcher, arguments: list[str]) -> None:
-        """``config`` is the sweep's, with the search under ``hydra.sweeper``; ``arguments`` are its task overrides.
+    def __init__(self, config: DictConfig, composer: Composer, launcher: Launcher, arguments: Sequence[str]) -> None:
+        """``config`` is the sweep's, with the search under ``hydra.sweeper``.
+
+        ``arguments`` are the overrides that say what is searched and what is fixed (``Request.lines``).
 
         Raises:
             RequestError: there is nothing to search, or no way to draw from it.
@@ -49,9 +52,11 @@ class Worker:
         self._launcher = launcher
         self._search = load_search(config.hydra.sweeper)
         self._sweep_dir = Path(config.hydra.sweep.dir).absolute()
-        listed = [f"{key}={value}" for key, value in (self._search.params or {}).items()]
-        self._space, self._fixed = read_space([*listed, *arguments])
-        self._run = context.config_loader.load_sweep_config(config, self._fixed)
+        self._composer = composer
+        self._space, self._fixed = read_space(arguments, is_whole=lambda key: is_whole(config, key))
+        searched = [override for override in composer.parse(arguments) if override.is_sweep_override()]
+        firsts = first_options(searched, self._fixed)
+        self._run = composer.compose([*config.hydra.overrides.hydra, *self._fixed, *firsts])
         self._limits = parse_limits(self._search.constraints)
         self._sampler = build_sampler(self._search.sampler, self._space)
         self._pruner = build_pruner(self._search.pruner)
@@ -115,11 +120,18 @@ class Worker:
 
     def _run_all(self, study: optuna.Study, claims: Claims, taken: list[optuna.Trial]) -> None:
         outcomes = {trial.number: outcome for trial in taken if (outcome := self._settled(trial)) is not None}
-        due = [trial for trial in taken if trial.number not in outcomes]
+        due, overrides = [], []
+        for trial in taken:
+            if trial.number not in outcomes:
+                try:
+                    overrides.append(self._overrides(trial))
+                    due.append(trial)
+                except RequestError as refusal:  # values that do not go together
+                    outcomes[trial.number] = Outcome(state=TrialState.FAIL, cause=str(refusal))
         error = None
         if due:
             try:
-                self._launcher.launch([self._overrides(trial) for trial in due], initial_job_idx=due[0].number)
+                self._launcher.launch(overrides, initial_job_idx=due[0].number)
             except (HydraException, OmegaConfBaseException) as failure:
                 error = " ".join(str(failure).split())  # values that do not go together, found on composing them
         for trial in due:
@@ -173,10 +185,15 @@ class Worker:
             )
 
     def _overrides(self, trial: optuna.Trial) -> list[str]:
-        """Those of the trial's run: its values, and for Hydra where it goes."""
+        """Those of the trial's run: its values, and for Hydra where it goes.
+
+        Raises:
+            RequestError: they do not go together.
+        """
         ours = [f"hydra.sweep.dir={_quoted(self._sweep_dir)}", f"hydra.sweep.subdir={trial.number}"]
-        drawn = [f"{key}={value}" for key, value in trial.params.items()]
-        return [*self._fixed, *drawn, *ours]
+        drawn = [f"{key}={'null' if value is None else value}" for key, value in trial.params.items()]
+        lines = [*self._fixed, *drawn]
+        return [*lines, *added_to(self._composer.parse(lines), self._composer.compose(lines)), *ours]
 
 
 def study_name(asked: str | None, run: DictConfig) -> str:

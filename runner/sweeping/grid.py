@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, read_write
 
-from runner.config.request import cells_of
 from runner.sweep_draws import is_drawn
 from runner.sweeping.drawn_trials import chosen_cells
+from runner.sweeping.sweep import Sweep
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own grid with repeats.  The cells have been checked before Hydra was called, and are not once more."""
+    """Hydra's own grid with repeats.  The cells were made and checked before Hydra was called."""
 
     def __init__(
         self,
@@ -25,22 +25,26 @@ class GridSweeper(BasicSweeper):
         beside: Sequence[Sequence[str]] | None,
         seeds: Sequence[int] | None,
     ) -> None:
-        """``beside`` are further cells, ``seeds`` those of the repeats; None for the seed of each cell itself."""
+        """Of the keys of ``hydra.sweeper`` all but the first have been read with the request."""
         super().__init__(max_batch_size=max_batch_size, params=params)
-        self._beside, self._seeds = beside or (), seeds
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra hands to a sweeper."""
+        assert isinstance(task_function, Sweep)
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self._request = task_function.request
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch every cell."""
         assert self.config is not None
         assert self.launcher is not None
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        cells = cells_of(overrides, beside=self._beside, seeds=self._seeds)
+        cells = [list(lines) for lines in self._request.cells_lines]
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         if is_drawn(folder):
             cells = chosen_cells(folder, cells)
+        with read_write(self.config.hydra.overrides):
+            self.config.hydra.overrides.task = [*arguments, *self._request.deferred]
         OmegaConf.save(self.config, folder / "multirun.yaml")
         returns, begun = [], 0
         for batch in self.split_overrides_to_chunks(cells, self.max_batch_size):

@@ -55,7 +55,12 @@ WRONG = [
     ([LR, "trainer=dp", "hydra/sweeper/pruner=hyperband"], "hydra/sweeper/pruner", "reported epsilon"),
     (["optimizer.lrr=interval(0.1,1)"], "optimizer.lrr", "did you mean optimizer.lr?"),
     (["optimizer.lr=interval(-1,1)"], "optimizer.lr", "in the values searched: optimizer.lr=-1"),
-    (["data.batch_size=interval(8.0,64.0)"], "data.batch_size", "a whole number"),
+    (["data.batch_size=interval(8.5,64.0)"], "data.batch_size", "whole numbers"),
+    (
+        ["optimizer=sgd,adamw", "optimizer.momentum=0.0,0.9"],
+        "optimizer.momentum",
+        "in the values searched: optimizer=adamw optimizer.momentum=0.0",
+    ),
     (["model=mlp,mpl"], "model", "did you mean mlp?"),
     (["trainer.epochs=range(0,5)"], "trainer.epochs", "a number > 0"),
 ]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import HydraContext
 from omegaconf import OmegaConf, open_dict
 
 from runner.config.errors import RequestError
@@ -66,15 +65,14 @@ class Launcher:
 def prepare(composer, folder, *overrides, before=None, base=RECIPE):
     """A worker that has not begun, and its launcher; its trials are ``base`` with ``overrides``."""
     lines = [*base, "hydra/sweeper=optuna", f"hydra.sweep.dir={folder}", *overrides]
-    read_request(composer, lines, multirun=True, check=lambda *_: None)
+    request = read_request(composer, lines, multirun=True, check=lambda *_: None)
     own = [line for line in lines if line.startswith("hydra") or line.startswith("sweep=")]
     config = composer.compose(own)
     task = [line for line in lines if not line.startswith("hydra")]
     with open_dict(config.hydra):
         config.hydra.overrides.task = OmegaConf.create(task)
     launcher = Launcher(composer, config, before)
-    context = HydraContext(config_loader=composer._loader, callbacks=None)
-    return Worker(config, context, launcher, task), launcher
+    return Worker(config, composer, launcher, request.lines), launcher
 
 
 def search(composer, folder, *overrides, before=None, base=RECIPE):
