@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class Composer:
             self._loader = GlobalHydra.instance().config_loader()
         self._presets = Presets(self._loader, root, self._searchpath([]))
         self.notes: dict[str, None] = {}
-        """What was replaced by what is typed, in words, in the order in which it was found."""
+        """What was replaced by what is typed, in words."""
         self._options: dict[str, list[str]] = {}
         self._reference: dict[tuple[tuple[str, str], ...], DictConfig] = {}
 
@@ -108,11 +109,9 @@ class Composer:
             config = self._load(lines)
         except _FAILURES as error:
             raise _refusal(error) or self._diagnose(overrides, error) from error
-        settled, words = self._presets.settle(
-            config, overrides, load=self._load, own=lambda: self.option_defaults(config)
-        )
+        config, words = self._presets.settle(config, overrides, self._load, partial(self.option_defaults, config))
         self.notes |= dict.fromkeys(words)
-        return settled
+        return config
 
     def load(self, config: DictConfig, *, number: int | None = None) -> RunConfig:
         """The typed form of a composed configuration; ``number`` is that of the cell in a sweep.
@@ -223,11 +222,11 @@ class Composer:
     def _check_addition(self, override: Override, groups: list[str], chosen: Mapping[str, Override]) -> None:
         """Allow ``+model.drop_rate=0.1``, an argument of the part that its YAML does not list, or a null."""
         key, line = override.key_or_group, line_of(override)
-        of_group = chosen.get(key.partition(".")[0])
-        config = self._load([line_of(of_group)] if of_group is not None and not of_group.is_sweep_override() else [])
-        found = OmegaConf.select(config, key, default=_ABSENT)
-        if of_group is not None and of_group.is_sweep_override():
-            found = _ABSENT  # each option has keys of its own, and its cells are looked at one by one
+        owner = chosen.get(key.partition(".")[0])
+        swept = owner is not None and owner.is_sweep_override()
+        config = self._load([] if owner is None or swept else [line_of(owner)])
+        # each option has keys of its own: where several are asked for, the cells are looked at one by one
+        found = _ABSENT if swept else OmegaConf.select(config, key, default=_ABSENT)
         if found is None:
             return  # Hydra lets a null be added to: +profile=true is profile=true
         if found is not _ABSENT:

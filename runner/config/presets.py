@@ -26,7 +26,7 @@ class Presets:
     """What options choose and set besides their own group, by their files."""
 
     def __init__(self, loader: Any, root: str, searchpath: Sequence[str]) -> None:
-        """``loader`` is Hydra's, ``root`` where it starts; ``searchpath`` are the overrides by which it looks elsewhere."""
+        """``loader`` is Hydra's, ``root`` where it starts, ``searchpath`` the overrides by which it looks elsewhere."""
         self._where = loader, root, [OverridesParser.create().parse_override(line) for line in searchpath]
         self._read = cache(self._read_once)
 
@@ -34,7 +34,6 @@ class Presets:
         self,
         config: DictConfig,
         overrides: Sequence[Override],
-        *,
         load: Callable[[Sequence[str]], DictConfig],
         own: Callable[[], Mapping[str, Any]],
     ) -> tuple[DictConfig, list[str]]:
@@ -56,16 +55,15 @@ class Presets:
             for key in _leaves(override.key_or_group, override.value())
         }
         choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
-        lines, words = [str(override.input_line) for override in overrides], []
-        presets = [*self._chosen_for(typed, choices), *self._made_for_another(config, typed, choices, own)]
+        lines = [str(override.input_line) for override in overrides]
+        replaced = [*self._chosen_for(typed, choices), *self._made_for_another(config, typed, choices, own)]
+        if added := [one.line for one in replaced if one.line]:
+            config = load([*lines, *added])
         # what a preset brings may be a rival in its turn
-        for found in (lambda: presets, lambda: replaced_by(config, typed)):
-            replaced = found()
-            words += [one.words for one in replaced]
-            if added := [one.line for one in replaced if one.line]:
-                lines += added
-                config = load(lines)
-        return config, words
+        replaced += (rivals := replaced_by(config, typed))
+        if rivals:
+            config = load([*lines, *added, *(one.line for one in rivals)])
+        return config, [one.words for one in replaced]
 
     def _read_once(self, path: str) -> ConfigResult | None:
         """The file of an option, such as ``trainer/dp``; None where there is none."""
