@@ -29,7 +29,7 @@ class Schedule(Protocol):
         """Number by which the peak learning rate is multiplied at update ``step``, from 0."""
 
     def observe(self, metric: float, better: Literal["higher", "lower"]) -> None:
-        """Take note of a validation result; only ``Plateau`` acts on it."""
+        """Take note of a validation result, NaN where it is not finite; only ``Plateau`` acts on it."""
 
     def state_dict(self) -> dict[str, float | int | None]:
         """What a resumed run needs beyond the step: nothing, but for ``Plateau``."""
@@ -179,7 +179,7 @@ class Step(Constant):
 class Plateau:
     """Multiplied by ``factor`` after more than ``patience`` evaluations in a row without a gain of ``threshold``.
 
-    A gain is relative to the best result so far; a result that is not a number is none.  The one schedule that depends
+    A gain is relative to the best result so far; a result that is not finite is none.  The one schedule that depends
     on results, and so the one with state.
     """
 
@@ -219,8 +219,10 @@ class Plateau:
             self._current, self._stale = max(self._current * self._reduction, self._min_factor), 0
 
     def _is_gain(self, metric: float, better: Literal["higher", "lower"]) -> bool:
-        if self._best is None:
-            return not math.isnan(metric)
+        if not math.isfinite(metric):
+            return False
+        if self._best is None or not math.isfinite(self._best):
+            return True
         if better == "higher":
             return metric > self._best * (1.0 + self._threshold)
         return metric < self._best * (1.0 - self._threshold)

@@ -90,7 +90,7 @@ def write_down(findings: Findings) -> list[Part]:
         *_internal(sweep.folder),
         *_choice(findings.front, findings.question),
         *_recipes(findings),
-        *_failures(findings.grouping, sweep),
+        *_failures(findings.grouping, findings.question.metric.name),
         *_comparison(findings),
         *_figures("Learning curves", draw_curves(findings.grouping.recipes)),
         *_searched(findings.search),
@@ -164,13 +164,19 @@ def _recipes(findings: Findings) -> Iterator[Part]:
         )
 
 
-def _failures(grouping: Grouping, sweep: Sweep) -> Iterator[Part]:
-    lost = [(cell, recipe) for recipe in grouping.recipes for cell in recipe.cells if not cell.finished]
+def _failures(grouping: Grouping, metric: str) -> Iterator[Part]:
+    lost = [
+        (cell, recipe)
+        for recipe in grouping.recipes
+        for cell in recipe.cells
+        if not cell.finished or math.isnan(cell.metric(metric))
+    ]
     if not lost:
         return
     yield Heading(2, "Cells without a result")
     items = [
-        f"{cell.name} ({recipe.label}): {cell.status.replace('_', ' ')}{f', {cell.error}' if cell.error else ''}"
+        f"{cell.name} ({recipe.label}): {cell.status.replace('_', ' ')}"
+        f"{f' without a finite {metric}' if cell.finished else ''}{f', {cell.error}' if cell.error else ''}"
         for cell, recipe in lost[:_MOST_FAILURES]
     ]
     if len(lost) > _MOST_FAILURES:

@@ -137,7 +137,7 @@ def _trial(row: dict[str, str]) -> Trial:
     return Trial(
         number=int(row["number"]),
         state=row["state"],
-        values=() if any(math.isnan(value) for value in values) else values,
+        values=values if all(math.isfinite(value) for value in values) else (),
         params={key.removeprefix("params_"): row[key] for key in row if key.startswith("params_") and row[key]},
         allowed=not any(float(row[key] or 0) > 0 for key in row if key.startswith("system_attrs_constraints:")),
     )

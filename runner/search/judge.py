@@ -105,11 +105,11 @@ class SearchJudge:
         """Report the evaluation after ``epoch``; whether the pruner would end the run now.
 
         Raises:
-            RunError: the figure is not a number, and will not become one.
+            RunError: the loss is not finite, so that neither figure can be compared with another trial's.
         """
+        if not math.isfinite(val_loss):
+            raise RunError(f"val_loss is not finite after epoch {epoch}: the trial can be compared with no other")
         value = {"val_loss": val_loss, "val_accuracy": val_accuracy}[self._figure]
-        if math.isnan(value):
-            raise RunError(f"{self._figure} is not a number after epoch {epoch}")
         if epoch not in self._reported:  # an epoch that is repeated after an interruption gives the same
             self._trial.report(value, epoch)
         return self._trial.should_prune()

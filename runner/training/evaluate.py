@@ -22,8 +22,8 @@ def evaluate(
 ) -> tuple[float, float]:
     """Mean cross-entropy (without label smoothing, in nats) and accuracy in [0, 1] over ``examples`` rows of ``feed``.
 
-    Each process takes every size-th row, so no row is padded or repeated.  A batch for which there is no memory is
-    taken again in halves.
+    An answer that is not finite is no right one.  Each process takes every size-th row, so no row is padded or
+    repeated.  A batch for which there is no memory is taken again in halves.
 
     Raises:
         RunError: there is no memory for one example.
@@ -37,8 +37,10 @@ def evaluate(
         try:
             images, labels = feed.batch(rows, None)
             logits = logits_in_pieces(model, images, precision)
-            loss = torch.nn.functional.nll_loss(log_probabilities(logits), labels, reduction="none").sum()
-            return torch.stack([loss.to(wide), (logits.argmax(1) == labels).sum().to(wide)])
+            losses = torch.nn.functional.nll_loss(log_probabilities(logits), labels, reduction="none")
+            # among values that are not numbers, the first class would be the largest
+            right = (logits.argmax(1) == labels) & losses.isfinite()
+            return torch.stack([losses.sum().to(wide), right.sum().to(wide)])
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

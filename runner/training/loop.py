@@ -75,7 +75,7 @@ class Loop:
         parts.optimizer.load_state_dict(state["optimizer"])
         parts.precision.load_state_dict(state["precision"])
         parts.schedule.load_state_dict(state["schedule"])
-        self._standing = Standing(**state["standing"])
+        self._standing = Standing.restored(state["standing"])
         self._step.tally.load(state["totals"])
         self._zeroed_before = state["zeroed_examples"]
         parts.sizes.load_state_dict(state["batch_sizes"])
@@ -242,15 +242,26 @@ class Loop:
         spent = {} if self._spending is None else {"epsilon": standing.epsilon}
         self._recorder.write("val", step=step + 1, epoch=plan.epoch_after(step), loss=loss, accuracy=accuracy, **spent)
         higher = plan.semantic.monitor == "val_accuracy"
-        value = accuracy if higher else loss
+        finite = math.isfinite(loss)
+        if not finite:
+            self._tell_not_finite(step)
+        value = math.nan if not finite else accuracy if higher else loss
         self._parts.schedule.observe(value, "higher" if higher else "lower")
         gain = math.inf if standing.best is None else (value - standing.best) * (1 if higher else -1)
-        if gain > plan.semantic.min_delta:
+        if finite and gain > plan.semantic.min_delta:
             standing.best, standing.best_step, standing.stale = value, step + 1, 0
             standing.best_val_loss, standing.best_val_accuracy = loss, accuracy
             return True
         standing.stale += 1
         return False
+
+    def _tell_not_finite(self, step: int) -> None:
+        """Say that an evaluation counts for nothing but patience: some example's loss is not a number or infinite."""
+        self._standing.not_finite += 1
+        if self._world.is_main:
+            line = f"the validation loss after step {step + 1} is not finite: no choice is made by this evaluation"
+            log.warning(line)
+            self._recorder.console.note(line)
 
     def _measure(self, images: tuple[Feed, int]) -> tuple[float, float]:
         """Loss and accuracy over a split: its feed and its number of examples."""
@@ -333,7 +344,7 @@ class Loop:
             zeroed_examples=self._zeroed(),
             epsilon=None if self._spending is None else self._spending.charged(done, status),
             halvings=tuple(self._parts.sizes.halvings),
-            notes=name_slow_input(self._parts, timed),
+            notes=(*name_slow_input(self._parts, timed), *standing.notes(test_loss)),
         )
 
     def _step_time(self) -> StepTime | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from runner.records.run_file import FinalMetrics
 from runner.records.step_time import StepTime
@@ -60,3 +61,25 @@ class Standing:
     seconds: float = 0.0
     """Training time, evaluation and saving left out."""
     timed_examples: int = 0
+    not_finite: int = 0
+    """Evaluations whose loss was not a number or infinite, by which nothing was chosen."""
+
+    @classmethod
+    def restored(cls, saved: dict[str, Any]) -> Standing:
+        """What a checkpoint holds; a best figure that is not finite, as former versions could choose, is none."""
+        standing = cls(**saved)
+        if standing.best is not None and not math.isfinite(standing.best):
+            standing.best, standing.best_step = None, 0
+            standing.best_val_loss = standing.best_val_accuracy = None
+        return standing
+
+    def notes(self, test_loss: float | None) -> tuple[str, ...]:
+        """What the record of the run should say of its evaluations."""
+        found = []
+        if self.not_finite:
+            times = "once" if self.not_finite == 1 else f"{self.not_finite} times"
+            line = f"the validation loss was not finite {times}, and nothing was chosen by these evaluations"
+            found.append(line if self.best is not None else f"{line}: none is best, so the last weights count")
+        if test_loss is not None and not math.isfinite(test_loss):
+            found.append("the test loss is not finite: it is left out of comparisons, and such answers count as wrong")
+        return tuple(found)

@@ -127,6 +127,18 @@ def test_plateau_resumes_where_it_was():
     assert after.factor(20) == whole.factor(20) < 1.0
 
 
+@pytest.mark.parametrize(("better", "later"), [("higher", [0.1, 0.2]), ("lower", [0.2, 0.1])])
+@pytest.mark.parametrize("first", [math.nan, math.inf, -math.inf])
+def test_plateau_takes_no_result_that_is_not_finite_for_the_best(better, later, first):
+    schedule = build("Plateau", factor=0.5, patience=1)
+    for metric in (first, *later):
+        schedule.observe(metric, better)
+    assert schedule.state_dict() == {"current": 1.0, "best": later[-1], "stale": 0}
+    for metric in (math.nan, math.inf if better == "higher" else -math.inf):
+        schedule.observe(metric, better)
+    assert schedule.state_dict() == {"current": 0.5, "best": later[-1], "stale": 0}
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "key"),
     [

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import yaml
 
+from runner.config.schema import ComparisonConfig
 from runner.records.step_time import PHASES, StepTime
 from runner.report.command import main
 from runner.report.style import SERIES
@@ -287,3 +288,14 @@ def test_series_stand_out_by_day_and_by_night():
         for paper in ("#ffffff", "#14181d"):
             light, dark = sorted([luminance(colour), luminance(paper)], reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+def test_a_finished_cell_whose_figure_was_not_finite_is_listed_and_compared_with_nothing(tmp_path):
+    write_sweep(tmp_path, [(f"precision={name} seed={seed}", 0.9) for name in ("fp32", "fp16") for seed in (0, 1)])
+    record = json.loads((tmp_path / "3" / "run.json").read_text())
+    record["metrics"]["test_loss"] = None  # what a record holds for a number that is none
+    (tmp_path / "3" / "run.json").write_text(json.dumps(record))
+    write_report(tmp_path, ComparisonConfig(metric="test_loss", margin=0.1))
+    report = (tmp_path / "report.md").read_text()
+    assert "- 3 (fp16): completed without a finite test\\_loss" in report
+    assert "| fp16 | 2 of 2 | 0.1000 |" in report
