@@ -145,14 +145,16 @@ def _one_gpu(config: RunConfig) -> tuple[str, ...]:
 
 
 def _precision(config: RunConfig, plan: Plan, device: Device, *, probe: bool) -> Decision:
-    question, answer = "Is bfloat16 native?", "yes" if device.native_bf16 else "no"
+    question, answer = "Is bfloat16 native?", "yes" if device.native.bf16 else "no"
+    if device.native.stated:
+        answer += f" ({', '.join(device.native.stated)})"
     if probe and device.here:
         return _measured_precision(config, plan, device, question, answer)
     if device.kind == "cpu":
         word, reason = "precision=fp32", "a CPU gains by 16 bits in large models at most; a probe would measure it"
-    elif device.native_bf16:
+    elif device.native.bf16:
         word, reason = "precision=bf16", f"{device.name} has it, and it needs no loss scale"
-    elif device.native_fp16:
+    elif device.native.fp16:
         word, reason = "precision=fp16", f"{device.name} has tensor cores for float16 alone"
     else:
         word, reason = "precision=fp32", f"{device.name} has no tensor cores, so 16 bits save memory and no time"

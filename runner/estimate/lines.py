@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from runner.estimate.assess import Assessment
     from runner.plan.device import Device
 
-_NAMES = ("bf16", "fp16", "tf32")
-
 
 def describe(assessment: Assessment) -> list[str]:
     """What a run would be and what it would take."""
@@ -95,14 +93,12 @@ def _forecast_lines(assessment: Assessment) -> list[str]:
 
 
 def _device_line(device: Device, cores: int) -> str:
-    native = (device.native_bf16, device.native_fp16, device.tf32)
-    facts = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in zip(_NAMES, native, strict=True))
     count = f"{device.count} x " if device.kind != "cpu" and device.here else ""
     machine = f", {counted(cores, 'core')}" if device.here else ""
     absent = "" if device.here else "; not here, and of its machine nothing is known"
     return (
         f"device     {count}{device.name} ({device.kind}), {device.memory_bytes / 2**30:.1f} GiB{machine};"
-        f" native: {facts}{absent}"
+        f" native: {device.native}{absent}"
     )
 
 

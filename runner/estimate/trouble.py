@@ -190,11 +190,13 @@ def _sixteen_bits(plan: Plan, device: Device, in_turns: Mapping[str, float] | No
     dtype = plan.semantic.precision.dtype
     if dtype not in SIXTEEN_BITS:
         return
-    if device.kind == "cuda" and not device.native_fp16:
+    if device.kind == "cuda" and not device.native.fp16:
         what = f"{device.name} has no tensor cores, so 16-bit products are no faster there"
-    elif dtype == "bfloat16" and not device.native_bf16:
+    elif device.kind == "cpu" and dtype == "float16":
+        what = "on a CPU the products of float16 are those of float32, rounded"
+    elif dtype == "bfloat16" and not device.native.bf16:
         what = f"{device.name} has no native bfloat16"
-    elif dtype == "float16" and not device.native_fp16:
+    elif dtype == "float16" and not device.native.fp16:
         what = f"{device.name} has no native float16"
     else:
         what = "this model is too small to gain by 16 bits here"

@@ -151,27 +151,28 @@ def choose_precision(config: PrecisionConfig, device: Device, *, gpu: str | None
 
     A CPU computes every type correctly, so nothing falls back there.  ``auto`` is answered by the facts about the
     device alone, for who must not or need not measure (``runner.training.settle`` does): float32 on a CPU, because
-    16-bit types were slower on CPUs without AMX and their gain with AMX depends on the model.  ``gpu`` is the option of
+    16 bits cost time where its products of bfloat16 are no native ones, and where they are the gain depends on the
+    model.  ``gpu`` is the option of
     ``hardware`` that names one, and with it the type that suits it.
     """
     requested = config.amp_dtype
     half_gpu = device.kind in ("cuda", "mps")
-    best_16 = "bfloat16" if device.native_bf16 or device.kind == "cpu" else "float16"
+    best_16 = "bfloat16" if device.native.bf16 or device.kind == "cpu" else "float16"
     if requested == "auto":
-        native = half_gpu and (device.native_bf16 or device.native_fp16)
+        native = half_gpu and (device.native.bf16 or device.native.fp16)
         dtype = best_16 if native else "float32"
         fact = f"{device.name} has native {best_16}" if native else f"{device.name} is not known to gain by 16 bits"
         reason = f"without measuring: {fact}"
     elif requested == "auto16":
         dtype, reason = best_16, f"the 16-bit type that suits {device.name}"
-    elif requested == "bfloat16" and half_gpu and not device.native_bf16:
+    elif requested == "bfloat16" and half_gpu and not device.native.bf16:
         dtype, reason = best_16, f"{device.name} has no native bfloat16"
     elif requested == "float64" and device.kind == "mps":
         raise RequestError("precision.amp_dtype", "float64 on an Apple GPU, which has none", "hardware=cpu or fp32")
     else:
         dtype = requested
         reason = f"what hardware={gpu} chooses" if gpu is not None and dtype == best_16 else "as asked"
-    settings = dataclasses.asdict(config) | {"tf32": config.tf32 and device.tf32}
+    settings = dataclasses.asdict(config) | {"tf32": config.tf32 and device.native.tf32}
     del settings["amp_dtype"]
     return PrecisionPlan(requested=requested, dtype=dtype, reason=reason, **settings)
 

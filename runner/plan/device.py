@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from runner.config.errors import RequestError
 from runner.config.ranges import read_bytes
+from runner.plan.natives import Natives, natives_of, of_capability
 
 if TYPE_CHECKING:
     from runner.config.schema import HardwareConfig
@@ -24,12 +25,8 @@ class Device:
     """``cpu``, ``cuda`` or ``mps``."""
     name: str
     """Name of the chip as its driver gives it."""
-    native_bf16: bool
-    """bfloat16 products run in hardware and are worth using (CUDA from compute capability 8.0, CPUs with AMX)."""
-    native_fp16: bool
-    """float16 products run on tensor cores (CUDA from compute capability 7.0) or an Apple GPU."""
-    tf32: bool
-    """TensorFloat-32 exists (CUDA from compute capability 8.0)."""
+    native: Natives
+    """What it multiplies in hardware."""
     count: int
     """Devices of this kind on this machine."""
     memory_bytes: int
@@ -40,13 +37,11 @@ class Device:
     """False for a GPU of another machine, which a plan is made for."""
 
 
-def _elsewhere(name: str, *, ampere: bool, gigabytes: int) -> Device:
+def _elsewhere(name: str, *, capability: tuple[int, int], gigabytes: int) -> Device:
     return Device(
         kind="cuda",
         name=name,
-        native_bf16=ampere,
-        native_fp16=True,
-        tf32=ampere,
+        native=of_capability(*capability, bf16=capability >= (8, 0)),
         count=1,
         memory_bytes=gigabytes * 10**9,
         here=False,
@@ -54,11 +49,9 @@ def _elsewhere(name: str, *, ampere: bool, gigabytes: int) -> Device:
 
 
 _GPUS = {
-    # compute capability 7.0: tensor cores for float16 alone
-    "v100": _elsewhere("NVIDIA V100", ampere=False, gigabytes=16),
-    # compute capability 8.0 and 9.0
-    "a100": _elsewhere("NVIDIA A100", ampere=True, gigabytes=40),
-    "h100": _elsewhere("NVIDIA H100", ampere=True, gigabytes=80),
+    "v100": _elsewhere("NVIDIA V100", capability=(7, 0), gigabytes=16),
+    "a100": _elsewhere("NVIDIA A100", capability=(8, 0), gigabytes=40),
+    "h100": _elsewhere("NVIDIA H100", capability=(9, 0), gigabytes=80),
 }
 """What NVIDIA's data sheets and the CUDA C++ programming guide, "compute capabilities", say of them."""
 
@@ -108,19 +101,15 @@ def _detect(config: HardwareConfig) -> Device:
 
     kind = config.device
     if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        kind = kinds_here()[0]
     if kind == "cuda":
         if not torch.cuda.is_available():
             raise RequestError("hardware.device", "cuda (no CUDA device is visible)", "hardware=cpu or hardware=auto")
-        major, minor = torch.cuda.get_device_capability()
         properties = torch.cuda.get_device_properties(0)
         return Device(
             kind="cuda",
             name=properties.name,
-            # torch.cuda.is_bf16_supported() answers True by emulation before Ampere, where bf16 is slower than float32.
-            native_bf16=torch.cuda.is_bf16_supported(including_emulation=False),
-            native_fp16=(major, minor) >= (7, 0),
-            tf32=(major, minor) >= (8, 0),
+            native=natives_of(kind),
             count=torch.cuda.device_count(),
             memory_bytes=properties.total_memory,
         )
@@ -132,21 +121,25 @@ def _detect(config: HardwareConfig) -> Device:
         return Device(
             kind="mps",
             name="Apple GPU",
-            native_bf16=False,
-            native_fp16=True,
-            tf32=False,
+            native=natives_of(kind),
             count=1,
             memory_bytes=ram_bytes(),
         )
     return Device(
         kind="cpu",
         name=cpu_name(),
-        native_bf16=bool(torch.cpu._is_amx_tile_supported()),
-        native_fp16=False,
-        tf32=False,
+        native=natives_of(kind),
         count=1,
         memory_bytes=ram_bytes(),
     )
+
+
+def kinds_here() -> list[str]:
+    """Kinds of devices that this machine has."""
+    import torch
+
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [kind for kind, here in found.items() if here]
 
 
 def ram_bytes() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -10,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.plan.device import available_cores, cpu_name, ram_bytes
+from runner.plan.device import available_cores, cpu_name, kinds_here, ram_bytes
+from runner.plan.natives import natives_of
 from runner.records.repository import describe_repository
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def describe_environment() -> dict[str, Any]:
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "ram_bytes": ram_bytes(),
+        "native": {kind: dataclasses.asdict(natives_of(kind)) for kind in kinds_here()},
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,
         "gpu_driver": _gpu_driver(),

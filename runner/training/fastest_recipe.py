@@ -64,9 +64,9 @@ def recipes(device: Device, channels_last: bool | None, dtype: str | None = None
         dtype: the type that was asked for; None for any.
     """
     dtypes = ["float32"] if dtype is None else [dtype]
-    if dtype is None and (device.kind == "cpu" or device.native_bf16):
+    if dtype is None and (device.kind == "cpu" or device.native.bf16):
         dtypes.append("bfloat16")
-    if dtype is None and device.kind != "cpu" and device.native_fp16:
+    if dtype is None and device.kind != "cpu" and device.native.fp16:
         dtypes.append("float16")
     formats = [True, False] if channels_last is None else [channels_last]
     return [Recipe(dtype=dtype, channels_last=chosen) for dtype in dtypes for chosen in formats]

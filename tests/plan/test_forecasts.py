@@ -20,6 +20,7 @@ from runner.estimate.trouble import find_trouble
 from runner.models.build import build_model
 from runner.plan.build import build_plan
 from runner.plan.device import Device, detect_device, foresee_device
+from runner.plan.natives import of_capability, of_processor
 from runner.privacy.ledger import contents_of
 
 
@@ -78,13 +79,11 @@ def test_more_epochs_and_a_price(assessed, configure):
 OLD_GPU = Device(
     kind="cuda",
     name="GTX 1080",
-    native_bf16=False,
-    native_fp16=False,
-    tf32=False,
+    native=of_capability(6, 1, bf16=False),
     count=1,
     memory_bytes=8 * 2**30,
 )
-SMALL_GPU = dataclasses.replace(OLD_GPU, name="tiny", native_fp16=True, memory_bytes=2**20)
+SMALL_GPU = dataclasses.replace(OLD_GPU, name="tiny", native=of_capability(7, 0, bf16=False), memory_bytes=2**20)
 CPU = dataclasses.replace(OLD_GPU, kind="cpu", name="a CPU", memory_bytes=2**40)
 SMALL_CPU = dataclasses.replace(CPU, memory_bytes=2**20)
 LIMITED = dataclasses.replace(SMALL_CPU, memory_limited=True)
@@ -220,7 +219,7 @@ def test_a_good_plan_has_no_trouble(assessed):
 def test_sixteen_bits_that_gain_nothing_are_named_by_measurement(configure, costs, bf16, trouble):
     config = configure("hardware=cpu", "hardware.threads=1", "data.limit=200", "model=linear", "precision=bf16")
     data = open_data(config.data)
-    device = dataclasses.replace(CPU, native_bf16=True)
+    device = dataclasses.replace(CPU, native=of_processor({"amx_bf16"}))
     plan = build_plan(config, data, device, processes=1)
     found = find_trouble(
         plan,

@@ -9,6 +9,7 @@ from runner.data.open import open_data
 from runner.job import run_job
 from runner.plan.build import build_plan
 from runner.plan.device import Device, detect_device
+from runner.plan.natives import of_capability
 from runner.training.fastest_recipe import Recipe, _choose, _still_in, recipes
 from runner.training.settle import _what, _where, settle
 from runner.training.world import SingleProcess
@@ -165,9 +166,9 @@ def test_a_model_without_convolutions_is_given_no_reason(settled, choices):
 
 
 def test_the_candidates_are_what_the_device_has_and_the_request_leaves_open(configure):
-    gpu = {"kind": "cuda", "name": "GPU", "tf32": False, "count": 1, "memory_bytes": 1 << 34}
-    old = Device(native_bf16=False, native_fp16=False, **gpu)
-    new = Device(native_bf16=True, native_fp16=True, **gpu)
+    gpu = {"kind": "cuda", "name": "GPU", "count": 1, "memory_bytes": 1 << 34}
+    old = Device(native=of_capability(6, 1, bf16=False), **gpu)
+    new = Device(native=of_capability(8, 0, bf16=True), **gpu)
     assert {recipe.dtype for recipe in recipes(old, None)} == {"float32"}
     assert {recipe.dtype for recipe in recipes(new, None)} == {"float32", "bfloat16", "float16"}
     cpu = detect_device(configure("hardware=cpu").hardware)
