@@ -42,7 +42,9 @@ RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "data.batch_size": BATCH_SIZE,
     "data.eval_batch_size": AT_LEAST_1,
     "data.image_size": AT_LEAST_1,
-    "data.channels": Choices((1, 3)),
+    "data.channels": Range(1, 1024),
+    "data.interpolation": Choices(("nearest", "bilinear", "bicubic", "lanczos")),
+    "data.max_pixels": AT_LEAST_1,
     "data.val_fraction": SHARE_BELOW_1,
     "data.test_fraction": SHARE_BELOW_1,
     "data.split_seed": SEED,
@@ -131,6 +133,7 @@ FREE = {
     "resume": "see _resume_is_typed",
     "data.name": "any label",
     "data.root": "looked up by the source",
+    "data.value_range": "see _value_range_is_ordered",
     "data.cache_dir": "made when it is missing",
     "data.augment": "its fields have rules",
     "model.name": "looked up by the factory",
@@ -243,6 +246,12 @@ def _mean_and_std_fit(config: RunConfig) -> None:
         raise RequestError("data.std", data.std, f"as many values as data.mean ({len(data.mean)})")
 
 
+def _value_range_is_ordered(config: RunConfig) -> None:
+    wanted = config.data.value_range
+    if wanted is not None and (len(wanted) != 2 or wanted[0] >= wanted[1]):
+        raise RequestError("data.value_range", wanted, "[black,white], such as [0,4095]")
+
+
 def _crop_area_is_ordered(config: RunConfig) -> None:
     area = config.data.augment.crop_area
     if len(area) != 2 or area[0] > area[1]:
@@ -323,6 +332,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _fractions_leave_training_data,
     _fold_is_one_of_the_folds,
     _mean_and_std_fit,
+    _value_range_is_ordered,
     _crop_area_is_ordered,
     _one_crop,
     _warmup_ends,

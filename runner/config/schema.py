@@ -51,7 +51,14 @@ class DataConfig:
     image_size: int | None = None
     """Height and width in pixels that the model sees; null keeps the size of the source."""
     channels: int | None = None
-    """1 for grey, 3 for RGB; null keeps what the source holds."""
+    """1 for grey, 3 for RGB, another number for files with so many bands, all of which are kept; null keeps what the
+    source holds."""
+    interpolation: str | None = None
+    """How images are resized: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``; null takes what the model's
+    pretrained weights were trained with, and else bilinear."""
+    value_range: list[float] | None = None
+    """``[black,white]``: the values of files with other than unsigned 8-bit values, such as ``[0,4095]`` for 12 bits;
+    values beyond are cut off.  Null takes the range that each file states, and refuses files that state none."""
     val_fraction: float = 0.1
     """Share of the training examples held out, per class, for validation when the source has no such split."""
     test_fraction: float = 0.2
@@ -68,6 +75,8 @@ class DataConfig:
     """What an unreadable image does: ``refuse`` names it and stops, ``skip`` leaves it out and counts it."""
     follow_links: bool = False
     """Follow links below ``root`` to folders and out of it; otherwise such a link is a file that cannot be read."""
+    max_pixels: int = 89478485
+    """Pixels of one image file, at most; more are taken for a decompression bomb, which would fill the memory."""
     mean: list[float] | None = None
     """Per-channel mean, in [0, 1], subtracted before the model: a public constant, never computed from the data."""
     std: list[float] | None = None

@@ -1,27 +1,41 @@
-"""From the bytes of one image file to 8-bit pixels: rotation, transparency, bit depth, size."""
+"""From the bytes of one image file to 8-bit pixels: rotation, transparency, bit depth, bands, size."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from runner.data import tiff
 from runner.data.decoding_room import ROOM, ROOM_BYTES
+from runner.data.depth import FULL_16, UNSTATED_BELOW, NoRangeError, Stated, left_justified, to_bytes
+from runner.data.picture import (
+    BILINEAR,
+    INTERPOLATIONS,
+    LARGEST_PIXELS,
+    MORE_PAGES,
+    NOTE,
+    WHOLE,
+    BadImageError,
+    Bands,
+    Picture,
+    Reading,
+    assembled,
+    dropping,
+    eight_bit,
+)
 
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "TIFF", "JPEG2000", "PPM", "TGA", "ICO")
 """What Pillow may take a file for, whatever its name.  Left out are formats that call other programs (EPS calls
 Ghostscript), that need the system's own decoders (WMF), and those in which nobody keeps photographs."""
-
-LARGEST_PIXELS = 1024**3 // 4 // 3
-"""Pixels of one image, at most: where Pillow begins to warn of decompression bombs."""
-
-_TOO_MANY = f"more than {LARGEST_PIXELS / 1e6:.0f} million pixels"
 
 # Bytes that Pillow and the format's library hold for a pixel besides the finished image: OpenJPEG computes in 32-bit
 # integers, and libwebp keeps two canvases and hands out a copy.
@@ -33,33 +47,38 @@ _ICON, _AVIF = b"\x00\x00\x01\x00", b"ftyp"
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 
-_BAND_PIXELS = 2**20
-"""Pixels of a large image that are changed at a time, so that what is in between stays small."""
-
 _pillow_open = Image.open
 
 
-class BadImageError(Exception):
-    """A file whose pixels cannot be had; the message says why."""
+class _UnknownImageError(BadImageError):
+    """None of the formats."""
 
 
-def open_image(file: Any) -> ImageFile.ImageFile:
+def open_image(file: Any, *, max_pixels: int | None = None) -> ImageFile.ImageFile:
     """Read the header of a path or a binary file in one of ``FORMATS``; the one way in which image files are opened.
 
     Raises:
-        BadImageError: It has none of the formats, or more than ``LARGEST_PIXELS``.
+        BadImageError: It has none of the formats, or more than ``max_pixels`` (None: ``LARGEST_PIXELS``).
     """
+    limit = LARGEST_PIXELS if max_pixels is None else max_pixels
+    if limit > LARGEST_PIXELS and Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = limit  # Pillow's own guard is one for the process
     if _head(file)[:4] == _ICON or _head(file)[4:8] == _AVIF:
         ROOM.take(ROOM_BYTES)
     try:
         image = _pillow_open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        raise BadImageError(f"none of the formats {', '.join(FORMATS)}") from None
+        raise _UnknownImageError(f"none of the formats {', '.join(FORMATS)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise BadImageError(_TOO_MANY) from None
-    if image.width * image.height > LARGEST_PIXELS:  # where the caller's process ignores the warning
-        raise BadImageError(_TOO_MANY)
+        raise BadImageError(_too_many(limit)) from None
+    if image.width * image.height > limit:  # where the caller's process ignores the warning
+        raise BadImageError(_too_many(limit))
     return image
+
+
+def _too_many(limit: int) -> str:
+    text = f"{limit / 1e6:.0f} million" if limit >= 10**7 else f"{limit:,}"
+    return f"more than {text} pixels, the limit of data.max_pixels"
 
 
 def guard_pillow() -> None:
@@ -118,94 +137,225 @@ def strict_decoding() -> Iterator[None]:
         yield
 
 
-def read_image(raw: bytes, *, shortest: int | None) -> Image.Image:
-    """Decode a file into an upright 8-bit grey (``L``) or colour (``RGB``) image; of an animation, the first frame.
+def read_image(raw: bytes, *, shortest: int | None, reading: Reading | None = None) -> Picture:
+    """Decode a file into an upright 8-bit grey (``L``) or colour (``RGB``) image, or into its bands.
+
+    Of an animation, the first frame; of several pages, the first, which the picture's ``info`` then says.
 
     Args:
         raw: The whole file.
         shortest: Shorter side in pixels that the caller will resize to, or None to keep every pixel.  Large JPEGs
             are then decoded at a fraction of their size, never below twice this.
+        reading: Channels, the range of values of more than 8 bits, and the most pixels; None for the usual.
 
     Raises:
-        BadImageError: The file cannot be decoded, has another format or too many pixels.
+        BadImageError: The file cannot be decoded, has another format, too many pixels, or bands that would be lost.
+        NoRangeError: Nobody has said what is black and what is white in it.
     """
+    reading = reading or Reading()
     if not raw:
         raise BadImageError("the file is empty")
     try:
-        image: Image.Image = open_image(io.BytesIO(raw))
+        if raw[:4] in tiff.MAGIC:
+            return _read_tiff(raw, reading)
+        image: Image.Image = open_image(io.BytesIO(raw), max_pixels=reading.max_pixels)
         stored = image.size
+        deep = _has_deep_colours(image)
         if shortest is not None:
             scale = 2 * shortest / min(image.size)
             image.draft(None, (int(image.width * scale) + 1, int(image.height * scale) + 1))
         ROOM.take(_needed(image, stored))
         image.load()
+        if deep and (samples := _deep_png(raw, image, reading)) is not None:
+            return samples
         ImageOps.exif_transpose(image, in_place=True)
-        return _eight_bit(image)
-    except BadImageError:
+        return eight_bit(image, reading, _stated_png(raw, image) if image.format == "PNG" else Stated())
+    except (BadImageError, NoRangeError):
         raise
+    except tiff.TiffError as error:
+        raise BadImageError(str(error)) from error
     except Exception as error:
         # Pillow's many decoders answer damaged bytes with any exception there is: OSError, SyntaxError, struct.error,
         # IndexError, ...  The reason is handed on, and the caller refuses the file or counts it.
         raise BadImageError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        # 16-bit grey, whose conversion in Pillow cuts off at 255 instead of scaling.  32-bit integers have no range
-        # that everybody agrees on; they are taken as 16-bit where they fit.
-        return _by_bands(image, _scaled, "L")
-    if image.mode == "F":
-        raise BadImageError("floating-point pixels have no known range")
-    if image.has_transparency_data:
-        return _by_bands(image, _on_white, "RGB")
-    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
+def read_picture(image: Image.Image, *, shortest: int | None, reading: Reading | None = None) -> Picture:
+    """``read_image`` of a picture that Pillow holds: as its file where it has not been decoded yet, else its pixels.
+
+    The picture stays as it is.
+
+    Raises:
+        BadImageError, NoRangeError: see ``read_image``.
+    """
+    reading = reading or Reading()
+    try:
+        raw = _undecoded_file(image)
+        if raw is not None:
+            opened = open_image(io.BytesIO(raw), max_pixels=reading.max_pixels)
+            if (opened.size, opened.mode) == (image.size, image.mode):  # nobody has asked for a smaller draft
+                return read_image(raw, shortest=shortest, reading=reading)
+        image.load()
+        stated = Stated()
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and not image.tell():
+            tags = tiff.tags_of(image)
+            _refuse_dropped(tags, reading)
+            stated = tags.stated
+            if tags.format == 2 and max(tags.bits) == 8:
+                raise BadImageError("signed 8-bit values, of which Pillow has lost the sign")
+        return eight_bit(ImageOps.exif_transpose(image), reading, stated)
+    except (BadImageError, NoRangeError):
+        raise
+    except Exception as error:  # as above
+        raise BadImageError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def _by_bands(image: Image.Image, change: Callable[[Image.Image], Image.Image], mode: str) -> Image.Image:
-    """``change`` of the whole image, whose pixels are changed one by one, a few rows at a time where it is large."""
-    rows = max(1, _BAND_PIXELS // image.width)
-    if rows >= image.height:
-        return change(image)
-    changed = Image.new(mode, image.size)
-    for top in range(0, image.height, rows):
-        changed.paste(change(image.crop((0, top, image.width, min(top + rows, image.height)))), (0, top))
-    return changed
+def _undecoded_file(image: Image.Image) -> bytes | None:
+    """The file of a picture that is opened and no more; None where there are pixels, or another frame was chosen."""
+    if not isinstance(image, ImageFile.ImageFile) or image._im is not None or image.fp is None or image.tell():
+        return None
+    place = image.fp.tell()
+    image.fp.seek(0)
+    raw: bytes = image.fp.read()
+    image.fp.seek(place)
+    return raw
 
 
-def _scaled(image: Image.Image) -> Image.Image:
-    wide = np.asarray(image).astype(np.int64)
-    if wide.min() < 0 or wide.max() > 65535:
-        raise BadImageError("pixel values beyond 16 bits have no known range")
-    return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+# TIFF
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+def _read_tiff(raw: bytes, reading: Reading) -> Picture:
+    """By Pillow where that keeps every band and value, else sample by sample."""
+    if reading.keeps_bands:
+        return _from_samples(tiff.read_samples(raw, bands=reading.channels, max_pixels=reading.limit), reading)
+    try:
+        image = open_image(io.BytesIO(raw), max_pixels=reading.max_pixels)
+    except _UnknownImageError:
+        return _from_samples(tiff.read_samples(raw, bands=None, max_pixels=reading.limit), reading)
+    assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    tags = tiff.tags_of(image)
+    _refuse_dropped(tags, reading)
+    more = tiff.has_more_pages(image)
+    ROOM.take(_needed(image, image.size))
+    image.load()
+    by_samples = tags.format == 2 and max(tags.bits) == 8
+    if max(tags.bits) > 8 and tags.samples > 1:
+        by_samples = _needs_all_bits(image, reading, stated=tags.stated.high not in (None, FULL_16))
+    if by_samples:
+        picture = _from_samples(tiff.read_samples(raw, bands=None, max_pixels=reading.limit), reading)
+    else:
+        upright = ImageOps.exif_transpose(image)
+        if image.mode == "I" and tags.format == 1 and max(tags.bits) == 32:  # which Pillow takes for signed
+            values = np.asarray(upright).view(np.uint32)
+            picture = assembled(to_bytes(values[..., None], tags.stated, reading.value_range), reading)
+        else:
+            picture = eight_bit(upright, reading, tags.stated)
+    if more:
+        picture.info[NOTE] = MORE_PAGES
+    return picture
 
 
-def fit(image: Image.Image, *, size: int | None, channels: int) -> NDArray[np.uint8]:
-    """Pixels ``[H, W, C]``: the centre square resized (bilinear, antialiased) to ``size``, or all of it for None.
+def _from_samples(samples: tiff.Samples, reading: Reading) -> Picture:
+    values, stated = samples.values, samples.stated
+    if reading.keeps_bands or not samples.alpha:
+        return assembled(to_bytes(values, stated, reading.value_range), reading)
+    colours, alpha = values[..., :-1], values[..., -1]
+    opaque = (0.0, 1.0) if alpha.dtype.kind == "f" else None
+    return assembled(to_bytes(colours, stated, reading.value_range), reading, alpha=to_bytes(alpha, WHOLE, opaque))
+
+
+def _refuse_dropped(tags: tiff.Tags, reading: Reading) -> None:
+    if tags.dropped and not reading.keeps_bands:
+        raise BadImageError(dropping(tags.samples, reading))
+
+
+# Colours of 16 bits, of which Pillow hands out the upper 8
+
+
+def _has_deep_colours(image: Image.Image) -> bool:
+    tiles: Any = getattr(image, "tile", ())
+    return image.format == "PNG" and bool(tiles) and ";16" in str(tiles[0][3]) and not image.mode.startswith("I")
+
+
+def _needs_all_bits(image: Image.Image, reading: Reading, *, stated: bool) -> bool:
+    """Whether the upper 8 bits, which ``image`` holds, are not what black and white are spread over."""
+    if reading.value_range is not None:
+        return reading.value_range != (0, FULL_16)
+    brightest = max(int(np.asarray(image.getchannel(band)).max()) for band in image.getbands() if band != "A")
+    return stated or brightest < UNSTATED_BELOW >> 8
+
+
+def _deep_png(raw: bytes, image: Image.Image, reading: Reading) -> Picture | None:
+    """A PNG of 16-bit colours with all of their bits; None where the upper 8 will do."""
+    if not _needs_all_bits(image, reading, stated=False):
+        return None
+    if find_spec("imagecodecs") is None:
+        raise BadImageError("16-bit colours of such a range need imagecodecs: pip install recipe-runner[tiff]")
+    import imagecodecs
+
+    ROOM.take(2 * _needed(image, image.size))
+    values = imagecodecs.png_decode(raw)
+    alpha = image.mode in ("LA", "RGBA")
+    colours = values[..., :-1] if alpha else values
+    samples = tiff.Samples(values=values, stated=_stated_by_sbit(raw, colours), alpha=alpha)
+    return _from_samples(samples, reading)
+
+
+def _stated_png(raw: bytes, image: Image.Image) -> Stated:
+    return _stated_by_sbit(raw, np.asarray(image)) if image.mode.startswith("I;16") else Stated()
+
+
+def _stated_by_sbit(raw: bytes, values: NDArray[Any]) -> Stated:
+    """What the chunk sBIT says: samples of fewer bits, spread over 16 as they should be, or left as they were."""
+    bits = _sbit(raw)
+    if bits is None or not 8 < bits < 16:
+        return Stated()
+    return WHOLE if left_justified(values, bits) else Stated(bits=bits)
+
+
+def _sbit(raw: bytes) -> int | None:
+    """Significant bits of a PNG's colours; None where it does not say."""
+    place = 8
+    while place + 8 <= len(raw):
+        length, kind = struct.unpack(">I4s", raw[place : place + 8])
+        if kind in (b"IDAT", b"PLTE", b"IEND"):
+            return None
+        if kind == b"sBIT":
+            found = raw[place + 8 : place + 8 + length]
+            return max(found[: 3 if length >= 3 else 1], default=None)
+        place += 12 + length
+    return None
+
+
+def fit(image: Picture, *, size: int | None, channels: int, interpolation: str = BILINEAR) -> NDArray[np.uint8]:
+    """Pixels ``[H, W, C]``: the centre square resized (antialiased) to ``size``, or all of it for None.
 
     The result is what resizing the shorter side and cutting out the centre gives, without computing what is cut off.
     An image that has the size already is copied bit by bit.
     """
+    if isinstance(image, Bands):
+        same: Any = {"size": size, "channels": 1, "interpolation": interpolation}
+        return np.concatenate([fit(band, **same) for band in image.bands], axis=2)
     mode = "L" if channels == 1 else "RGB"
     image = image if image.mode == mode else image.convert(mode)
     if size is not None and image.size != (size, size):
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         square = (left, top, left + side, top + side)
-        image = image.crop(square) if side == size else image.resize((size, size), Image.Resampling.BILINEAR, square)
+        resample = INTERPOLATIONS[interpolation]
+        image = image.crop(square) if side == size else image.resize((size, size), resample, square)
     pixels = np.asarray(image)
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-def fit_array(images: NDArray[np.uint8], *, size: int | None, channels: int | None) -> NDArray[np.uint8]:
-    """``[N, H, W, C]`` at another size or number of channels; the same array where nothing changes."""
+def fit_array(
+    images: NDArray[np.uint8], *, size: int | None, channels: int | None, interpolation: str = BILINEAR
+) -> NDArray[np.uint8]:
+    """``[N, H, W, C]`` at another size or with 1 or 3 channels; the same array where nothing changes."""
     height, width, held = images.shape[1:]
     wanted_size, wanted_channels = size or height, channels or held
     if (height, width, held) == (wanted_size, wanted_size, wanted_channels):
         return images
     flat = images[..., 0] if held == 1 else images
-    return np.stack([fit(Image.fromarray(pixels), size=size, channels=wanted_channels) for pixels in flat])
+    same: Any = {"size": size, "channels": wanted_channels, "interpolation": interpolation}
+    return np.stack([fit(Image.fromarray(pixels), **same) for pixels in flat])

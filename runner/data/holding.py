@@ -60,9 +60,9 @@ def hold(
                 layout, read, form, cache=cache, fingerprint=fingerprint, origin=origin, skip_bad=skip_bad
             )
         if mode == "memory":
-            arrays, bad = decode_all(layout, read, form, allocate=_in_memory, skip_bad=skip_bad)
+            arrays, bad, noted = decode_all(layout, read, form, allocate=_in_memory, skip_bad=skip_bad)
             confirm()
-            return layout.decoded(arrays, dict(bad), fingerprint=fingerprint, origin=origin)
+            return layout.decoded(arrays, dict(bad), fingerprint=fingerprint, origin=origin, noted=noted)
 
         def fill(folder: Path) -> None:
             write_store(folder, layout, read, form, skip_bad=skip_bad)

@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-
 from runner.config.errors import RequestError, RunError
 from runner.config.schema import DataConfig
 from runner.data.arrangement import Arrangement, arrange
 from runner.data.cache import Cache
 from runner.data.contents import hash_files, read_listed
-from runner.data.decode import BadImageError, read_image
+from runner.data.decode import read_image
+from runner.data.depth import NoRangeError
 from runner.data.folder_layout import lay_out
 from runner.data.foreseen import Tell
 from runner.data.holding import Source, hold
 from runner.data.image_store import bad_file, pixel_format
 from runner.data.images import Decoded, SkippedFile
+from runner.data.picture import DECODING, BadImageError, Picture, no_range, not_usual, reading_of
 
-# Part of every fingerprint; a new number whenever decoding changes a pixel.
+# Part of every fingerprint; a new number whenever decoding changes a pixel of ordinary images.
 STORED_AS = "image_folder 1"
 
 # Suffixes, in any mix of capitals, by which a file is taken for an image; whether it is one, decoding shows.
@@ -68,19 +68,28 @@ def load_image_folder(
     if tell is not None:
         tell(layout, contents)
     # The margin is left out of the identity: with and without augmentation, it is the same data.  Splits that follow
-    # from names follow from the contents.
-    identity = (STORED_AS, contents, form.size, form.channels, *([] if splits is None else [sorted(splits.items())]))
+    # from names follow from the contents.  Defaults that came later than the runs known by this are left out too.
+    identity = (
+        *(STORED_AS, contents, form.size, form.channels),
+        *([] if splits is None else [sorted(splits.items())]),
+        *not_usual(config),
+    )
     fingerprint = hashlib.sha256(repr(identity).encode()).hexdigest()
     # Whoever stored it may have taken other folders for the splits.
-    key = hashlib.sha256(f"{fingerprint} {form.margin} {arranged.splits} {layout.classes}".encode()).hexdigest()
+    held = f"{fingerprint} {form.margin} {arranged.splits} {layout.classes} {DECODING}"
+    key = hashlib.sha256(held.encode()).hexdigest()
     shortest = None if form.size is None else max(form.size, form.margin or 0)
+    reading = reading_of(config, channels=form.channels)
 
-    def read(row: int) -> Image.Image:
+    def read(row: int) -> Picture:
         try:
             raw = read_listed(listing, layout.name(row))
         except OSError as error:
             raise BadImageError(error.strerror or str(error)) from error
-        return read_image(raw, shortest=shortest)
+        try:
+            return read_image(raw, shortest=shortest, reading=reading)
+        except NoRangeError as error:
+            raise no_range(layout.name(row), error, reading) from error
 
     def confirm() -> None:
         if arranged.again(is_image) != listing:

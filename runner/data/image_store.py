@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
 from runner.data.cache import Entry
 from runner.data.checked_map import CheckedMap
-from runner.data.decode import BadImageError, fit, strict_decoding
+from runner.data.decode import fit, strict_decoding
 from runner.data.decoding_room import ROOM
 from runner.data.images import Decoded, ImageSet, Pixels, SkippedFile
+from runner.data.picture import BILINEAR, NOTE, BadImageError, Picture
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +52,18 @@ class Layout:
         return self.names[row] if self.names else str(row)
 
     def decoded(
-        self, arrays: Mapping[str, Pixels], skipped: Mapping[int, str], *, fingerprint: str, origin: str
+        self,
+        arrays: Mapping[str, Pixels],
+        skipped: Mapping[int, str],
+        *,
+        fingerprint: str,
+        origin: str,
+        noted: Iterable[tuple[int, str]] = (),
     ) -> Decoded:
-        """The data set whose pixels are in ``arrays`` (``images``, ``margin``), less the rows ``skipped`` (and why)."""
+        """The data set whose pixels are in ``arrays`` (``images``, ``margin``), less the rows ``skipped`` (and why).
+
+        ``noted`` is what is to be said of some rows.
+        """
 
         def split(name: str) -> ImageSet | None:
             if name not in self.splits:
@@ -75,7 +84,14 @@ class Layout:
             origin=origin,
             skipped=tuple(SkippedFile(self.name(row), reason) for row, reason in skipped.items()),
             margin=arrays.get("margin"),
+            notes=self._notes(noted),
         )
+
+    def _notes(self, noted: Iterable[tuple[int, str]]) -> tuple[str, ...]:
+        rows: dict[str, list[int]] = {}
+        for row, note in sorted(noted):
+            rows.setdefault(note, []).append(row)
+        return tuple(f"{note}: {len(found):,}, for example {self.name(found[0])}" for note, found in rows.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,16 +103,22 @@ class PixelFormat:
     margin: int | None
     """Height and width of a second, larger copy for random resized crops; None for no copy."""
     channels: int
+    interpolation: str = BILINEAR
 
 
 def pixel_format(config: DataConfig, *, channels: int) -> PixelFormat:
     """Read the format off ``config``; ``channels`` is what to store where it leaves the choice open."""
     wants_margin = config.augment.random_resized_crop and config.image_size is not None
     margin = round(config.image_size * MARGIN) if wants_margin and config.image_size else None
-    return PixelFormat(size=config.image_size, margin=margin, channels=config.channels or channels)
+    return PixelFormat(
+        size=config.image_size,
+        margin=margin,
+        channels=config.channels or channels,
+        interpolation=config.interpolation or BILINEAR,
+    )
 
 
-Read = Callable[[int], Image.Image]
+Read = Callable[[int], Picture]
 """Gives the image of a row; called from several threads; raises BadImageError."""
 
 
@@ -115,7 +137,7 @@ def write_store(folder: Path, layout: Layout, read: Read, form: PixelFormat, *, 
             None, or no readable image at all.
         OSError: The folder cannot be written or is full.
     """
-    arrays, skipped = decode_all(
+    arrays, skipped, noted = decode_all(
         layout, read, form, allocate=lambda name, shape: _allocate(folder / f"{name}.npy", shape), skip_bad=skip_bad
     )
     for array in arrays.values():
@@ -126,23 +148,26 @@ def write_store(folder: Path, layout: Layout, read: Read, form: PixelFormat, *, 
         "names": layout.names,
         "splits": layout.splits,
         "skipped": skipped,
+        "noted": noted,
     }
     (folder / "about.json").write_text(json.dumps(about))
 
 
 def decode_all(
     layout: Layout, read: Read, form: PixelFormat, *, allocate: Callable[[str, tuple[int, ...]], Any], skip_bad: bool
-) -> tuple[dict[str, Any], list[tuple[int, str]]]:
+) -> tuple[dict[str, Any], list[tuple[int, str]], list[tuple[int, str]]]:
     """Decode every image, in all cores, into arrays that ``allocate`` makes by name and shape.
 
     Returns:
-        ``images`` and with a margin ``margin``, and the unreadable rows with their reasons.
+        ``images`` and with a margin ``margin``, the unreadable rows with their reasons, and the rows of which something
+        is to be said.
 
     Raises:
         RequestError: see ``write_store``.
     """
     count = len(layout.labels)
     name = layout.name
+    noted: list[tuple[int, str]] = []
     with strict_decoding():
         size = form.size or common_size(layout, read, skip_bad=skip_bad)
         arrays = {"images": allocate("images", (count, size, size, form.channels))}
@@ -161,12 +186,16 @@ def decode_all(
                     if form.size is None and image.size != (size, size):
                         raise unequal(name(row), image, size)
                     for array in arrays.values():
-                        array[row] = fit(image, size=array.shape[1], channels=form.channels)
+                        array[row] = fit(
+                            image, size=array.shape[1], channels=form.channels, interpolation=form.interpolation
+                        )
+                    if NOTE in image.info:
+                        noted.append((row, image.info[NOTE]))
                     del image
             return bad
 
         skipped = _run(decode, count, name, skip_bad=skip_bad)
-    return arrays, skipped
+    return arrays, skipped, noted
 
 
 def find_bad(layout: Layout, read: Read) -> list[tuple[int, str]]:
@@ -206,7 +235,7 @@ def read_store(entry: Entry, *, fingerprint: str, origin: str, skip_bad: bool, i
     )
     maps = {name: entry.map(f"{name}.npy") for name in ("images", "margin") if f"{name}.npy" in entry}
     arrays = {name: _whole(pixels) if in_memory else pixels for name, pixels in maps.items()}
-    return layout.decoded(arrays, skipped, fingerprint=fingerprint, origin=origin)
+    return layout.decoded(arrays, skipped, fingerprint=fingerprint, origin=origin, noted=map(tuple, about["noted"]))
 
 
 def _whole(pixels: CheckedMap) -> NDArray[np.uint8]:
@@ -285,7 +314,7 @@ def common_size(layout: Layout, read: Read, *, skip_bad: bool) -> int:
     raise RequestError("data.root", f"{len(layout.labels)} files of which none can be decoded", "readable images")
 
 
-def unequal(name: str, image: Image.Image, size: int) -> RequestError:
+def unequal(name: str, image: Picture, size: int) -> RequestError:
     """Word the refusal of an image of another size than the first one's ``size``."""
     return RequestError(
         "data.image_size",

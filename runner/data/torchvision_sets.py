@@ -16,12 +16,14 @@ from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
 from runner.data.cache import Cache
 from runner.data.contents import hash_files
-from runner.data.decode import BadImageError, guard_pillow
+from runner.data.decode import guard_pillow
+from runner.data.depth import NoRangeError, Stated
 from runner.data.foreseen import Tell
 from runner.data.holding import Source, hold
 from runner.data.image_store import Layout, pixel_format
 from runner.data.images import Decoded
 from runner.data.listing import list_files
+from runner.data.picture import DECODING, BadImageError, Picture, eight_bit, no_range, not_usual, reading_of
 
 STORED_AS = "torchvision 1"
 
@@ -65,9 +67,10 @@ def load_torchvision(
     if tell is not None:
         tell(None, contents)
     request = (STORED_AS, dataset, {name: dict(splits[name]) for name in sorted(splits)}, contents)
-    fingerprint = hashlib.sha256(repr((*request, config.image_size, config.channels)).encode()).hexdigest()
+    asked = (*request, config.image_size, config.channels, *not_usual(config))
+    fingerprint = hashlib.sha256(repr(asked).encode()).hexdigest()
     margin = pixel_format(config, channels=3).margin
-    key = hashlib.sha256(f"{fingerprint} {margin}".encode()).hexdigest()
+    key = hashlib.sha256(f"{fingerprint} {margin} {DECODING}".encode()).hexdigest()
 
     def find_source() -> Source:
         parts = opened or {
@@ -93,19 +96,27 @@ def _source(parts: Mapping[str, Any], config: DataConfig) -> Source:
         labels=np.array(labels, dtype=np.int64), classes=tuple(str(name) for name in names), names=None, splits=ranges
     )
 
-    def read(row: int) -> Image.Image:
-        return _item(*items[row])[0]
-
     form = pixel_format(config, channels=1 if _labelled(first, "train", 0)[0].mode == "L" else 3)
+    reading = reading_of(config, channels=form.channels)
+
+    def read(row: int) -> Picture:
+        try:
+            return eight_bit(_item(*items[row])[0], reading, Stated())
+        except NoRangeError as error:
+            raise no_range(layout.name(row), error, reading) from error
+
     return Source(layout=layout, read=read, form=form)
 
 
 def _item(part: Any, position: int) -> tuple[Image.Image, int]:
     try:
         image, label = part[position]
+        number = int(label)
     except Exception as error:  # whatever torchvision's classes answer damaged files with
         raise BadImageError(" ".join(str(error).split()) or type(error).__name__) from error
-    return image, int(label)
+    if not isinstance(image, Image.Image):
+        raise BadImageError(f"a {type(image).__name__}, which is no picture")
+    return image, number
 
 
 def _labelled(part: Any, split: str, position: int) -> tuple[Image.Image, int]:

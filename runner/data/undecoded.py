@@ -13,10 +13,11 @@ from PIL import Image
 
 from runner.config.errors import RunError
 from runner.data.cache import Cache
-from runner.data.decode import BadImageError, fit, strict_decoding
+from runner.data.decode import fit, strict_decoding
 from runner.data.decoding_room import ROOM
 from runner.data.image_store import Layout, PixelFormat, Read, common_size, find_bad, unequal
 from runner.data.images import Decoded
+from runner.data.picture import NOTE, BadImageError
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +25,17 @@ log = logging.getLogger(__name__)
 class UndecodedImages:
     """The rows of a layout at one size; see ``runner.data.images.Undecoded``."""
 
-    def __init__(self, layout: Layout, read: Read, *, size: int, resize: bool, channels: int) -> None:
+    def __init__(
+        self, layout: Layout, read: Read, *, size: int, resize: bool, channels: int, interpolation: str
+    ) -> None:
         """``resize=False`` refuses images of another size."""
         self._layout = layout
         self._read = read
         self._size = size
         self._resize = resize
         self._channels = channels
+        self._interpolation = interpolation
+        self._said: set[str] = set()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -54,7 +59,10 @@ class UndecodedImages:
                     ) from error
                 if not self._resize and image.size != (self._size, self._size):
                     raise RunError(str(unequal(self._layout.name(row), image, self._size)))
-                out[place] = fit(image, size=self._size, channels=self._channels)
+                out[place] = fit(image, size=self._size, channels=self._channels, interpolation=self._interpolation)
+                if NOTE in image.info and image.info[NOTE] not in self._said:
+                    self._said.add(image.info[NOTE])
+                    log.warning("%s, for example %s", image.info[NOTE], self._layout.name(row))
                 del image
 
 
@@ -82,7 +90,14 @@ def leave_undecoded(
         size = form.size or common_size(layout, read, skip_bad=skip_bad)
     sizes = {"images": size} | ({"margin": form.margin} if form.margin else {})
     images = {
-        name: UndecodedImages(layout, read, size=wanted, resize=form.size is not None, channels=form.channels)
+        name: UndecodedImages(
+            layout,
+            read,
+            size=wanted,
+            resize=form.size is not None,
+            channels=form.channels,
+            interpolation=form.interpolation,
+        )
         for name, wanted in sizes.items()
     }
     return layout.decoded(images, skipped, fingerprint=fingerprint, origin=origin)

@@ -14,6 +14,7 @@ from runner.config.run_config import CONFIG_FILE, read_values
 from runner.config.schema import RunConfig
 from runner.config.void_runs import void_reason
 from runner.data.cache import cache_of_run
+from runner.data.image_store import MARGIN
 from runner.models.build import build_model
 from runner.plan.plan import Plan
 from runner.plan.restore import restore_plan
@@ -80,6 +81,15 @@ class FinishedRun:
     def weights_file(self) -> Path:
         """The weights as the run saved them."""
         return self.checkpoint / "model.safetensors"
+
+    @property
+    def shortest(self) -> int:
+        """Shorter side in pixels that files are decoded for, which changes the bits of large JPEGs.
+
+        As the run's own: photos for random crops are decoded a little larger.
+        """
+        data = self.plan.semantic.data
+        return max(data.image_size, round(data.image_size * MARGIN) if data.augment.random_resized_crop else 0)
 
     def with_data_in(self, root: Path | None) -> FinishedRun:
         """The same run, for data that have moved to the folder ``root``; None where they are still in their place.

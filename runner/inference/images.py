@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from runner.config.errors import RequestError
 from runner.data.cache import Cache
 from runner.data.contents import hash_contents, read_listed
-from runner.data.decode import BadImageError, read_image
+from runner.data.decode import read_image
+from runner.data.depth import NoRangeError
 from runner.data.folder_layout import same_name
 from runner.data.foreseen import Foreseen
 from runner.data.image_folder import is_image
-from runner.data.image_store import MARGIN, Layout, PixelFormat, read_store, write_store
+from runner.data.image_store import Layout, PixelFormat, read_store, write_store
 from runner.data.images import ImageData, ImageSet, SkippedFile
 from runner.data.listing import list_files
 from runner.data.open import open_data
+from runner.data.picture import BILINEAR, DECODING, BadImageError, Picture, not_usual, reading_of
 from runner.data.undecodable import note_undecodable
 from runner.inference.class_folders import labels_by_folder
 from runner.records.run_file import RUN_FILE
@@ -157,23 +158,32 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         )
     labels, note = labels_by_folder(names, run.plan.classes, root=folder)
     known = np.zeros(len(names), dtype=np.int64) if labels is None else labels
-    # As the run's own: photos for random crops are decoded a little larger, which changes the bits of large JPEGs.
-    margin = round(data.image_size * MARGIN) if data.augment.random_resized_crop else 0
-    shortest = max(data.image_size, margin)
+    shortest = run.shortest
 
-    def read(row: int) -> Image.Image:
+    reading = reading_of(run.config.data, channels=data.channels)
+
+    def read(row: int) -> Picture:
         try:
             raw = read_listed(listing, names[row])
         except OSError as error:
             raise BadImageError(error.strerror or str(error)) from error
-        return read_image(raw, shortest=shortest)
+        try:
+            return read_image(raw, shortest=shortest, reading=reading)
+        except NoRangeError as error:
+            raise BadImageError(f"{error}, and the run has no data.value_range for them") from error
 
     with _told_of(run):
         cache = Cache(run.config.data.cache_dir)
         contents = hash_contents(listing, cache, reader="prediction")
-    key = hashlib.sha256(repr((STORED_AS, contents, data.image_size, data.channels, shortest)).encode()).hexdigest()
+    asked = (STORED_AS, contents, data.image_size, data.channels, shortest, DECODING, *not_usual(run.config.data))
+    key = hashlib.sha256(repr(asked).encode()).hexdigest()
     layout = Layout(labels=known, classes=run.plan.classes, names=names, splits={"train": (0, len(names))})
-    form = PixelFormat(size=data.image_size, margin=None, channels=data.channels)
+    form = PixelFormat(
+        size=data.image_size,
+        margin=None,
+        channels=data.channels,
+        interpolation=run.config.data.interpolation or BILINEAR,
+    )
     with _told_of(run):
         entry = cache.find(key) or cache.build(key, lambda into: write_store(into, layout, read, form, skip_bad=True))
     decoded = read_store(entry, fingerprint=key, origin=contents, skip_bad=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from runner.config.schema import HardwareConfig
+from runner.data.picture import BILINEAR, reading_of
 from runner.inference.finished_run import FinishedRun, Privacy, open_run
 from runner.inference.in_place import activate_in_place
 from runner.inference.preprocessing import Normalise, to_pixels
@@ -58,6 +59,9 @@ class Predictor:
         self.image_size = plan.semantic.data.image_size
         self.channels = plan.semantic.data.channels
         self.privacy = run.privacy
+        self._reading = reading_of(run.config.data, channels=self.channels)
+        self._shortest = run.shortest
+        self._interpolation = run.config.data.interpolation or BILINEAR
         self.device = torch_device(detect_device(HardwareConfig(device=device)).kind)
         self._precision = build_precision(plan.semantic.precision, self.device, private=False)
         dtype = self._precision.parameter_dtype
@@ -74,7 +78,14 @@ class Predictor:
         Raises:
             RequestError: an image cannot be read, or is of another kind.
         """
-        pixels = to_pixels(images, size=self.image_size, channels=self.channels)
+        pixels = to_pixels(
+            images,
+            size=self.image_size,
+            channels=self.channels,
+            reading=self._reading,
+            shortest=self._shortest,
+            interpolation=self._interpolation,
+        )
         probabilities = self.probabilities(pixels)
         labels = probabilities.argmax(1)
         return Predictions(

@@ -185,7 +185,7 @@ def held_at_once(room, monkeypatch, tmp_path, name):
         path.write_bytes(encode(Image.new("RGB", (500, 500)), "PNG"))
     now, most, lock = 0, 0, threading.Lock()
 
-    def slow_fit(image, *, size, channels):
+    def slow_fit(image, *, size, channels, interpolation):
         nonlocal now, most
         with lock:
             now += 8 * image.width * image.height
