@@ -37,6 +37,9 @@ FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "TIFF", "JPEG2000
 """What Pillow may take a file for, whatever its name.  Left out are formats that call other programs (EPS calls
 Ghostscript), that need the system's own decoders (WMF), and those in which nobody keeps photographs."""
 
+OPENED = (*FORMATS, "MPO")
+"""Formats that pictures may say they have: a JPEG with more pictures behind the first calls itself MPO."""
+
 # Bytes that Pillow and the format's library hold for a pixel besides the finished image: OpenJPEG computes in 32-bit
 # integers, and libwebp keeps two canvases and hands out a copy.
 _WORK_BYTES = {"JPEG2000": 24, "WEBP": 12}

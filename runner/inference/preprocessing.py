@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from runner.config.errors import RequestError
-from runner.data.decode import FORMATS, fit, read_image, read_picture, strict_decoding
+from runner.data.decode import FORMATS, OPENED, fit, read_image, read_picture, strict_decoding
 from runner.data.decoding_room import ROOM
 from runner.data.depth import NoRangeError
 from runner.data.listing import refuse_file
@@ -114,7 +114,7 @@ def _fit(image: Any, form: _Form) -> list[NDArray[np.uint8]]:
         with ROOM.one_image(), _named(str(path)):
             return [form.fitted(_read(path, form))]
     if isinstance(image, Image.Image):
-        if getattr(image, "format", None) not in (None, *FORMATS):
+        if getattr(image, "format", None) not in (None, *OPENED):
             # Pillow decodes when the pixels are asked for, that is here.
             raise RequestError("images", f"a picture in the format {image.format}", f"one of {', '.join(FORMATS)}")
         if not all(image.size):

@@ -315,11 +315,9 @@ def test_pages_that_are_left_out_are_told_also_from_the_cache(tmp_path):
     raw = encode(picture, "TIFF", save_all=True, append_images=[picture])
     root = folder(tmp_path / "pages", raw)
     for _ in range(2):
-        assert ask(root).notes == ("files of several pages, of which the first is used: 6, for example a/0.tif",)
-    smaller = TiffImagePlugin.ImageFileDirectory_v2()
-    smaller[254] = 1
+        assert "files of several pages, of which the first is used: 6, for example a/0.tif" in ask(root).notes
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as out:
         out.write(LEVELS)
         out.write(LEVELS[::2, ::2], subfiletype=1)
-    assert ask(folder(tmp_path / "pyramid", file.getvalue())).notes == ()
+    assert not [note for note in ask(folder(tmp_path / "pyramid", file.getvalue())).notes if "pages" in note]
