@@ -238,30 +238,14 @@ class Loop:
             self._recorder.sitting.evaluate()
         with published(self._parts):
             loss, accuracy = self._measure(images)
-        standing.val_loss, standing.val_accuracy = loss, accuracy
         spent = {} if self._spending is None else {"epsilon": standing.epsilon}
         self._recorder.write("val", step=step + 1, epoch=plan.epoch_after(step), loss=loss, accuracy=accuracy, **spent)
         higher = plan.semantic.monitor == "val_accuracy"
-        finite = math.isfinite(loss)
-        if not finite:
-            self._tell_not_finite(step)
-        value = math.nan if not finite else accuracy if higher else loss
-        self._parts.schedule.observe(value, "higher" if higher else "lower")
-        gain = math.inf if standing.best is None else (value - standing.best) * (1 if higher else -1)
-        if finite and gain > plan.semantic.min_delta:
-            standing.best, standing.best_step, standing.stale = value, step + 1, 0
-            standing.best_val_loss, standing.best_val_accuracy = loss, accuracy
-            return True
-        standing.stale += 1
-        return False
-
-    def _tell_not_finite(self, step: int) -> None:
-        """Say that an evaluation counts for nothing but patience: some example's loss is not a number or infinite."""
-        self._standing.not_finite += 1
-        if self._world.is_main:
-            line = f"the validation loss after step {step + 1} is not finite: no choice is made by this evaluation"
-            log.warning(line)
-            self._recorder.console.note(line)
+        value = standing.take(loss, accuracy, higher=higher)
+        if value is None:
+            self._tell(f"the validation loss after step {step + 1} is not finite: nothing is chosen by this evaluation")
+        self._parts.schedule.observe(math.nan if value is None else value, "higher" if higher else "lower")
+        return standing.weigh(value, step + 1, higher=higher, min_delta=plan.semantic.min_delta)
 
     def _measure(self, images: tuple[Feed, int]) -> tuple[float, float]:
         """Loss and accuracy over a split: its feed and its number of examples."""
@@ -364,10 +348,13 @@ class Loop:
         if len(halvings) == self._told:
             return
         for halving in halvings[self._told :]:
-            if self._world.is_main:
-                log.warning(halving.describe())
-                self._recorder.console.note(halving.describe())
+            self._tell(halving.describe())
         self._told = len(halvings)
+
+    def _tell(self, line: str) -> None:
+        if self._world.is_main:
+            log.warning(line)
+            self._recorder.console.note(line)
 
     def _progress(self, step: int, loss: float | None, accuracy: float | None) -> Progress:
         plan, standing = self._plan, self._standing

@@ -73,6 +73,27 @@ class Standing:
             standing.best_val_loss = standing.best_val_accuracy = None
         return standing
 
+    def take(self, loss: float, accuracy: float, *, higher: bool) -> float | None:
+        """Note an evaluation; its monitored figure, the accuracy with ``higher``, or None where it is not finite.
+
+        An accuracy beside a loss that is not finite counts answers that are no numbers.
+        """
+        self.val_loss, self.val_accuracy = loss, accuracy
+        if math.isfinite(loss):
+            return accuracy if higher else loss
+        self.not_finite += 1
+        return None
+
+    def weigh(self, value: float | None, step: int, *, higher: bool, min_delta: float) -> bool:
+        """Whether ``value``, of the evaluation taken after ``step`` updates, is the best so far by ``min_delta``."""
+        gain = math.inf if self.best is None or value is None else (value - self.best) * (1 if higher else -1)
+        if value is not None and gain > min_delta:
+            self.best, self.best_step, self.stale = value, step, 0
+            self.best_val_loss, self.best_val_accuracy = self.val_loss, self.val_accuracy
+            return True
+        self.stale += 1
+        return False
+
     def notes(self, test_loss: float | None) -> tuple[str, ...]:
         """What the record of the run should say of its evaluations."""
         found = []

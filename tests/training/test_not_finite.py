@@ -10,7 +10,7 @@ import pytest
 from runner.config.errors import RunError
 from runner.job import run_job
 from runner.search.judge import SearchJudge
-from runner.training import loop
+from runner.training import loop, standing
 from runner.training.checkpoint import load_checkpoint
 from runner.training.standing import Standing
 
@@ -79,7 +79,7 @@ def test_a_checkpoint_whose_best_is_no_number_is_gone_on_with_as_without_one(tra
 
 
 def test_without_the_guard_the_first_would_stay(train, measured, monkeypatch):
-    monkeypatch.setattr(loop, "math", SimpleNamespace(isfinite=lambda value: True, inf=INF, nan=NAN))
+    monkeypatch.setattr(standing, "math", SimpleNamespace(isfinite=lambda value: True, inf=INF))
     measured((NAN, 0.9), (0.7, 0.5), (0.68, 0.6))
     run = train(*RECIPE, "trainer.monitor=val_loss", "trainer.epochs=3")
     assert load_checkpoint(run / "checkpoints" / "best").step == 4
