@@ -30,7 +30,14 @@ SELECTION_FILE = "selection.json"
 
 _NO_QUESTION = (
     *("tracker", "hardware", "comparison", "name", "seed", "seeds", "resume", "retry_failed", "deterministic"),
-    *("data.root", "data.cache_dir", "data.eval_batch_size", "trainer.log_every", "trainer.save_every"),
+    *(
+        "data.root",
+        "data.cache_dir",
+        "data.cache_shared",
+        "data.eval_batch_size",
+        "trainer.log_every",
+        "trainer.save_every",
+    ),
     *("privacy.ledger_dir", "privacy.sweep_epsilon", "privacy.grad_sample", "privacy.secure_noise"),
     *("privacy.selection", "privacy.selection_trials", "privacy.selection_shape"),
 )

@@ -89,6 +89,8 @@ class DataConfig:
     of these with room.  The same batches, to the bit."""
     cache_dir: str | None = None
     """Folder of decoded images; null means ``$XDG_CACHE_HOME/recipe-runner`` or ``~/.cache/recipe-runner``."""
+    cache_shared: bool = False
+    """Let other users read what is in ``cache_dir``, as far as its permissions admit them; they name it and read it."""
     options: dict[str, Any] = field(default_factory=dict)
     """What else the YAML holds: keyword arguments of the source."""
 

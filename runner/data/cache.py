@@ -28,7 +28,7 @@ from runner.data.checked_map import (
     map_checked,
 )
 from runner.disk.files import sync, sync_directory, write_bytes
-from runner.disk.own import OPEN_TO_OTHERS, WRITABLE_BY_OTHERS, foreign, make_own_folder, tighten
+from runner.disk.own import OPEN_TO_OTHERS, WRITABLE_BY_OTHERS, foreign, make_own_folder, may, owner_to_read, tighten
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ _ENTRY = re.compile(r"[0-9a-f]{64}")
 _OWN_NAMES = re.compile(r"[0-9a-f]{64}|\..*|(folder|unreadable)-[0-9a-f]{32}\.json|choices|plans")
 
 ABANDONED_SECONDS = 86_400.0
+
+_READ_BY_OTHERS = stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH
 
 
 def default_cache_dir() -> Path:
@@ -102,6 +104,8 @@ class Entry:
     folder: Path
     digests: dict[str, bytes]
     """Of every file, the hashes of its blocks (``checked_map.hash_blocks``)."""
+    own: bool = True
+    """Whether it may be removed where it is damaged."""
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a file ``name``."""
@@ -130,10 +134,13 @@ class Entry:
             raise self._give_up(error) from error
 
     def _give_up(self, error: DamagedFileError) -> RunError:
-        (self.folder / MANIFEST).unlink(missing_ok=True)
+        cure = "data.cache=memory does without it"
+        if self.own:
+            (self.folder / MANIFEST).unlink(missing_ok=True)
+            cure = "the same command decodes the images again"
         return RunError(
             f"data.cache_dir: {self.folder} is damaged ({error}), which was found before anything was made of it;"
-            " the same command decodes the images again"
+            f" {cure}"
         )
 
 
@@ -141,30 +148,56 @@ class Cache:
     """Content-addressed entries below one folder, safe for processes that build the same entry at once.
 
     Folders are for the user alone (0700), files likewise (0600), whatever is in them: what is private is not asked.
+    ``shared`` lets others read them (0755 and 0644), as far as the folder itself admits them.
+
+    A folder that cannot be written, or is not the user's, gives no error by itself: ``trouble`` says why nothing is
+    kept.  What is in it is read where nobody but the user, or one whom the user chose to read, can have written it.
     """
 
-    def __init__(self, root: str | None) -> None:
-        """``root`` is the configured folder; None takes the default.
-
-        Raises:
-            RequestError: The folder cannot be made, belongs to another user, or can be written by others.
-        """
+    def __init__(self, root: str | None, *, shared: bool = False) -> None:
+        """``root`` is the configured folder; None takes the default."""
         self.root = cache_folder(root)
+        self.trouble: str | None = None
+        """Why nothing can be written; None where it can."""
+        self._shared = shared
+        self._readable = True
+        self._besides: int | None = None
+        """Another user, whose entries are read."""
         try:
+            self._besides = self._another()
+            if self._besides is not None:
+                self.trouble = "it belongs to another user"
+                return
             make_own_folder(self.root)
-            _tighten_all(self.root)
+            if may(self.root, os.W_OK | os.X_OK):
+                _tighten_all(self.root, shared=shared)
+            else:
+                self.trouble = os.strerror(errno.EROFS if os.statvfs(self.root).f_flag & os.ST_RDONLY else errno.EACCES)
         except OSError as error:
-            raise self._unusable(error) from error
+            self.trouble, self._readable = error.strerror or str(error), False
+
+    def note(self, *, used: bool) -> str | None:
+        """What to say of a cache that is not written; ``used`` where the images came out of it."""
+        if self.trouble is None:
+            return None
+        instead = "it is read alone" if used else "what would be kept there is worked out anew in each run"
+        return f"data.cache_dir: {self.root} is not written ({self.trouble}): {instead}"
+
+    def _another(self) -> int | None:
+        if not hasattr(os, "geteuid") or not self.root.is_dir() or self.root.stat().st_uid == os.geteuid():
+            return None
+        return owner_to_read(self.root)
 
     def find(self, key: str) -> Entry | None:
         """The entry ``key``; None, with a warning, where it is damaged or not ours, and None where there is none."""
         folder = self.root / key
-        if not os.path.lexists(folder):
+        if not self._readable or not os.path.lexists(folder):
             return None
         try:
-            return _open(folder)
+            return _open(folder, besides=self._besides, own=self.trouble is None)
         except DamagedFileError as fault:
-            log.warning("the cache entry %s is damaged (%s) and is built again", folder, fault)
+            instead = "is built again" if self.trouble is None else "is left alone"
+            log.warning("the cache entry %s is damaged (%s) and %s", folder, fault, instead)
             return None
 
     def build(self, key: str, fill: Callable[[Path], None]) -> Entry:
@@ -175,25 +208,27 @@ class Cache:
         Raises:
             RequestError: The cache's folder cannot be written or is full.
         """
+        if self.trouble is not None:
+            raise self._unusable(self.trouble)
         try:
             self._remove_abandoned()
             draft = self._fresh(key)
             draft.mkdir(mode=0o700)
         except OSError as error:
-            raise self._unusable(error) from error
+            raise self._unusable(error.strerror or str(error)) from error
         try:
             fill(draft)
-            _seal(draft)
+            _seal(draft, shared=self._shared)
             return self._publish(draft, self.root / key)
         except OSError as error:
-            raise self._unusable(error) from error
+            raise self._unusable(error.strerror or str(error)) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
     def read_note(self, name: str) -> dict[str, str]:
         """Read a small record kept beside the entries; empty where it is missing, unreadable or may be another's."""
         try:
-            if foreign(self.root / name):
+            if not self._readable or foreign(self.root / name, besides=self._besides):
                 return {}
             note = json.loads((self.root / name).read_bytes())
         except (OSError, ValueError, RecursionError):
@@ -201,15 +236,13 @@ class Cache:
         return note if isinstance(note, dict) else {}
 
     def write_note(self, name: str, note: dict[str, str]) -> None:
-        """Replace the record ``name`` in one step.
-
-        Raises:
-            RequestError: The cache's folder cannot be written.
-        """
+        """Replace the record ``name`` in one step, where the folder can be written."""
+        if self.trouble is not None:
+            return
         try:
-            write_bytes(self.root / name, json.dumps(note).encode(), mode=0o600)
+            write_bytes(self.root / name, json.dumps(note).encode(), mode=0o644 if self._shared else 0o600)
         except OSError as error:
-            raise self._unusable(error) from error
+            self.trouble = error.strerror or str(error)
 
     def _publish(self, draft: Path, folder: Path) -> Entry:
         while True:
@@ -241,8 +274,7 @@ class Cache:
         """Make up a hidden path that no other process uses, on the same file system as ``name``."""
         return self.root / f".{name}.{secrets.token_hex(8)}"
 
-    def _unusable(self, error: OSError) -> RequestError:
-        reason = error.strerror or str(error)
+    def _unusable(self, reason: str) -> RequestError:
         return RequestError(
             "data.cache_dir",
             f"{self.root} ({reason})",
@@ -250,8 +282,10 @@ class Cache:
         )
 
 
-def _tighten_all(root: Path) -> None:
+def _tighten_all(root: Path, *, shared: bool) -> None:
     """Close ``root`` and what is in it to everybody else, where it is a cache and nothing besides.
+
+    A ``shared`` one is closed to writing alone, and opened to reading.
 
     Raises:
         PermissionError: it holds other things and can be written by others.
@@ -260,18 +294,29 @@ def _tighten_all(root: Path) -> None:
     mode = root.stat().st_mode
     with os.scandir(root) as found:
         names = [entry.name for entry in found]
+    whole = all(map(_OWN_NAMES.fullmatch, names)) and not mode & stat.S_ISVTX
     if mode & OPEN_TO_OTHERS and hasattr(os, "geteuid"):
-        if all(map(_OWN_NAMES.fullmatch, names)) and not mode & stat.S_ISVTX:
-            root.chmod(stat.S_IMODE(mode) & ~OPEN_TO_OTHERS)
+        if whole:
+            tighten(root, shared=shared)
         elif mode & WRITABLE_BY_OTHERS:
             raise PermissionError(errno.EPERM, "others may write to it")
+    elif shared and whole:
+        root.chmod(stat.S_IMODE(mode) | _READ_BY_OTHERS)
     for name in filter(_ENTRY.fullmatch, names):
         with contextlib.suppress(FileNotFoundError):  # another process has replaced it
             if foreign(root / name) is None:
-                tighten(root / name)
+                tighten(root / name, shared=shared)
+                if shared:
+                    _open_to_readers(root / name)
 
 
-def _seal(folder: Path) -> None:
+def _open_to_readers(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    folder.chmod(0o755)
+
+
+def _seal(folder: Path, *, shared: bool = False) -> None:
     paths = sorted(folder.iterdir())
     digests = [hash_blocks(path) for path in paths]
     (folder / DIGESTS).write_bytes(b"".join(digests))
@@ -284,25 +329,27 @@ def _seal(folder: Path) -> None:
     for path in folder.iterdir():
         path.chmod(0o600)
         sync(path)
+    if shared:
+        _open_to_readers(folder)
     sync(folder)
 
 
-def _open(folder: Path) -> Entry:
+def _open(folder: Path, *, besides: int | None = None, own: bool = True) -> Entry:
     """The entry in ``folder``, everything in it checked but files larger than ``AT_ONCE_BYTES``.
 
     Raises:
         DamagedFileError: it is not what was written, or others may have written it.
     """
     try:
-        _refuse_foreign(folder)
-        _refuse_foreign(folder / MANIFEST)
+        _refuse_foreign(folder, besides)
+        _refuse_foreign(folder / MANIFEST, besides)
         manifest = json.loads((folder / MANIFEST).read_bytes())
         if (manifest["format"], manifest.get("block_bytes")) != (FORMAT, BLOCK_BYTES):
             raise DamagedFileError(f"its format is {manifest['format']}")
-        _refuse_foreign(folder / DIGESTS)
+        _refuse_foreign(folder / DIGESTS, besides)
         rest, digests = (folder / DIGESTS).read_bytes(), {}
         for name, stated in manifest["files"].items():
-            _refuse_foreign(folder / name)
+            _refuse_foreign(folder / name, besides)
             size = (folder / name).stat().st_size
             if size != stated["bytes"]:
                 raise DamagedFileError(f"{name} holds {size} bytes instead of {stated['bytes']}")
@@ -314,9 +361,9 @@ def _open(folder: Path) -> Entry:
                 raise DamagedFileError(f"the contents of {name} have changed")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFileError(f"{type(error).__name__}: {error}") from error
-    return Entry(folder=folder, digests=digests)
+    return Entry(folder=folder, digests=digests, own=own)
 
 
-def _refuse_foreign(path: Path) -> None:
-    if reason := foreign(path):
+def _refuse_foreign(path: Path, besides: int | None) -> None:
+    if reason := foreign(path, besides=besides):
         raise DamagedFileError(f"{path.name}: {reason}")

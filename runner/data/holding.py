@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,29 +49,47 @@ def hold(
     Raises:
         RequestError: see ``image_store.write_store``; the cache's folder cannot be written or is full.
     """
+    decoded, used = _hold(config, cache, find_source, key=key, fingerprint=fingerprint, origin=origin, confirm=confirm)
+    note = cache.note(used=used)
+    return decoded if note is None else replace(decoded, notes=(*decoded.notes, note))
+
+
+def _hold(
+    config: DataConfig,
+    cache: Cache,
+    find_source: Callable[[], Source],
+    *,
+    key: str,
+    fingerprint: str,
+    origin: str,
+    confirm: Callable[[], None],
+) -> tuple[Decoded, bool]:
+    """The data set, and whether it came out of the cache."""
     skip_bad = config.on_bad_file == "skip"
     entry = None if config.cache == "off" else cache.find(key)
     if entry is None:
         source = find_source()
         layout, read, form = source.layout, source.read, source.form
-        mode = choose_cache(config.cache, lambda: _needed(source, skip_bad=skip_bad), cache.root)
+        mode = choose_cache(config.cache, lambda: _needed(source, skip_bad=skip_bad), cache.root, trouble=cache.trouble)
         if mode == "off":
-            return leave_undecoded(
+            undecoded = leave_undecoded(
                 layout, read, form, cache=cache, fingerprint=fingerprint, origin=origin, skip_bad=skip_bad
             )
+            return undecoded, False
         if mode == "memory":
             arrays, bad, noted = decode_all(layout, read, form, allocate=_in_memory, skip_bad=skip_bad)
             confirm()
-            return layout.decoded(arrays, dict(bad), fingerprint=fingerprint, origin=origin, noted=noted)
+            return layout.decoded(arrays, dict(bad), fingerprint=fingerprint, origin=origin, noted=noted), False
 
         def fill(folder: Path) -> None:
             write_store(folder, layout, read, form, skip_bad=skip_bad)
             confirm()
 
         entry = cache.build(key, fill)
-    return read_store(
+    stored = read_store(
         entry, fingerprint=fingerprint, origin=origin, skip_bad=skip_bad, in_memory=config.cache == "memory"
     )
+    return stored, True
 
 
 def _needed(source: Source, *, skip_bad: bool) -> int:

@@ -63,7 +63,7 @@ def load_image_folder(
     if tell is not None:
         tell(layout, None)
     form = pixel_format(config, channels=3)
-    cache = Cache(config.cache_dir)
+    cache = Cache(config.cache_dir, shared=config.cache_shared)
     contents, without_names = hash_files(listing, cache, reader="image_folder")
     if tell is not None:
         tell(layout, contents)

@@ -17,25 +17,28 @@ MEMORY_SHARE = 0.4
 """Of the available memory that the images of all processes may take: the model and its batches need some as well."""
 
 
-def choose_cache(asked: str, count: Callable[[], int], folder: Path) -> str:
+def choose_cache(asked: str, count: Callable[[], int], folder: Path, *, trouble: str | None = None) -> str:
     """``asked``, or for ``auto`` the first of ``disk``, ``memory`` and ``off`` with room for ``count()`` bytes.
 
-    ``folder`` is where the disk's cache lies.  Says in the log what was chosen and why.
+    ``folder`` is where the disk's cache lies, ``trouble`` why it cannot be written.  Says in the log what was chosen
+    and why.
     """
     if asked != "auto":
         return asked
     needed = count()
-    disk, memory = shutil.disk_usage(folder).free, available_memory()
+    disk = shutil.disk_usage(folder).free if trouble is None else 0
+    memory = available_memory()
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    lacking = f"only {_size(disk)} are free in {folder}" if trouble is None else f"{folder} is not written ({trouble})"
     about = f"data.cache=auto: decoded images take {_size(needed)}"
-    if needed <= DISK_SHARE * disk:
+    if trouble is None and needed <= DISK_SHARE * disk:
         log.info("%s; %s are free in %s: on disk", about, _size(disk), folder)
         return "disk"
     if memory is not None and needed * processes <= MEMORY_SHARE * memory:
-        log.warning("%s; only %s are free in %s: in memory, decoded anew in each run", about, _size(disk), folder)
+        log.warning("%s; %s: in memory, decoded anew in each run", about, lacking)
         return "memory"
-    have = f"{_size(disk)} of disk in {folder}" + ("" if memory is None else f" and {_size(memory)} of memory")
-    log.warning("%s; %s are free: no cache, decoded in the background for each batch", about, have)
+    have = "" if memory is None else f", and {_size(memory)} of memory"
+    log.warning("%s; %s%s: no cache, decoded in the background for each batch", about, lacking, have)
     return "off"
 
 

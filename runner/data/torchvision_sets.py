@@ -62,7 +62,7 @@ def load_torchvision(
             raise _absent(root, missing, dataset, files)
         opened = {split: _open(dataset, root, arguments, files, download=True) for split, arguments in splits.items()}
     listing = list_files(root, below=tuple(files), wanted=lambda name: True)
-    cache = Cache(config.cache_dir)
+    cache = Cache(config.cache_dir, shared=config.cache_shared)
     contents, without_names = hash_files(listing, cache, reader=dataset)
     if tell is not None:
         tell(None, contents)

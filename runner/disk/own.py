@@ -36,8 +36,41 @@ def make_own_folder(path: Path) -> None:
             raise PermissionError(errno.EPERM, f"others may put another one in its place: {above} is open to all")
 
 
-def foreign(path: Path) -> str | None:
+def owner_to_read(path: Path) -> int | None:
+    """The user to whom a folder belongs that others may only read, and that nobody else can have put there.
+
+    That is somebody's folder which the user may choose to read.  None for any other, and on systems without owners.
+
+    Raises:
+        OSError: it is not there or cannot be looked at.
+    """
+    if not hasattr(os, "geteuid"):
+        return None
+    found = path.stat()
+    closed = not found.st_mode & (stat.S_IRGRP | stat.S_IROTH) or not may(path, os.R_OK | os.X_OK)
+    if closed or (found.st_mode & WRITABLE_BY_OTHERS and not found.st_mode & stat.S_ISVTX):
+        return None
+    trusted = (os.geteuid(), 0)
+    for link in (path, *path.parents):
+        if link.is_symlink() and link.lstat().st_uid not in trusted:
+            return None
+    whole = path.resolve()
+    for inside, above in zip((whole, *whole.parents), whole.parents, strict=False):
+        # where everybody may make a folder, whoever was first owns what is called like this
+        if above.stat().st_mode & stat.S_IWOTH and inside.stat().st_uid not in trusted:
+            return None
+    return found.st_uid
+
+
+def may(path: Path, what: int) -> bool:
+    """Whether this process may do ``what`` (``os.R_OK``, ``os.W_OK``, ``os.X_OK``) with a file or folder."""
+    return os.access(path, what, effective_ids=os.access in os.supports_effective_ids)
+
+
+def foreign(path: Path, *, besides: int | None = None) -> str | None:
     """Why a file or folder may be another's work; None for one that only the user can have written.
+
+    The user ``besides`` may have written it too.
 
     Raises:
         OSError: it is not there or cannot be looked at.
@@ -47,20 +80,20 @@ def foreign(path: Path) -> str | None:
         return "a link"
     if not hasattr(os, "geteuid"):
         return None
-    if found.st_uid != os.geteuid():
+    if found.st_uid not in (os.geteuid(), besides):
         return "it belongs to another user"
     return "others may write to it" if found.st_mode & WRITABLE_BY_OTHERS else None
 
 
-def tighten(path: Path) -> None:
-    """Take from everybody else what they may do with a file or folder of the user's.
+def tighten(path: Path, *, shared: bool = False) -> None:
+    """Take from everybody else what they may do with a file or folder of the user's; ``shared`` leaves them reading.
 
     Raises:
         OSError: the file system does not let it.
     """
     mode = stat.S_IMODE(path.lstat().st_mode)
-    if mode & OPEN_TO_OTHERS:
-        path.chmod(mode & ~OPEN_TO_OTHERS)
+    if mode & (taken := WRITABLE_BY_OTHERS if shared else OPEN_TO_OTHERS):
+        path.chmod(mode & ~taken)
 
 
 def _refuse_others(path: Path, found: os.stat_result) -> None:

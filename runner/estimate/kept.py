@@ -48,8 +48,6 @@ def keep(plan: Plan, forecast: Forecast, *, cache_dir: str | None) -> None:
 def find_forecast(plan: Plan, *, cache_dir: str | None) -> dict[str, Any] | None:
     """What was foreseen for this very plan on this device; None when nobody asked."""
     path = _path(plan, cache_dir)
-    if not path.exists():
-        return None
     try:
         if foreign(path):
             return None

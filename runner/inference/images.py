@@ -19,8 +19,9 @@ from runner.data.decode import read_image
 from runner.data.depth import NoRangeError
 from runner.data.folder_layout import same_name
 from runner.data.foreseen import Foreseen
+from runner.data.holding import Source, hold
 from runner.data.image_folder import is_image
-from runner.data.image_store import Layout, PixelFormat, read_store, write_store
+from runner.data.image_store import Layout, PixelFormat
 from runner.data.images import ImageData, ImageSet, SkippedFile
 from runner.data.listing import list_files
 from runner.data.open import open_data
@@ -71,7 +72,7 @@ def open_split(run: FinishedRun, split: str) -> Subject:
         other = {"test": data.val, "val": data.test}[split]
         there = "images=FOLDER" if other is None else f"{'val' if split == 'test' else 'test'} or images=FOLDER"
         raise RequestError("split", f"{split}, which the run's data do not have", there)
-    return Subject(name=split, images=images, data=data, labelled=True, skipped=data.skipped)
+    return Subject(name=split, images=images, data=data, labelled=True, skipped=data.skipped, notes=data.notes)
 
 
 def open_own_data(run: FinishedRun) -> ImageData:
@@ -173,7 +174,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
             raise BadImageError(f"{error}, and the run has no data.value_range for them") from error
 
     with _told_of(run):
-        cache = Cache(run.config.data.cache_dir)
+        cache = Cache(run.config.data.cache_dir, shared=run.config.data.cache_shared)
         contents = hash_contents(listing, cache, reader="prediction")
     asked = (STORED_AS, contents, data.image_size, data.channels, shortest, DECODING, *not_usual(run.config.data))
     key = hashlib.sha256(repr(asked).encode()).hexdigest()
@@ -185,8 +186,9 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         interpolation=run.config.data.interpolation or BILINEAR,
     )
     with _told_of(run):
-        entry = cache.find(key) or cache.build(key, lambda into: write_store(into, layout, read, form, skip_bad=True))
-    decoded = read_store(entry, fingerprint=key, origin=contents, skip_bad=True)
+        config = dataclasses.replace(run.config.data, on_bad_file="skip")
+        source = Source(layout=layout, read=read, form=form)
+        decoded = hold(config, cache, lambda: source, key=key, fingerprint=key, origin=contents)
     if not len(decoded.train):
         raise RequestError("images", f"{folder} (none of {len(names)} files can be read)", "readable images")
     # Labels of this model: the cache knows the pixels of these paths, maybe from another one.
@@ -198,7 +200,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         data=_as_data(run, folder, images, skipped),
         labelled=labels is not None,
         skipped=skipped,
-        notes=tuple(line for line in (note, note_undecodable(listing.ignored)) if line is not None),
+        notes=(*(line for line in (note, note_undecodable(listing.ignored)) if line is not None), *decoded.notes),
     )
 
 

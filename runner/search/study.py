@@ -26,6 +26,7 @@ _FREE = (
     "deterministic",
     "data.root",
     "data.cache_dir",
+    "data.cache_shared",
     "data.eval_batch_size",
     "trainer.log_every",
     "trainer.save_every",

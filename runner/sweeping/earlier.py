@@ -29,7 +29,7 @@ _COUNTED = (
 _HOW = ("data.eval_batch_size", "model.gradient_checkpointing", "trainer.save_every")
 """Keys among them that may change all the same, where they are not what the sweep asks about."""
 
-_PLACES = ("data.root", "data.cache_dir", "privacy.ledger_dir", "privacy.sweep_epsilon")
+_PLACES = ("data.root", "data.cache_dir", "data.cache_shared", "privacy.ledger_dir", "privacy.sweep_epsilon")
 """Keys that never count: data do so by their contents, which the plan of a run knows, and a limit holds for a sweep."""
 
 

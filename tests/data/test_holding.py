@@ -151,7 +151,7 @@ def test_without_a_cache_unreadable_files_are_looked_for_once(ask, photos, tmp_p
         (10**4, 10**5, 1, "off", "no cache, decoded in the background"),
         (10**4, 2 * 10**5, 2, "off", "no cache"),
         (10**4, 2 * 10**5, 1, "memory", "in memory"),
-        (10**4, None, 1, "off", "0 MiB of disk in"),
+        (10**4, None, 1, "off", "only 0 MiB are free in"),
     ],
 )
 def test_auto_takes_the_first_that_has_room_and_says_why(

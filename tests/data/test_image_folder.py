@@ -406,7 +406,7 @@ def test_the_root_and_the_split_folders_may_be_links(ask, tmp_path):
 
 def test_a_cache_folder_that_cannot_be_used(ask, root, tmp_path):
     file = put(tmp_path / "file", b"")
-    assert refusal(ask, root, cache_dir=str(file / "x")).startswith(
+    assert refusal(ask, root, cache_dir=str(file / "x"), cache="disk").startswith(
         f"data.cache_dir: got {file / 'x'} (Not a directory)"
     )
 

@@ -125,9 +125,9 @@ def test_another_users_cache_is_refused(ask, monkeypatch):
     pretend_to_be_another(monkeypatch)
     assert "(it belongs to another user: " in refusal(ask)
     monkeypatch.setattr(own, "_refuse_others", lambda path, found: None)
-    monkeypatch.setattr(own, "foreign", lambda path: None)
+    monkeypatch.setattr(own, "foreign", lambda path, **_: None)
     for name in ("foreign", "tighten"):
-        monkeypatch.setattr(cache, name, lambda path: None)
+        monkeypatch.setattr(cache, name, lambda path, **_: None)
     ask()  # without the guard it is read
 
 
@@ -173,7 +173,7 @@ def test_without_that_check_the_forgery_is_trained_on(ask, tmp_path, monkeypatch
         (entry / name).unlink()
     cache._seal(entry)
     entry.chmod(0o777)
-    monkeypatch.setattr(cache, "foreign", lambda path: None)
+    monkeypatch.setattr(cache, "foreign", lambda path, **_: None)
     assert not np.array(ask().train.images).any()
 
 
