@@ -82,8 +82,12 @@ def test_a_cache_that_cannot_be_written_is_told_without_keys_that_inference_has_
 ):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    run = open_run(digits_run)
+    (note,) = open_folder(run, digit_files).notes
+    assert "recipe-runner is not written (Not a directory)" in note
+    run.config.data.cache = "disk"
     with pytest.raises(RequestError) as caught:
-        open_folder(open_run(digits_run), digit_files)
+        open_folder(run, digit_files)
     assert caught.value.key == "run"
     assert "XDG_CACHE_HOME" in caught.value.expected
     assert "data.cache=" not in str(caught.value)
