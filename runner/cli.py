@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +42,7 @@ from runner.config.resume_request import expand_resume
 from runner.config.schema import TrackerConfig
 from runner.config.typed_lines import key_of, tell_repeated
 from runner.disk.links import outward_link
+from runner.disk.made import Before
 from runner.sweep_draws import is_drawn
 from runner.sweeping.drawn_trials import draw_beforehand
 from runner.sweeping.earlier import refuse_other_recipe
@@ -175,7 +175,8 @@ def _parse_flags(argv: Sequence[str]) -> argparse.Namespace:
 
 def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     """One run, in this process."""
-    earlier = _hydra_files(request.run_dir)
+    assert request.run_dir is not None
+    before = Before(request.run_dir, own=(".hydra", LOG_FILE))
     ended: list[Attempt] = []
 
     def job(composed: DictConfig) -> None:
@@ -187,9 +188,7 @@ def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
         attempt = attempt_run(config, plain, run_dir, None)
         ended.append(attempt)
         if attempt.exit_code == ExitCode.WRONG_REQUEST:
-            _forget(run_dir)
-            for path, content in earlier.items():
-                path.write_bytes(content)
+            before.restore(run_dir)
         elif attempt.error is not None:
             record_failure(run_dir, attempt)
 
@@ -282,19 +281,6 @@ def _renew_statements(sweep_dir: Path) -> None:
         write_statements(sweep, read_statements(sweep))
     except (RequestError, RunError) as error:
         print(f"error: no privacy statements: {error}", file=sys.stderr)
-
-
-def _hydra_files(run_dir: Path | None) -> dict[Path, bytes]:
-    """What Hydra wrote for an earlier run in this folder; it writes over that before it calls the job."""
-    return {} if run_dir is None else {path: path.read_bytes() for path in (run_dir / ".hydra").glob("*.yaml")}
-
-
-def _forget(run_dir: Path) -> None:
-    """Remove the folder of a run that never began, and its date's folder when that is empty."""
-    if {path.name for path in run_dir.iterdir()} <= {".hydra", LOG_FILE}:
-        shutil.rmtree(run_dir)
-        with contextlib.suppress(OSError):
-            run_dir.parent.rmdir()
 
 
 def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: str = "hydra.run.dir") -> int:

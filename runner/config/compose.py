@@ -41,7 +41,7 @@ from runner.config import screened_source, store
 from runner.config.errors import RequestError, nearest
 from runner.config.groups import OPEN, RECIPES
 from runner.config.load import load_config, typed_keys
-from runner.config.output_folders import named_folder, run_folder
+from runner.config.output_folders import named_folder, refuse_looked_up, run_folder
 from runner.config.presets import Presets
 from runner.config.schema import RunConfig
 from runner.config.unknown_key import nearest_key, unknown_key
@@ -69,7 +69,10 @@ class Composer:
 
         ``root`` is the file without ``.yaml`` from which everything starts (``--config-name``), ``writes`` whether
         output folders must be such as can be written.
+
+        Raises ``RequestError`` for a ``caller`` whose name would be looked up as a key of the configuration.
         """
+        refuse_looked_up("hydra.runtime.cwd", caller)
         screened_source.install()
         self._broken_sweeps = store.register(caller)
         self._hidden_sweeps = store.hidden_sweeps(caller, extra)

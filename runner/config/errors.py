@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Any, NoReturn
 
+from runner.config.home import have_a_home
 from runner.config.interruption import Interruption, hearing
 from runner.config.streams import open_streams
 
@@ -79,6 +80,7 @@ class TooFewExamples(RunError):
 def answer(action: Callable[[], int]) -> int:
     """The exit code of ``action``, a whole command; what is wrong ends as one line on standard error."""
     open_streams()
+    have_a_home()
     try:
         with hearing() as command:
             try:

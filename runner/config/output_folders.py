@@ -19,6 +19,16 @@ def run_folder(config: DictConfig, *, in_sweep: bool, writable: bool) -> str:
     return str(Path(sweep, str(OmegaConf.select(config, "hydra.sweep.subdir"))))
 
 
+def refuse_looked_up(key: str, folder: Path) -> None:
+    """Refuse a folder with ``${`` in its name, which Hydra keeps in the configuration and would take for a key there.
+
+    Raises:
+        RequestError: names ``key``.
+    """
+    if "${" in str(folder):
+        raise RequestError(key, folder, "a folder without ${ in its name, which stands for a key of the configuration")
+
+
 def named_folder(config: DictConfig, key: str, *, writable: bool) -> str:
     """The folder that ``key`` names.
 
@@ -35,6 +45,7 @@ def named_folder(config: DictConfig, key: str, *, writable: bool) -> str:
         raise RequestError(key, got[last], f"the name of a folder ({reason})") from error
     if OmegaConf.select(config, key) == "":
         raise RequestError(key, "", "the name of a folder, such as . for this one")
+    refuse_looked_up(key, folder)
     if not writable:
         return str(folder)
     try:

@@ -14,11 +14,13 @@ def open_streams() -> None:
 
     The next file that is opened would take the number of a closed one, and whatever is then printed goes into it.
     """
-    for number, name, mode in _STREAMS:
+    for number, _, _ in _STREAMS:
         try:
             os.fstat(number)
         except OSError:
             os.dup2(_nothing(), number)
+            os.set_inheritable(number, True)  # which the number of what was opened itself is not
+    for number, name, mode in _STREAMS:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # for the process's life
         if os.isatty(number):

@@ -13,6 +13,7 @@ from pathlib import Path
 from runner.config.errors import RequestError, RunError
 from runner.disk.files import publish_directory
 from runner.disk.lock import acquire, release
+from runner.disk.made import missing_folders, remove_empty
 from runner.statement.write import STATEMENT_FILE
 
 _HEADS = {"inference.json", "compare.csv", "export.json"}
@@ -85,7 +86,7 @@ def results_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 def _claimed(folder: Path) -> Iterator[None]:
     """Hold the name of ``folder``, which need not exist; a parent made for it goes again where nothing came into it."""
     lock = folder.with_name(f".{folder.name}.lock")
-    parent_is_new = not folder.parent.exists()
+    missing = missing_folders(folder.parent)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         handle = acquire(lock)
@@ -99,9 +100,8 @@ def _claimed(folder: Path) -> Iterator[None]:
         yield
     finally:
         release(lock, handle)
-        if parent_is_new and not folder.exists():
-            with contextlib.suppress(OSError):  # somebody else has put something there meanwhile
-                folder.parent.rmdir()
+        if not folder.exists():
+            remove_empty(missing)
 
 
 def _remove_left(folder: Path, suffix: str) -> None:

@@ -57,6 +57,8 @@ def build_plan(
     precision = choose_precision(config.precision, device, gpu=config.hardware.gpu)
     if precision.dtype != precision.requested and not precision.requested.startswith("auto"):
         notes.append(f"precision.amp_dtype={precision.requested} falls back to {precision.dtype}: {precision.reason}")
+    if precision.requested != "auto" and (foreign := _not_native(precision.dtype, device)) is not None:
+        notes.append(foreign)
     privacy, steps = None, updates_asked(config, steps_per_epoch)
     if private:
         privacy, steps = mechanism(config, examples=examples, validated=data.val is not None, processes=processes)
@@ -175,6 +177,14 @@ def choose_precision(config: PrecisionConfig, device: Device, *, gpu: str | None
     settings = dataclasses.asdict(config) | {"tf32": config.tf32 and device.native.tf32}
     del settings["amp_dtype"]
     return PrecisionPlan(requested=requested, dtype=dtype, reason=reason, **settings)
+
+
+def _not_native(dtype: str, device: Device) -> str | None:
+    """What to expect of a 16-bit type that the hardware does not compute in; None for one that it does."""
+    native = {"bfloat16": device.native_bf16, "float16": device.native_fp16}
+    if native.get(dtype, True):
+        return None
+    return f"{device.name} has no native {dtype}: the numbers are right, and mostly slower than in float32"
 
 
 def _split_note(config: RunConfig, split: Split) -> str:

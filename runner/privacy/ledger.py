@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.errors import RequestError, RunError
+from runner.config.home import lasting_home
 from runner.config.void_runs import DRAWS, recorded_plan, void_reason
 from runner.privacy import draws, renyi_filter
 from runner.privacy.anchor import Anchor, anchor_folder
@@ -358,11 +359,17 @@ def ledger_folder(configured: str | None) -> Path:
     """The folder of all ledgers: ``configured``, else ``recipe-runner/ledger`` in the user's folder for data.
 
     That folder is ``$XDG_DATA_HOME`` or ``~/.local/share`` (XDG Base Directory Specification).
+
+    Raises:
+        RequestError: the user has no home folder, and what was spent must not be forgotten.
     """
     if configured:
         return Path(configured).expanduser()
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "recipe-runner" / "ledger"
+    if base := os.environ.get("XDG_DATA_HOME"):
+        return Path(base) / "recipe-runner" / "ledger"
+    if (home := lasting_home()) is None:
+        raise RequestError(KEY, "null, for a user without a home folder", "a folder that lasts")
+    return home / ".local" / "share" / "recipe-runner" / "ledger"
 
 
 def find_ledgers(folder: Path) -> list[Ledger]:
