@@ -181,7 +181,7 @@ def choose_precision(config: PrecisionConfig, device: Device, *, gpu: str | None
 
 def _not_native(dtype: str, device: Device) -> str | None:
     """What to expect of a 16-bit type that the hardware does not compute in; None for one that it does."""
-    native = {"bfloat16": device.native_bf16, "float16": device.native_fp16}
+    native = {"bfloat16": device.native.bf16, "float16": device.native.fp16}
     if native.get(dtype, True):
         return None
     return f"{device.name} has no native {dtype}: the numbers are right, and mostly slower than in float32"
