@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import secrets
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.attempt import Attempt, attempt_run, record_failure
 from runner.config import store
 from runner.config.accelerate_settings import asked_lines
+from runner.config.begun_run import ROOT, source_flags
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, RunError, answer
 from runner.config.flag_words import flag_error
@@ -40,6 +42,9 @@ from runner.config.presets import added_to
 from runner.config.request import Request, check_run, read_request
 from runner.config.resume_request import expand_resume
 from runner.config.schema import TrackerConfig
+from runner.config.search_path import SEARCHPATH, searched
+from runner.config.shell_words import command_line, folder_line, resume_line
+from runner.config.targets import see_working_folder
 from runner.config.typed_lines import key_of, tell_repeated
 from runner.disk.links import outward_link
 from runner.disk.made import Before
@@ -81,7 +86,11 @@ def _main(argv: list[str]) -> int:
     args = _parse_flags(argv)
     tell_repeated(args.overrides, swept=True)
     flags = [argument for argument in argv if argument not in args.overrides]
-    lines = expand_resume(args.overrides, multirun=args.multirun)
+    extra = None if args.config_dir is None else Path(args.config_dir).absolute()
+    if extra is not None and not extra.is_dir():
+        raise RequestError("--config-dir", extra, "a folder that exists")
+    root = args.config_name or ROOT
+    lines = expand_resume(args.overrides, multirun=args.multirun, config_dir=extra, root=root)
     if args.shell_completion:
         try:
             return _call_hydra(argv, _no_job)
@@ -89,10 +98,7 @@ def _main(argv: list[str]) -> int:
             raise RequestError("--shell-completion", " ".join(args.overrides), f"install=bash ({error})") from error
     if args.hydra_help:
         return _call_hydra(["--hydra-help"], _no_job)
-    extra = None if args.config_dir is None else Path(args.config_dir).absolute()
-    if extra is not None and not extra.is_dir():
-        raise RequestError("--config-dir", extra, "a folder that exists")
-    composer = Composer(caller=Path.cwd(), extra=extra, root=args.config_name or "config")
+    composer = Composer(caller=Path.cwd(), extra=extra, search=searched(lines), root=root)
     lines += _asked_by_accelerate(composer, lines)
     if args.help or args.cfg or args.info:
         composed = composer.compose(lines)
@@ -107,10 +113,25 @@ def _main(argv: list[str]) -> int:
     for note in composer.notes:
         print(f"note: {note}", file=sys.stderr)
     if not request.multirun:
-        return _run(composer, request, [*flags, *request.lines])
+        code = _run(composer, request, [*flags, *request.lines])
+        if code == ExitCode.INTERRUPTED and request.run_dir is not None:
+            typed = [shlex.quote(line) for line in args.overrides if key_of(line) == SEARCHPATH]
+            _tell_how_to_go_on(command_line(source_flags(extra, root), [resume_line(request.run_dir), *typed]))
+        return code
     # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file or `seeds` may ask too.
     flags += [] if args.multirun else ["--multirun"]
-    return _sweep(composer, request, [*flags, *(line for line in lines if line not in request.deferred)])
+    code = _sweep(composer, request, [*flags, *(line for line in lines if line not in request.deferred)])
+    if code == ExitCode.INTERRUPTED:
+        typed = [shlex.quote(line) for line in args.overrides if key_of(line) != "hydra.sweep.dir"]
+        asked = [*(["--multirun"] if args.multirun else []), *source_flags(extra, root)]
+        _tell_how_to_go_on(command_line(asked, [*typed, folder_line("hydra.sweep.dir", request.sweep_dir)]))
+    return code
+
+
+def _tell_how_to_go_on(command: str) -> None:
+    """Say, as it can be pasted into a shell, how the run or sweep that was interrupted goes on."""
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    print(f"goes on with{' the same launcher and' if launched else ''}: {command}", file=sys.stderr)
 
 
 def _asked_by_accelerate(composer: Composer, lines: Sequence[str]) -> list[str]:
@@ -290,6 +311,7 @@ def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: 
     and ``RunError`` for any other failure of Hydra's own or of a plug-in; the jobs let none out.
     """
     conf = str(store.shipped("conf"))
+    see_working_folder()
     run = hydra.main(config_path=conf, config_name="config", execution_whitelist=store.whitelist())(task)
     try:
         with _command_line(argv):

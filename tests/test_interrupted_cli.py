@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -97,15 +99,18 @@ def test_resume_names_a_folder_and_goes_on_there(start, command, tmp_path, train
     first = start(*recipe, "hydra.run.dir=my run")
     wait_for_checkpoint(run_dir, first)
     first.send_signal(signal.SIGTERM)
-    first.communicate()
+    _, err = first.communicate()
     assert first.returncode == 75
+    (pasted,) = re.findall(r"^goes on with: (.*)$", err, re.M)
+    goes_on = shlex.split(pasted)
+    assert goes_on[1:] == ["-m", "runner", f"resume={run_dir}"]
     before = contents(run_dir / ".hydra")
     code, err = command("resume=my run", "optimizer.lr=0.01")
     assert code == 2
     assert one_line(err).startswith("error: optimizer.lr: got 0.01, expected 0.05, as in the checkpoints of ")
     assert contents(run_dir / ".hydra") == before
     # how it runs may change
-    code, err = command("resume=my run", "hardware=cpu", "trainer.save_every=1")
+    code, err = command(goes_on[-1], "hardware=cpu", "trainer.save_every=1")
     assert code == 0, err
     assert json.loads((run_dir / "run.json").read_text())["plan"]["performance"]["save_every"] == 1
     found = final_state(run_dir)

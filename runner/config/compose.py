@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -44,6 +46,7 @@ from runner.config.load import load_config, typed_keys
 from runner.config.output_folders import named_folder, refuse_looked_up, run_folder
 from runner.config.presets import Presets
 from runner.config.schema import RunConfig
+from runner.config.search_path import SEARCHPATH
 from runner.config.unknown_key import nearest_key, unknown_key
 from runner.config.usual_words import usual_option
 
@@ -64,26 +67,41 @@ _KINDS = {
 class Composer:
     """Composes overrides over ``conf/`` (and a user's ``--config-dir``), the sweeps and the typed root."""
 
-    def __init__(self, *, caller: Path, extra: Path | None = None, root: str = "config", writes: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        caller: Path,
+        extra: Path | None = None,
+        search: Sequence[str] = (),
+        root: str = "config",
+        writes: bool = True,
+    ) -> None:
         """``caller`` is the folder that the runner is called from, ``extra`` the value of ``--config-dir``.
 
-        ``root`` is the file without ``.yaml`` from which everything starts (``--config-name``), ``writes`` whether
-        output folders must be such as can be written.
+        ``search`` is what ``hydra.searchpath`` names (``searched``), ``root`` the file without ``.yaml`` from which
+        everything starts (``--config-name``), ``writes`` whether output folders must be such as can be written.
 
         Raises ``RequestError`` for a ``caller`` whose name would be looked up as a key of the configuration.
         """
         refuse_looked_up("hydra.runtime.cwd", caller)
         screened_source.install()
         self._broken_sweeps = store.register(caller)
-        self._hidden_sweeps = store.hidden_sweeps(caller, extra)
+        self._search = list(search)
+        folders = [Path(place.removeprefix("file://")) for place in search if not place.startswith("pkg://")]
+        folders += [] if extra is None else [extra]
+        self._added_sweeps = {file.stem for folder in folders for file in (folder / "sweep").glob("*.yaml")}
+        self._hidden_sweeps = store.hidden_sweeps(caller, folders)
         self._caller = caller
         self._sweeps = store.sweep_files(caller).keys()
         self.root = root
-        self._extra = extra
         self._writes = writes
         with initialize_config_dir(config_dir=str(store.shipped("conf")), job_name="runner"):
             self._loader = GlobalHydra.instance().config_loader()
-        self._presets = Presets(self._loader, root, self._searchpath([]))
+        if extra is not None:  # as Hydra does: the file that everything starts from may lie there too
+            places = create_config_search_path(str(store.shipped("conf")))
+            places.append("command-line", f"file://{extra}")
+            self._loader = ConfigLoaderImpl(config_search_path=places)
+        self._presets = Presets(self._loader, root, self._searchpath())
         self.notes: dict[str, None] = {}
         """What was replaced by what is typed, in words."""
         self._options: dict[str, list[str]] = {}
@@ -123,6 +141,9 @@ class Composer:
 
         Raises ``RequestError`` as ``load_config`` does, and for an output folder that cannot be named or made.
         """
+        if config.hydra.job.chdir:
+            expected = "false: a run stays where it is called, from where the paths count that are typed"
+            raise RequestError("hydra.job.chdir", config.hydra.job.chdir, expected)
         with open_dict(config.hydra):
             config.hydra.job.num = number or 0
             config.hydra.job.id = str(number or 0)
@@ -155,12 +176,11 @@ class Composer:
     def options(self, group: str) -> list[str]:
         """The options of ``group``, or of a subgroup such as ``hydra/sweeper``; empty when there is no such group."""
         if group not in self._options:
-            extra = () if self._extra is None else (self.root, self._searchpath([]))
+            extra = (self.root, self._searchpath()) if self._search else ()
             found = self._loader.get_group_options(group, ObjectType.CONFIG, *extra)
             if group == "sweep":
                 # Hydra's store belongs to the process: another composer may have put the sweeps of its caller there.
-                added = set() if self._extra is None else {path.stem for path in (self._extra / "sweep").glob("*.yaml")}
-                found = [name for name in found if name in self._sweeps or name in added]
+                found = [name for name in found if name in self._sweeps or name in self._added_sweeps]
             self._options[group] = found
         return self._options[group]
 
@@ -184,18 +204,12 @@ class Composer:
     def _load(self, lines: Sequence[str]) -> DictConfig:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="provider=.* is not available")
-            return self._loader.load_configuration(self.root, [*lines, *self._searchpath(lines)], RunMode.RUN)
+            return self._loader.load_configuration(self.root, [*lines, *self._searchpath()], RunMode.RUN)
 
-    def _searchpath(self, lines: Sequence[str]) -> list[str]:
+    def _searchpath(self) -> list[str]:
         """Where Hydra looks besides ``conf/``, as the override that its loader takes from a primary config."""
-        if self._extra is None:
-            return []
-        folders = [f"file://{self._extra}"]
-        for line in lines:
-            if line.startswith("hydra.searchpath="):
-                folders.extend(str(folder) for folder in _values(_parse(line), several=True))
-        quoted = ",".join(QuotedString(folder, Quote.double).with_quotes() for folder in folders)
-        return [f"hydra.searchpath=[{quoted}]"]
+        quoted = ",".join(QuotedString(place, Quote.double).with_quotes() for place in self._search)
+        return [f"hydra.searchpath=[{quoted}]"] if self._search else []
 
     def _screen(self, override: Override, groups: list[str], chosen: Mapping[str, Override]) -> None:
         key, line = override.key_or_group, line_of(override)
@@ -347,7 +361,8 @@ def _composition_error(error: Exception) -> RequestError:
             "defaults", "a list that leads back to its own file", "a configuration that can be composed"
         )
     if isinstance(error, UserWarning):
-        return RequestError("hydra.searchpath", text, "folders that exist")
+        missing = re.search(r"path=(.*) is not available", text)
+        return RequestError(SEARCHPATH, missing[1] if missing else text, "folders that exist")
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return RequestError(f"{mark.name}:{mark.line + 1}", error.problem or "bad YAML", "valid YAML")

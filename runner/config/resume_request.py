@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 
+from runner.config.begun_run import ROOT, paths_from_there, read_begun, require_sources
 from runner.config.brought import screen_lines
 from runner.config.brought_yaml import load_plain
 from runner.config.errors import RequestError
 from runner.config.rivals import rivals_of
+from runner.config.search_path import SEARCHPATH
 from runner.config.typed_lines import key_of
 
 OVERRIDES_FILE = ".hydra/overrides.yaml"
 
 
-def expand_resume(lines: list[str], *, multirun: bool) -> list[str]:
+def expand_resume(lines: list[str], *, multirun: bool, config_dir: Path | None = None, root: str = ROOT) -> list[str]:
     """``lines`` with ``resume=DIR`` replaced by what was typed for the run in DIR; the other lines have the last word.
 
     Whether what they change may be changed is not asked here: the run refuses another recipe than its checkpoint's.
+    Paths that the run was begun with count from the folder that it was begun in.  ``config_dir`` and ``root`` are what
+    ``--config-dir`` and ``--config-name`` say.
 
     Raises:
-        RequestError: DIR holds no run, or ``resume`` does not go with the rest of the line.
+        RequestError: DIR holds no run, ``resume`` does not go with the rest of the line, or files of the user's that
+            the run was composed from are not named.
     """
     asked = [line for line in lines if key_of(line) == "resume"]
     if not asked or asked[-1] == "resume=null":
         return lines
     if asked[-1] in ("resume", "resume="):
         raise RequestError("resume", "nothing", "the folder of a run")
-    folder = Path(asked[-1].partition("=")[2].strip("'\""))
+    folder = Path(_as_path(asked[-1]))
     typed = [line for line in lines if line not in asked]
     if multirun:
         raise RequestError("resume", f"{folder} with --multirun", "one run, without --multirun")
@@ -41,11 +49,26 @@ def expand_resume(lines: list[str], *, multirun: bool) -> list[str]:
         raise RequestError("resume", folder, f"the folder of a run, with its {OVERRIDES_FILE}") from error
     if not isinstance(earlier, list):
         raise RequestError("resume", folder, f"the folder of a run; its {OVERRIDES_FILE} is not a list")
-    typed_keys = {key_of(line) for line in typed}
+    begun = read_begun(folder)
+    searched = any(key_of(line) == SEARCHPATH for line in typed)
+    require_sources(folder, begun, config_dir=config_dir, root=root, searched=searched)
+    moved = paths_from_there(begun, [key_of(line) for line in typed])
+    typed_keys = {key_of(line) for line in [*typed, *moved]}
     replaced = typed_keys.union(*(rivals_of(key) for key in typed_keys))
     # what gave way to what was typed gives way again
     kept = [line for line in earlier if key_of(str(line)) not in replaced and not str(line).startswith("~")]
+    kept += moved
     screen_lines(kept, file=str(folder / OVERRIDES_FILE))
     quoted = QuotedString(str(folder.absolute()), Quote.double).with_quotes()
     # RUN: what was a cell of a sweep goes on by itself
     return [*kept, *typed, f"hydra.run.dir={quoted}", "hydra.mode=RUN"]
+
+
+def _as_path(line: str) -> str:
+    """What ``resume=...`` names: a path as it stands, which quotes of Hydra's grammar may surround."""
+    text = line.partition("=")[2]
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        with contextlib.suppress(HydraException):
+            value = OverridesParser.create().parse_override(line).value()
+            return value.text if isinstance(value, QuotedString) else str(value)
+    return text

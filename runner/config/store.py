@@ -7,6 +7,7 @@ path because they lie in one flat folder ``sweeps/``, here and in the folder tha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
@@ -65,9 +66,9 @@ def whitelist() -> list[str]:
     return [*patterns, "hydra.experimental.callbacks.*"]
 
 
-def hidden_sweeps(caller: Path, extra: Path | None) -> dict[str, Path]:
-    """Name -> file of the questions that stand for a shipped one of the same name."""
-    own = [path for path in (caller / "sweeps", None if extra is None else extra / "sweep") if path is not None]
+def hidden_sweeps(caller: Path, added: Iterable[Path]) -> dict[str, Path]:
+    """Name -> file of the questions that stand for a shipped one of the same name, here or in folders ``added``."""
+    own = [caller / "sweeps", *(folder / "sweep" for folder in added)]
     ours = {file.stem for file in shipped("sweeps").glob("*.yaml")}
     found = {file.stem: file for folder in own for file in folder.glob("*.yaml") if file.stem in ours}
     return {name: file for name, file in found.items() if file.resolve().parent != shipped("sweeps").resolve()}

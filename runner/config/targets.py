@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from runner.config.errors import RequestError, nearest
@@ -85,6 +87,17 @@ def own_packages() -> tuple[str, ...]:
     return tuple(name for name in (entry.strip().removesuffix(".*") for entry in entries) if name)
 
 
+def see_working_folder() -> None:
+    """Let packages that the user allows be imported from the working folder, as ``python -m`` does by itself.
+
+    A console script has its own folder on the path in place of it.  It comes last here: nothing that is installed is
+    taken from there.
+    """
+    here = str(Path.cwd())
+    if own_packages() and not sys.flags.safe_path and not {"", here} & set(sys.path):
+        sys.path.append(here)
+
+
 def check_target(place: str, target: Any) -> None:
     """Refuse a ``target`` at ``place`` (see ``KINDS``) that lies under none of its roots; nothing is imported.
 
@@ -115,6 +128,8 @@ def locate(place: str, target: str, *, among: Iterable[str] = ()) -> Any:
     # __main__ is a program, and __init__ would be run a second time
     if any(part.startswith("__") for part in module.split(".")[1:]):
         raise RequestError(_key(place), target, f"{expected} in a module without two underscores")
+    if _below(target, own_packages()):
+        see_working_folder()
     try:
         found = getattr(import_module(module), name)
     except Exception as error:  # a module may end in any, its author's mistakes among them

@@ -16,6 +16,7 @@ from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, answer
 from runner.config.flag_words import KeyParser
 from runner.config.request import Request, check_run, read_request
+from runner.config.search_path import searched
 from runner.config.typed_lines import key_of, tell_repeated
 from runner.estimate.beside import bookkeeper
 from runner.training.garbage import loading
@@ -51,7 +52,7 @@ def _main(args: argparse.Namespace) -> int:
     if extra is not None and not extra.is_dir():
         raise RequestError("--config-dir", extra, "a folder that exists")
     _refuse_unwritable(args.json)
-    composer = Composer(caller=Path.cwd(), extra=extra, writes=False)
+    composer = Composer(caller=Path.cwd(), extra=extra, search=searched(args.overrides), writes=False)
     request = read_request(composer, args.overrides, multirun=args.multirun, check=check_run)
     for note in composer.notes:
         print(f"note: {note}", file=sys.stderr)
