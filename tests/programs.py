@@ -141,7 +141,8 @@ def _loaded(environment):
 
 def _what(words):
     """The module with its arguments, or the code, that a command line of this interpreter runs; {} for another one."""
-    if words[:2] == [sys.executable, "-m"] and words[2].partition(".")[0] == "runner":
+    ours = words[2].partition(".")[0] == "runner" and words[2] != "runner.training.peak_memory"  # it measures itself
+    if words[:2] == [sys.executable, "-m"] and ours:
         return {"module": words[2:]}
     if words[0] == sys.executable and words[-2] == "-c" and "runner.sweeping.fork_server import main" in words[-1]:
         return {"code": words[-1]}

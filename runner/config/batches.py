@@ -117,3 +117,8 @@ def _scaling_has_a_reference(config: RunConfig) -> None:
 
 BATCH_RELATIONS = (_auto_needs_a_product, _auto_is_measured, _split_is_exact, _scaling_has_a_reference)
 """Rules across keys about the size of an update."""
+
+
+def affordable(count: int, *, seconds_each: float, seconds: float, least: int = 1) -> int:
+    """As many of ``count`` examples of ``seconds_each`` as take ``seconds``; ``least``, whatever those take."""
+    return min(count, max(least, int(seconds / max(seconds_each, 1e-9))))

@@ -100,6 +100,7 @@ RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "hardware.processes": Range(1, 1024),
     "hardware.threads": Range(1, 1024),
     "hardware.price_per_hour": AT_LEAST_0,
+    "hardware.probe_seconds": POSITIVE,
     "hardware.memory_limit": MEMORY,
     "hardware.micro_batch": AT_LEAST_1,
     "tracker.mode": Choices(("offline", "online")),

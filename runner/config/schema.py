@@ -252,6 +252,9 @@ class HardwareConfig:
     cuda_graphs: bool = False
     """Launch the forward and backward passes of a micro-batch as one CUDA graph: for small models on a fast GPU.  Not
     under DP."""
+    probe_seconds: float = 20.0
+    """About the longest that each measurement before a run, or for its plan, may take: what would take longer is
+    measured on fewer images, or not at all, which is said."""
     price_per_hour: float | None = None
     """What an hour of this machine costs, in any currency, for ``python -m runner.plan``; it changes no run."""
     memory_limit: str | None = None

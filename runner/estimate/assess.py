@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,8 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
         if (dtype := plan.semantic.precision.dtype) in SIXTEEN_BITS:
             from runner.estimate.turns import step_seconds_in
 
-            in_turns = step_seconds_in(plan, ("float32", dtype))
+            image_seconds = processes * statistics.fmean(costs.step_seconds) / plan.semantic.logical_batch
+            in_turns = step_seconds_in(plan, ("float32", dtype), image_seconds=image_seconds)
     else:
         from runner.estimate.tracking import USUAL
         from runner.estimate.without_probe import work_out

@@ -63,6 +63,10 @@ class Costs:
     """Memory of the process before it had a model: on a CPU its libraries, on a GPU nothing."""
     grad_sample: str | None
     """The way to per-example gradients that was chosen, and why; None without DP or where it was not asked."""
+    images_timed: int | None = None
+    """Images of each update that was timed, where the whole would have taken too long; its seconds are scaled up."""
+    same_batch: bool = True
+    """Whether the micro-batches that were measured are the run's."""
     accounts: Accounts | None = None
     """What the books of a private run take; None without DP."""
     tracking: Tracking | None = None

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # How far off single forecasts were (docs/results/2026-11-23-plan.md); the spread of the timed updates comes on top.
 TIME_MARGIN: dict[Method, float] = {"probe": 0.15, "estimate": 1.0, "elsewhere": 1.0}
 MEMORY_MARGIN: dict[Method, float] = {"probe": 0.10, "estimate": 1.0, "elsewhere": 1.0}
+SCALED_MARGIN = 0.5
+"""Of the time of a probe whose updates had fewer images than the run's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +72,15 @@ def forecast(plan: Plan, data: ImageData, costs: Costs, *, price_per_hour: float
     """What ``plan`` will take with pieces that cost ``costs``.  Early stopping would end it sooner."""
     step = statistics.fmean(costs.step_seconds)
     parts = _seconds(plan, data, costs, step)
-    seconds = _range(parts.total, max(TIME_MARGIN[costs.method], _spread(costs.step_seconds)))
+    scaled = 0.0 if costs.images_timed is None else SCALED_MARGIN
+    seconds = _range(parts.total, max(TIME_MARGIN[costs.method], scaled, _spread(costs.step_seconds)))
+    memory_margin = MEMORY_MARGIN[costs.method if costs.same_batch else "estimate"]
     return Forecast(
         method=costs.method,
         seconds=seconds,
         parts=parts,
         step_seconds=step,
-        peak_bytes=_range(float(costs.peak_bytes), MEMORY_MARGIN[costs.method]),
+        peak_bytes=_range(float(costs.peak_bytes), memory_margin),
         price=None if price_per_hour is None else _scaled(seconds, price_per_hour / 3600),
     )
 

@@ -107,10 +107,15 @@ def _method(assessment: Assessment) -> str:
         return f"{assessment.device.name} by its data sheet, memory worked out from operations within a factor of 2"
     if assessment.forecast.method == "estimate":
         return "worked out from operations and the machine's rates; time and memory within a factor of 2 (--no-probe)"
-    return (
-        f"a probe of {counted(len(assessment.costs.step_seconds), 'update')}, an evaluation and a checkpoint,"
-        f" {assessment.planning_seconds:.1f} s"
-    )
+    costs = assessment.costs
+    told = f"a probe of {counted(len(costs.step_seconds), 'update')}, an evaluation and a checkpoint"
+    if costs.images_timed is not None:
+        limit = assessment.plan.performance.probe_seconds
+        told += (
+            f"; updates of {costs.images_timed} images in place of {assessment.plan.semantic.logical_batch}, because"
+            f" those would take more than hardware.probe_seconds={limit:g}: so the ranges are wider"
+        )
+    return f"{told}, {assessment.planning_seconds:.1f} s"
 
 
 def _flops(flops: float) -> str:

@@ -6,6 +6,7 @@ evaluation and, under DP, the secret key are thrown away, so a rehearsal spends 
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from runner.config.batches import affordable
 from runner.data.feed import Feed
 from runner.estimate.costs import Costs
 from runner.models.build import build_model
@@ -24,6 +26,7 @@ from runner.records.recorder import Recorder
 from runner.training.checkpoint import load_checkpoint
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.parts import Parts, build_parts
+from runner.training.probe import one_share, stepping
 from runner.training.published import weights_to_save
 from runner.training.saving import Saving, Snapshot
 from runner.training.step import TrainStep
@@ -42,6 +45,14 @@ LEAST, MOST = 4, 200
 _WARM = 2
 """Updates after which each takes what the later ones will."""
 _EVALUATION_SECONDS = 0.4
+_LIGHT = 20_000
+"""Numbers in the images of an update up to which no model that trains here takes long."""
+_FEW = 4
+"""Images by which it is judged how long an update takes."""
+_UPDATES = 4
+"""That must fit into half of the plan's seconds: the first, one that warms up, and two to time."""
+_SHARE = 0.5
+"""Of the seconds for updates; evaluations and checkpoints have the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +84,65 @@ def rehearse(plan: Plan, data: ImageData, world: World, folder: Path) -> Costs:
         NonFiniteGradient: the first updates of the run would end it.
     """
     clock = _Clock(device=world.device)
+    image_seconds = world.broadcast(_image_seconds(plan) if world.is_main else 0.0)
     baseline = _held(world.device)
+    short = _shortened(plan, image_seconds)
     with torch_settings(plan):
-        return _rehearse(plan, data, world, clock, folder, baseline)
+        costs = _rehearse(short, data, world, clock, folder, baseline, image_seconds)
+    return costs if short is plan else _scaled(costs, short, plan)
 
 
-def _rehearse(plan: Plan, data: ImageData, world: World, clock: _Clock, folder: Path, baseline: int) -> Costs:
+def _image_seconds(plan: Plan) -> float:
+    """Seconds that an image of an update takes about, by a few random ones; 0 where no update can take long."""
+    semantic = plan.semantic
+    numbers = semantic.logical_batch * semantic.data.channels * semantic.data.image_size**2
+    if numbers <= _LIGHT:
+        return 0.0
+    few = min(_FEW, plan.performance.batch_size)
+    with stepping(one_share(plan.uncompiled(), few, 1)) as stepper:
+        stepper.step()
+        return stepper.step() / few
+
+
+def _shortened(plan: Plan, image_seconds: float) -> Plan:
+    """``plan``, or where its updates would take too long, one of fewer micro-batches, or of smaller ones."""
+    semantic, performance = plan.semantic, plan.performance
+    share = performance.batch_size * performance.accumulation_steps
+    seconds = _SHARE * performance.probe_seconds / _UPDATES
+    images = affordable(share, seconds_each=image_seconds, seconds=seconds, least=min(share, _FEW))
+    if images == share:
+        return plan
+    batch = min(performance.batch_size, images)
+    accumulation = images // batch
+    logical = batch * accumulation * performance.processes
+    privacy = semantic.privacy
+    if privacy is not None:
+        privacy = dataclasses.replace(privacy, sample_rate=privacy.sample_rate * logical / semantic.logical_batch)
+    return dataclasses.replace(
+        plan,
+        semantic=dataclasses.replace(semantic, logical_batch=logical, privacy=privacy),
+        performance=dataclasses.replace(performance, batch_size=batch, accumulation_steps=accumulation),
+    )
+
+
+def _scaled(costs: Costs, short: Plan, plan: Plan) -> Costs:
+    """``costs`` of ``short`` as those of ``plan``: seconds in proportion to the images, memory to a micro-batch."""
+    from runner.estimate.without_probe import trained_bytes
+
+    factor = plan.semantic.logical_batch / short.semantic.logical_batch
+    larger = plan.performance.batch_size - short.performance.batch_size
+    return dataclasses.replace(
+        costs,
+        step_seconds=tuple(factor * seconds for seconds in costs.step_seconds),
+        peak_bytes=costs.peak_bytes + larger * trained_bytes(plan, costs.model),
+        images_timed=short.semantic.logical_batch,
+        same_batch=larger == 0,
+    )
+
+
+def _rehearse(
+    plan: Plan, data: ImageData, world: World, clock: _Clock, folder: Path, baseline: int, image_seconds: float
+) -> Costs:
     made: list[Parts] = []
     set_up = clock(lambda: made.append(build_parts(plan, data, world)))
     (parts,) = made
@@ -87,14 +151,16 @@ def _rehearse(plan: Plan, data: ImageData, world: World, clock: _Clock, folder: 
     first, samples = _steps(parts, clock)
     recorder = Recorder(folder, [], SilentConsole())
     record = clock(lambda: recorder.write("train", step=1, epoch=1.0, loss=0.0, accuracy=0.0, lr=0.0))
-    per_example = 0.0 if val is None or data.val is None else _evaluation(parts, clock, val, len(data.val))
+    per_example = (
+        0.0 if val is None or data.val is None else _evaluation(parts, clock, val, len(data.val), image_seconds)
+    )
     hold, save, load = _saving(parts, clock, folder)
     tests: list[Feed] = []
     test_set_up = 0.0
     if data.test is not None:
         test = data.test
         test_set_up = clock(lambda: tests.append(parts.plain_feed(data, test)))
-        found = _evaluation(parts, clock, tests[0], len(test))
+        found = _evaluation(parts, clock, tests[0], len(test), image_seconds)
         per_example = per_example or found
     recorder.sync()
     peak = peak_memory_bytes(world.device)
@@ -139,7 +205,9 @@ def _steps(parts: Parts, clock: _Clock) -> tuple[float, list[float]]:
     done, begun = 1, time.perf_counter()
 
     def goes_on() -> bool:
-        enough = len(samples) >= LEAST and time.perf_counter() - begun > SECONDS
+        spent = time.perf_counter() - begun
+        late = bool(samples) and spent > _SHARE * parts.plan.performance.probe_seconds
+        enough = late or (len(samples) >= LEAST and spent > SECONDS)
         # a run of few updates is rehearsed on the same few again
         return bool(parts.world.broadcast(len(samples) < MOST and not enough))
 
@@ -158,10 +226,12 @@ def _steps(parts: Parts, clock: _Clock) -> tuple[float, list[float]]:
     return first, samples
 
 
-def _evaluation(parts: Parts, clock: _Clock, feed: Feed, examples: int) -> float:
-    """Seconds of evaluating one example, on as many as take a moment."""
+def _evaluation(parts: Parts, clock: _Clock, feed: Feed, examples: int, image_seconds: float) -> float:
+    """Seconds of evaluating one example, on as many as take a moment; training takes ``image_seconds`` for one."""
     batch = parts.sizes["evaluation"] * parts.world.size
-    few = min(examples, batch)
+    # twice for each of two sets in the plan's other half, were they as slow as training
+    seconds = (1 - _SHARE) * parts.plan.performance.probe_seconds / 4
+    few = affordable(min(examples, batch), seconds_each=image_seconds, seconds=seconds)
 
     def evaluation(count: int) -> None:
         share_buffers(parts.model, parts.world)

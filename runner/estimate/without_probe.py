@@ -157,17 +157,20 @@ def _memory(plan: Plan, data: ImageData, size: ModelSize, states: int) -> int:
     return weights + activations(plan, data, size).most_bytes + ready
 
 
+def trained_bytes(plan: Plan, size: ModelSize) -> int:
+    """What an image of a micro-batch of ``plan`` takes until the backward pass, by its operations."""
+    privacy = plan.semantic.privacy
+    trained = 2 * size.saved_per_example * (1 if privacy is None else privacy.augmentation_multiplicity)
+    return trained // 2 if plan.semantic.precision.dtype in ("bfloat16", "float16") else trained
+
+
 def activations(plan: Plan, data: ImageData, size: ModelSize) -> Activations:
     """What goes through the model of ``plan`` at once, by its operations."""
     semantic, performance = plan.semantic, plan.performance
-    copies = 1 if semantic.privacy is None else semantic.privacy.augmentation_multiplicity
-    trained = 2 * size.saved_per_example * copies
-    if semantic.precision.dtype in ("bfloat16", "float16"):
-        trained //= 2
     most = max(0 if images is None else len(images) for images in (data.val, data.test))
     return Activations(
         trained=min(performance.batch_size, semantic.data.examples),
-        trained_bytes=trained,
+        trained_bytes=trained_bytes(plan, size),
         evaluated=min(performance.eval_batch_size, most),
         evaluated_bytes=4 * semantic.data.channels * semantic.data.image_size**2 + size.saved_per_example // 4,
     )

@@ -116,6 +116,7 @@ def build_plan(
         accumulation_steps=split.accumulation,
         batch_reason="to begin with: the run measures what fits" if config.data.batch_size == "auto" else None,
         lr_reason=lr_reason,
+        probe_seconds=config.hardware.probe_seconds,
         gradient_checkpointing=config.model.gradient_checkpointing,
         compile=config.hardware.compile,
         cuda_graphs=config.hardware.cuda_graphs,

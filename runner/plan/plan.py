@@ -172,6 +172,8 @@ class PerformancePlan:
     """Why ``batch_size``; None where it is as typed."""
     lr_reason: str | None = None
     """How the learning rate was scaled; None where it is as typed."""
+    probe_seconds: float = 20.0
+    """About the longest that each measurement may take."""
 
 
 @dataclass(frozen=True, kw_only=True)

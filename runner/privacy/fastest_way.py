@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from runner.config.batches import affordable
 from runner.config.errors import RequestError, is_out_of_memory
 from runner.privacy.grad_sample import per_example_gradients
 from runner.privacy.independence import check_examples_independent, fixed_randomness
@@ -22,6 +23,10 @@ _SECONDS = 0.5
 """No further round begins after this time."""
 _MARGIN = 1.25
 """A way that needs more memory has to be faster by this much, so that noise in a measurement seldom decides."""
+_FEW = 4
+"""Examples by which it is judged how long a micro-batch takes."""
+_SLOWEST = 3.5
+"""The slowest way takes at most this many times as long as the fastest (docs/results/2026-11-23-dp-step.md)."""
 _MOST_ROWS = 1 << 28
 """Numbers that the gradients of one micro-batch may hold; beyond, only ``ghost`` is sure to fit (1 GiB in float32)."""
 
@@ -74,27 +79,41 @@ def fastest_way(
     channels_last: bool,
     measure: bool,
     copies: int = 1,
+    most_seconds: float = 20.0,
 ) -> tuple[str, str]:
     """One of ``ways`` and the reason, measured on a micro-batch of ``batch_size`` examples of ``copies`` random images.
 
-    The model and the random state stay as they were.  With ``measure=False`` it is the first of ``ways``.
+    On fewer, where that many would take more than ``most_seconds``.  The model and the random state stay as they were.
+    With ``measure=False`` it is the first of ``ways``.
     """
     if len(ways) == 1:
         return ways[0], "the only way that works for this model"
     if not measure:
         return ways[0], "the first that works, because deterministic=true rules out measuring"
     numbers = batch_size * sum(parameter.numel() for parameter in trainable(model).values())
-    images = batch_size * copies
     if "ghost" in ways and numbers > _MOST_ROWS:
         return "ghost", f"others would hold {numbers:.1e} numbers at once"
-    seconds = _measure(model, ways, _images(model, images, image_shape, channels_last), loss, forward, copies)
+    examples = batch_size
+
+    def measured(tried: Sequence[str], examples: int) -> dict[str, float]:
+        images = _images(model, examples * copies, image_shape, channels_last)
+        return _measure(model, tried, images, loss, forward, copies)
+
+    if batch_size > _FEW:
+        each = measured(ways[:1], _FEW)[ways[0]] / _FEW
+        # once to warm up and once to count, of which any way but the first may be the slowest
+        rounds = 2 * (1 + _SLOWEST * (len(ways) - 1))
+        if math.isfinite(each):
+            examples = affordable(batch_size, seconds_each=rounds * each, seconds=most_seconds, least=_FEW)
+    seconds = measured(ways, examples)
     best = ways[0]
     for way in ways[1:]:
         if seconds[way] * _MARGIN < seconds[best]:
             best = way
     told = {way: f"{1e3 * found:.2f} ms" if math.isfinite(found) else "out of memory" for way, found in seconds.items()}
     figures = ", ".join(f"{way} {told[way]}" for way in ways)
-    return best, f"{figures} for {images} random images"
+    fewer = "" if examples == batch_size else f", of a micro-batch of {batch_size * copies}: hardware.probe_seconds"
+    return best, f"{figures} for {examples * copies} random images{fewer}"
 
 
 def _images(model: nn.Module, size: int, shape: tuple[int, int, int], channels_last: bool) -> Tensor:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.config.batches import affordable
 from runner.training.probe import Stepper, one_share, stepping
 
 if TYPE_CHECKING:
@@ -76,18 +77,27 @@ def fastest_recipe(plan: Plan, tried: Sequence[Recipe], *, memory_bytes: int) ->
     """One of ``tried`` and the times, measured by updates of ``plan`` on random images, in turns against drifts.
 
     No times where one alone is left: the memory format is not tried with a model to which it does not matter.  None
-    for a model of which so many would not fit into the ``memory_bytes`` of the device side by side.
+    for a model of which so many would not fit into the ``memory_bytes`` of the device side by side, or that takes
+    longer than the measurement may.
 
     Raises:
         RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
         RunError: there is no memory for one example.
     """
     plan = plan.uncompiled()
-    probed, convolves = _looked_at(one_share(plan, plan.performance.batch_size, 1), tried[0])
+    each, convolves = _looked_at(one_share(plan, plan.performance.batch_size, 1), tried[0])
     if not convolves:
         tried = [recipe for recipe in tried if recipe.channels_last == tried[0].channels_last]
     if len(tried) == 1:
         return tried[0], None
+    # each recipe warms up and takes part in the least rounds
+    seconds = plan.performance.probe_seconds / (len(tried) * (1 + _LEAST_ROUNDS))
+    batch = plan.performance.batch_size
+    few = min(batch, _FEW_IMAGES)
+    if few * each > seconds:
+        return None
+    images = affordable(batch, seconds_each=each, seconds=min(_STEP_SECONDS, seconds), least=few)
+    probed = one_share(plan, images, 1)
     with ExitStack() as stack:
         first = stack.enter_context(_open(probed, tried[0]))
         # found once: the same way to per-example gradients serves all
@@ -97,7 +107,8 @@ def fastest_recipe(plan: Plan, tried: Sequence[Recipe], *, memory_bytes: int) ->
         steppers = {tried[0]: first}
         for recipe in tried[1:]:
             steppers[recipe] = stack.enter_context(_open(probed, recipe))
-        samples = _measure(steppers, _updates(plan, probed) if len({recipe.dtype for recipe in tried}) == 1 else None)
+        updates = _updates(plan, probed) if len({recipe.dtype for recipe in tried}) == 1 else None
+        samples = _measure(steppers, updates, min(_SECONDS, plan.performance.probe_seconds))
     told = ", ".join(
         f"{recipe} {1e3 * statistics.median(taken):.3g} ms" if taken else f"{recipe} out of memory"
         for recipe, taken in samples.items()
@@ -132,18 +143,12 @@ def _with_way(plan: Plan, stepper: Stepper) -> Plan:
     return plan if way is None else plan.with_grad_sample(way, "as probed")
 
 
-def _looked_at(plan: Plan, recipe: Recipe) -> tuple[Plan, bool]:
-    """``plan`` with as many images in an update as take ``_STEP_SECONDS``, judged by an update with few.
-
-    And whether the memory format matters to its model.
-    """
-    batch = plan.performance.batch_size
-    with _open(one_share(plan, min(batch, _FEW_IMAGES), 1), recipe) as stepper:
-        if batch <= _FEW_IMAGES:
-            return plan, stepper.convolves
+def _looked_at(plan: Plan, recipe: Recipe) -> tuple[float, bool]:
+    """Seconds that an image takes in an update with few; and whether the memory format matters to the model."""
+    few = min(plan.performance.batch_size, _FEW_IMAGES)
+    with _open(one_share(plan, few, 1), recipe) as stepper:
         stepper.step()
-        affordable = int(_STEP_SECONDS / stepper.step() * _FEW_IMAGES)
-        return one_share(plan, max(_FEW_IMAGES, min(batch, affordable)), 1), stepper.convolves
+        return stepper.step() / few, stepper.convolves
 
 
 def _updates(plan: Plan, probed: Plan) -> float:
@@ -152,8 +157,8 @@ def _updates(plan: Plan, probed: Plan) -> float:
     return share / probed.performance.batch_size
 
 
-def _measure(steppers: dict[Recipe, Stepper], updates: float | None) -> dict[Recipe, Samples]:
-    """Time updates in turns, there and back (A B B A), until one recipe is left or the time is over.
+def _measure(steppers: dict[Recipe, Stepper], updates: float | None, seconds: float) -> dict[Recipe, Samples]:
+    """Time updates in turns, there and back (A B B A), until one recipe is left or the ``seconds`` are over.
 
     ``updates`` are those of the run, of which a small share may be spent; None for the whole time.
     """
@@ -169,7 +174,7 @@ def _measure(steppers: dict[Recipe, Stepper], updates: float | None) -> dict[Rec
         if len(left) < 2:
             break
         worth = math.inf if updates is None else _SHARE_OF_RUN * updates * statistics.median(samples[left[0]])
-        if finished >= _LEAST_ROUNDS and time.perf_counter() - start > min(_SECONDS, worth):
+        if finished >= _LEAST_ROUNDS and time.perf_counter() - start > min(seconds, worth):
             break
     return dict(samples)
 

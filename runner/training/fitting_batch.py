@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -62,11 +63,15 @@ def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> tuple[int, s
     reset_peak_memory(where)
     held = peak_memory_bytes(where)
     peaks: dict[int, int] = {}
+    limited = _TimeLimit(plan.performance.probe_seconds)
     with PeakMemory(device.kind, config.data, tracker=package_of(config.tracker)) as memory:
 
         def fits(size: int) -> bool:
+            if not limited.leaves_time_for(size):
+                return False
             tried = with_batch(plan, size, "")
             growth = memory.of(one_share(tried, size, _micro_batches(plan, share // size)))
+            limited.took(size)
             if growth is None:
                 return False
             if growth == TOO_FEW:
@@ -96,7 +101,43 @@ def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> tuple[int, s
     room = f" with {varies:g} times what it takes beyond the smallest, because runs differ" if varies > 1 else ""
     less = "" if asked is None or decides else f" (hardware.memory_limit={asked} is more than a process may take here)"
     there = f"{limit / _GIB:.3f} GiB{less}{room}"
-    return best, f"the largest divisor of {share} whose update fits into {there}, measured: {told}"
+    return best, f"the largest divisor of {share} whose update fits into {there}, measured: {told}{limited.told}"
+
+
+class _TimeLimit:
+    """Leaves out sizes that would take the measuring past its seconds; the first is always measured."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._start = self._begun = time.perf_counter()
+        self._taken: list[tuple[int, float]] = []
+        self._left_out: list[int] = []
+
+    def leaves_time_for(self, size: int) -> bool:
+        """Whether ``size`` can be measured within the seconds, by what the two sizes before it took."""
+        self._begun = time.perf_counter()
+        if not self._taken:
+            return True
+        last, took = self._taken[-1]
+        rate = 0.0
+        if len(self._taken) > 1:
+            before, earlier = self._taken[-2]
+            rate = max(0.0, (took - earlier) / (last - before))
+        if self._begun - self._start + took + rate * (size - last) <= self._seconds:
+            return True
+        self._left_out.append(size)
+        return False
+
+    def took(self, size: int) -> None:
+        """``size`` has been measured."""
+        self._taken.append((size, time.perf_counter() - self._begun))
+
+    @property
+    def told(self) -> str:
+        """What was left out, for the reason of the choice."""
+        if not self._left_out:
+            return ""
+        return f"; hardware.probe_seconds={self._seconds:g} left no time for {min(self._left_out)} and more"
 
 
 def largest(sizes: Sequence[int], fits: Callable[[int], bool]) -> int | None:

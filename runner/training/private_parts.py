@@ -80,6 +80,7 @@ def build_private_parts(
                 channels_last=plan.performance.channels_last and convolves(model),
                 measure=not plan.performance.deterministic,
                 copies=privacy.augmentation_multiplicity,
+                most_seconds=plan.performance.probe_seconds,
             ),
         )
         plan = plan.with_grad_sample(way, reason)

@@ -191,7 +191,8 @@ def _measure(plan: Plan, config: RunConfig, device: Device) -> dict[str, Any]:
     found = fastest_recipe(plan, candidates, memory_bytes=device.memory_bytes)
     give_back_memory()
     if found is None:
-        reason = "too large to measure" if named else f"too large to measure; {precision.reason}"
+        large = "too large to measure within hardware.probe_seconds and memory"
+        reason = large if named else f"{large}; {precision.reason}"
         return {"dtype": precision.dtype, "channels_last": channels_last, "reason": reason}
     recipe, times = found
     told = f"measured {utc_now()[:16]} in {time.perf_counter() - start:.1f} s: {times}"
