@@ -20,9 +20,10 @@ bench: $(READY)  ## Time the runner beside loops by hand and other libraries (PA
 audit: $(READY)  ## Attack the private trainer with canaries, or a run of yours (OVERRIDES="run=DIR"; a minute)
 	$(PY) -m runner.audit $(OVERRIDES)
 
-test: $(READY)  ## Run the tests (TESTS=tests/data for a part)
+test: $(READY)  ## Run the tests (TESTS=tests/data for a part), those on numbers with the kernels of other processors too
 	@$(PY) -m tests.search.postgres
 	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=2 --dist=worksteal $(TESTS)
+	$(PY) -m tests.other_kernels $(TESTS)
 
 faults: $(READY)  ## Kill runs, fuzz requests, fill disks, take memory away, block trackers, interrupt (an hour; KILLS=2 for few)
 	OMP_NUM_THREADS=1 $(PY) -m tests.faults.campaign --kills=$(or $(KILLS),20)
