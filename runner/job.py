@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import time
@@ -16,6 +17,7 @@ from runner.config.launchers import launched
 from runner.config.recipe import recipe_of
 from runner.config.schema import RunConfig
 from runner.config.targets import locate
+from runner.disk import lacking
 
 if TYPE_CHECKING:
     from runner.plan.device import Device
@@ -342,10 +344,14 @@ def _fit_on_record(
         recorder.start(info, title=plan.name, plan_lines=plan.describe())
         for note in plan.notes:
             _warn(recorder.console, True, note)
+        for lack in (known := lacking.told()):  # the log has it
+            recorder.console.note(lack)
         with _out_of_memory_told():
             outcome = trainer.fit(checkpoint, stop)
         for note in outcome.notes:
             _warn(recorder.console, True, note)
+        for lack in lacking.told()[len(known) :]:
+            recorder.console.note(lack)
     except BaseException as error:
         reason, code = " ".join(f"{error}".split()) or type(error).__name__, ExitCode.FAILED
         void = reason if isinstance(error, EpsilonVoid) else None
@@ -362,6 +368,7 @@ def _fit_on_record(
     # what is done is put down: a signal that comes now changes nothing, unless it insists
     with stop.heeded():
         record = final_record(record, plan, outcome, begun)
+        record = dataclasses.replace(record, notes=(*record.notes, *lacking.told()))
         if checkpoint is None:  # the time of a run that goes on is counted from there
             record = confront(record)
         if recorder.sitting is not None:

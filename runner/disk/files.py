@@ -13,6 +13,8 @@ import shutil
 import stat
 from pathlib import Path
 
+from runner.disk.lacking import is_lacking, tell
+
 
 def ordinary(path: Path) -> Path:
     """``path``, to be read; a pipe would be waited for and a device read for ever.
@@ -41,7 +43,7 @@ def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            sync_handle(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -92,6 +94,21 @@ def sync(path: Path) -> None:
     """Put the contents of a file, or the entries of a folder, on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        sync_handle(handle)
     finally:
         os.close(handle)
+
+
+def sync_handle(handle: int) -> None:
+    """Put on the disk what an open file, or folder, holds; told once where the file system cannot say when it is.
+
+    Raises:
+        OSError: the disk is full or broken, say.
+    """
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not is_lacking(error):
+            raise
+        kind = "folders" if stat.S_ISDIR(os.fstat(handle).st_mode) else "files"
+        tell(f"the file system does not put {kind} on the disk when asked: a power cut may take what was saved last")

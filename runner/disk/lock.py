@@ -1,14 +1,45 @@
-"""A file that one process at a time holds, until it gives it back or ends, however it ends."""
+"""Locks that end with their owner, however it ends: of a file that is there anyway, or of a file of their own.
+
+The kernel's own (``flock``) is used where the file system has it.  Where it has not, a file that only one process can
+have made stands for the lock, with the process and host that made it in it, so that one whose owner has ended on this
+host does not count; of another host nobody can tell, and its file has to be removed by hand.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from runner.disk.lacking import is_lacking, tell
 from runner.disk.links import NO_FOLLOW
 
+if TYPE_CHECKING:
+    from filelock import SoftFileLock
 
-def acquire(path: Path) -> int:
+_LACK = (
+    "the file system of {folder} has no locks: files named {name} stand for them, which hold processes of one host"
+    " apart; one that a host has left behind when it stopped is to be removed by hand"
+)
+
+
+class Held:
+    """A lock that this process holds."""
+
+    def __init__(self, handle: int, soft: SoftFileLock | None) -> None:
+        self._handle = handle
+        self._soft = soft
+
+    def close(self) -> None:
+        """Give it back."""
+        if self._soft is not None:
+            self._soft.release()
+        os.close(self._handle)
+
+
+def acquire(path: Path) -> Held:
     """Hold ``path``, made where it is missing, alone; what gives it back.
 
     What an ended or killed owner has left does not count.
@@ -17,24 +48,66 @@ def acquire(path: Path) -> int:
         BlockingIOError: another process holds it.
         OSError: it cannot be made.
     """
-    import fcntl  # not on Windows, where this module can be imported nevertheless
-
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | NO_FOLLOW, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            soft = _lock(handle, path, shared=False, wait=False)
             if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
+                return Held(handle, soft)
+            Held(handle, soft).close()
         except FileNotFoundError:
-            pass  # removed by its owner between the two lines: try again
+            os.close(handle)  # removed by its owner between the two lines: try again
         except OSError:
             os.close(handle)
             raise
-        os.close(handle)
 
 
-def release(path: Path, handle: int) -> None:
+def release(path: Path, held: Held) -> None:
     """Give back what ``acquire`` gave, and remove the file."""
     # While it is still held: whoever has opened this file in the meantime finds that it is no longer the lock.
     path.unlink(missing_ok=True)
-    os.close(handle)
+    held.close()
+
+
+@contextlib.contextmanager
+def locked(handle: int, path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Wait for the open file ``handle`` of ``path``, and hold it; the kernel's lock ends when ``handle`` is closed.
+
+    ``shared`` with others who only read; without the kernel's locks readers wait for each other too.
+
+    Raises:
+        OSError: it cannot be locked in any way.
+    """
+    soft = _lock(handle, path, shared=shared, wait=True)
+    try:
+        yield
+    finally:
+        if soft is not None:
+            soft.release()
+
+
+def _lock(handle: int, path: Path, *, shared: bool, wait: bool) -> SoftFileLock | None:
+    import fcntl  # not on Windows, where this module can be imported nevertheless
+
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if not is_lacking(error):
+            raise
+        return _soft(path, wait=wait)
+    return None
+
+
+def _soft(path: Path, *, wait: bool) -> SoftFileLock:
+    from filelock import SoftFileLock, Timeout
+
+    name = path.with_name(f"{path.name if path.name.startswith('.') else f'.{path.name}'}.held")
+    tell(_LACK.format(folder=path.parent, name=name.name))
+    soft = SoftFileLock(name, timeout=-1 if wait else 0, mode=0o644, thread_local=False)
+    try:
+        soft.acquire()
+    except Timeout as error:
+        raise BlockingIOError(f"{name} is there") from error
+    return soft

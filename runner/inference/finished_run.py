@@ -19,7 +19,7 @@ from runner.models.build import build_model
 from runner.plan.plan import Plan
 from runner.plan.restore import restore_plan
 from runner.records.run_file import FINISHED, RUN_FILE, read_run
-from runner.training.checkpoint import load_checkpoint
+from runner.training.checkpoint import find_saved, load_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -141,7 +141,7 @@ def open_run(folder: Path, checkpoint: str = "best") -> FinishedRun:
     config = read_config(folder)
     if config.model != plan.semantic.model:
         raise RequestError("run", f"{folder} ({CONFIG_FILE} and {RUN_FILE} name different models)", "files of one run")
-    path = folder / "checkpoints" / checkpoint
+    path = find_saved(folder / "checkpoints", checkpoint)
     if not path.is_dir():
         saved = sorted(found.name for found in (folder / "checkpoints").glob("*") if not found.name.startswith("."))
         raise RequestError("checkpoint", checkpoint, f"one of {', '.join(saved)}" if saved else "a run that saved one")

@@ -89,7 +89,7 @@ def _claimed(folder: Path) -> Iterator[None]:
     missing = missing_folders(folder.parent)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        handle = acquire(lock)
+        held = acquire(lock)
     except BlockingIOError as error:
         raise RequestError(
             "output", f"{folder} (another command is writing it)", "output=FOLDER, or to wait for that command"
@@ -99,7 +99,7 @@ def _claimed(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        release(lock, handle)
+        release(lock, held)
         if not folder.exists():
             remove_empty(missing)
 

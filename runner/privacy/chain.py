@@ -21,8 +21,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.disk.files import sync_directory
+from runner.disk.files import sync_directory, sync_handle
 from runner.disk.json_files import parse_json, read_json
+from runner.disk.lock import locked
 from runner.privacy.anchor import Anchor, Unanchored
 
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -118,7 +119,7 @@ class Chain:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             _write_all(handle, _ENCODER.encode({"hash": digest, "line": line}).encode())
-            os.fsync(handle)
+            sync_handle(handle)
         finally:
             os.close(handle)
         temporary.replace(self.head)
@@ -159,7 +160,7 @@ class Appender:
         self._chain.write_head(*self._chain.end_of(self.lines))
         line = self._chain.next_line(self.lines, content)
         _write_all(self._handle, f"{_ENCODER.encode(line)}\n".encode())
-        os.fsync(self._handle)
+        sync_handle(self._handle)
         self.lines.append(line)
         self._chain.write_head(*self._chain.end_of(self.lines))
         self._chain.note(self.lines)
@@ -186,15 +187,12 @@ def _digest(line: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _locked(path: Path, flags: int) -> Iterator[int]:
-    import fcntl
-
     handle = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)  # a pipe would be waited for
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(f"{path} is not an ordinary file")
-        # The kernel lets the lock go with the process, however that ends.
-        fcntl.flock(handle, fcntl.LOCK_SH if flags == os.O_RDONLY else fcntl.LOCK_EX)
-        yield handle
+        with locked(handle, path, shared=flags == os.O_RDONLY):
+            yield handle
     finally:
         os.close(handle)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runner.config.errors import RunError
-from runner.disk.files import write_bytes
+from runner.disk.files import sync_handle, write_bytes
 from runner.disk.json_files import parse_json
 from runner.disk.links import NO_FOLLOW
 from runner.records.json_values import encode, plain
@@ -71,7 +71,7 @@ class MetricsWriter:
 
     def sync(self) -> None:
         """Put what was written on the disk, so that a checkpoint never knows more steps than the file."""
-        os.fsync(self._handle)
+        sync_handle(self._handle)
 
     def close(self) -> None:
         """Put everything on the disk and close the file."""

@@ -21,7 +21,7 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     """
     path = run_dir / LOCK_FILE
     try:
-        handle = acquire(path)
+        held = acquire(path)
     except BlockingIOError as error:
         raise RequestError("hydra.run.dir", run_dir, "a folder that no other run is working in") from error
     except OSError as error:
@@ -29,4 +29,4 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        release(path, handle)
+        release(path, held)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -22,7 +21,8 @@ from sqlalchemy.pool import NullPool
 
 from runner.config.errors import RequestError
 from runner.config.search import KEY
-from runner.disk.files import ordinary
+from runner.disk.files import ordinary, sync_handle
+from runner.disk.lock import locked
 from runner.records.run_lock import lock_run
 
 JOURNAL_FILE = "search.journal"
@@ -127,8 +127,8 @@ def _unusable(place: str, reason: str) -> RequestError:
 @contextlib.contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
     """The turn of a study in a file: a lock beside it, which the operating system drops when its owner ends."""
-    with path.with_name(f".{path.name}.turn").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    turn = path.with_name(f".{path.name}.turn")
+    with turn.open("ab") as file, locked(file.fileno(), turn):
         yield
 
 
@@ -153,18 +153,18 @@ class _KernelLock(BaseJournalFileLock):
 
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(f".{path.name}.lock")
-        self._handle: int | None = None
+        self._held = contextlib.ExitStack()
 
     def acquire(self) -> bool:
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        self._handle = handle
+        with contextlib.ExitStack() as held:
+            held.callback(os.close, handle)
+            held.enter_context(locked(handle, self._path))
+            self._held = held.pop_all()
         return True
 
     def release(self) -> None:
-        assert self._handle is not None
-        os.close(self._handle)
-        self._handle = None
+        self._held.close()
 
 
 class _Journal(JournalFileBackend):
@@ -185,7 +185,7 @@ class _Journal(JournalFileBackend):
                 file.seek(0, os.SEEK_END)
                 file.write(lines.encode())
                 file.flush()
-                os.fsync(file.fileno())
+                sync_handle(file.fileno())
         finally:
             self._alone.release()
 

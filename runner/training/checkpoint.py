@@ -15,6 +15,7 @@ between them, so each checkpoint knows which one was the best, and a run that go
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -34,6 +35,7 @@ from runner.data.room import available_memory
 from runner.disk.core_dumps import leave_no_core_dump
 from runner.disk.files import ordinary, publish_directory
 from runner.disk.json_files import parse_json
+from runner.disk.lacking import is_lacking, tell
 
 FORMAT_VERSION = 3
 KEEP = 2
@@ -101,7 +103,7 @@ def save_checkpoint(
             publish_directory(staging, target)
         _link(folder / "last", step)
         _link(folder / "best", best)
-        _drop_old(folder)
+        _drop_old(folder, best)
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         reason = error.strerror or str(error)
@@ -118,7 +120,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         DamagedCheckpoint: a file is missing or damaged.
         RunError: the checkpoint is of another format, or holds something else than it should.
     """
-    path = path.resolve()
+    path = find_saved(path.parent, path.name).resolve()
     try:
         sealed = ordinary(path / "manifest.json").read_bytes()
         sizes = sum((path / name).stat().st_size for name in ("model.safetensors", "state.pt"))
@@ -146,6 +148,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
         leave_no_core_dump()
     named = {key: manifest[key] for key in ("step", "best", "identity", "recipe")}
     return Checkpoint(path=path, weights=weights, state=state, **named)
+
+
+def find_saved(folder: Path, name: str) -> Path:
+    """The checkpoint ``name`` in ``folder``; ``last`` and ``best`` also where links to them were lost or never made.
+
+    Such links do not survive every copy, and not every file system has them.
+    """
+    path = folder / name
+    if path.exists() or path.is_symlink() or name not in ("last", "best"):
+        return path
+    for newest in saved_steps(folder):
+        with contextlib.suppress(OSError):
+            manifest = _unseal(ordinary(newest / "manifest.json").read_bytes())
+            if manifest is not None and _is_manifest(manifest):
+                return newest if name == "last" else folder / _name(manifest["best"])
+    return path
 
 
 class _State(dict[str, Any]):
@@ -189,7 +207,7 @@ def discard_after(folder: Path, checkpoint: Checkpoint | None) -> None:
     for path in saved_steps(folder):
         if path.name > _name(step):
             shutil.rmtree(path)
-    _drop_old(folder)
+    _drop_old(folder, best)
 
 
 def seal(manifest: dict[str, Any]) -> bytes:
@@ -227,14 +245,19 @@ def _link(link: Path, step: int) -> None:
         link.unlink(missing_ok=True)
         return
     staging = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    staging.symlink_to(_name(step))
+    try:
+        staging.symlink_to(_name(step))
+    except OSError as error:
+        if not is_lacking(error):
+            raise
+        tell("the file system has no links: checkpoints/best and last are known by what is in the checkpoints")
+        return
     staging.replace(link)
 
 
-def _drop_old(folder: Path) -> None:
-    kept = {link.resolve() for link in (folder / "best", folder / "last") if link.exists()}
+def _drop_old(folder: Path, best: int) -> None:
     steps = saved_steps(folder)
-    kept.update(path.resolve() for path in steps[:KEEP])
+    kept = {_name(best), *(path.name for path in steps[:KEEP])}
     for path in steps:
-        if path.resolve() not in kept:
+        if path.name not in kept:
             shutil.rmtree(path)

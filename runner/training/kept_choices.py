@@ -16,6 +16,7 @@ from typing import Any
 
 from runner.disk.files import write_text
 from runner.disk.json_files import read_json
+from runner.disk.lock import locked
 from runner.disk.own import foreign
 
 log = logging.getLogger(__name__)
@@ -64,12 +65,11 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    import fcntl  # not on Windows, where this module can be imported nevertheless
-
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    path = folder / ".lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        with locked(handle, path):
+            yield
     finally:
         os.close(handle)

@@ -1,0 +1,40 @@
+"""What a file system cannot do: each lack is told once, and the work goes on with the protection that is left.
+
+Lustre without ``-o flock`` and NFS without its lock service have no locks, exFAT no symbolic links and no permissions,
+some FUSE file systems no ``fsync`` of folders.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+
+log = logging.getLogger(__name__)
+
+_LACKING = {
+    getattr(errno, name)
+    for name in ("ENOSYS", "ENOTSUP", "EOPNOTSUPP", "ENOLCK", "EINVAL", "EPERM")
+    if hasattr(errno, name)
+}
+_told: list[str] = []
+_one_at_a_time = threading.Lock()
+
+
+def is_lacking(error: OSError) -> bool:
+    """Whether ``error`` says that the file system, rather than its state, does not let something be done."""
+    return error.errno in _LACKING
+
+
+def tell(lack: str) -> None:
+    """Say, once in this process, what is missing and what that means."""
+    with _one_at_a_time:
+        if lack in _told:
+            return
+        _told.append(lack)
+    log.warning(lack)
+
+
+def told() -> tuple[str, ...]:
+    """What has been told so far."""
+    return tuple(_told)
