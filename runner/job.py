@@ -314,6 +314,7 @@ def _fit_on_record(
     from runner.estimate.kept import confront, find_forecast
     from runner.records.environment import describe_environment
     from runner.records.kept_values import keep_resolved
+    from runner.records.moved import environments_before
     from runner.records.run_file import RunRecord, write_run
     from runner.records.sink import RunInfo
     from runner.records.uncovered import uncovered_of_run
@@ -322,12 +323,16 @@ def _fit_on_record(
 
     begun = time.monotonic()
     privacy = plan.semantic.privacy
+    environment = describe_environment()
+    earlier, moved = environments_before(job.run_dir, environment) if checkpoint is not None else ((), "")
+    notes = (*plan.notes, *filter(None, [moved]))
     record = RunRecord(
         name=plan.name,
         status="running",
-        notes=plan.notes,
+        notes=notes,
         plan=plan.as_dict(),
-        environment=describe_environment(),
+        environment=environment,
+        earlier_environments=earlier,
         prediction=find_forecast(plan, cache_dir=job.config.data.cache_dir),
         not_covered_by_epsilon=() if privacy is None else uncovered_of_run(validation=privacy.validation),
     )
@@ -342,7 +347,7 @@ def _fit_on_record(
         keep_resolved(job.run_dir, job.composed)
         write_run(job.run_dir, record)
         recorder.start(info, title=plan.name, plan_lines=plan.describe())
-        for note in plan.notes:
+        for note in notes:
             _warn(recorder.console, True, note)
         for lack in (known := lacking.told()):  # the log has it
             recorder.console.note(lack)

@@ -25,6 +25,7 @@ from runner.privacy.ledger import find_ledgers, ledger_folder
 from runner.privacy.random_stopping import TrialCount
 from runner.records.json_values import write_json
 from runner.records.run_file import RUN_FILE
+from runner.records.sweep_cells import find_cells
 
 SELECTION_FILE = "selection.json"
 
@@ -126,7 +127,7 @@ def refuse_drawn_elsewhere(draw: Draw, asked: Draw, sweep_dir: Path) -> None:
         raise RequestError("privacy.ledger_dir", folder, f"ledgers that can be read ({error})") from error
     for lines in told:
         refuse_drawn_before(lines, draw)
-    begun = any(_has_trained(path) for path in sweep_dir.glob(f"*/{RUN_FILE}"))
+    begun = any(_has_trained(sweep_dir / name / RUN_FILE) for name in find_cells(sweep_dir).cells)
     if begun and not any(find_draw(lines, draw.sweep) for lines in told):
         raise RequestError("privacy.ledger_dir", folder, f"the ledger that knows the trials of {sweep_dir}")
 
@@ -137,6 +138,8 @@ def adopt(draw: Draw, sweep: str) -> Draw:
 
 
 def _has_trained(path: Path) -> bool:
+    if not path.exists():
+        return False
     try:
         return bool(read_json(path).get("plan"))
     except (ValueError, AttributeError):

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from runner.config.home import have_a_home
 from runner.config.interruption import Interruption, hearing
+from runner.config.letters import take_any_letter
 from runner.config.streams import open_streams
 
 

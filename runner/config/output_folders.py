@@ -10,9 +10,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import RequestError
 
+HYDRA_FOLDER = ".hydra"
+"""Where a run's folder holds its configuration and what was typed."""
+
 
 def run_folder(config: DictConfig, *, in_sweep: bool, writable: bool) -> str:
-    """Folder of a run, or of a cell ``in_sweep``; raises as ``named_folder`` does."""
+    """Folder of a run, or of a cell ``in_sweep``; raises as ``named_folder`` does.
+
+    Nor may what was asked lie elsewhere than where each program looks that reads a run's folder.
+    """
+    if config.hydra.output_subdir != HYDRA_FOLDER:
+        expected = f"{HYDRA_FOLDER}, where resume=, reports and inference read what was asked of a run"
+        raise RequestError("hydra.output_subdir", config.hydra.output_subdir, expected)
     if not in_sweep:
         return named_folder(config, "hydra.run.dir", writable=writable)
     sweep = named_folder(config, "hydra.sweep.dir", writable=writable)

@@ -68,6 +68,8 @@ class Request:
     """Overrides of a sweep that only its cells have: keys of a group of which several options are asked for."""
     cells_lines: tuple[tuple[str, ...], ...] = ()
     """Overrides of each cell of a grid."""
+    cells_folders: tuple[str, ...] = ()
+    """Folder of each cell of a grid, from the sweep's."""
     configs: tuple[RunConfig, ...] = ()
     """Every cell of a grid, in order; the one run; of a search the configuration that its trials start from."""
     hydra: DictConfig | None = None
@@ -179,13 +181,18 @@ def _check_sweep(
         composer.require(override, config)
         varied.add(override.key_or_group)
     cells = cells_of(sweep, beside=beside, seeds=seeds)
-    configs, cells_lines = [], []
+    configs, cells_lines, folders = [], [], []
     for number, cell in enumerate(cells):
         try:
             composed = composer.compose([*own, *cell])
             cells_lines.append((*cell, *added_to(composer.parse([*own, *cell]), composed)))
             run = composer.load(composed, number=number)
             check(run)
+            folders.append(Path(str(composed.hydra.sweep.subdir)).as_posix())
+            if folders[-1] in folders[:-1]:
+                other = folders.index(folders[-1])
+                got = f"{folders[-1]} for the cells {other} and {number}"
+                raise RequestError("hydra.sweep.subdir", got, "a name of each cell's own, such as ${hydra.job.num}")
             # a cell that is drawn from a grid has the number of its trial
             if run.privacy.selection == "composition":
                 check_folder(Path(composed.hydra.runtime.output_dir), run, frozenset(varied))
@@ -202,6 +209,7 @@ def _check_sweep(
         request,
         cells=len(cells),
         cells_lines=tuple(cells_lines),
+        cells_folders=tuple(folders),
         fixed=fixed.union(*added),
         varied=frozenset(varied),
         seeds=seeds,

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from runner.config.letters import showable
 from runner.records.epoch_lines import EpochLines
 from runner.records.progress import (
     NOT_PRIVATE,
@@ -62,7 +63,11 @@ def make_console(is_main: bool) -> Console:
     # a process may be started with its standard streams closed
     if not is_main or sys.stderr is None or sys.stdout is None:
         return SilentConsole()
-    fancy = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and _showable("ε━", sys.stderr) == "ε━"
+    fancy = (
+        sys.stderr.isatty()
+        and os.environ.get("TERM") != "dumb"
+        and showable("ε━", sys.stderr.encoding or "utf-8") == "ε━"
+    )
     return RichConsole() if fancy else PlainConsole()
 
 
@@ -254,23 +259,13 @@ def _progress_line(progress: Progress, width: int) -> RenderableType:
 def put(stream: TextIO, *lines: str) -> None:
     """Write lines to a stream that may lack letters of theirs, and whose reader may go away at any time."""
     try:
-        stream.write("".join(f"{_showable(line, stream)}\n" for line in lines))
+        stream.write("".join(f"{showable(line, stream.encoding or 'utf-8')}\n" for line in lines))
         stream.flush()
     except OSError:
         # What is left in the buffer would fail again when the interpreter ends, and turn its exit code into 120.
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, stream.fileno())
         os.close(sink)
-
-
-def _showable(text: str, stream: TextIO) -> str:
-    """``text`` with names for the letters, and ``?`` for the rest, that the stream's encoding does not have."""
-    encoding = stream.encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.replace("ε", "epsilon").replace("δ", "delta").encode(encoding, "replace").decode(encoding)
-    return text
 
 
 def _reader_may_go() -> contextlib.AbstractContextManager[None]:

@@ -112,6 +112,8 @@ class RunRecord:
     warnings that the user saw."""
     plan: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    earlier_environments: tuple[Mapping[str, Any], ...] = ()
+    """Others, in order, in which the run went before it was taken up again."""
     error: str | None = None
     """Why the run failed, in one line; the traceback is in the run's log."""
     started: str = field(default_factory=lambda: utc_now())
@@ -167,6 +169,7 @@ def read_run(run_dir: Path) -> RunRecord:
             "notes": tuple(found.pop("notes")),
             "not_covered_by_epsilon": tuple(found.pop("not_covered_by_epsilon", ())),
             "out_of_memory": tuple(found.pop("out_of_memory")),
+            "earlier_environments": tuple(found.pop("earlier_environments", ())),
         }
         record = RunRecord(**nested, **found)
         if record.status in STATUSES:

@@ -17,6 +17,7 @@ from runner.config.privacy_figures import epsilon_text
 from runner.disk.files import write_text
 from runner.records.csv_table import to_csv
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
+from runner.records.sweep_cells import find_cells
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +29,8 @@ _OVERRIDES_FILE = Path(".hydra", "overrides.yaml")
 
 _METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 _MEASURED = ("status", *_METRICS, "seconds", "samples_per_second", "peak_bytes", "epsilon", "delta", "error")
+
+_MOST_NAMED = 20
 
 _OF_THE_SWEEP = ("seeds", "retry_failed")
 """Keys that say how a sweep is run and not what its cells are."""
@@ -62,6 +65,10 @@ class SweepTable:
     columns: tuple[str, ...]
     """``cell``, a column for each overridden key, then the status, metrics, cost, privacy and error."""
     rows: tuple[dict[str, str], ...]
+    unknown: frozenset[str] = frozenset()
+    """Cells of which nobody knows what was asked: ``error`` says why."""
+    strangers: tuple[str, ...] = ()
+    """Folders of runs that are no cells of this sweep, and have no row."""
 
     @property
     def overridden(self) -> tuple[str, ...]:
@@ -89,23 +96,27 @@ class TableWriter:
     def __init__(self, sweep_dir: Path) -> None:
         """``sweep_dir`` is the folder of the sweep."""
         self._sweep_dir = sweep_dir
-        self._known: dict[Path, _Known] = {}
+        self._known: dict[str, _Known] = {}
 
     def read(self) -> SweepTable:
         """Return the table of the cells that lie there now, in the order of their numbers."""
-        cells = [folder for folder in self._sweep_dir.iterdir() if _is_cell(folder)]
-        cells.sort(key=lambda folder: [(len(digits), digits, other) for digits, other in _pieces(folder.name)])
+        found = find_cells(self._sweep_dir)
+        cells = sorted(found.cells, key=_in_order)
         for cell in cells:
-            versions = tuple(_version(cell / file) for file in (RUN_FILE, _OVERRIDES_FILE))
+            folder = self._sweep_dir / cell
+            versions = tuple(_version(folder / file) for file in (RUN_FILE, _OVERRIDES_FILE))
             if cell not in self._known or self._known[cell].versions != versions:
-                self._known[cell] = _Known(versions, read_overrides(cell), _measured(cell))
+                self._known[cell] = _read(folder, versions)
         keys = dict.fromkeys(key for cell in cells for key in self._known[cell].overrides)
         columns = ("cell", *keys, *_MEASURED)
         empty = dict.fromkeys(columns, "")
-        rows = [
-            empty | self._known[cell].overrides | self._known[cell].measured | {"cell": cell.name} for cell in cells
-        ]
-        return SweepTable(columns=columns, rows=tuple(rows))
+        rows = [empty | self._known[cell].overrides | self._known[cell].measured | {"cell": cell} for cell in cells]
+        return SweepTable(
+            columns=columns,
+            rows=tuple(rows),
+            unknown=frozenset(cell for cell in cells if self._known[cell].unknown),
+            strangers=tuple(sorted(found.strangers, key=_in_order)),
+        )
 
     def write(self) -> SweepTable:
         """Replace ``table.csv``, atomically, and return what it holds."""
@@ -121,6 +132,19 @@ class _Known:
     versions: tuple[object, ...]
     overrides: dict[str, str]
     measured: dict[str, str]
+    unknown: bool
+    """Whether what was asked of it is unknown."""
+
+
+def _read(cell: Path, versions: tuple[object, ...]) -> _Known:
+    measured = _measured(cell)
+    try:
+        overrides = read_overrides(cell)
+    except RunError as error:
+        why = f"what was asked is unknown: {_one_line(str(error))}"
+        told = "; ".join(filter(None, (measured.get("error"), why)))
+        return _Known(versions, {}, measured | {"error": told}, unknown=True)
+    return _Known(versions, overrides, measured, unknown=False)
 
 
 def _version(file: Path) -> tuple[int, int] | None:
@@ -154,8 +178,16 @@ def render_table(table: SweepTable, width: int) -> str:
     for row in table.rows:
         if row["error"]:
             console.print(f"{row['cell']}: {row['error']}", markup=False, soft_wrap=True)
+    if table.strangers:
+        console.print(tell_strangers(table.strangers), markup=False, soft_wrap=True)
     lines = [line.rstrip() for line in page.getvalue().splitlines()]
     return "\n".join(line for line in lines if line) + "\n"
+
+
+def tell_strangers(names: Sequence[str]) -> str:
+    """That the runs in these folders are no part of a sweep, in a sentence."""
+    shown = ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" if names[_MOST_NAMED:] else "")
+    return f"Not part of this sweep, though they lie in its folder: {shown} (of an earlier grid, or of another run)."
 
 
 def _layout(table: SweepTable, figures: Sequence[_Figure]) -> Table:
@@ -204,8 +236,8 @@ def _told(figure: _Figure, rows: Sequence[dict[str, str]]) -> str:
     return f"{told} ± {figure.form(statistics.stdev(values))}" if figure.spread and len(values) > 1 else told
 
 
-def _is_cell(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / RUN_FILE).exists() or (folder / ".hydra").is_dir())
+def _in_order(name: str) -> list[tuple[int, str, str]]:
+    return [(len(digits), digits, other) for digits, other in _pieces(name)]
 
 
 def _pieces(name: str) -> list[tuple[str, str]]:
@@ -214,10 +246,14 @@ def _pieces(name: str) -> list[tuple[str, str]]:
 
 
 def read_overrides(cell: Path) -> dict[str, str]:
-    """Key -> value, as typed, of what a run's command line, or its sweep, set."""
+    """Key -> value, as typed, of what a run's command line, or its sweep, set.
+
+    Raises:
+        RunError: they are gone, or damaged.
+    """
     path = cell / _OVERRIDES_FILE
     if not path.exists():
-        return {}
+        raise RunError(f"{_OVERRIDES_FILE} is missing")
     try:
         found = load_plain(path, "report") or []
     except RequestError as error:

@@ -48,6 +48,11 @@ def warnings(grouping: Grouping) -> list[str]:
     if grouping.confounded:
         keys = ", ".join(f"`{key}`" for key in grouping.confounded)
         found.append(f"{keys} changed together with the recipe: its effect is part of every difference.")
+    moved = [
+        cell.name for recipe in recipes for cell in recipe.finished if cell.record and cell.record.earlier_environments
+    ]
+    if moved:
+        found.append(f"Taken up again on another machine or under other versions: cells {', '.join(moved)}.")
     taken_up = [cell.name for recipe in recipes for cell in recipe.finished if _was_taken_up(cell)]
     if taken_up:
         found.append(f"Seconds count from where a run was taken up again: cells {', '.join(taken_up)}.")

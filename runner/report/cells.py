@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from runner.config.brought_yaml import load_plain
 from runner.config.errors import RequestError, RunError, as_typed
+from runner.config.run_config import CONFIG_FILE
 from runner.records.metrics import METRICS_FILE, Record, read_metrics
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
 from runner.records.sweep_table import read_cells, read_overrides
@@ -37,11 +39,8 @@ class Cell:
     record: RunRecord | None
     """None where there is none that can be read."""
     error: str | None
-
-    @property
-    def name(self) -> str:
-        """Name of its folder."""
-        return self.folder.name
+    name: str
+    """Its folder, from that of the sweep."""
 
     @property
     def finished(self) -> bool:
@@ -133,6 +132,10 @@ class Sweep:
 
     folder: Path
     cells: tuple[Cell, ...]
+    unknown: tuple[Cell, ...] = ()
+    """Cells of which nobody knows what was asked; they are compared with nothing."""
+    strangers: tuple[str, ...] = ()
+    """Folders of runs that are no cells of it."""
 
     @cached_property
     def varied(self) -> tuple[str, ...]:
@@ -169,18 +172,47 @@ def read_sweep(folder: Path) -> Sweep:
     """Read the sweep, or the single run, in ``folder``.
 
     Raises:
-        RequestError: there is no such folder, or nothing of the runner's in it.
+        RequestError: there is no such folder, or nothing of the runner's in it, or of no cell is known what was asked.
         RunError: the record of a single run cannot be read; a cell of that kind is one of the sweep's cells.
     """
     if not folder.is_dir():
         raise RequestError("DIR", folder, "the folder of a sweep, or of a run")
     if (folder / RUN_FILE).exists():
         record = read_run(folder)
-        return Sweep(folder, (Cell(folder, record.status, read_overrides(folder), record, record.error),))
+        return Sweep(folder, (Cell(folder, record.status, _of_a_run(folder), record, record.error, folder.name),))
     table = read_cells(folder)
     if not table.rows:
         raise RequestError("DIR", folder, "the folder of a sweep, or of a run: there is no cell in it")
-    return Sweep(folder, tuple(_read_cell(folder, row, table.overridden) for row in table.rows))
+    cells = [_checked(_read_cell(folder, row, table.overridden), row["cell"] in table.unknown) for row in table.rows]
+    known = tuple(cell for cell, unknown in cells if not unknown)
+    if not known:
+        why = cells[0][0].error
+        raise RequestError(
+            "DIR", folder, f"a sweep: what was asked is unknown of each of its {len(cells)} cells ({why})"
+        )
+    return Sweep(folder, known, tuple(cell for cell, unknown in cells if unknown), table.strangers)
+
+
+def _checked(cell: Cell, unknown: bool) -> tuple[Cell, bool]:
+    """The cell, and whether it is unknown what was asked of it: by its table, or by its damaged configuration."""
+    if not unknown:
+        try:
+            cell.keys()
+            if not cell.config and cell.status != "not_started":
+                raise RunError(f"{CONFIG_FILE} is missing")
+        except RunError as error:
+            return dataclasses.replace(cell, error=f"what was asked is unknown: {error}"), True
+    return cell, unknown
+
+
+def _of_a_run(folder: Path) -> dict[str, str]:
+    """The overrides of a single run, which is compared with nothing."""
+    try:
+        return read_overrides(folder)
+    except RunError:
+        if (folder / ".hydra").exists():
+            raise
+        return {}
 
 
 def _read_cell(sweep_dir: Path, row: Mapping[str, str], keys: Sequence[str]) -> Cell:
@@ -191,6 +223,7 @@ def _read_cell(sweep_dir: Path, row: Mapping[str, str], keys: Sequence[str]) -> 
         overrides={key: row[key] for key in keys if row[key]},
         record=None if status in ("not_started", "unreadable") else read_run(folder),
         error=row["error"] or None,
+        name=row["cell"],
     )
 
 

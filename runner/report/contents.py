@@ -13,6 +13,8 @@ from runner.config.privacy_figures import epsilon_text
 from runner.config.schema import ComparisonConfig
 from runner.disk.json_files import read_json
 from runner.records.document import Bullets, Command, Grid, Heading, Paragraph
+from runner.records.moved import differences, with_earlier
+from runner.records.sweep_table import tell_strangers
 from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import Sweep
 from runner.report.comparison import Comparison, Verdict, compare
@@ -91,6 +93,7 @@ def write_down(findings: Findings) -> list[Part]:
         *_choice(findings.front, findings.question),
         *_recipes(findings),
         *_failures(findings.grouping, findings.question.metric.name),
+        *_left_out(sweep),
         *_comparison(findings),
         *_figures("Learning curves", draw_curves(findings.grouping.recipes)),
         *_searched(findings.search),
@@ -182,6 +185,16 @@ def _failures(grouping: Grouping, metric: str) -> Iterator[Part]:
     if len(lost) > _MOST_FAILURES:
         items.append(f"and {len(lost) - _MOST_FAILURES} more: see table.csv")
     yield Bullets(items)
+
+
+def _left_out(sweep: Sweep) -> Iterator[Part]:
+    if not sweep.unknown and not sweep.strangers:
+        return
+    yield Heading(2, "Compared with nothing")
+    items = [f"{cell.name}: {cell.status.replace('_', ' ')}, {cell.error}" for cell in sweep.unknown[:_MOST_FAILURES]]
+    if len(sweep.unknown) > _MOST_FAILURES:
+        items.append(f"and {len(sweep.unknown) - _MOST_FAILURES} more: see table.csv")
+    yield Bullets([*items, *([tell_strangers(sweep.strangers)] if sweep.strangers else [])])
 
 
 def _comparison(findings: Findings) -> Iterator[Part]:
@@ -355,12 +368,10 @@ def _repeat(sweep: Sweep) -> Iterator[Part]:
     yield Heading(2, "Repeat it")
     if (command := sweep.command) is not None:
         yield Command(command)
-    environments = [
-        cell.record.environment for cell in sweep.cells if cell.record is not None and cell.record.environment
-    ]
-    if not environments:
+    records = [(cell.name, cell.record) for cell in sweep.cells if cell.record is not None and cell.record.environment]
+    if not records:
         return
-    one = environments[0]
+    one = records[0][1].environment
     gpus = ", ".join(one["gpus"]) or "no GPU"
     versions = ", ".join(f"{name} {version}" for name, version in one["packages"].items())
     items = [
@@ -372,6 +383,10 @@ def _repeat(sweep: Sweep) -> Iterator[Part]:
         items.append(f"commit {one['git']['commit'][:12]}{' with changes' if one['git']['dirty'] else ''}")
     if one["variables"]:
         items.append(", ".join(f"{name}={value}" for name, value in one["variables"].items()))
+    every = [(name, found) for name, run in records for found in (run.environment, *run.earlier_environments)]
+    for other in with_earlier(one, [found for _, found in every]):
+        names = dict.fromkeys(name for name, found in every if not differences(found, other))
+        items.append(f"elsewhere, {', '.join(differences(one, other))}: cells {', '.join(names)}")
     starts = sorted(cell.record.started for cell in sweep.cells if cell.record is not None)
     items.append(f"first run started {starts[0][:19].replace('T', ' ')} UTC")
     yield Bullets(items)

@@ -135,6 +135,8 @@ def _unfinished(sweep: Sweep) -> str:
     """What is missing from a sweep that is not complete, as the beginning of its verdict."""
     failed, waiting = sum(cell.failed for cell in sweep.cells), sum(cell.unfinished for cell in sweep.cells)
     parts = []
+    if sweep.unknown:
+        parts.append(f"{counted(len(sweep.unknown), 'cell')} left out, because what was asked is unknown")
     if failed:
         parts.append(f"{failed} of {len(sweep.cells)} cells failed")
     if waiting:

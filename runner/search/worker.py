@@ -25,6 +25,7 @@ from runner.config.privacy_rules import may_change_mechanism
 from runner.config.search import KEY, first_options, is_whole, load_search, parse_limits
 from runner.config.targets import locate
 from runner.privacy.draws import Draw
+from runner.records.sweep_cells import write_cells
 from runner.search.claims import FOLDER, Claims
 from runner.search.drawn_study import refuse_chosen, share_draw, share_identity
 from runner.search.independence import learns_from_trials, require_random_trials
@@ -129,6 +130,9 @@ class Worker:
                 except RequestError as refusal:  # values that do not go together
                     outcomes[trial.number] = Outcome(state=TrialState.FAIL, cause=str(refusal))
         error = None
+        if not self._drawn:
+            folders = [Path(trial.user_attrs.get(FOLDER, "")) for trial in study.get_trials(deepcopy=False)]
+            write_cells(self._sweep_dir, {path.name: None for path in folders if path.parent == self._sweep_dir})
         if due:
             try:
                 self._launcher.launch(overrides, initial_job_idx=due[0].number)

@@ -21,6 +21,7 @@ from runner.attempt import Attempt, attempt_run, record_failure
 from runner.config import store
 from runner.config.errors import ExitCode, RequestError
 from runner.config.interruption import WATCHED
+from runner.config.letters import take_any_letter
 from runner.config.schema import RunConfig
 from runner.sweeping.fork_server import Ended
 
@@ -94,6 +95,7 @@ def run_forked(argument: tuple[Cell, Place]) -> Attempt:
     with (cell.folder / OUTPUT_FILE).open("ab", buffering=0) as output:
         for handle in (1, 2):
             os.dup2(output.fileno(), handle)
+    take_any_letter()
     # The cause of a segmentation fault is worth more than the fact.
     faulthandler.enable()
     return run_cell(cell)

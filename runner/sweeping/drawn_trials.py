@@ -14,6 +14,7 @@ from runner.config.schema import PrivacyConfig
 from runner.config.search import SWEEPER
 from runner.privacy.draws import KEY, Draw
 from runner.records.run_file import FINISHED, RUN_FILE, read_run
+from runner.records.sweep_cells import find_cells
 from runner.sweep_draws import (
     SELECTION_FILE,
     draw_trials,
@@ -73,8 +74,10 @@ def best_trial(sweep_dir: Path) -> str | None:
     """
     best: tuple[float, str] | None = None
     ended = 0
-    for path in sorted(sweep_dir.glob(f"*/{RUN_FILE}"), key=lambda path: (len(path.parent.name), path.parent.name)):
-        run = read_run(path.parent)
+    for name in sorted(find_cells(sweep_dir).cells, key=lambda name: (len(name), name)):
+        if not (sweep_dir / name / RUN_FILE).exists():
+            continue
+        run = read_run(sweep_dir / name)
         ended += run.status in FINISHED
         monitor = run.plan.get("semantic", {}).get("monitor", "val_accuracy")
         value = getattr(run.metrics, monitor)
@@ -82,7 +85,7 @@ def best_trial(sweep_dir: Path) -> str | None:
             continue
         score = -value if monitor == "val_loss" else value
         if best is None or score > best[0]:
-            best = score, path.parent.name
+            best = score, name
     return None if best is None or ended != read_draw(sweep_dir).trials else best[1]
 
 

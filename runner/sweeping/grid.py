@@ -10,6 +10,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from runner.records.sweep_cells import write_cells
 from runner.sweep_draws import is_drawn
 from runner.sweeping.drawn_trials import chosen_cells
 from runner.sweeping.sweep import Sweep
@@ -43,6 +44,8 @@ class GridSweeper(BasicSweeper):
         folder.mkdir(parents=True, exist_ok=True)
         if is_drawn(folder):
             cells = chosen_cells(folder, cells)
+        else:
+            write_cells(folder, dict(zip(self._request.cells_folders, cells, strict=True)))
         with read_write(self.config.hydra.overrides):
             self.config.hydra.overrides.task = [*arguments, *self._request.deferred]
         OmegaConf.save(self.config, folder / "multirun.yaml")

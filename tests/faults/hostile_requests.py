@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 TAIL = ("trainer.steps=1", "data.limit=40", "tracker=none", "hardware.device=cpu", "hardware.processes=1",
-        "hydra.run.dir=out", "hydra.output_subdir=null")  # fmt: skip
+        "hydra.run.dir=out")  # fmt: skip
 """Whatever is drawn before, what comes last keeps a request that happens to be right small, and in one folder."""
 
 GROUPS = {

@@ -1,9 +1,11 @@
 """The report as files: complete, self-contained, and the same from the same folder."""
 
 import csv
+import dataclasses
 import html.parser
 import json
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -12,7 +14,9 @@ import pytest
 import yaml
 
 from runner.config.schema import ComparisonConfig
+from runner.records.run_file import read_run, write_run
 from runner.records.step_time import PHASES, StepTime
+from runner.records.sweep_cells import write_cells
 from runner.report.command import main
 from runner.report.style import SERIES
 from runner.report.write import write_report
@@ -268,12 +272,66 @@ def test_damage_ends_in_one_line(tmp_path, capsys):
 
 @pytest.mark.parametrize("file", ["config.yaml", "overrides.yaml"])
 @pytest.mark.parametrize("content", [b"x: [", b"\xff\xfe\x00", b"only words"])
-def test_damaged_yaml_ends_in_one_line(tmp_path, capsys, file, content):
-    write_sweep(tmp_path, [("seed=0", 0.9), ("seed=1", 0.8)])
-    damaged = tmp_path / "0" / ".hydra" / file
-    damaged.write_bytes(content)
-    assert main([str(tmp_path)]) == 1
-    assert capsys.readouterr().err.startswith(f"error: {damaged}: ")
+def test_a_cell_whose_request_is_damaged_is_listed_and_compared_with_nothing(tmp_path, capsys, file, content):
+    write_sweep(tmp_path, [("seed=0", 0.9), ("seed=1", 0.8), ("seed=2", 0.7)])
+    (tmp_path / "0" / ".hydra" / file).write_bytes(content)
+    assert main([str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("verdict: 1 cell left out, because what was asked is unknown. One recipe, 2 runs:")
+    assert not err
+    text = (tmp_path / "report.md").read_text()
+    listed = text.partition("## Compared with nothing")[2]
+    assert listed.lstrip().startswith("- 0: completed, what was asked is unknown: ")
+    assert file in listed.splitlines()[2]
+
+
+HALF = [("optimizer.lr=0.1 seed=0", 0.9), ("optimizer.lr=0.1 seed=1", 0.8), ("optimizer.lr=0.2 seed=0", 0.7)]
+
+
+def test_a_half_copied_folder_has_no_recipe_without_a_name(tmp_path, monkeypatch):
+    write_sweep(tmp_path, HALF)
+    shutil.rmtree(tmp_path / "2" / ".hydra")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "pictures").mkdir()
+    report = write_report(tmp_path)
+    assert "lr=" not in report.verdict
+    assert "left out" in report.verdict
+    # negative control: what is unknown taken for a recipe
+    monkeypatch.setattr("runner.report.cells._checked", lambda cell, unknown: (cell, False))
+    write_report(tmp_path)
+    assert "lr=-" in (tmp_path / "report.md").read_text()
+
+
+def test_a_folder_of_which_nothing_is_known_is_no_sweep(tmp_path, capsys):
+    write_sweep(tmp_path, HALF)
+    for cell in "012":
+        shutil.rmtree(tmp_path / cell / ".hydra")
+    assert main([str(tmp_path)]) == 2
+    assert "unknown of each of its 3 cells" in capsys.readouterr().err
+
+
+def test_runs_that_are_no_cells_are_named_and_left_out(tmp_path):
+    write_sweep(tmp_path, HALF)
+    write_cell(tmp_path / "elsewhere" / "run", "optimizer.lr=0.3", 0.1)
+    before = write_report(tmp_path)
+    assert "lr=0.3" in (tmp_path / "report.md").read_text(), "as of a version that did not say which are its cells"
+    write_cells(tmp_path, {"0": ["optimizer.lr=0.1"], "1": ["optimizer.lr=0.1"]})
+    after = write_report(tmp_path)
+    assert after.verdict != before.verdict
+    text = (tmp_path / "report.md").read_text()
+    assert "Not part of this sweep, though they lie in its folder: elsewhere/run, 2" in text
+    assert "lr=0.2" not in text
+
+
+def test_cells_of_other_environments_are_told_and_both_are_kept(tmp_path):
+    write_sweep(tmp_path, HALF)
+    run = read_run(tmp_path / "1")
+    old = {**run.environment, "packages": {"torch": "2.14.0"}, "python": "3.10.1"}
+    write_run(tmp_path / "1", dataclasses.replace(run, earlier_environments=(old,)))
+    write_report(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "elsewhere, python 3.11.7 -\\> 3.10.1, torch 2.15.0 -\\> 2.14.0: cells 1" in text
+    assert "Taken up again on another machine or under other versions: cells 1." in text
 
 
 def test_series_stand_out_by_day_and_by_night():

@@ -1,0 +1,43 @@
+"""Text on streams that lack some of its letters: an ASCII or Latin-1 terminal, or the log of a batch system."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import sys
+
+_NAMES = {"ε": "epsilon", "δ": "delta", "σ": "sigma", "±": "+/-", "≤": "<=", "≥": ">=", "×": "x", "·": "-", "…": "...",
+          "–": "-", "—": "-", "−": "-", "→": "->", "█": "#", "━": "-", "─": "-", "│": "|"}  # fmt: skip
+SPELLED = "recipe_runner_spelled"
+"""Name of the way to encode by which a letter that an encoding lacks becomes its name, or its escape."""
+
+
+def take_any_letter() -> None:
+    """Have the standard streams of this process write what their encoding lacks by its name, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        # streams that were closed, or that a test or a notebook put there, are theirs
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors=SPELLED)
+
+
+def showable(text: str, encoding: str) -> str:
+    """``text`` in the letters of ``encoding``."""
+    return text.encode(encoding, SPELLED).decode(encoding)
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    # a byte of a file name that is not UTF-8 comes as a lone surrogate
+    return "".join(_NAMES.get(letter) or _escape(letter) for letter in letters), error.end
+
+
+def _escape(letter: str) -> str:
+    code = ord(letter)
+    return (
+        f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else letter.encode("ascii", "backslashreplace").decode()
+    )
+
+
+codecs.register_error(SPELLED, _spell)
