@@ -82,6 +82,7 @@ def answer(action: Callable[[], int]) -> int:
     """The exit code of ``action``, a whole command; what is wrong ends as one line on standard error."""
     open_streams()
     have_a_home()
+    take_any_letter()
     try:
         with hearing() as command:
             try:

@@ -6,8 +6,25 @@ import codecs
 import io
 import sys
 
-_NAMES = {"ε": "epsilon", "δ": "delta", "σ": "sigma", "±": "+/-", "≤": "<=", "≥": ">=", "×": "x", "·": "-", "…": "...",
-          "–": "-", "—": "-", "−": "-", "→": "->", "█": "#", "━": "-", "─": "-", "│": "|"}  # fmt: skip
+_NAMES = {
+    "\N{GREEK SMALL LETTER EPSILON}": "epsilon",
+    "\N{GREEK SMALL LETTER DELTA}": "delta",
+    "\N{GREEK SMALL LETTER SIGMA}": "sigma",
+    "\N{PLUS-MINUS SIGN}": "+/-",
+    "\N{LESS-THAN OR EQUAL TO}": "<=",
+    "\N{GREATER-THAN OR EQUAL TO}": ">=",
+    "\N{MULTIPLICATION SIGN}": "x",
+    "\N{MIDDLE DOT}": "-",
+    "\N{HORIZONTAL ELLIPSIS}": "...",
+    "\N{EN DASH}": "-",
+    "\N{EM DASH}": "-",
+    "\N{MINUS SIGN}": "-",
+    "\N{RIGHTWARDS ARROW}": "->",
+    "\N{FULL BLOCK}": "#",
+    "\N{BOX DRAWINGS HEAVY HORIZONTAL}": "-",
+    "\N{BOX DRAWINGS LIGHT HORIZONTAL}": "-",
+    "\N{BOX DRAWINGS LIGHT VERTICAL}": "|",
+}
 SPELLED = "recipe_runner_spelled"
 """Name of the way to encode by which a letter that an encoding lacks becomes its name, or its escape."""
 

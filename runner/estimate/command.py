@@ -113,7 +113,7 @@ def _write_json(target: str | None, plain: dict[str, Any]) -> None:
         path = Path(target)
         try:
             if path.exists() and not path.is_file():
-                path.write_text(encode_pretty(plain))  # a device or a pipe, which nothing may replace
+                path.write_text(encode_pretty(plain), encoding="utf-8")  # a device or a pipe, which nothing may replace
             else:
                 write_json(path.resolve(), plain)
         except OSError as error:

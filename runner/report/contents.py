@@ -12,9 +12,7 @@ from runner.config.errors import RunError
 from runner.config.privacy_figures import epsilon_text
 from runner.config.schema import ComparisonConfig
 from runner.disk.json_files import read_json
-from runner.records.document import Bullets, Command, Grid, Heading, Paragraph
-from runner.records.moved import differences, with_earlier
-from runner.records.sweep_table import tell_strangers
+from runner.records.document import Bullets, Grid, Heading, Paragraph
 from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import Sweep
 from runner.report.comparison import Comparison, Verdict, compare
@@ -22,6 +20,7 @@ from runner.report.document import Figure, Part
 from runner.report.front_plots import draw_front, draw_privacy
 from runner.report.pareto import Front, find_front
 from runner.report.plots import draw_curves, draw_differences, draw_time
+from runner.report.provenance import left_out, repeat
 from runner.report.question import Question, ask
 from runner.report.recipes import Grouping, epsilon, group, images_per_second, peak_mebibytes, seconds, void
 from runner.report.search import Search, read_search
@@ -93,7 +92,7 @@ def write_down(findings: Findings) -> list[Part]:
         *_choice(findings.front, findings.question),
         *_recipes(findings),
         *_failures(findings.grouping, findings.question.metric.name),
-        *_left_out(sweep),
+        *left_out(sweep),
         *_comparison(findings),
         *_figures("Learning curves", draw_curves(findings.grouping.recipes)),
         *_searched(findings.search),
@@ -105,7 +104,7 @@ def write_down(findings: Findings) -> list[Part]:
         *_steps(findings.grouping),
         *_privacy(findings),
         *state_all(sweep, findings.statements),
-        *_repeat(sweep),
+        *repeat(sweep),
     ]
 
 
@@ -185,16 +184,6 @@ def _failures(grouping: Grouping, metric: str) -> Iterator[Part]:
     if len(lost) > _MOST_FAILURES:
         items.append(f"and {len(lost) - _MOST_FAILURES} more: see table.csv")
     yield Bullets(items)
-
-
-def _left_out(sweep: Sweep) -> Iterator[Part]:
-    if not sweep.unknown and not sweep.strangers:
-        return
-    yield Heading(2, "Compared with nothing")
-    items = [f"{cell.name}: {cell.status.replace('_', ' ')}, {cell.error}" for cell in sweep.unknown[:_MOST_FAILURES]]
-    if len(sweep.unknown) > _MOST_FAILURES:
-        items.append(f"and {len(sweep.unknown) - _MOST_FAILURES} more: see table.csv")
-    yield Bullets([*items, *([tell_strangers(sweep.strangers)] if sweep.strangers else [])])
 
 
 def _comparison(findings: Findings) -> Iterator[Part]:
@@ -362,34 +351,6 @@ def _spending(data: dict, reasons: Sequence[str]) -> tuple[list[str], list[str]]
             f"Not private at all, by `privacy.unsafe_noise_seed`: {counted(data['cells_not_private'], 'cell')}."
         )
     return row, notes
-
-
-def _repeat(sweep: Sweep) -> Iterator[Part]:
-    yield Heading(2, "Repeat it")
-    if (command := sweep.command) is not None:
-        yield Command(command)
-    records = [(cell.name, cell.record) for cell in sweep.cells if cell.record is not None and cell.record.environment]
-    if not records:
-        return
-    one = records[0][1].environment
-    gpus = ", ".join(one["gpus"]) or "no GPU"
-    versions = ", ".join(f"{name} {version}" for name, version in one["packages"].items())
-    items = [
-        f"{one['cpu']}, {one['cores']} cores, {one['threads']} threads a process,"
-        f" {one['ram_bytes'] / 2**30:.0f} GiB, {gpus}",
-        f"{one['platform']}, Python {one['python']}, recipe-runner {one['runner']}, {versions}",
-    ]
-    if one["git"]:
-        items.append(f"commit {one['git']['commit'][:12]}{' with changes' if one['git']['dirty'] else ''}")
-    if one["variables"]:
-        items.append(", ".join(f"{name}={value}" for name, value in one["variables"].items()))
-    every = [(name, found) for name, run in records for found in (run.environment, *run.earlier_environments)]
-    for other in with_earlier(one, [found for _, found in every]):
-        names = dict.fromkeys(name for name, found in every if not differences(found, other))
-        items.append(f"elsewhere, {', '.join(differences(one, other))}: cells {', '.join(names)}")
-    starts = sorted(cell.record.started for cell in sweep.cells if cell.record is not None)
-    items.append(f"first run started {starts[0][:19].replace('T', ' ')} UTC")
-    yield Bullets(items)
 
 
 def _number(value: float | None, digits: int = 0) -> str:

@@ -25,7 +25,7 @@ def file_pages() -> NDArray[np.int64]:
         return np.empty(0, dtype=np.int64)
     found = []
     with _PAGES.open("rb", buffering=0) as pages:
-        for line in _MAPS.read_text().splitlines():
+        for line in _MAPS.read_text(errors="replace").splitlines():
             place, _, _, _, inode = line.split(maxsplit=5)[:5]
             first, last = (int(address, 16) // _PAGE for address in place.split("-"))
             if inode == "0":
