@@ -46,6 +46,7 @@ from runner.config.search_path import SEARCHPATH, searched
 from runner.config.shell_words import command_line, folder_line, resume_line
 from runner.config.targets import see_working_folder
 from runner.config.typed_lines import key_of, tell_repeated
+from runner.config.wandb_variables import unheeded
 from runner.disk.links import outward_link
 from runner.disk.made import Before
 from runner.sweep_draws import is_drawn
@@ -110,7 +111,8 @@ def _main(argv: list[str]) -> int:
         return _call_hydra([*flags, *lines, *added_to(composer.parse(lines), composed)], _no_job)
     request = read_request(composer, lines, multirun=args.multirun, check=check_run, check_folder=refuse_other_recipe)
     _refuse_outward_links(request)
-    for note in composer.notes:
+    about_wandb = unheeded(request.configs[0].tracker, os.environ)
+    for note in (*composer.notes, *([about_wandb] if about_wandb else [])):
         print(f"note: {note}", file=sys.stderr)
     if not request.multirun:
         code = _run(composer, request, [*flags, *request.lines])

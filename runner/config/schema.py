@@ -273,16 +273,16 @@ class TrackerConfig:
     """Import path of the sink (``_target_`` in YAML); null for none."""
     name: str = "none"
     """Name of the option."""
-    project: str = "recipe-runner"
-    """Project under which the runs are filed."""
+    project: str | None = None
+    """Project under which the runs are filed; null for W&B's own ``WANDB_PROJECT`` or settings, else recipe-runner."""
     entity: str | None = None
-    """W&B team or user; null for the default of the account."""
+    """W&B team or user; null for W&B's own ``WANDB_ENTITY`` or settings, else the default of the account."""
     group: str | None = None
-    """Group of runs; null takes the sweep's folder in a multirun."""
+    """Group of runs; null for ``WANDB_RUN_GROUP``, else the sweep's folder in a multirun."""
     mode: str = "offline"
     """``offline`` writes files and never asks or blocks; ``online`` uploads."""
     tags: list[str] = field(default_factory=list)
-    """Free labels."""
+    """Free labels; none for those of ``WANDB_TAGS``."""
 
 
 @dataclass

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from runner.config.schema import TrackerConfig
+from runner.config.wandb_variables import is_heeded
 from runner.records.metrics import METRICS_FILE, Record
 from runner.records.sink import Publication, RunInfo
 from runner.records.wandb_file import WandbRun, read_wandb_file
@@ -21,6 +22,7 @@ _ANSWER_SECONDS = 10.0
 _UPLOAD_SECONDS = 60.0
 """How long W&B may upload when a run ends; what is left stays on disk, for ``wandb sync``."""
 _SETTLE_SECONDS = 3.0
+_PROJECT = "recipe-runner"
 _REPORTING = "WANDB_ERROR_REPORTING"
 
 
@@ -47,8 +49,9 @@ class WandbSink:
     the same to the bit.
 
     ``tracker.mode`` decides between offline and online, whatever ``WANDB_MODE`` says: a run must do the same on every
-    machine, and a variable left in a profile must not start an upload.  Online without a key or a server becomes
-    offline, with a warning.
+    machine, and a variable left in a profile must not start an upload.  Of its other variables those are heeded that
+    name an account or a server, and those of labels that the configuration leaves open.  Online without a key or a
+    server becomes offline, with a warning.
     """
 
     requires = "wandb"
@@ -154,17 +157,16 @@ class WandbSink:
             finish_timeout=_UPLOAD_SECONDS,
         )
         config = self._config
-        with _no_reports(mode):
-            if self._own_service:
-                # Silent from here on: given to `init` alone, a missing key would still be asked for on a terminal.
-                wandb.setup(settings)
+        with _environment(mode, own=self._own_service):
+            # Silent from here on: given to `init` alone, a missing key would still be asked for on a terminal.
+            theirs = wandb.setup(settings if self._own_service else None).settings
             self._run = wandb.init(
-                project=config.project,
+                project=config.project or theirs.project or _PROJECT,
                 entity=config.entity,
-                group=config.group or info.group,
+                group=config.group or theirs.run_group or info.group,
                 name=info.name,
                 job_type=info.job_type,
-                tags=list(config.tags),
+                tags=list(config.tags) or None,
                 config=dict(info.config),
                 dir=str(info.run_dir),
                 id=info.run_id or self.run_id,
@@ -184,15 +186,22 @@ class WandbSink:
 
 
 @contextlib.contextmanager
-def _no_reports(mode: str) -> Iterator[None]:
-    """Keep an offline W&B from reporting its errors home: it decides that while it starts."""
-    before = os.environ.get(_REPORTING)
+def _environment(mode: str, *, own: bool) -> Iterator[None]:
+    """Let W&B see what a run heeds of its variables, and keep it from reporting its errors home while it is offline.
+
+    It looks at them while it starts; a service that is not our ``own`` has done so.
+    """
+    hidden = [name for name in os.environ if not is_heeded(name)] if own else []
+    before = {name: os.environ.get(name) for name in (*hidden, _REPORTING)}
+    for name in hidden:
+        del os.environ[name]
     if mode == "offline":
         os.environ[_REPORTING] = "false"
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(_REPORTING, None)
-        else:
-            os.environ[_REPORTING] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -10,6 +10,7 @@ import pytest
 
 from runner.config.errors import RunError
 from runner.config.schema import TrackerConfig
+from runner.config.wandb_variables import unheeded
 from runner.records import wandb_sink
 from runner.records.console import SilentConsole
 from runner.records.metrics import read_metrics
@@ -24,11 +25,11 @@ CONFIG = {"optimizer": {"lr": 0.1, "betas": [0.9, 0.99]}, "data": {"root": None}
 METRICS = FinalMetrics(train_loss=0.1, test_loss=float("nan"), test_accuracy=0.97)
 
 
-def record_run(run_dir, *, steps=40, offset=0.0, exit_code=0, run_id=None, mode="offline", first=0):
+def record_run(run_dir, *, steps=40, offset=0.0, exit_code=0, run_id=None, mode="offline", first=0, config=None):
     """One whole run with the real W&B; returns the warnings and W&B's identity of the run."""
     warnings = []
     run_dir.mkdir(exist_ok=True)
-    config = TrackerConfig(target=TARGET, name="wandb", mode=mode, tags=["a", "b"])
+    config = config or TrackerConfig(target=TARGET, name="wandb", mode=mode, tags=["a", "b"])
     recorder = Recorder(run_dir, [build_sink(config, warn=warnings.append)], SilentConsole())
     info = RunInfo(run_dir=run_dir, name=f"run {offset}", config=CONFIG, group="the sweep", run_id=run_id)
     recorder.start(info, title="", plan_lines=[])
@@ -97,6 +98,59 @@ def test_the_offline_service_is_told_to_report_nothing_home(tmp_path):
     (service,) = (process for process in psutil.Process().children(recursive=True) if process.pid not in known)
     assert "--no-observability" in service.cmdline()
     sink.finish({}, 0)
+
+
+LABELS = {"WANDB_PROJECT": "cats", "WANDB_RUN_GROUP": "mine", "WANDB_TAGS": "x,y", "WANDB_NOTES": "for the paper"}
+OTHERS = {"WANDB_MODE": "disabled", "WANDB_DIR": "/nowhere", "WANDB_RUN_ID": "theirs", "WANDB_RESUME": "bogus",
+          "WANDB_NAME": "theirs", "WANDB_DISABLED": "true", "WANDB_JOB_TYPE": "theirs"}  # fmt: skip
+
+
+def test_variables_of_labels_are_heeded_and_the_others_change_nothing(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**LABELS, **OTHERS}.items():
+            patch.setenv(name, value)
+        warnings, identity = record_run(tmp_path / "0", steps=2, config=TrackerConfig(target=TARGET, name="wandb"))
+        assert all(os.environ[name] == value for name, value in {**LABELS, **OTHERS}.items())
+    assert warnings == []
+    (file,) = wandb_files(tmp_path / "0")
+    run = read_wandb_file(file)
+    assert (run.project, run.group, run.tags) == ("cats", "mine", ("x", "y"))
+    assert (run.run_id, run.name, run.job_type, len(run.history)) == (identity, "run 0.0", "train", 2)
+
+
+def test_without_that_the_environment_decides(tmp_path, monkeypatch):
+    monkeypatch.setattr(wandb_sink, "is_heeded", lambda name: True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_RESUME", "bogus")
+        warnings, _ = record_run(tmp_path / "0", steps=2, config=TrackerConfig(target=TARGET, name="wandb"))
+    assert warnings or not wandb_files(tmp_path / "0")
+
+
+@pytest.mark.parametrize(
+    ("environ", "note"),
+    [
+        ({}, None),
+        (LABELS | {"WANDB_API_KEY": "k", "WANDB_MODE": "offline", "WANDB_SILENT": "true"}, None),
+        ({"WANDB_MODE": "online"}, "WANDB_MODE (tracker.mode=online or tracker.mode=offline)"),
+        ({"WANDB_DISABLED": "true", "WANDB_RUN_ID": "a"}, "WANDB_DISABLED (tracker=none), WANDB_RUN_ID (a run goes on"),
+        ({"WANDB_SOMETHING_NEW": "1"}, "does not heed WANDB_SOMETHING_NEW"),
+    ],
+)
+def test_variables_that_are_not_heeded_are_named(environ, note):
+    found = unheeded(TrackerConfig(target=TARGET, name="wandb"), environ)
+    assert (found is None) if note is None else (note in found)
+    assert unheeded(TrackerConfig(), environ) is None
+
+
+def test_what_is_typed_goes_before_the_variables(tmp_path):
+    typed = TrackerConfig(target=TARGET, name="wandb", project="dogs", group="typed", tags=["t"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in LABELS.items():
+            patch.setenv(name, value)
+        record_run(tmp_path / "0", steps=2, config=typed)
+    (file,) = wandb_files(tmp_path / "0")
+    run = read_wandb_file(file)
+    assert (run.project, run.group, run.tags) == ("dogs", "typed", ("t",))
 
 
 def test_rows_map_back_to_records():
@@ -189,6 +243,7 @@ FULL_DISK = """
 import resource, sys, signal
 from pathlib import Path
 from runner.config.schema import TrackerConfig
+from runner.config.wandb_variables import unheeded
 from runner.records.sink import RunInfo, build_sink
 warnings = []
 sink = build_sink(TrackerConfig(target="runner.records.wandb_sink.WandbSink", name="wandb"), warn=warnings.append)
