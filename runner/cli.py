@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import logging
 import os
+import re
 import secrets
 import shlex
 import sys
@@ -46,6 +47,7 @@ from runner.config.search_path import SEARCHPATH, searched
 from runner.config.shell_words import command_line, folder_line, resume_line
 from runner.config.targets import see_working_folder
 from runner.config.typed_lines import key_of, tell_repeated
+from runner.config.typed_paths import at_home, lines_at_home
 from runner.config.wandb_variables import unheeded
 from runner.disk.links import outward_link
 from runner.disk.made import Before
@@ -84,6 +86,7 @@ def _main(argv: list[str]) -> int:
     if "--version" in argv:
         print(", ".join(f"{name} {_version(name)}" for name in ("recipe-runner", "hydra-core", "torch")))
         return ExitCode.DONE
+    argv = [re.sub("(?<=^--config-dir=)~.*", lambda path: at_home(path[0]), word) for word in argv]
     args = _parse_flags(argv)
     tell_repeated(args.overrides, swept=True)
     flags = [argument for argument in argv if argument not in args.overrides]
@@ -91,7 +94,7 @@ def _main(argv: list[str]) -> int:
     if extra is not None and not extra.is_dir():
         raise RequestError("--config-dir", extra, "a folder that exists")
     root = args.config_name or ROOT
-    lines = expand_resume(args.overrides, multirun=args.multirun, config_dir=extra, root=root)
+    lines = expand_resume(lines_at_home(args.overrides), multirun=args.multirun, config_dir=extra, root=root)
     if args.shell_completion:
         try:
             return _call_hydra(argv, _no_job)

@@ -11,6 +11,7 @@ from runner.config.compose import Composer
 from runner.config.errors import RequestError
 from runner.config.schema import RunConfig
 from runner.config.typed_lines import key_of
+from runner.config.typed_paths import at_home, lines_at_home
 
 CANARIES = "runner.audit.canaries.make_canaries"
 """The source of the data of an audit by canaries."""
@@ -42,6 +43,7 @@ def read_request(lines: Sequence[str]) -> Asked:
     Raises:
         RequestError: for whatever cannot be audited.
     """
+    lines = lines_at_home(list(lines))
     runs = [line for line in lines if key_of(line) == "run"]
     if runs:
         return _of_run(runs[-1], [line for line in lines if line not in runs])
@@ -61,7 +63,7 @@ def read_request(lines: Sequence[str]) -> Asked:
 def _of_run(line: str, others: Sequence[str]) -> Asked:
     from runner.inference.finished_run import read_config, read_record
 
-    folder = Path(line.partition("=")[2].strip("'\""))
+    folder = Path(at_home(line.partition("=")[2].strip("'\"")))
     others = [line for line in others if key_of(line) != "hydra.run.dir"]
     if others:
         raise RequestError(key_of(others[0]), others[0], f"nothing besides run={folder}, whose own recipe is audited")

@@ -16,6 +16,7 @@ from runner.config.groups import CLOSED, OPEN, SECTIONS, field_name
 from runner.config.ranges import BATCH_SIZE
 from runner.config.schema import AugmentConfig, RunConfig
 from runner.config.store import root_node
+from runner.config.typed_paths import PATH_KEYS, at_home
 
 _BATCH_KEYS = {"data.batch_size", "trainer.accumulation_steps"}
 
@@ -61,6 +62,9 @@ def load_config(
             _check_kind(f"{name}.{key}", value, default)
         groups[name] = kind(**{key: value for key, value in given.items() if key in known}, options=options)
     groups["data"].augment = AugmentConfig(**values["data"]["augment"])
+    for group, key in (path.split(".") for path in PATH_KEYS):
+        if isinstance(path := getattr(groups[group], key), str):
+            setattr(groups[group], key, at_home(path))
     if isinstance(size := groups["data"].batch_size, str):
         if size.isdecimal():  # quoted, or from the environment
             groups["data"].batch_size = int(size)

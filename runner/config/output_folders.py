@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import RequestError
+from runner.config.typed_paths import at_home
 
 HYDRA_FOLDER = ".hydra"
 """Where a run's folder holds its configuration and what was typed."""
@@ -45,7 +46,7 @@ def named_folder(config: DictConfig, key: str, *, writable: bool) -> str:
         RequestError: it names none, or one that cannot be made or written, if it has to be ``writable``.
     """
     try:
-        folder = Path(OmegaConf.select(config, key)).absolute()
+        folder = Path(at_home(OmegaConf.select(config, key))).absolute()
     except (OmegaConfBaseException, TypeError) as error:
         section, _, last = key.rpartition(".")
         got = OmegaConf.to_container(OmegaConf.select(config, section), resolve=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -121,6 +121,8 @@ def read_request(
         if run.retry_failed:
             raise RequestError("retry_failed", "true for a single run", "false: the same command starts it again")
         typed = (*lines, *added_to(composer.parse(base), config))
+        if str(config.hydra.run.dir).startswith("~"):  # Hydra would make a folder of that name
+            typed += (f"hydra.run.dir={QuotedString(str(folder), Quote.double).with_quotes()}",)
         composer.notes |= dict.fromkeys(idle_keys((o.key_or_group for o in overrides), [run]))
         return Request(multirun=False, cells=1, run_dir=folder, lines=typed, configs=(run,))
     request = _check_sweep(composer, overrides, config, check, check_folder)

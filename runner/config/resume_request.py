@@ -16,6 +16,7 @@ from runner.config.errors import RequestError
 from runner.config.rivals import rivals_of
 from runner.config.search_path import SEARCHPATH
 from runner.config.typed_lines import key_of
+from runner.config.typed_paths import at_home
 
 OVERRIDES_FILE = ".hydra/overrides.yaml"
 
@@ -36,7 +37,7 @@ def expand_resume(lines: list[str], *, multirun: bool, config_dir: Path | None =
         return lines
     if asked[-1] in ("resume", "resume="):
         raise RequestError("resume", "nothing", "the folder of a run")
-    folder = Path(_as_path(asked[-1]))
+    folder = Path(at_home(_as_path(asked[-1])))
     typed = [line for line in lines if line not in asked]
     if multirun:
         raise RequestError("resume", f"{folder} with --multirun", "one run, without --multirun")

@@ -18,6 +18,7 @@ from runner.config.flag_words import KeyParser
 from runner.config.request import Request, check_run, read_request
 from runner.config.search_path import searched
 from runner.config.typed_lines import key_of, tell_repeated
+from runner.config.typed_paths import at_home, lines_at_home
 from runner.estimate.beside import bookkeeper
 from runner.training.garbage import loading
 
@@ -44,13 +45,15 @@ def _parser() -> KeyParser:
 
 
 def _main(args: argparse.Namespace) -> int:
+    args.overrides = lines_at_home(args.overrides)
     tell_repeated(args.overrides, swept=True)
     for line in args.overrides:
         if key_of(line) == "resume":
             raise RequestError("resume", line.partition("=")[2], "no resume: what was begun has its plan in run.json")
-    extra = None if args.config_dir is None else Path(args.config_dir).absolute()
+    extra = None if args.config_dir is None else Path(at_home(args.config_dir)).absolute()
     if extra is not None and not extra.is_dir():
         raise RequestError("--config-dir", extra, "a folder that exists")
+    args.json = args.json and at_home(args.json)
     _refuse_unwritable(args.json)
     composer = Composer(caller=Path.cwd(), extra=extra, search=searched(args.overrides), writes=False)
     request = read_request(composer, args.overrides, multirun=args.multirun, check=check_run)

@@ -53,7 +53,14 @@ def describe(assessment: Assessment) -> list[str]:
         ]
         if costs.grad_sample is not None:
             lines.append(f"gradients  per example by {costs.grad_sample}")
-    return [*lines, *_forecast_lines(assessment), *warning_lines(assessment), f"how        {_method(assessment)}"]
+    notes = [f"note       {note}" for note in plan.notes]
+    return [
+        *lines,
+        *notes,
+        *_forecast_lines(assessment),
+        *warning_lines(assessment),
+        f"how        {_method(assessment)}",
+    ]
 
 
 def _left_to_the_run(assessment: Assessment) -> bool:

@@ -121,7 +121,7 @@ def read_request(
     tell_repeated(lines)
     given = dict(_split(line) for line in lines)
     if checkpoint_path is not None:
-        given = _from_checkpoint(Path(checkpoint_path), given) | given
+        given = _from_checkpoint(Path(checkpoint_path).expanduser(), given) | given
     hints = get_type_hints(InferenceRequest)
     values: dict[str, Any] = {}
     for key, text in given.items():

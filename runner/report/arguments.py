@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from runner.config.errors import RequestError
 from runner.config.schema import ComparisonConfig
+from runner.config.typed_paths import at_home
 from runner.report.cells import Sweep
 from runner.report.question import checked, configured
 
@@ -29,7 +30,9 @@ def parse(argv: Sequence[str] | None, *, prog: str, description: str) -> argpars
         RequestError: a flag is wrong.
     """
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
-    parser.add_argument("dir", type=Path, metavar="DIR", help="folder of a sweep, or of a single run")
+    parser.add_argument(
+        "dir", type=lambda path: Path(at_home(path)), metavar="DIR", help="folder of a sweep, or of a single run"
+    )
     parser.add_argument("--by", metavar="KEY[,KEY]", help="keys that make the recipes (default: what varies)")
     parser.add_argument("--metric", help="test_accuracy, val_accuracy, test_loss, val_loss or train_loss")
     parser.add_argument("--margin", type=float, help="largest difference that counts as none: pp, or nats of a loss")

@@ -21,6 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from runner.config.errors import RequestError
 from runner.config.search import KEY
+from runner.config.typed_paths import at_home
 from runner.disk.files import ordinary, sync_handle
 from runner.disk.lock import locked
 from runner.records.run_lock import lock_run
@@ -50,7 +51,7 @@ def place_of(storage: str | None, sweep_dir: Path) -> str:
     """Path of a journal file, or URL, for ``hydra.sweeper.storage``."""
     if storage is None:
         return str(sweep_dir / JOURNAL_FILE)
-    return str(sweep_dir / f".{MEMORY}" / JOURNAL_FILE) if storage == MEMORY else storage
+    return str(sweep_dir / f".{MEMORY}" / JOURNAL_FILE) if storage == MEMORY else at_home(storage)
 
 
 @contextlib.contextmanager
