@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner.config.errors import ExitCode, RequestError, RunError
 from runner.config.interruption import interrupted
+from runner.config.own_code import with_place
 from runner.config.schema import RunConfig
 
 log = logging.getLogger(__name__)
+
+LOG_FILE = "run.log"
+"""Where ``conf/hydra/job_logging`` writes, in the run's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +58,32 @@ def attempt_run(
         if interrupted():  # a library took the Ctrl-C for a failure of its own
             return Attempt(exit_code=ExitCode.INTERRUPTED, cut_short=True)
         log.exception("the run failed")
-        kind = "" if isinstance(failure, RunError) else f"{type(failure).__name__}: "
-        return Attempt(exit_code=ExitCode.FAILED, error=" ".join(f"{kind}{failure}".split()))
+        return Attempt(exit_code=ExitCode.FAILED, error=_told(failure, run_dir))
+
+
+def _told(failure: Exception, run_dir: Path) -> str:
+    """``failure`` in one line; of the user's own code with the place, and where the whole traceback is."""
+    kind = "" if isinstance(failure, RunError) else f"{type(failure).__name__}: "
+    line = " ".join(f"{kind}{failure}".split()) or type(failure).__name__
+    if (beyond := beyond_outputs(failure)) is not None:
+        line = f"{beyond} ({line})"
+    told = with_place(line, failure)
+    return told if told == line else f"{told}; the traceback is in {run_dir / LOG_FILE}"
+
+
+def beyond_outputs(failure: Exception) -> str | None:
+    """What is to be said of a label beyond the outputs of a model, of which each device speaks in words of its own."""
+    text = f"{failure}"
+    label = re.search(r"(?:Target|index) (-?\d+) is out of bounds", text)
+    frames = traceback.walk_tb(failure.__traceback__)
+    in_loss = any(frame.f_code.co_filename.endswith(("training/losses.py", "nn/functional.py")) for frame, _ in frames)
+    if label is not None and in_loss:
+        return f"the label {label[1]} is beyond the model's outputs: a model has one for each class"
+    if "device-side assert" in text or "CUDA_KERNEL_ASSERT" in text:
+        return (
+            "an index beyond a table on the GPU, most often a label beyond the model's outputs: hardware=cpu says which"
+        )
+    return None
 
 
 def record_failure(run_dir: Path, attempt: Attempt) -> None:

@@ -29,7 +29,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from runner.attempt import Attempt, attempt_run, record_failure
+from runner.attempt import LOG_FILE, Attempt, attempt_run, record_failure
 from runner.config import store
 from runner.config.accelerate_settings import asked_lines
 from runner.config.begun_run import ROOT, source_flags
@@ -54,9 +54,6 @@ from runner.disk.made import Before
 from runner.sweep_draws import is_drawn
 from runner.sweeping.drawn_trials import draw_beforehand
 from runner.sweeping.earlier import refuse_other_recipe
-
-LOG_FILE = "run.log"
-"""Where ``conf/hydra/job_logging`` writes, in the run's folder."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -138,7 +138,6 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
 
 
 def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> JobResult:
-    from runner.data.open import open_data
     from runner.plan.build import build_plan
     from runner.records.console import make_console
     from runner.records.recorder import Recorder
@@ -153,13 +152,14 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
         refuse_other_noise,
         secret_of,
     )
+    from runner.training.run_data import open_run_data
     from runner.training.same_run import refuse_other_run
     from runner.training.settle import settle
     from runner.training.torch_settings import torch_settings
 
     config = job.config
     console = make_console(world.is_main)
-    data = first_then_others(world, lambda: open_data(config.data))
+    data = first_then_others(world, lambda: open_run_data(config))
     with _out_of_memory_told():
         plan = together(world, lambda: build_plan(config, data, device, processes=world.size))
         plan = settle(plan, config, device, world, run_dir=job.run_dir, sweep_dir=job.sweep_dir)
@@ -243,12 +243,12 @@ def plan_run(config: RunConfig, run_dir: Path | None = None) -> Plan:
     Raises:
         RequestError: the request does not fit the data or the machine.
     """
-    from runner.data.open import open_data
     from runner.plan.build import build_plan
     from runner.plan.device import detect_device
+    from runner.training.run_data import open_run_data
 
     device = detect_device(config.hardware)
-    plan = build_plan(config, open_data(config.data), device, processes=_processes(config, device))
+    plan = build_plan(config, open_run_data(config), device, processes=_processes(config, device))
     if run_dir is None:
         return plan
     from runner.training.settle import settle

@@ -17,13 +17,13 @@ from runner.audit.likelihood import admitted, delta_for
 from runner.audit.verdict import Audit, direct_checks
 from runner.audit.watch import Watched, watch
 from runner.config.errors import RequestError
-from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.privacy.accounting import epsilon
 from runner.privacy.key import SecretKey
 from runner.training.agreement import first_then_others
 from runner.training.resume import grad_sample_of
+from runner.training.run_data import open_run_data
 from runner.training.settle import settle
 from runner.training.torch_settings import torch_settings
 from runner.training.world import SingleProcess, torch_device
@@ -105,7 +105,7 @@ def audit_recipe(request: Request, *, failures: Path) -> Audit:
 def audit_rank(request: Request, world: World, device: Device) -> Audit | None:
     """This process's part; the first one's result is the audit, the others have none."""
     config = request.config
-    data = first_then_others(world, lambda: open_data(config.data))
+    data = first_then_others(world, lambda: open_run_data(config))
     plan = build_plan(config, data, device, processes=world.size)
     plan = settle(plan, config, device, world, run_dir=request.run)
     privacy = plan.semantic.privacy

@@ -18,12 +18,12 @@ from runner.config.errors import RequestError
 from runner.config.schema import RunConfig
 from runner.data import augment
 from runner.data.images import ImageData
-from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.plan.plan import Plan
 from runner.training.losses import cross_entropy
 from runner.training.parts import Parts
+from runner.training.run_data import open_run_data
 from runner.training.settle import settle
 from runner.training.torch_settings import torch_settings
 from runner.training.world import SingleProcess, torch_device
@@ -47,7 +47,7 @@ def run_audit(config: RunConfig, *, guesses: int, confidence: float) -> Audit:
     """
     canaries = _check(config, guesses, confidence)
     device = detect_device(config.hardware)
-    data = open_data(config.data)
+    data = open_run_data(config)
     if len(data.train) != canaries + config.data.options["others"]:
         raise RequestError("data.limit", config.data.limit, "null, and data.val_fraction=0: the audit needs each image")
     world = SingleProcess(torch_device(device.kind))

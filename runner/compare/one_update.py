@@ -22,12 +22,12 @@ from runner.config.errors import RequestError, RunError
 from runner.config.run_config import read_values
 from runner.data.cache import cache_of_run
 from runner.data.images import ImageData
-from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.plan.plan import Plan
 from runner.privacy.key import SecretKey
 from runner.training.parts import Parts, build_parts
+from runner.training.run_data import open_run_data
 from runner.training.settle import settle
 from runner.training.step import TrainStep
 from runner.training.torch_settings import torch_settings
@@ -124,7 +124,7 @@ def _compute(
     device = detect_device(config.hardware)
     if device.kind != performance["device"]:
         raise RequestError("hardware.device", device.kind, f"{performance['device']}, on which the cell ran")
-    data = open_data(config.data)
+    data = open_run_data(config)
     plan = build_plan(config, data, device, processes=performance["processes"])
     there = SingleProcess(torch_device(device.kind)) if world is None else world
     plan = settle(plan, config, device, there, run_dir=folder)

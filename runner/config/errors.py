@@ -122,6 +122,11 @@ def _told(error: Exception) -> int:
         return ExitCode.FAILED
     if isinstance(error, OSError) and _stdout_fails():
         return ExitCode.FAILED
+    from runner.config.own_code import place_in_own_code
+
+    if (place := place_in_own_code(error)) is not None:
+        print(f"error: {type(error).__name__}: {' '.join(str(error).split())} ({place})", file=sys.stderr)
+        return ExitCode.FAILED
     raise error
 
 

@@ -18,6 +18,13 @@ from runner.config.schema import AugmentConfig, RunConfig
 from runner.config.store import root_node
 from runner.config.typed_paths import PATH_KEYS, at_home
 
+CONSTANTS = frozenset({"data.mean", "data.std"})
+
+
+class OfOption(list):  # type: ignore[type-arg]
+    """Constants of the normalisation that the data's option states and nobody typed: those of weights come first."""
+
+
 _BATCH_KEYS = {"data.batch_size", "trainer.accumulation_steps"}
 
 
@@ -31,7 +38,8 @@ def load_config(
 
     ``defaults`` maps an open group to what its option's own YAML says (``Composer.option_defaults``): an option's
     value must be of the kind of its default there, where that is not null.  ``typed_keys`` are those of the command
-    line: a typed batch is not split further by what an option of ``hardware`` says.
+    line: a typed batch is not split further by what an option of ``hardware`` says, and typed constants of the
+    normalisation are not replaced by those of weights.
 
     Raises ``RequestError`` for a missing value, an interpolation that leads nowhere, a value of the wrong type, an
     unknown key and a number that is not finite.
@@ -72,6 +80,9 @@ def load_config(
             BATCH_SIZE.check("data.batch_size", size)
     if typed_keys & _BATCH_KEYS and "hardware.micro_batch" not in typed_keys:
         groups["hardware"].micro_batch = None
+    data = groups["data"]
+    if not typed_keys & CONSTANTS and data.mean is not None and data.std is not None:
+        data.mean, data.std = OfOption(data.mean), OfOption(data.std)
     loose = {key: value for key, value in values.items() if key not in groups}
     return RunConfig(**groups, **loose)
 

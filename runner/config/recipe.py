@@ -40,6 +40,10 @@ def recipe_of(semantic: dict[str, Any]) -> dict[str, Any]:
     del recipe["model"]["weights"]
     # what the ledger knows the data by; the fingerprint counts
     recipe["data"].pop("contents", None)
+    # both count in the fingerprint; the usual way is that of plans from before there was another
+    recipe["data"].pop("size_of_model", None)
+    if recipe["data"].get("interpolation") == "bilinear":
+        del recipe["data"]["interpolation"]
     # how, not what; and what is scaled stands in the learning rate
     recipe["model"].pop("gradient_checkpointing", None)
     for key in ("scale_lr", "reference_batch_size"):

@@ -10,10 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from runner.config.brought import screen_texts
 from runner.config.brought_yaml import load_brought
 from runner.config.errors import RequestError
-from runner.config.load import load_config
+from runner.config.load import CONSTANTS, load_config
 from runner.config.schema import RunConfig
+from runner.config.typed_lines import key_of
 
 CONFIG_FILE = ".hydra/config.yaml"
+OVERRIDES_FILE = ".hydra/overrides.yaml"
 
 
 def read_values(folder: Path) -> RunConfig:
@@ -32,4 +34,12 @@ def read_values(folder: Path) -> RunConfig:
         screen_texts("", plain)
     except RequestError as error:
         raise RequestError(error.key, f"{error.got} in {path}", error.expected) from error
-    return load_config(found)
+    return load_config(found, typed_keys=_typed(folder) & CONSTANTS)
+
+
+def _typed(folder: Path) -> frozenset[str]:
+    """The keys that the run's command line named; none where it left none."""
+    if not (folder / OVERRIDES_FILE).is_file():
+        return frozenset()
+    lines: Any = OmegaConf.to_container(load_brought(folder / OVERRIDES_FILE, "run"), resolve=False)
+    return frozenset(key_of(line).lstrip("+") for line in lines if isinstance(line, str))

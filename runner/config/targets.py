@@ -133,10 +133,10 @@ def locate(place: str, target: str, *, among: Iterable[str] = ()) -> Any:
     try:
         found = getattr(import_module(module), name)
     except Exception as error:  # a module may end in any, its author's mistakes among them
-        near, reason = nearest(name, among), " ".join(str(error).split())
-        raise RequestError(
-            _key(place), target, f"{expected} ({reason or type(error).__name__})", nearest=near
-        ) from error
+        from runner.config.own_code import with_place
+
+        near, reason = nearest(name, among), " ".join(str(error).split()) or type(error).__name__
+        raise RequestError(_key(place), target, f"{expected} ({with_place(reason, error)})", nearest=near) from error
     if not callable(found):
         raise RequestError(_key(place), f"{target}, which cannot be called", expected)
     if not (inspect.isclass(found) or inspect.isfunction(found)):

@@ -157,6 +157,10 @@ class ImageData:
     """``Decoded.contents``."""
     notes: tuple[str, ...] = ()
     """``Decoded.notes``, and what else the user should know of the data."""
+    interpolation: str = "bilinear"
+    """How images were resized."""
+    size_of_model: bool = False
+    """Whether ``image_size`` is the model's own, where ``data.image_size`` left it open."""
     val_held_out: bool = False
     """Whether ``val`` was cut from the training images of the source, which brings no split of its own."""
     origins: Mapping[str, str] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from runner.data.doubtful import notes_on_classes, notes_on_repeats
 from runner.data.foreseen import Foreseen
 from runner.data.image_store import Layout
 from runner.data.images import Decoded, ImageData, ImageSet
+from runner.data.picture import BILINEAR
 from runner.data.splits import TEST, VAL, hold_out, hold_out_fold, thin
 
 # Means and deviations of ImageNet's training images, published with torchvision's reference models.  For grey
@@ -27,11 +28,18 @@ from runner.data.splits import TEST, VAL, hold_out, hold_out_fold, thin
 RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GREY_MEAN, GREY_STD = (0.459,), (0.226,)
 
+LUMA = (0.299, 0.587, 0.114)
+
 TELL = "tell"
 """A parameter of sources that is no key of the data group: see ``runner.data.foreseen.Tell``."""
 
 
-def open_data(config: DataConfig, *, heed: Callable[[Foreseen], None] | None = None) -> ImageData:
+def open_data(
+    config: DataConfig,
+    *,
+    heed: Callable[[Foreseen], None] | None = None,
+    constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+) -> ImageData:
     """Decode the source or open its cache, hold out what it does not bring, apply ``limit``.
 
     Splits that the source brings are kept.  Under ``data.fold`` the test is that fold of the training images, and a
@@ -42,6 +50,7 @@ def open_data(config: DataConfig, *, heed: Callable[[Foreseen], None] | None = N
         config: The data group.
         heed: Told what the source knows of its images before it decodes any, and maybe again when it knows more; raises
             where these are not the data that were meant.  Only files can be told of.
+        constants: Mean and deviation of each channel where the data group leaves them open; None for ImageNet's.
 
     Raises:
         RequestError: The source cannot be found or refuses its files, a class is too small to split, or the constants
@@ -54,7 +63,7 @@ def open_data(config: DataConfig, *, heed: Callable[[Foreseen], None] | None = N
     train, val, test = _split(decoded, config)
     size, channels = decoded.train.images.shape[2:]
     _check_shapes(decoded, config)
-    default_mean, default_std = (RGB_MEAN, RGB_STD) if channels == 3 else (GREY_MEAN * channels, GREY_STD * channels)
+    default_mean, default_std = _constants(constants or (RGB_MEAN, RGB_STD), channels)
     if decoded.margin is not None:
         train = replace(train, images=decoded.margin)
     return ImageData(
@@ -71,6 +80,7 @@ def open_data(config: DataConfig, *, heed: Callable[[Foreseen], None] | None = N
         origin=decoded.fingerprint if decoded.origin is None else decoded.origin,
         skipped=decoded.skipped,
         contents=decoded.contents,
+        interpolation=config.interpolation or BILINEAR,
         notes=(
             *decoded.notes,
             *notes_on_classes(decoded.classes, train, val, test),
@@ -200,6 +210,22 @@ def _check_shapes(decoded: Decoded, config: DataConfig) -> None:
     if config.image_size is not None and height != config.image_size:
         got = f"{config.image_size}, and {config.target} gives {height} x {width} pixels"
         raise RequestError("data.image_size", got, f"null or {height}, or a source that heeds it")
+
+
+def _constants(
+    given: tuple[tuple[float, ...], tuple[float, ...]], channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation for each of so many channels: of colours, for other bands, those of grey."""
+    mean, std = given
+    if len(mean) != channels and (mean, std) == (RGB_MEAN, RGB_STD):
+        mean, std = GREY_MEAN, GREY_STD
+    if len(mean) != channels and len(mean) == 3:
+        luma = round(sum(weight * value for weight, value in zip(LUMA, mean, strict=True)), 9)
+        mean, std = (luma,), (sum(std) / len(std),)
+    if len(mean) != channels:
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+        return mean * channels, std * channels
+    return mean, std
 
 
 def _per_channel(

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.config.schema import RunConfig
-from runner.data.open import open_data
 from runner.estimate.assess import assess
 from runner.estimate.quantities import mib
 from runner.estimate.trouble import FEW_FOR_STATISTICS
 from runner.estimate.without_probe import activations
 from runner.plan.build import build_plan, choose_precision
 from runner.plan.device import foresee_device
+from runner.training.run_data import open_run_data
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
@@ -64,7 +64,7 @@ def advise(config: RunConfig, overrides: Sequence[str], *, probe: bool) -> Advic
         RunError: it cannot be planned.
     """
     device = foresee_device(config.hardware)
-    data = open_data(config.data)
+    data = open_run_data(config)
     plan = build_plan(config, data, device, processes=1)
     # first, because what other measurements leave in this process would count as the run's
     memory = _memory(config, data, device, probe=probe)

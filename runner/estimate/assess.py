@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from runner.config.errors import RunError
 from runner.config.schema import RunConfig
 from runner.data.cache import scratch_folder
-from runner.data.open import open_data
 from runner.estimate.beside import Call, call_here
 from runner.estimate.forecast import Forecast, forecast
 from runner.estimate.trouble import SIXTEEN_BITS, Trouble, find_trouble
@@ -20,6 +19,7 @@ from runner.plan.build import build_plan
 from runner.plan.device import Device, available_cores, foresee_device
 from runner.plan.private import plan_privacy
 from runner.privacy.accounting import load_libraries
+from runner.training.run_data import open_run_data
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
@@ -53,7 +53,7 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
     """
     started = time.perf_counter()
     device = foresee_device(config.hardware)
-    data = open_data(config.data)
+    data = open_run_data(config)
     processes = device.count if config.hardware.processes is None else config.hardware.processes
 
     def mechanism(*args: Any, **kwargs: Any) -> tuple[PrivacyPlan, int]:
@@ -136,7 +136,7 @@ def _probe(config: RunConfig, plan: Plan, data: ImageData, device: Device, proce
 def rehearse_rank(job: tuple[RunConfig, Path], world: World, device: Device) -> Costs:
     """This process's part of the probe of a run in several; it writes into a folder of its own in that of ``job``."""
     config, folder = job
-    data = open_data(config.data)
+    data = open_run_data(config)
     plan = _settled(config, build_plan(config, data, device, processes=world.size), device, world)
     own = folder / f"process{world.rank}"
     own.mkdir()

@@ -98,11 +98,16 @@ def bookkeeper(config: RunConfig) -> Iterator[Call]:
     The accountant takes 0.6 s to load and some tenths to solve for the noise; torch takes 1 s meanwhile.  Not once
     torch has been loaded here: its threads would not survive a fork.
     """
-    if not config.privacy.enabled or "torch" in sys.modules:
+    # to ask weights for their size takes torch
+    if not config.privacy.enabled or config.model.weights is not None or "torch" in sys.modules:
         yield call_here
         return
     # here, so that the files of new data are decoded once
-    data = open_data(config.data)
+    try:
+        data = open_data(config.data)
+    except RequestError:  # what is wrong, or left to the model, is settled where the plan is made
+        yield call_here
+        return
 
     def solve() -> None:
         # kept by ``settle_mechanism``; what is wrong with the request is said when it is asked for

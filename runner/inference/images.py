@@ -24,11 +24,11 @@ from runner.data.image_folder import is_image
 from runner.data.image_store import Layout, PixelFormat
 from runner.data.images import ImageData, ImageSet, SkippedFile
 from runner.data.listing import list_files
-from runner.data.open import open_data
-from runner.data.picture import BILINEAR, DECODING, BadImageError, Picture, not_usual, reading_of
+from runner.data.picture import DECODING, BadImageError, Picture, not_usual, reading_of
 from runner.data.undecodable import note_undecodable
 from runner.inference.class_folders import labels_by_folder
 from runner.records.run_file import RUN_FILE
+from runner.training.run_data import open_planned_data
 
 if TYPE_CHECKING:
     from runner.inference.finished_run import FinishedRun
@@ -82,7 +82,9 @@ def open_own_data(run: FinishedRun) -> ImageData:
         RequestError: they cannot be found, or have changed since.
     """
     with _told_of(run):
-        data = open_data(run.config.data, heed=lambda foreseen: _refuse_changed(run, foreseen))
+        data = open_planned_data(
+            run.config, run.plan.semantic.data, heed=lambda foreseen: _refuse_changed(run, foreseen)
+        )
     planned = run.plan.semantic.data
     for name in (
         "mean",
@@ -176,14 +178,23 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
     with _told_of(run):
         cache = Cache(run.config.data.cache_dir, shared=run.config.data.cache_shared)
         contents = hash_contents(listing, cache, reader="prediction")
-    asked = (STORED_AS, contents, data.image_size, data.channels, shortest, DECODING, *not_usual(run.config.data))
+    asked = (
+        STORED_AS,
+        contents,
+        data.image_size,
+        data.channels,
+        shortest,
+        DECODING,
+        data.interpolation,
+        *not_usual(run.config.data),
+    )
     key = hashlib.sha256(repr(asked).encode()).hexdigest()
     layout = Layout(labels=known, classes=run.plan.classes, names=names, splits={"train": (0, len(names))})
     form = PixelFormat(
         size=data.image_size,
         margin=None,
         channels=data.channels,
-        interpolation=run.config.data.interpolation or BILINEAR,
+        interpolation=data.interpolation,
     )
     with _told_of(run):
         config = dataclasses.replace(run.config.data, on_bad_file="skip")

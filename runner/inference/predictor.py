@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from runner.config.schema import HardwareConfig
-from runner.data.picture import BILINEAR, reading_of
+from runner.data.picture import reading_of
 from runner.inference.finished_run import FinishedRun, Privacy, open_run
 from runner.inference.in_place import activate_in_place
 from runner.inference.preprocessing import Normalise, to_pixels
@@ -61,7 +61,7 @@ class Predictor:
         self.privacy = run.privacy
         self._reading = reading_of(run.config.data, channels=self.channels)
         self._shortest = run.shortest
-        self._interpolation = run.config.data.interpolation or BILINEAR
+        self._interpolation = plan.semantic.data.interpolation
         self.device = torch_device(detect_device(HardwareConfig(device=device)).kind)
         self._precision = build_precision(plan.semantic.precision, self.device, private=False)
         dtype = self._precision.parameter_dtype

@@ -14,6 +14,7 @@ from runner.config.targets import locate
 from runner.config.unknown_option import unknown_option
 from runner.models.batch_statistics import exchangeable
 from runner.models.exchange_check import exchange
+from runner.models.outputs import check_outputs
 from runner.models.weights import PRETRAINED, load_weights, read_weights
 
 _FROM_DATA = ("in_channels", "num_classes", "image_size")
@@ -49,6 +50,8 @@ def build_model(
         **{key: value for key, value in from_config.items() if key in accepted},
         **config.options,
     )
+    if not config.target.startswith("runner."):
+        check_outputs(model, target=config.target, channels=channels, num_classes=num_classes, image_size=image_size)
     shape = (channels, image_size, image_size)
     # Weights saved from a model with BatchNorm go into BatchNorm first, so that its scale and shift are carried over.
     exchanged = exchangeable(model) if norm == "group" else {}

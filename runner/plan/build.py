@@ -87,6 +87,8 @@ def build_plan(
             std=data.std,
             augment=config.data.augment,
             contents=None if data.contents is None else data.contents.name,
+            interpolation=data.interpolation,
+            size_of_model=data.size_of_model,
         ),
         model=config.model,
         weights=_identify_weights(config.model.weights),

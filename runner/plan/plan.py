@@ -41,6 +41,10 @@ class DataPlan:
     augment: AugmentConfig
     contents: str | None = None
     """SHA-256 of the images alone, whatever their files are called and in any order; None where ``origin`` is that."""
+    interpolation: str = "bilinear"
+    """How images are resized."""
+    size_of_model: bool = False
+    """Whether ``image_size`` is the model's or its weights' own, where ``data.image_size`` left it open."""
 
     @property
     def ledger_name(self) -> str:

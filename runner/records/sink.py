@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from runner.config.errors import RequestError
+from runner.config.own_code import with_place
 from runner.config.schema import TrackerConfig
 from runner.config.targets import locate
 from runner.records.metrics import Record
@@ -151,7 +152,7 @@ class GuardedSink:
             try:
                 call()
             except BaseException as error:
-                self._switch_off("".join(traceback.format_exception_only(error)))
+                self._switch_off(with_place("".join(traceback.format_exception_only(error)).strip(), error))
 
     def _switch_off(self, reason: str) -> None:
         if not self._off:

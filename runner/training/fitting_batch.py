@@ -16,6 +16,7 @@ from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.sink import package_of
 from runner.training.peak_memory import TOO_FEW, PeakMemory
 from runner.training.probe import one_share
+from runner.training.run_data import settled_by
 from runner.training.world import torch_device
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> tuple[int, s
     held = peak_memory_bytes(where)
     peaks: dict[int, int] = {}
     limited = _TimeLimit(plan.performance.probe_seconds)
-    with PeakMemory(device.kind, config.data, tracker=package_of(config.tracker)) as memory:
+    with PeakMemory(device.kind, settled_by(config, plan.semantic.data), tracker=package_of(config.tracker)) as memory:
 
         def fits(size: int) -> bool:
             if not limited.leaves_time_for(size):

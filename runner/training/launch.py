@@ -23,6 +23,7 @@ from torch.multiprocessing.spawn import start_processes as spawn
 
 from runner.config.errors import ExitCode, RequestError, RunError
 from runner.config.interruption import WATCHED, Asked, is_ignored
+from runner.config.own_code import with_place
 from runner.plan.device import detect_device
 from runner.training.agreement import met_by_all, refuse_differences
 from runner.training.signals import born_deaf, end_quietly
@@ -134,7 +135,10 @@ def _rank_main(
         raise SystemExit(ExitCode.WRONG_REQUEST) from error
     except Exception as error:
         _log_failure(failures, rank)
-        results.put(RunError(" ".join(f"{error}".split()) or type(error).__name__))
+        kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
+        line = " ".join(f"{kind}{error}".split()) or type(error).__name__
+        told = with_place(line, error)
+        results.put(RunError(line if told == line else f"{told}; the traceback is in {failures}"))
         raise SystemExit(ExitCode.FAILED) from error
     if rank == 0:
         results.put(result)
