@@ -49,7 +49,8 @@ class DataConfig:
     eval_batch_size: int = 512
     """Examples per process and batch in evaluation; does not change any result beyond rounding."""
     image_size: int | None = None
-    """Height and width in pixels that the model sees; null keeps the size of the source."""
+    """Height and width in pixels that the model sees; null takes that of pretrained weights, else keeps the size of the
+    source, and for images that have none in common takes the network's own."""
     channels: int | None = None
     """1 for grey, 3 for RGB, another number for files with so many bands, all of which are kept; null keeps what the
     source holds."""
@@ -78,7 +79,8 @@ class DataConfig:
     max_pixels: int = 89478485
     """Pixels of one image file, at most; more are taken for a decompression bomb, which would fill the memory."""
     mean: list[float] | None = None
-    """Per-channel mean, in [0, 1], subtracted before the model: a public constant, never computed from the data."""
+    """Per-channel mean, in [0, 1], subtracted before the model: a public constant, never computed from the data.  Null
+    takes that of pretrained weights, else ImageNet's; theirs also comes before what an option of ``data`` sets."""
     std: list[float] | None = None
     """Per-channel standard deviation, in [0, 1], by which the difference is divided."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
