@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.config.container_limits import allowed_cores
 from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
 from runner.data.cache import Entry
@@ -287,7 +288,7 @@ def _run(
 
 def cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return allowed_cores()
 
 
 def common_size(layout: Layout, read: Read, *, skip_bad: bool) -> int:

@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from runner.config.container_limits import free_memory
+
 log = logging.getLogger(__name__)
 
 DISK_SHARE = 0.8
@@ -49,9 +51,8 @@ def available_memory() -> int | None:
     if meminfo.exists():
         fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
         known.append(int(fields["MemAvailable"].split()[0]) * 1024)
-    group = Path("/sys/fs/cgroup")
-    if (group / "memory.max").exists() and (limit := (group / "memory.max").read_text().strip()) != "max":
-        known.append(int(limit) - int((group / "memory.current").read_text()))
+    if (left := free_memory()) is not None:
+        known.append(left)
     return min(known, default=None)
 
 

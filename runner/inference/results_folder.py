@@ -12,6 +12,7 @@ from pathlib import Path
 
 from runner.config.errors import RequestError, RunError
 from runner.disk.files import publish_directory
+from runner.disk.lacking import is_lacking
 from runner.disk.lock import acquire, release
 from runner.disk.made import missing_folders, remove_empty
 from runner.statement.write import STATEMENT_FILE
@@ -72,7 +73,7 @@ def results_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
             raise _unusable(folder, error) from error
         try:
             yield files
-            files.chmod(0o755)
+            _open_to_readers(files)
             publish_directory(files, folder)
             # not before there are new results: a kill while they took the place of others leaves these as the only ones
             _remove_left(folder, "old")
@@ -102,6 +103,15 @@ def _claimed(folder: Path) -> Iterator[None]:
         release(lock, held)
         if not folder.exists():
             remove_empty(missing)
+
+
+def _open_to_readers(files: Path) -> None:
+    """What only its owner could enter while it was made; some file systems keep no permissions."""
+    try:
+        files.chmod(0o755)
+    except OSError as error:
+        if not is_lacking(error):
+            raise
 
 
 def _remove_left(folder: Path, suffix: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.config.container_limits import allowed_cores, allowed_memory
 from runner.config.errors import RequestError
 from runner.config.ranges import read_bytes
 from runner.plan.natives import Natives, natives_of, of_capability
@@ -143,8 +144,9 @@ def kinds_here() -> list[str]:
 
 
 def ram_bytes() -> int:
-    """Memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Memory of this machine, or what a container may have of it."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(installed, allowed_memory() or installed)
 
 
 def cpu_name() -> str:
@@ -159,4 +161,4 @@ def cpu_name() -> str:
 
 def available_cores() -> int:
     """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return allowed_cores()

@@ -36,6 +36,7 @@ from runner.disk.core_dumps import leave_no_core_dump
 from runner.disk.files import ordinary, publish_directory
 from runner.disk.json_files import parse_json
 from runner.disk.lacking import is_lacking, tell
+from runner.disk.own import OPEN_TO_OTHERS
 
 FORMAT_VERSION = 3
 KEEP = 2
@@ -100,6 +101,8 @@ def save_checkpoint(
             for file, content in files.items():
                 write_private(staging / file, content)
             write_private(staging / "manifest.json", seal(manifest))
+            if state.get("secret_key") is not None and (staging / "state.pt").stat().st_mode & OPEN_TO_OTHERS:
+                tell("the file system keeps no permissions: others may read the secret key of the noise in checkpoints")
             publish_directory(staging, target)
         _link(folder / "last", step)
         _link(folder / "best", best)
