@@ -192,7 +192,7 @@ def _jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     pixels = (pixels * brightness).clamp(0, 255)
     mean = _luma(pixels).mean(dim=(1, 2, 3), keepdim=True)
     pixels = torch.lerp(mean, pixels, contrast).clamp(0, 255)
-    if images.shape[1] == 1:
+    if images.shape[1] != 3:  # bands other than colours have no saturation
         return pixels
     return torch.lerp(_luma(pixels).expand_as(pixels), pixels, saturation).clamp(0, 255)
 
@@ -221,7 +221,7 @@ def _turn_hue(images: Tensor, draws: Tensor, most: float) -> Tensor:
 
 
 def _luma(pixels: Tensor) -> Tensor:
-    if pixels.shape[1] == 1:
+    if pixels.shape[1] != 3:
         return pixels
     red, green, blue = pixels.unbind(1)
     return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).unsqueeze(1)

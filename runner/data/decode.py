@@ -260,6 +260,9 @@ def _read_tiff(raw: bytes, reading: Reading) -> Picture:
 
 def _from_samples(samples: tiff.Samples, reading: Reading) -> Picture:
     values, stated = samples.values, samples.stated
+    colours_held = values.shape[2] - (1 if samples.alpha else 0)
+    if not reading.keeps_bands and colours_held not in (1, 3):
+        raise BadImageError(dropping(values.shape[2], reading))
     if reading.keeps_bands or not samples.alpha:
         return assembled(to_bytes(values, stated, reading.value_range), reading)
     colours, alpha = values[..., :-1], values[..., -1]

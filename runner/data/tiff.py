@@ -179,7 +179,7 @@ def _check(page: Any, max_pixels: int) -> None:
         raise TiffError(f"{what}, which cannot be read")
     if int(page.compression) not in _LOSSLESS:
         raise TiffError(f"{_samples(page)} bands compressed by {page.compression!s}, which cannot be read")
-    if int(page.photometric) in (3, 6):
+    if int(page.photometric) in (3, 6, 8):
         raise TiffError(f"{_samples(page)} bands of {page.photometric.name}, which cannot be read one by one")
     held = max(page.imagewidth * page.imagelength, (page.tilewidth or 0) * (page.tilelength or 0))
     if held > max_pixels or held * _samples(page) * page.dtype.itemsize > _MOST_SAMPLE_BYTES * max_pixels:

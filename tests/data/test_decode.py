@@ -5,7 +5,8 @@ import pytest
 from image_files import RED, encode, noise
 from PIL import Image
 
-from runner.data.decode import BadImageError, fit, fit_array, read_image, strict_decoding
+from runner.data.decode import fit, fit_array, read_image, strict_decoding
+from runner.data.picture import BadImageError, Reading
 
 
 def pixels(raw, *, size=None, channels=3):
@@ -133,6 +134,20 @@ def test_a_decompression_bomb_is_refused(monkeypatch):
         pixels(encode(noise((16, 16))))  # Pillow only warns up to twice the limit
     with pytest.raises(BadImageError, match="more than 89 million pixels"):
         pixels(encode(noise((30, 30))))
+
+
+def test_the_limit_of_pixels_has_a_key(monkeypatch):
+    raw = encode(noise((16, 16)))
+    with pytest.raises(BadImageError, match=r"more than 255 pixels, the limit of data\.max_pixels"):
+        read_image(raw, shortest=None, reading=Reading(max_pixels=255))
+    assert read_image(raw, shortest=None, reading=Reading(max_pixels=256)).size == (16, 16)
+    # Pillow's own guard, one for the process, gives way to a larger limit alone
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    with pytest.raises(BadImageError, match=r"data\.max_pixels"):
+        read_image(raw, shortest=None)
+    assert Image.MAX_IMAGE_PIXELS == 200
+    assert read_image(raw, shortest=None, reading=Reading(max_pixels=10**9)).size == (16, 16)
+    assert Image.MAX_IMAGE_PIXELS == 10**9
 
 
 def test_arrays_change_size_and_channels():
