@@ -69,10 +69,14 @@ def _programs_are_forked(request, _program_starter):
 @pytest.fixture(autouse=True)
 def _nothing_leaks(tmp_path):
     """Environment, working folder and torch's switches are as before; caches and ledgers go to its own folder."""
+    import torch
+
     # not the fixture monkeypatch: what a test changes through that is undone only after this one has looked
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         patch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+        # runs share the cores with other tests: as many threads as torch was told to use (OMP_NUM_THREADS)
+        patch.setattr("runner.plan.build.available_cores", torch.get_num_threads)
         before = _process_state()
         with _logging_put_back():
             yield

@@ -9,6 +9,7 @@ import itertools
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -66,6 +67,8 @@ THREADS = (1, 2)
 def environment(vectors, instructions, threads):
     """Variables under which these kernels compute."""
     chosen = {"ATEN_CPU_CAPABILITY": vectors, "ONEDNN_MAX_CPU_ISA": instructions, "OMP_NUM_THREADS": str(threads)}
+    # torch's compiler does not tell them apart: code from its cache that was made for wider vectors ends the process
+    chosen["TORCHINDUCTOR_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"torchinductor-{vectors}-{instructions}")
     return chosen | ({"MKL_ENABLE_INSTRUCTIONS": "AVX2"} if instructions == "AVX2" else {})
 
 

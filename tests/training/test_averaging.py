@@ -89,7 +89,8 @@ def test_what_was_tested_is_what_was_saved(train, configure):
 
 def test_a_skipped_float16_step_moves_the_average_on_towards_the_same_weights(train):
     # a scale so large that every step overflows
-    recipe = (*RECIPE, "precision=fp16", "precision.init_scale=1e38", "trainer.steps=2", "trainer.ema_decay=0.9")
+    recipe = (*RECIPE[:3], *RECIPE[4:], "precision=fp16", "precision.init_scale=1e38", "trainer.steps=2",
+              "trainer.ema_decay=0.9")  # fmt: skip
     run_dir = train(*recipe)
     assert run_json(run_dir)["skipped_steps"] == 2
     saved = checkpoint(run_dir)
