@@ -166,13 +166,15 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
     refuse_other_run(world, plan, config)
     sink = first_acts(world, lambda: build_sink(config.tracker, warn=console.note))
     trainer_class = locate("trainer", config.trainer.target)
-    if (done := first_decides(world, lambda: find_finished(job.run_dir, plan))) is not None:
+    if (done := first_decides(world, lambda: find_finished(job.run_dir, plan, config.data.cache_dir))) is not None:
         _warn(console, world.is_main, "this run was finished before; its folder is left as it is")
         console.finish(done, job.run_dir)
         return JobResult(exit_code=ExitCode.DONE, objective=objective_of(plan, done.metrics))
     with torch_settings(plan):
         warn = functools.partial(_warn, console, world.is_main)
-        checkpoint = first_decides(world, lambda: find_checkpoint(job.run_dir, plan, warn=warn))
+        checkpoint = first_decides(
+            world, lambda: find_checkpoint(job.run_dir, plan, warn=warn, cache_dir=config.data.cache_dir)
+        )
         with _out_of_memory_told():
             way = first_decides(world, lambda: grad_sample_of(job.run_dir, plan, checkpoint))
             parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=way)
@@ -216,8 +218,10 @@ def objective_of(plan: Plan, metrics: FinalMetrics) -> float | None:
     return metrics.val_loss if plan.semantic.monitor == "val_loss" else metrics.val_accuracy
 
 
-def find_finished(run_dir: Path, plan: Plan) -> RunRecord | None:
+def find_finished(run_dir: Path, plan: Plan, cache_dir: str | None = None) -> RunRecord | None:
     """The record of this very run when it was completed before; running it again would replace what it measured.
+
+    ``cache_dir`` is ``data.cache_dir``, which knows which files were there.
 
     Raises:
         RequestError: another recipe was completed there; names the first key that differs.
@@ -231,7 +235,7 @@ def find_finished(run_dir: Path, plan: Plan) -> RunRecord | None:
     if record.status not in FINISHED:
         return None
     if record.plan.get("identity") != plan.identity:
-        raise other_recipe(run_dir, recipe_of(record.plan["semantic"]), plan.recipe())
+        raise other_recipe(run_dir, recipe_of(record.plan["semantic"]), plan.recipe(), cache_dir=cache_dir)
     return record
 
 

@@ -42,7 +42,7 @@ FORMAT = 2
 AT_ONCE_BYTES = 256 * 2**20
 
 _ENTRY = re.compile(r"[0-9a-f]{64}")
-_OWN_NAMES = re.compile(r"[0-9a-f]{64}|\..*|(folder|unreadable)-[0-9a-f]{32}\.json|choices|plans")
+_OWN_NAMES = re.compile(r"[0-9a-f]{64}|\..*|(folder|unreadable|files)-[0-9a-f]{32}\.json|choices|plans")
 
 ABANDONED_SECONDS = 86_400.0
 

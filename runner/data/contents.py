@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from runner.config.image_sketch import Sketch, sketch_of
 from runner.data.cache import Cache
+from runner.data.changed_files import keep_list
 from runner.data.decoding_room import LARGE_FILE_BYTES, ROOM
 from runner.data.images import Contents
 from runner.data.listing import ListedFile, Listing
@@ -44,12 +45,13 @@ def hash_files(listing: Listing, cache: Cache, *, reader: str) -> tuple[str, Con
             repeats = tuple(tuple(map(int, places)) for places in json.loads(note["repeats"]))
             return note["contents"], Contents(str(note["name"]), Sketch.from_plain(json.loads(note["sketch"])), repeats)
     started_ns = time.time_ns()
-    contents, without_names = _read_and_hash(listing)
+    contents, without_names, digests = _read_and_hash(listing)
     newest = max((max(file.mtime_ns, file.ctime_ns) for file in listing.files), default=0)
     if newest < started_ns - SETTLED_NS:
         sketch = json.dumps(without_names.sketch.as_plain())
         told = {"seen": seen, "contents": contents, "name": without_names.name, "sketch": sketch}
         cache.write_note(note_name, told | {"repeats": json.dumps(without_names.repeats)})
+        keep_list(cache, contents, [file.path for file in listing.files], digests)
     return contents, without_names
 
 
@@ -65,7 +67,7 @@ def read_listed(listing: Listing, path: str) -> bytes:
         return file.read()
 
 
-def _read_and_hash(listing: Listing) -> tuple[str, Contents]:
+def _read_and_hash(listing: Listing) -> tuple[str, Contents, list[bytes]]:
     def digests(start: int) -> list[bytes]:
         return [_hash_file(listing, file) for file in listing.files[start : start + TASK]]
 
@@ -80,7 +82,7 @@ def _read_and_hash(listing: Listing) -> tuple[str, Contents]:
             every += part
     known = [digest for digest in every if digest]
     name_of_all = hashlib.sha256(b"".join(sorted(known))).hexdigest()
-    return total.hexdigest(), Contents(name_of_all, sketch_of(known), _repeats(every))
+    return total.hexdigest(), Contents(name_of_all, sketch_of(known), _repeats(every)), every
 
 
 def _repeats(digests: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:

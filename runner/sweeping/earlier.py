@@ -75,7 +75,7 @@ def finished_attempts(cells: Sequence[tuple[RunConfig, Path]]) -> list[Attempt] 
     for config, folder in cells:
         try:
             plan = plan_run(config, folder)
-            record = find_finished(folder, plan)
+            record = find_finished(folder, plan, config.data.cache_dir)
         except RequestError as error:
             return error
         assert record is not None

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.config.errors import RequestError, RunError, as_typed
+from runner.data.cache import Cache
+from runner.data.changed_files import changed_files
 from runner.records.metrics import METRICS_FILE, truncate_after
 from runner.records.run_file import RUN_FILE, read_run
 from runner.training.checkpoint import (
@@ -33,10 +35,13 @@ _TYPED = {
 """Parts of the plan that a user types under another name."""
 
 
-def find_checkpoint(run_dir: Path, plan: Plan, *, warn: Callable[[str], None]) -> Checkpoint | None:
+def find_checkpoint(
+    run_dir: Path, plan: Plan, *, warn: Callable[[str], None], cache_dir: str | None = None
+) -> Checkpoint | None:
     """The newest whole checkpoint in ``run_dir``; None for a folder without one, where the run starts afresh.
 
-    ``warn`` is told, once, when newer ones are damaged.
+    ``warn`` is told, once, when newer ones are damaged; ``cache_dir`` is ``data.cache_dir``, which knows which files
+    were there.
 
     Raises:
         RequestError: the folder holds a run of another recipe; names the first key that differs.
@@ -50,7 +55,7 @@ def find_checkpoint(run_dir: Path, plan: Plan, *, warn: Callable[[str], None]) -
             damaged.append(error)
             continue
         if checkpoint.identity != plan.identity:
-            raise other_recipe(run_dir, checkpoint.recipe, plan.recipe())
+            raise other_recipe(run_dir, checkpoint.recipe, plan.recipe(), cache_dir=cache_dir)
         if damaged:
             warn(f"{damaged[0]}; the run goes on from step {checkpoint.step}, the newest checkpoint that is whole")
         return checkpoint
@@ -133,15 +138,39 @@ def noise_form(parts: Parts) -> dict[str, str] | None:
     return form
 
 
-def other_recipe(run_dir: Path, saved: dict[str, Any], asked: dict[str, Any]) -> RequestError:
-    """The refusal to put a run of the recipe ``asked`` where one of ``saved`` is; names the first key that differs."""
+def other_recipe(
+    run_dir: Path, saved: dict[str, Any], asked: dict[str, Any], *, cache_dir: str | None = None
+) -> RequestError:
+    """The refusal to put a run of the recipe ``asked`` where one of ``saved`` is; names the first key that differs.
+
+    Of data that have changed it says how, as far as the cache in ``cache_dir`` knows.
+    """
     path, before, now = next(_differences(saved, asked))
+    if path == "data.fingerprint":
+        return _other_data(run_dir, saved["data"], asked["data"], cache_dir)
     if path == "steps":  # what epochs, or a budget, came to
         before, now = f"{before} updates", f"{now} updates"
     elif path == "privacy.draws":
         before = "augmentation and dropout by the place in the batch, for which no epsilon holds"
     return RequestError(
         typed_key(path), now, f"{as_typed(before)}, as in the checkpoints of {run_dir}, or another hydra.run.dir"
+    )
+
+
+def _other_data(run_dir: Path, saved: dict[str, Any], asked: dict[str, Any], cache_dir: str | None) -> RequestError:
+    for key in ("image_size", "channels"):
+        if saved.get(key) != asked.get(key) and saved.get("origin") == asked.get("origin"):
+            expected = f"{saved.get(key)}, as in the checkpoints of {run_dir}, or another hydra.run.dir"
+            return RequestError(f"data.{key}", asked.get(key), expected)
+    before, now = saved.get("examples"), asked.get("examples")
+    counts = f"{now} training images" + ("" if before == now else f", {before} when the run was begun")
+    if saved.get("origin") == asked.get("origin"):
+        got, same = f"the same images, decoded, split or limited otherwise ({counts})", "the keys of data"
+    else:
+        files = changed_files(Cache(cache_dir), str(saved.get("origin")), str(asked.get("origin")))
+        got, same = f"{files or 'images with other contents'} ({counts})", "the images"
+    return RequestError(
+        "data", got, f"{same} that the run was begun with, as in the checkpoints of {run_dir}, or another hydra.run.dir"
     )
 
 
