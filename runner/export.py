@@ -14,6 +14,7 @@ from typing import NoReturn
 from runner.config.alone import answer_alone
 from runner.config.errors import ExitCode, RequestError, ending, nearest
 from runner.config.typed_lines import tell_repeated
+from runner.config.typed_paths import at_home
 from runner.inference.request import BEST, refuse_path
 from runner.inference.results_folder import refuse_existing
 
@@ -77,17 +78,17 @@ def _read(words: Sequence[str]) -> dict[str, str]:
 def _folder(given: Mapping[str, str]) -> Path:
     """Where the results go."""
     if "output" in given:
-        return Path(given["output"]).expanduser()
+        return Path(at_home(given["output"]))
     form, checkpoint = given["format"], given.get("checkpoint", BEST)
-    return Path(given["run"]).expanduser() / "export" / (form if checkpoint == BEST else f"{form}_{checkpoint}")
+    return Path(at_home(given["run"])) / "export" / (form if checkpoint == BEST else f"{form}_{checkpoint}")
 
 
 def _export(given: dict[str, str]) -> int:
-    run, form = Path(given["run"]).expanduser(), given["format"]
+    run, form = Path(at_home(given["run"])), given["format"]
     checkpoint, output = given.get("checkpoint", BEST), _folder(given)
     if "output" not in given and output.parent.is_symlink():
         raise RequestError("run", f"{output.parent} (a link)", "output=FOLDER: nothing is written behind it")
-    images, root = (Path(given[key]).expanduser() if key in given else None for key in ("images", "data_root"))
+    images, root = (Path(at_home(given[key])) if key in given else None for key in ("images", "data_root"))
     for key, folder in (("images", images), ("data_root", root)):
         if folder is not None and not folder.is_dir():
             raise RequestError(

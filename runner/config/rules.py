@@ -35,6 +35,7 @@ from runner.config.ranges import (
 from runner.config.schema import RunConfig
 from runner.config.targets import check_target, refuse_instructions
 from runner.config.tracker_rules import TRACKER_RELATIONS
+from runner.config.typed_paths import at_home
 
 RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "seed": SEED,
@@ -200,7 +201,7 @@ def _what_is_named_is_there(config: RunConfig) -> None:
     What can be downloaded is left to its source, which names the files.
     """
     root, weights = config.data.root, config.model.weights
-    if root is not None and "download" not in config.data.options and not Path(root).expanduser().exists():
+    if root is not None and "download" not in config.data.options and not Path(at_home(root)).exists():
         raise RequestError("data.root", f"{root} (does not exist)", "a folder that exists")
     if weights not in (None, "DEFAULT") and not Path(str(weights)).is_file():
         why = "not a file" if Path(str(weights)).exists() else "does not exist"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runner.config.errors import RequestError
 from runner.config.schema import RunConfig
+from runner.config.typed_paths import at_home
 
 _FILES = ("wandb/settings", ".wandb/settings")
 """Where W&B looks for settings, below the folder that it is started in; ``wandb init`` writes them."""
@@ -24,7 +25,7 @@ def _online_sends_where_the_user_says(config: RunConfig) -> None:
     """W&B takes the server, to which it shows the user's key, from a file of the working folder, whoever brought it."""
     if config.tracker.mode != "online":
         return
-    own = Path(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb"), "settings").expanduser()
+    own = Path(at_home(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")), "settings")
     server = os.environ.get("WANDB_BASE_URL") or _settings(own).get("base_url", _SERVER)
     for file in _FILES:
         for key, value in _settings(Path(file)).items():

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.config.errors import RequestError, RunError
+from runner.config.typed_paths import at_home
 from runner.data.checked_map import (
     BLOCK_BYTES,
     DIGEST_BYTES,
@@ -57,7 +58,7 @@ def default_cache_dir() -> Path:
 
 def cache_folder(configured: str | None) -> Path:
     """The folder that ``data.cache_dir`` names, or the default; it need not exist."""
-    return Path(configured).expanduser() if configured else default_cache_dir()
+    return Path(at_home(configured)) if configured else default_cache_dir()
 
 
 def cache_of_run(configured: str | None, run: Path) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runner.config.errors import RequestError, RunError
 from runner.config.schema import DataConfig
+from runner.config.typed_paths import at_home
 from runner.data.arrangement import Arrangement, arrange
 from runner.data.cache import Cache
 from runner.data.contents import hash_files, read_listed
@@ -108,7 +109,7 @@ def load_image_folder(
         decoded,
         contents=without_names,
         skipped=tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped,
-        places=_places(arranged, Path(str(config.root))),
+        places=_places(arranged, Path(at_home(str(config.root)))),
         repeats=tuple(tuple(listing.files[place].path for place in same) for same in without_names.repeats),
         notes=(*arranged.notes, *notes, *decoded.notes),
     )
@@ -118,7 +119,7 @@ def _existing_folder(root: str | None) -> Path:
     expected = "a folder with train/ and val/, or with one folder for each class"
     if root is None:
         raise RequestError("data.root", "null", expected)
-    folder = Path(root).expanduser()
+    folder = Path(at_home(root))
     if not folder.is_dir():
         raise RequestError("data.root", f"{root} ({'not a folder' if folder.exists() else 'does not exist'})", expected)
     return folder
@@ -138,5 +139,5 @@ def _arrange(root: Path, splits: Mapping[str, str] | None, *, follow_links: bool
 
 def _places(arranged: Arrangement, root: Path) -> dict[str, str]:
     """For people: which folder below ``root``, as typed, each split is."""
-    inside = arranged.root.relative_to(root.expanduser().resolve())
+    inside = arranged.root.relative_to(root.resolve())
     return {split: f"{(inside / folder).as_posix()}/" for split, folder in arranged.splits.items() if folder}

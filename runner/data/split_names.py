@@ -25,6 +25,7 @@ _NAME = {
     role: re.compile(rf"(?:{_FILLERS})*+(?:{words})(?:{_FILLERS})*+", re.ASCII | re.IGNORECASE)
     for role, words in _WORDS.items()
 }
+_CORE = re.compile(rf"{'|'.join(_WORDS.values())}", re.ASCII | re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\W_]+")
 _PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _FOLD = re.compile(r"k?(?:fold|split|part|partition|subset|cv)s?\d+|\d+(?:st|nd|rd|th)?(?:fold|split|part)", re.ASCII)
@@ -38,7 +39,7 @@ def roles_of(names: Iterable[str]) -> dict[str, str]:
     ``seg_train`` beside ``seg_test``.  ``eval`` is the test, or the validation where another folder is the test and
     none the validation.
     """
-    names = sorted(names)
+    names = sorted(name for name in names if _CORE.search(_SEPARATORS.sub("", name)))
     roles = {name: role for name in names if (role := _role(name))}
     affixed: dict[tuple[str, ...], dict[str, str]] = {}
     for name in names:

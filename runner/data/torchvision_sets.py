@@ -14,6 +14,7 @@ from PIL import Image
 
 from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
+from runner.config.typed_paths import at_home
 from runner.data.cache import Cache
 from runner.data.contents import hash_files
 from runner.data.decode import guard_pillow
@@ -54,7 +55,7 @@ def load_torchvision(
         raise RequestError("data.root", "null", f"the folder that holds {' and '.join(files)}")
     if "train" not in splits or not set(splits) <= {"train", "val", "test"}:
         raise RequestError("data.splits", ", ".join(splits), "train and optionally val and test")
-    root = Path(config.root).expanduser()
+    root = Path(at_home(config.root))
     missing = [name for name in files if not (root / name).exists()]
     opened: dict[str, Any] | None = None
     if missing:

@@ -13,6 +13,7 @@ from runner.config.ranges import AT_LEAST_1, Choices, Range
 from runner.config.reference import documented
 from runner.config.shell_words import shell_line
 from runner.config.typed_lines import tell_repeated
+from runner.config.typed_paths import at_home
 
 BEST = "best"
 """The checkpoint that is taken where none is named, and that no folder's name tells of."""
@@ -121,7 +122,7 @@ def read_request(
     tell_repeated(lines)
     given = dict(_split(line) for line in lines)
     if checkpoint_path is not None:
-        given = _from_checkpoint(Path(checkpoint_path).expanduser(), given) | given
+        given = _from_checkpoint(Path(at_home(checkpoint_path)), given) | given
     hints = get_type_hints(InferenceRequest)
     values: dict[str, Any] = {}
     for key, text in given.items():
@@ -190,7 +191,7 @@ def _convert(key: str, text: str, kind: Any) -> Any:
             return int(text)
         except ValueError:
             raise RequestError(key, text, "a whole number") from None
-    return Path(text).expanduser() if plain is Path else text
+    return Path(at_home(text)) if plain is Path else text
 
 
 def _from_checkpoint(path: Path, given: dict[str, str]) -> dict[str, str]:

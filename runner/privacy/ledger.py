@@ -32,6 +32,7 @@ from typing import Any
 
 from runner.config.errors import RequestError, RunError
 from runner.config.home import lasting_home
+from runner.config.typed_paths import at_home
 from runner.config.void_runs import DRAWS, recorded_plan, void_reason
 from runner.privacy import draws, renyi_filter
 from runner.privacy.anchor import Anchor, anchor_folder
@@ -364,7 +365,7 @@ def ledger_folder(configured: str | None) -> Path:
         RequestError: the user has no home folder, and what was spent must not be forgotten.
     """
     if configured:
-        return Path(configured).expanduser()
+        return Path(at_home(configured))
     if base := os.environ.get("XDG_DATA_HOME"):
         return Path(base) / "recipe-runner" / "ledger"
     if (home := lasting_home()) is None:

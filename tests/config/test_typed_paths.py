@@ -92,3 +92,9 @@ def test_further_configuration_is_at_home(command, tmp_path):
 def test_without_it_a_folder_is_called_like_the_sign(monkeypatch):
     monkeypatch.setattr(typed_paths.os.path, "expanduser", lambda path: path)
     assert at_home("~/run") == "~/run"
+
+
+def test_a_home_that_nobody_knows_is_one_line(command):
+    code, _, told = command("data=image_folder", "data.root=~nobody-of-that-name/p")
+    assert (code, told.count("\n")) == (2, 1)
+    assert "data.root: got ~nobody-of-that-name/p (does not exist)" in told
