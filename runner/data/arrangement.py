@@ -175,7 +175,9 @@ def _settle(
             raise _unsettled(root, f"{len(names)} folders for {_CALLED[split]}: {_some(names)}")
     train = by_role["train"]
     if not train or train[0] not in shaped:
-        lacking = f"{train[0]}/ without class folders" if train else "no folder for training"
+        lacking = "no folder for training"
+        if train:
+            lacking = f"{train[0]}/ without {'class folders' if folders[train[0]].images else 'images'}"
         raise _unsettled(root, f"{_slashed(shaped)} {f'beside {_slashed(others)}' if others else f'and {lacking}'}")
     if others and (len(shaped) == 1 or folders[train[0]].holding & set(others)):
         raise _unsettled(root, f"{_slashed(shaped)} beside {_slashed(others)}")

@@ -170,6 +170,8 @@ class Cache:
                 self.trouble = "it belongs to another user"
                 return
             make_own_folder(self.root)
+            if self.root.stat().st_mode & WRITABLE_BY_OTHERS and not may(self.root, os.W_OK):
+                raise PermissionError(errno.EPERM, "others may write to it")
             if may(self.root, os.W_OK | os.X_OK):
                 _tighten_all(self.root, shared=shared)
             else:

@@ -67,6 +67,7 @@ REFUSED = {
     "train/a val/a a b": "train/ and val/ beside a/ and b/",
     "valid/a test/a": "test/ and valid/ and no folder for training",
     "train val/a": "val/ and train/ without class folders",
+    "train/a/ val/a": "val/ and train/ without images",
     "train/a PublicTest/a PrivateTest/a": "train/ beside PrivateTest/ and PublicTest/",
     "train test": "test/ and train/ with images in no class folder",
     "images/train images/val labels/train.txt": "train/ and val/ with images in no class folder",

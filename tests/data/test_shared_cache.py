@@ -98,6 +98,10 @@ def test_a_cache_of_ones_own_that_cannot_be_written(ask, place, caplog, mode):
     assert whole(data)
     assert "is not written (Permission denied)" in data.notes[0]
     assert decodings(caplog) == (mode == 0)  # what can be read is
+    (place / "cache").chmod(mode | 0o022)
+    ask(BOB)
+    assert decodings(caplog) == (mode == 0) + 1  # but not where others may have put it
+    (place / "cache").chmod(mode)
     for how in ("memory", "off"):
         assert whole(ask(BOB, cache=how, image_size=4))
 
