@@ -324,8 +324,9 @@ def _fit_on_record(
     from runner.records.uncovered import uncovered_of_run
     from runner.statement.write import state_privacy
     from runner.training.final_record import final_record
+    from runner.training.resume import seconds_before
 
-    begun = time.monotonic()
+    begun = time.monotonic() - seconds_before(job.run_dir, plan, checkpoint)
     privacy = plan.semantic.privacy
     environment = describe_environment()
     earlier, moved = environments_before(job.run_dir, environment) if checkpoint is not None else ((), "")

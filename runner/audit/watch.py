@@ -161,8 +161,7 @@ class Without:
 
 def _follow(parts: Parts, released: list[Tensor], step: int) -> None:
     """Update ``parts``, whose examples nobody looks at, by what was released in ``step``."""
-    for group in parts.optimizer.param_groups:
-        group["lr"] = parts.plan.semantic.optimizer.lr * parts.schedule.factor(step)
+    parts.set_rates(step)
     for parameter, gradient in zip(parts.parameters, released, strict=True):
         parameter.grad = gradient
     parts.precision.step(parts.optimizer, parts.parameters, step)

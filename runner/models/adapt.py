@@ -34,8 +34,8 @@ def adapt_channels(model: nn.Module, channels: int, *, keep: bool) -> None:
     conv.weight = nn.Parameter(new)
 
 
-def replace_head(model: nn.Module, old_classes: int, num_classes: int) -> None:
-    """Replace the layer that gives ``old_classes`` logits by a new one for ``num_classes``."""
+def replace_head(model: nn.Module, old_classes: int, num_classes: int) -> str:
+    """Replace the layer that gives ``old_classes`` logits by a new one for ``num_classes``; returns its name."""
     name = head_name(model, old_classes)
     if name is None:
         raise RequestError("model.name", type(model).__name__, "a classification model with one linear head")
@@ -46,6 +46,7 @@ def replace_head(model: nn.Module, old_classes: int, num_classes: int) -> None:
     if head.bias is not None:
         head.bias = nn.Parameter(head.bias.new_empty(num_classes))
     head.reset_parameters()
+    return name
 
 
 def shrink_stem(model: nn.Module) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from torch import nn
@@ -17,18 +18,27 @@ from runner.models.exchange_check import exchange
 from runner.models.outputs import check_outputs
 from runner.models.weights import PRETRAINED, load_weights, read_weights
 
+log = logging.getLogger(__name__)
+
 _FROM_DATA = ("in_channels", "num_classes", "image_size")
-_FROM_CONFIG = ("name", "pretrained")
+_FROM_CONFIG = ("name", "pretrained", "tell")
 
 
 def build_model(
-    config: ModelConfig, *, channels: int, num_classes: int, image_size: int, norm: Literal["batch", "group"]
+    config: ModelConfig,
+    *,
+    channels: int,
+    num_classes: int,
+    image_size: int,
+    norm: Literal["batch", "group"],
+    tell: Callable[[str], None] = log.info,
 ) -> nn.Module:
     """Build the network for images [b, channels, image_size, image_size] and ``num_classes`` logits.
 
     New parameters are drawn from torch's default generator, which the caller seeds.  A factory is a callable
     ``f(*, in_channels, num_classes, image_size, **options)``; it is also given ``name`` and ``pretrained``, whether the
-    library's own weights are asked for, when its signature names them.
+    library's own weights are asked for, when its signature names them, and ``tell``, which takes what the user should
+    know of the result, such as weights that were left out.
 
     Raises:
         RequestError: for a factory, option, architecture, image size or weights that there are not.
@@ -42,7 +52,7 @@ def build_model(
             "model.weights", PRETRAINED, f"null or a safetensors file: model={config.name} has no pretrained weights"
         )
     state = None if config.weights is None or pretrained else read_weights(config.weights)
-    from_config = {"name": config.name, "pretrained": pretrained}
+    from_config = {"name": config.name, "pretrained": pretrained, "tell": tell}
     model = factory(
         in_channels=channels,
         num_classes=num_classes,
@@ -57,11 +67,11 @@ def build_model(
     exchanged = exchangeable(model) if norm == "group" else {}
     exchange_last = state is not None and any(f"{name}.running_mean" in state for name in exchanged)
     if norm == "group" and not exchange_last:
-        model = exchange(model, image_shape=shape)
+        model = exchange(model, image_shape=shape, tell=tell)
     if state is not None:
-        load_weights(model, state, num_classes=num_classes, source=str(config.weights))
+        load_weights(model, state, num_classes=num_classes, source=str(config.weights), tell=tell)
     if norm == "group" and exchange_last:
-        model = exchange(model, image_shape=shape)
+        model = exchange(model, image_shape=shape, tell=tell)
     return model
 
 

@@ -6,7 +6,7 @@ import inspect
 import logging
 import random
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
 from typing import Any
@@ -35,7 +35,9 @@ Trace = list[tuple[str, str, tuple[object, ...]]]
 """(name, class, bits of what it gave) of each module in the order in which they ended."""
 
 
-def exchange(model: nn.Module, *, image_shape: tuple[int, int, int]) -> nn.Module:
+def exchange(
+    model: nn.Module, *, image_shape: tuple[int, int, int], tell: Callable[[str], None] = log.info
+) -> nn.Module:
     """``batch_to_group`` that proves on two random images what it did.
 
     The network as it was runs with ``F.group_norm`` in the place of ``F.batch_norm`` inside the layers that are to be
@@ -43,7 +45,8 @@ def exchange(model: nn.Module, *, image_shape: tuple[int, int, int]) -> nn.Modul
     and in evaluation mode, with random layers drawing the same.  So what is compared is no list of layers: a forward
     pass that did more than to normalise has lost what it did, whatever it was.
 
-    Parameters, buffers, modes and the random state are left as they were found.  ``image_shape`` is (C, H, W).
+    Parameters, buffers, modes and the random state are left as they were found.  ``image_shape`` is (C, H, W); ``tell``
+    takes what stays as it is.
 
     Raises:
         RequestError: names the layer that cannot be exchanged, does more than to normalise, or still takes statistics
@@ -54,7 +57,8 @@ def exchange(model: nn.Module, *, image_shape: tuple[int, int, int]) -> nn.Modul
     before = [_trace(model, images, training, set(layers.values())) for training in (True, False)] if layers else []
     model = batch_to_group(model)
     if fixed := fixed_scales(model):
-        log.info("%s stays, with %d more: a fixed scale and shift, which mixes no examples", fixed[0], len(fixed) - 1)
+        more = f", with {len(fixed) - 1} more like it" if len(fixed) > 1 else ""
+        tell(f"model.norm=group: {fixed[0]} stays{more}: frozen BatchNorm is a fixed scale, and mixes no examples")
     after = [_trace(model, images, training, ()) for training in (True, False)]
     for former, now in zip(before, after, strict=bool(layers)):
         _compare(former, [step for step in now if not _is_inside(step[0], layers)], layers)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,16 +13,25 @@ from torch import nn
 
 from runner.config.errors import RequestError, nearest
 from runner.models.adapt import check_image_size
-from runner.models.weights import PRETRAINED
+from runner.models.weights import PRETRAINED, new_head
+
+log = logging.getLogger(__name__)
 
 
 def build(
-    *, name: str, pretrained: bool, in_channels: int, num_classes: int, image_size: int, **options: Any
+    *,
+    name: str,
+    pretrained: bool,
+    in_channels: int,
+    num_classes: int,
+    image_size: int,
+    tell: Callable[[str], None] = log.info,
+    **options: Any,
 ) -> nn.Module:
     """Build timm's network ``name``: [b, in_channels, image_size, image_size] to [b, num_classes].
 
     timm itself fits channels, classes and, for networks that depend on it, the image size; ``options`` go to
-    ``timm.create_model``.
+    ``timm.create_model``, and ``tell`` takes what was left out of the pretrained weights.
 
     Raises:
         RequestError: when timm is not installed, or does not have the network, an option or the weights.
@@ -55,6 +65,11 @@ def build(
             f"{PRETRAINED} (cannot be fetched: {error})",
             "a reachable network, a cached file of the Hugging Face hub, or a local safetensors file",
         ) from error
+    cfg: Any = model.pretrained_cfg
+    if pretrained and cfg["num_classes"] != num_classes:
+        head = cfg["classifier"]
+        left = head if isinstance(head, str) else " and ".join(head)
+        tell(new_head(f"{PRETRAINED} of timm's {name}", cfg["num_classes"], num_classes, left))
     check_image_size(model, name=name, channels=in_channels, num_classes=num_classes, image_size=image_size)
     return model
 

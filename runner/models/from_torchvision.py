@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +23,9 @@ from runner.models.adapt import (
     replace_head,
     shrink_stem,
 )
-from runner.models.weights import PRETRAINED
+from runner.models.weights import PRETRAINED, new_head
+
+log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 20.0
 """How long a silent network may hold up the download of weights."""
@@ -37,6 +40,7 @@ def build(
     image_size: int,
     small_stem: bool | None = None,
     patch_size: int | None = None,
+    tell: Callable[[str], None] = log.info,
     **options: Any,
 ) -> nn.Module:
     """Build torchvision's network ``name``: [b, in_channels, image_size, image_size] to [b, num_classes].
@@ -48,6 +52,7 @@ def build(
         num_classes: classes of the data.
         image_size: height and width in pixels.
         small_stem: see ``shrink_stem``; None for images of at most 32 pixels, unless weights are to fit the large stem.
+        tell: takes what was left out of the pretrained weights.
         patch_size: pixels of a vision transformer's patch; None to fit it to the image size.
         options: passed on to torchvision's builder.
 
@@ -62,7 +67,7 @@ def build(
     if name in ("googlenet", "inception_v3") and not pretrained:
         # Their auxiliary heads make the output a tuple in training; their initialisation warns unless it is chosen.
         options = {"aux_logits": False, "init_weights": True, **options}
-    model = _library_model(name, pretrained, num_classes, options)
+    model = _library_model(name, pretrained, num_classes, options, tell)
     if isinstance(model, models.VisionTransformer):
         auto = model.patch_size if pretrained else patch_size_for(image_size)
         adapt_patches(model, image_size, auto if patch_size is None else patch_size, keep=pretrained)
@@ -83,7 +88,9 @@ def _shrink_stem(model: nn.Module, name: str, pretrained: bool, image_size: int,
             raise RequestError("model.small_stem", True, f"null or false: no small stem is known for {name}")
 
 
-def _library_model(name: str, pretrained: bool, num_classes: int, options: dict[str, Any]) -> nn.Module:
+def _library_model(
+    name: str, pretrained: bool, num_classes: int, options: dict[str, Any], tell: Callable[[str], None]
+) -> nn.Module:
     from torchvision import models
 
     try:
@@ -103,7 +110,8 @@ def _library_model(name: str, pretrained: bool, num_classes: int, options: dict[
         ) from error
     old_classes = len(models.get_model_weights(name)[PRETRAINED].meta["categories"])
     if old_classes != num_classes:
-        replace_head(model, old_classes, num_classes)
+        left = replace_head(model, old_classes, num_classes)
+        tell(new_head(f"{PRETRAINED} of torchvision's {name}", old_classes, num_classes, left))
     return model
 
 

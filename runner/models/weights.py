@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from runner.config.errors import RequestError, nearest
-
-log = logging.getLogger(__name__)
 
 PRETRAINED = "DEFAULT"
 """The value of ``model.weights`` that asks a library for its own pretrained weights."""
@@ -38,7 +35,9 @@ def read_weights(path: str) -> dict[str, Tensor]:
         raise RequestError("model.weights", path, f"a readable safetensors file ({reason})") from error
 
 
-def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, num_classes: int, source: str) -> None:
+def load_weights(
+    model: nn.Module, state: Mapping[str, Tensor], *, num_classes: int, source: str, tell: Callable[[str], None]
+) -> None:
     """Put ``state`` into ``model``; the head keeps its new weights where ``state`` has another number of classes.
 
     Args:
@@ -46,6 +45,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, num_classes: 
         state: tensors by the names of ``model.state_dict()``.
         num_classes: outputs of the model's head.
         source: where ``state`` was read, for messages.
+        tell: takes what was left out.
 
     Raises:
         RequestError: when anything but the head is missing, foreign, or of another shape.
@@ -53,8 +53,8 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, num_classes: 
     own = model.state_dict()
     kept = _foreign_head(model, own, state, num_classes)
     if kept:
-        classes = state[kept[0]].shape[0]
-        log.info("%s has %d classes and the data %d: the head starts from new weights", source, classes, num_classes)
+        left = " and ".join(f"{name} {list(state[name].shape)}" for name in kept)
+        tell(new_head(source, state[kept[0]].shape[0], num_classes, left))
     missing = [key for key in own if key not in state]
     foreign = [key for key in state if key not in own]
     unlike = [key for key in own if key in state and key not in kept and own[key].shape != state[key].shape]
@@ -66,6 +66,14 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, num_classes: 
     if problems:
         raise RequestError("model.weights", source, f"the weights of this very model ({'; '.join(problems)})")
     model.load_state_dict({key: own[key] if key in kept else value for key, value in state.items()})
+
+
+def new_head(source: str, classes: int, num_classes: int, left: str) -> str:
+    """What to tell of weights of ``classes`` classes whose head, the tensors ``left``, does not fit the data."""
+    return (
+        f"model.weights: {source} has {classes} classes and the data {num_classes}: {left} left out, the head starts"
+        " from new weights"
+    )
 
 
 def head_name(model: nn.Module, num_classes: int) -> str | None:

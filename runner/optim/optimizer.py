@@ -13,6 +13,7 @@ from runner.config.errors import RequestError
 from runner.config.schema import OptimizerConfig
 from runner.config.targets import locate
 from runner.config.unknown_option import unknown_option
+from runner.optim.modes import begin_training
 from runner.optim.without_compiler import leave_compiler_out
 
 _OURS = ("params", "lr", "weight_decay", "fused", "foreach")
@@ -50,10 +51,12 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, fused: bool | 
         groups = [{"params": parameters}]
     leave_compiler_out()
     try:
-        return optimizer_class(groups, lr=config.lr, **options)
+        optimizer = optimizer_class(groups, lr=config.lr, **options)
     except (TypeError, ValueError) as error:
         key, value = _refused(str(error), {"lr": config.lr, "weight_decay": config.weight_decay, **config.options})
         raise RequestError(key, value, f"a value that {config.name} takes ({error})") from error
+    begin_training(optimizer)
+    return optimizer
 
 
 def _groups(parameters: Sequence[nn.Parameter], config: OptimizerConfig) -> list[dict[str, Any]]:

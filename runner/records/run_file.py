@@ -121,8 +121,9 @@ class RunRecord:
     finished: str | None = None
     """UTC, ISO 8601; None while the run goes on."""
     seconds: float | None = None
-    """Time from start to finish, by a clock that nobody sets; of a run that was interrupted, since it was taken up
-    again; None where it was killed."""
+    """Time from start to finish, by a clock that nobody sets: the sum over its sittings of a run that was taken up
+    again, without the time between them and, of one that was killed, without what it did since its last save.  None
+    where it was killed for good."""
 
     def end(self, status: Status, *, begun: float | None = None, **changes: Any) -> RunRecord:
         """Return the same run, finished now with ``status``; ``changes`` are other fields that are known by now.

@@ -101,6 +101,6 @@ def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
 
 
 def _training_seconds(folder: Path) -> float | None:
-    """Of the last training record, which counts over interruptions; ``run.json`` has the last sitting's alone."""
+    """Of the last training record, which counts over interruptions, and leaves evaluation and saving out."""
     records = reversed(read_metrics(folder / METRICS_FILE))
     return next((record["seconds"] for record in records if record["kind"] == "train"), None)

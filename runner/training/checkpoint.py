@@ -37,6 +37,7 @@ from runner.disk.files import ordinary, publish_directory
 from runner.disk.json_files import parse_json
 from runner.disk.lacking import is_lacking, tell
 from runner.disk.own import OPEN_TO_OTHERS
+from runner.training.holdable import refuse_unholdable
 
 FORMAT_VERSION = 3
 KEEP = 2
@@ -79,8 +80,10 @@ def save_checkpoint(
     The folder is readable by its owner alone: under DP it holds the secret key of the noise.
 
     Raises:
-        RunError: it cannot be written, because the disk is full, say; the checkpoints before it are as they were.
+        RunError: it could not be read again, or cannot be written, because the disk is full, say; the checkpoints
+            before it are as they were.
     """
+    refuse_unholdable("the run", state)
     target = folder / _name(step)
     staging = folder / f".{target.name}.{os.getpid()}.tmp"
     try:

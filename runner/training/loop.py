@@ -23,6 +23,7 @@ from runner.training.checkpoint import Checkpoint, load_checkpoint
 from runner.training.diagnosis import explain_non_finite
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.garbage import set_up_is_kept
+from runner.training.holdable import refuse_unholdable_parts
 from runner.training.parts import Parts
 from runner.training.precision import NonFiniteGradient
 from runner.training.published import published, refuse_traces, take_up, weights_to_save
@@ -62,7 +63,7 @@ class Loop:
         self._pruned = False
         self._first = 0
         self._zeroed_before = 0
-        self._window = time.perf_counter()
+        self._window = self._begun = time.perf_counter()
         self._untimed = 0
         self._rate: float | None = None
         self._told = 0
@@ -76,6 +77,7 @@ class Loop:
         parts.precision.load_state_dict(state["precision"])
         parts.schedule.load_state_dict(state["schedule"])
         self._standing = Standing.restored(state["standing"])
+        self._begun -= self._standing.run_seconds
         self._step.tally.load(state["totals"])
         self._zeroed_before = state["zeroed_examples"]
         parts.sizes.load_state_dict(state["batch_sizes"])
@@ -111,6 +113,7 @@ class Loop:
                 done = step + 1
                 watched = profile is not None and profile.after(step)
                 if step == self._first or watched:
+                    refuse_unholdable_parts(self._parts)
                     # The first step pays for lazy set-up once; the rate that is reported is the one that lasts.
                     self._untimed = self._step.tally.examples
                     self._restart_clock()
@@ -264,6 +267,7 @@ class Loop:
         if not self._world.is_main:
             return
         weights, raw_weights = weights_to_save(parts)
+        self._standing.run_seconds = time.perf_counter() - self._begun
         snapshot = Snapshot(
             step=done,
             # Without a choice by validation, the last weights are the best that can be had.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from runner.config.errors import RequestError
 from runner.data.feed import Feed
 from runner.models.build import build_model
 from runner.models.memory_format import format_for
 from runner.models.recomputed import recompute_blocks
+from runner.optim.modes import has_modes
 from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
 from runner.training.agreement import together
@@ -40,6 +42,8 @@ class Parts:
     world: World
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
+    rates: tuple[float, ...]
+    """Peak learning rate of each of the optimizer's groups, as its class set them."""
     schedule: Schedule
     precision: Precision
     channels_last: bool
@@ -71,6 +75,13 @@ class Parts:
             augment=None,
         )
 
+    def set_rates(self, step: int) -> float:
+        """Give each group of the optimizer its learning rate for update ``step``; their share of the peak."""
+        factor = self.schedule.factor(step)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        return factor
+
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
         """The parameters that are trained."""
@@ -92,6 +103,7 @@ def build_parts(
     precision = build_precision(semantic.precision, world.device, private=semantic.privacy is not None)
     # Weights depend on the seed alone, so every process starts from the same ones.
     torch.manual_seed(semantic.seed)
+    notes: list[str] = []
     model = together(
         world,
         lambda: build_model(
@@ -100,8 +112,10 @@ def build_parts(
             num_classes=semantic.data.num_classes,
             image_size=semantic.data.image_size,
             norm="group" if semantic.norm == "group" else "batch",
+            tell=notes.append,
         ),
     )
+    plan = replace(plan, notes=(*plan.notes, *notes))
     memory_format = format_for(model, channels_last=performance.channels_last)
     model = model.to(device=world.device, dtype=precision.parameter_dtype).to(memory_format=memory_format)
     model.train()
@@ -156,11 +170,15 @@ def build_parts(
             build_schedule(semantic.scheduler, steps=semantic.steps, steps_per_epoch=semantic.steps_per_epoch),
         ),
     )
+    if semantic.ema_decay is not None and has_modes(optimizer):
+        expected = f"null with optimizer={semantic.optimizer.name}, which averages the weights by itself"
+        raise RequestError("trainer.ema_decay", semantic.ema_decay, expected)
     return Parts(
         plan=plan,
         world=world,
         model=model,
         optimizer=optimizer,
+        rates=tuple(group.get("lr", semantic.optimizer.lr) for group in optimizer.param_groups),
         schedule=schedule,
         precision=precision,
         channels_last=memory_format == torch.channels_last,

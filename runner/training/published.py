@@ -1,4 +1,4 @@
-"""The weights that a run evaluates and hands on: the model's own, or their average with ``trainer.ema_decay``."""
+"""The weights that a run evaluates and hands on: the model's own, or an average that the run or its optimizer keeps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from runner.optim.modes import evaluation_weights, has_modes
+
 if TYPE_CHECKING:
     from runner.training.checkpoint import Checkpoint
     from runner.training.parts import Parts
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
 
 def published(parts: Parts) -> AbstractContextManager[None]:
     """The model holds the published weights inside this context."""
-    return nullcontext() if parts.average is None else parts.average.applied()
+    if parts.average is not None:
+        return parts.average.applied()
+    return evaluation_weights(parts.optimizer, parts.parameters) if has_modes(parts.optimizer) else nullcontext()
 
 
 def refuse_traces(parts: Parts) -> None:
@@ -32,13 +36,16 @@ def refuse_traces(parts: Parts) -> None:
 
 def weights_to_save(parts: Parts) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     """The published weights with the buffers, and beside them the model's own parameters where those differ."""
+    differ = parts.average is not None or has_modes(parts.optimizer)
+    weights: dict[str, Tensor] = {}
+    seen: set[int] = set()
     with published(parts):
-        # cloned where the model gets its own weights back
-        weights = {
-            name: tensor.contiguous() if parts.average is None else tensor.clone().contiguous()
-            for name, tensor in parts.model.state_dict().items()
-        }
-    return weights, None if parts.average is None else _trained(parts)
+        for name, tensor in parts.model.state_dict().items():
+            # cloned where the model gets its own weights back, and where one tensor has two names
+            place = tensor.untyped_storage().data_ptr()
+            weights[name] = (tensor.clone() if differ or place in seen else tensor).contiguous()
+            seen.add(place)
+    return weights, _trained(parts) if differ else None
 
 
 def take_up(parts: Parts, checkpoint: Checkpoint) -> None:
@@ -46,7 +53,7 @@ def take_up(parts: Parts, checkpoint: Checkpoint) -> None:
     weights: dict[str, Any] = dict(checkpoint.weights)
     if parts.average is not None:
         parts.average.load([weights[name] for name in _trained(parts)])
-        weights |= checkpoint.state["raw_weights"]
+    weights |= checkpoint.state["raw_weights"] or {}
     parts.model.load_state_dict(weights)
 
 

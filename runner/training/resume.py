@@ -90,6 +90,23 @@ def grad_sample_of(run_dir: Path, plan: Plan, checkpoint: Checkpoint | None) -> 
     return before["performance"]["grad_sample"] if before.get("identity") == plan.identity else None
 
 
+def seconds_before(run_dir: Path, plan: Plan, checkpoint: Checkpoint | None) -> float:
+    """Wall time of the sittings of ``plan`` up to ``checkpoint``, from which it goes on; 0 for a new run.
+
+    A sitting that ended in order says so in ``run.json``; of one that was killed, what its last save knew counts,
+    because the updates since are made again.
+    """
+    if checkpoint is None:
+        return 0.0
+    if (run_dir / RUN_FILE).exists():
+        before = read_run(run_dir)
+        saved = before.status == "interrupted" and before.steps == checkpoint.step
+        if saved and before.plan.get("identity") == plan.identity and before.seconds is not None:
+            return before.seconds
+    # checkpoints of former versions do not know
+    return float(checkpoint.state["standing"].get("run_seconds", 0.0))
+
+
 def secret_of(checkpoint: Checkpoint | None) -> SecretKey | None:
     """The secret key that a private run must go on with; None for a new run or one without privacy."""
     if checkpoint is None or checkpoint.state["secret_key"] is None:

@@ -61,6 +61,8 @@ class Standing:
     seconds: float = 0.0
     """Training time, evaluation and saving left out."""
     timed_examples: int = 0
+    run_seconds: float = 0.0
+    """Wall time of the run up to the save, set-up and evaluation included, over all its sittings."""
     not_finite: int = 0
     """Evaluations whose loss was not a number or infinite, by which nothing was chosen."""
 

@@ -51,9 +51,7 @@ class TrainStep:
         parts, world, clock = self._parts, self._parts.world, self._parts.clock
         clock.begin()
         # 1. The learning rate is a function of the step.
-        self.lr = self._lr * parts.schedule.factor(step)
-        for group in parts.optimizer.param_groups:
-            group["lr"] = self.lr
+        self.lr = self._lr * parts.set_rates(step)
         # 2. So is the logical batch, and this process's share of it.
         clock.enter("data")
         rows = self._lookahead.rows(step)

@@ -1,5 +1,6 @@
 """Starting weights: files and the library's own, heads of other classes, and what is refused."""
 
+import json
 import socket
 
 import pytest
@@ -16,17 +17,29 @@ from runner.models.build import build_model
 TORCHVISION = "runner.models.from_torchvision.build"
 
 
-def build(name="resnet18", weights=None, *, channels=3, num_classes=5, image_size=32, norm="batch", seed=0, **options):
+def build(
+    name="resnet18",
+    weights=None,
+    *,
+    channels=3,
+    num_classes=5,
+    image_size=32,
+    norm="batch",
+    seed=0,
+    told=None,
+    **options,
+):
     torch.manual_seed(seed)
     config = ModelConfig(target=TORCHVISION, name=name, weights=weights, options=options)
-    return build_model(config, channels=channels, num_classes=num_classes, image_size=image_size, norm=norm)
+    shape = {"channels": channels, "num_classes": num_classes, "image_size": image_size}
+    return build_model(config, **shape, norm=norm, tell=(told if told is not None else []).append)
 
 
-def small(weights=None, *, seed=0, widths=(4, 8), num_classes=5):
+def small(weights=None, *, seed=0, widths=(4, 8), num_classes=5, **told):
     torch.manual_seed(seed)
     target = "runner.models.convolutional.small_cnn"
     config = ModelConfig(target=target, name="small_cnn", weights=weights, options={"widths": list(widths)})
-    return build_model(config, channels=1, num_classes=num_classes, image_size=8, norm="batch")
+    return build_model(config, channels=1, num_classes=num_classes, image_size=8, norm="batch", **told)
 
 
 def saved(model, path):
@@ -42,17 +55,32 @@ def test_a_file_restores_every_tensor(tmp_path):
     )
 
 
-def test_a_head_of_other_classes_is_replaced_and_said(tmp_path, caplog):
+def test_a_head_of_other_classes_is_replaced_and_said(tmp_path):
     first = small(seed=1, num_classes=9)
     path = saved(first, tmp_path / "w.safetensors")
-    with caplog.at_level("INFO"):
-        second = small(path, seed=2)
+    told = []
+    second = small(path, seed=2, tell=told.append)
     fresh = small(seed=2)
     assert torch.equal(second[0].weight, first[0].weight)
     assert torch.equal(second[-1].weight, fresh[-1].weight)
     assert torch.equal(second[-1].bias, fresh[-1].bias)
-    (record,) = caplog.records
-    assert "9 classes and the data 5" in record.getMessage()
+    head = len(first) - 1
+    (line,) = told
+    assert line == (
+        f"model.weights: {path} has 9 classes and the data 5: {head}.weight [9, 128] and {head}.bias [9] left out, the"
+        " head starts from new weights"
+    )
+
+
+def test_a_run_says_so_on_the_console_and_in_its_record(train, tmp_path, capsys):
+    torch.manual_seed(0)
+    config = ModelConfig(target="runner.models.dense.linear", name="linear", options={})
+    model = build_model(config, channels=1, num_classes=7, image_size=8, norm="batch")
+    path = saved(model, tmp_path / "seven.safetensors")
+    run = train("model=linear", f"model.weights={path}", "data.limit=20", "trainer.steps=1", "hardware=cpu")
+    said = f"model.weights: {path} has 7 classes and the data 10:"
+    assert f"warning: {said}" in capsys.readouterr().err
+    assert any(note.startswith(said) for note in json.loads((run / "run.json").read_text())["notes"])
 
 
 @pytest.mark.parametrize(
@@ -122,7 +150,12 @@ def hub(tmp_path, environment):
 
 
 def test_default_weights_from_the_hub_folder(hub):
-    model = build("mobilenet_v3_small", "DEFAULT", num_classes=5, channels=1)
+    told = []
+    model = build("mobilenet_v3_small", "DEFAULT", num_classes=5, channels=1, told=told)
+    assert told == [
+        "model.weights: DEFAULT of torchvision's mobilenet_v3_small has 1000 classes and the data 5: classifier.3 left"
+        " out, the head starts from new weights"
+    ]
     old, new = hub.features[0][0].weight, model.features[0][0].weight
     torch.testing.assert_close(new, old.sum(1, keepdim=True))
     assert model.features[0][0].stride == (2, 2), "the stem that the weights were trained with"

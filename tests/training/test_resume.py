@@ -16,7 +16,7 @@ from runner.training.checkpoint import load_checkpoint
 
 RECIPE = ("data.limit=400", "data.batch_size=16", "trainer.epochs=6", "trainer.log_every=10", "hardware.threads=1",
           "trainer.label_smoothing=0.1", "data.augment.crop_padding=1")  # fmt: skip
-TIMES = ("samples_per_second", "seconds", "timed_examples")
+TIMES = ("samples_per_second", "seconds", "timed_examples", "run_seconds")
 
 
 def final_state(run_dir):
