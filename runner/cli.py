@@ -32,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.attempt import LOG_FILE, Attempt, attempt_run, record_failure
 from runner.config import store
 from runner.config.accelerate_settings import asked_lines
+from runner.config.address_space import require_room_for_torch
 from runner.config.begun_run import ROOT, source_flags
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, RunError, answer
@@ -111,6 +112,7 @@ def _main(argv: list[str]) -> int:
         return _call_hydra([*flags, *lines, *added_to(composer.parse(lines), composed)], _no_job)
     request = read_request(composer, lines, multirun=args.multirun, check=check_run, check_folder=refuse_other_recipe)
     _refuse_outward_links(request)
+    require_room_for_torch()
     about_wandb = unheeded(request.configs[0].tracker, os.environ)
     for note in (*composer.notes, *([about_wandb] if about_wandb else [])):
         print(f"note: {note}", file=sys.stderr)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from runner.config.address_space import require_room_for_torch
 from runner.config.alone import answer_alone
 from runner.config.errors import ExitCode, RequestError, ending, nearest
 from runner.config.typed_lines import tell_repeated
@@ -98,6 +99,7 @@ def _export(given: dict[str, str]) -> int:
         raise RequestError("data_root", root, "nothing besides images, which stand in the data's place")
     overwrite = given.get("overwrite") == "true"
     refuse_existing(output, overwrite=overwrite)
+    require_room_for_torch()
     # Not before the request has been checked: this imports torch.
     from runner.inference.exporting import CHECKED, SUFFIXES, TOLERANCE, export
     from runner.inference.finished_run import open_run

@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 
+from runner.config.address_space import require_room_for_torch
 from runner.config.alone import answer_alone
 from runner.config.errors import ExitCode, ending
 from runner.config.flag_words import KeyParser
@@ -49,6 +50,7 @@ def _parser() -> KeyParser:
 def _run(request: InferenceRequest, *, compare: bool) -> int:
     folder = request.compare_folder if compare else request.folder
     refuse_existing(folder, overwrite=request.overwrite)
+    require_room_for_torch()
     # Not before the request has been checked: this imports torch.
     from runner.inference.compare import Comparison, compare_strategies
     from runner.inference.evaluation import infer

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runner.audit.request import Asked, read_request
+from runner.config.address_space import require_room_for_torch
 from runner.config.errors import ExitCode, answer
 from runner.config.flag_words import KeyParser
 from runner.config.typed_lines import tell_repeated
@@ -57,6 +58,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _audit(asked: Asked, *, guesses: int | None, confidence: float) -> int:
+    require_room_for_torch()
     # Not before the request has been checked: this imports torch.
     from runner.audit.table import render
     from runner.records.environment import describe_environment

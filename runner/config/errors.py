@@ -127,6 +127,9 @@ def _told(error: Exception) -> int:
     if (place := place_in_own_code(error)) is not None:
         print(f"error: {type(error).__name__}: {' '.join(str(error).split())} ({place})", file=sys.stderr)
         return ExitCode.FAILED
+    if is_out_of_memory(error):
+        print(f"error: out of memory ({' '.join(str(error).split()) or type(error).__name__})", file=sys.stderr)
+        return ExitCode.FAILED
     raise error
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.config.address_space import require_room_for_torch
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, answer
 from runner.config.flag_words import KeyParser
@@ -59,6 +60,7 @@ def _main(args: argparse.Namespace) -> int:
     request = read_request(composer, args.overrides, multirun=args.multirun, check=check_run)
     for note in composer.notes:
         print(f"note: {note}", file=sys.stderr)
+    require_room_for_torch()
     # Not before the request has been checked: what follows imports torch.
     lines, plain = _answer(request, args)
     if args.json != "-":

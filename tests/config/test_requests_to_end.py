@@ -1,0 +1,54 @@
+"""Whoever asks a command to end is answered from its first line on, and the process is as before in the end."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from runner.config import interruption
+from runner.config.errors import ExitCode, answer
+from runner.config.interruption import WATCHED
+
+
+@pytest.mark.parametrize("number", WATCHED, ids=lambda number: number.name)
+def test_a_command_that_is_asked_to_end(number, capsys):
+    before = [signal.getsignal(each) for each in WATCHED]
+
+    def act():
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+        return ExitCode.DONE
+
+    assert answer(act) == ExitCode.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+    after = [signal.getsignal(each) for each in WATCHED]
+    assert [handler for handler in after if handler != signal.SIG_DFL] in ([], [signal.default_int_handler])
+    for each, handler in zip(WATCHED, before, strict=True):
+        signal.signal(each, handler)
+
+
+def test_what_is_ignored_or_handled_stays_so():
+    heard = []
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGUSR2, lambda *seen: heard.append(1))
+
+    def act():
+        os.kill(os.getpid(), signal.SIGHUP)  # as under nohup
+        os.kill(os.getpid(), signal.SIGUSR2)  # as submitit
+        return ExitCode.DONE
+
+    try:
+        assert answer(act) == ExitCode.DONE
+        assert heard == [1]
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGUSR2, before[1])
+
+
+def test_without_the_handlers_it_would_die(monkeypatch):
+    monkeypatch.setattr(interruption, "WATCHED", (signal.SIGINT,))
+    child = os.fork()
+    if child == 0:
+        answer(lambda: os.kill(os.getpid(), signal.SIGTERM) or 0)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
