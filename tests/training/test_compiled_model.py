@@ -1,7 +1,9 @@
 """Trained by torch's compiler: numbers, names and bits of a run without it, one compilation, one-line refusals."""
 
+import errno
 import json
 import logging
+import os
 import shutil
 
 import pytest
@@ -12,7 +14,7 @@ from runner.config.errors import RunError
 from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.training.compiled_model import _is_worth_telling
+from runner.training.compiled_model import _is_worth_telling, _not_compiled
 from runner.training.parts import build_parts
 from runner.training.world import SingleProcess
 
@@ -76,3 +78,13 @@ def test_torch_does_not_tell_of_a_gpu_that_nobody_asked_for():
 
     assert not lets_through("No CUDA runtime is found, using CUDA_HOME='%s'", "/usr/local/cuda")
     assert lets_through("the compiler %s is old", "c++")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_nothing_is_named_where_the_compiler_says_so(monkeypatch, number):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", "/the/folder")
+    said = f"C++ compile error\n\nOutput:\nfatal error: /the/folder/header.i: {os.strerror(number)}"
+    refused = str(_not_compiled(RuntimeError(said)))
+    assert refused.startswith(f"the model cannot be compiled ({os.strerror(number)} in /the/folder); try TMPDIR=FOLDER")
+    assert "RuntimeError: C++ compile error" in str(_not_compiled(RuntimeError("C++ compile error\n\nOutput:")))
