@@ -52,6 +52,7 @@ from runner.config.typed_paths import at_home, lines_at_home
 from runner.config.wandb_variables import unheeded
 from runner.disk.links import outward_link
 from runner.disk.made import Before
+from runner.records.run_lock import lock_sweep
 from runner.sweep_draws import is_drawn
 from runner.sweeping.drawn_trials import draw_beforehand
 from runner.sweeping.earlier import refuse_other_recipe
@@ -238,8 +239,10 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     if request.seeds is not None:
         settled.append(f"hydra.sweeper.seeds={list(request.seeds)}")
     settled += _fresh_results(request, argv)
+    alone = contextlib.ExitStack()
     try:
         sweep.admit()
+        alone.enter_context(_alone(request))
         draw_beforehand(request)
         try:
             called = _call_hydra([*argv, *settled], sweep, "hydra.sweep.dir")
@@ -258,6 +261,15 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
         return code
     finally:
         sweep.close()
+        alone.close()
+
+
+def _alone(request: Request) -> contextlib.AbstractContextManager[None]:
+    """One grid at a time in a folder; the workers of a search share theirs."""
+    if request.cells is None or request.sweep_dir is None:
+        return contextlib.nullcontext()
+    drawn = any(config.privacy.selection == "random_stopping" for config in request.configs)
+    return lock_sweep(request.sweep_dir, private=drawn)
 
 
 def _fresh_results(request: Request, argv: Sequence[str]) -> list[str]:

@@ -133,7 +133,7 @@ def _work(job: _Job, world: World, device: Device) -> Results:
         finished=utc_now(),
     )
     if world.is_main:
-        write_results(job.files, results, answers, subject)
+        results = write_results(job.files, results, answers, subject)
     return results.without_details()
 
 

@@ -12,7 +12,7 @@ from runner.config.counted import counted
 from runner.disk.files import write_bytes, write_text
 from runner.inference.finished_run import Privacy
 from runner.inference.measure import Speed
-from runner.inference.scores import BINS, Scores
+from runner.inference.scores import BINS, MOST_SQUARE, Scores
 from runner.records.csv_table import to_csv
 from runner.records.json_values import write_json
 from runner.records.progress import rate_text
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RESULTS_FILE = "inference.json"
 PREDICTIONS_FILE = "predictions.csv"
 PICTURE_FILE = "confusion.png"
+_PAIR = ("true", "predicted", "images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,9 @@ class Results:
         """The same without what grows with the number of classes and files: a process hands this on."""
         if self.scores is None:
             return dataclasses.replace(self, skipped=self.skipped[:1])
-        short = dataclasses.replace(self.scores, classes=(), confusion=self.scores.confusion[:0], calibration=())
+        short = dataclasses.replace(
+            self.scores, classes=(), confusion=None, pairs=self.scores.pairs[:0], calibration=()
+        )
         return dataclasses.replace(self, scores=short, skipped=self.skipped[:1])
 
     @property
@@ -93,6 +96,9 @@ class Results:
                 "calibration_error": scores.calibration_error,
                 "classes": scores.classes,
                 "confusion": scores.confusion,
+                "confusion_pairs": None
+                if scores.confusion is not None
+                else dict(zip(_PAIR, scores.pairs.T, strict=True)),
                 "calibration": {
                     "source": "Guo et al. 2017, equation 3: most probable class, bins of equal width",
                     "bins": BINS,
@@ -128,20 +134,35 @@ class Results:
         return "\n".join([head, *(f"  {name:<{width}}  {value}" for name, value in rows)])
 
 
-def write_results(folder: Path, results: Results, answers: Answers, subject: Subject) -> None:
-    """Write the files of ``results`` into ``folder``.
+def write_results(folder: Path, results: Results, answers: Answers, subject: Subject) -> Results:
+    """Write the files of ``results`` into ``folder``, and return them with what there is to say of their picture.
 
     Raises:
         OSError: they cannot be written.
     """
+    picture, note = _picture(results, subject)
+    if note is not None:
+        results = dataclasses.replace(results, notes=(*results.notes, note))
     write_json(folder / RESULTS_FILE, results.as_dict())
     write_text(folder / PREDICTIONS_FILE, _predictions(results, answers, subject))
-    if results.scores is not None:
-        from runner.inference.picture import draw_confusion
+    if picture is not None:
+        write_bytes(folder / PICTURE_FILE, picture)
+    return results
 
-        names = subject.data.classes
-        title = f"{results.name}\n{results.images_from}, {results.images:,} images: {results.scores.accuracy:.2%} right"
-        write_bytes(folder / PICTURE_FILE, draw_confusion(results.scores.confusion, names, title=title))
+
+def _picture(results: Results, subject: Subject) -> tuple[bytes | None, str | None]:
+    """The confusion matrix drawn, or why it is not: the figures are worth more than their picture."""
+    if results.scores is None:
+        return None, None
+    if results.scores.confusion is None:
+        return None, f"no picture of {len(subject.data.classes):,} classes (at most {MOST_SQUARE:,})"
+    from runner.inference.picture import draw_confusion
+
+    title = f"{results.name}\n{results.images_from}, {results.images:,} images: {results.scores.accuracy:.2%} right"
+    try:
+        return draw_confusion(results.scores.confusion, subject.data.classes, title=title), None
+    except Exception as error:
+        return None, f"no picture of the confusion matrix: {' '.join(str(error).split()) or type(error).__name__}"
 
 
 def _predictions(results: Results, answers: Answers, subject: Subject) -> str:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_SQUARE = 1000
+"""Classes up to which a confusion matrix is kept square: at ten thousand it would hold a hundred million counts."""
+
 BINS = 15
 """Of the calibration error, as in Guo et al. 2017."""
 
@@ -47,8 +50,10 @@ class Scores:
     classes: tuple[ClassScore, ...]
     macro_f1: float
     """Mean F1 of the classes that have images."""
-    confusion: NDArray[np.int64]
-    """[K, K]: row true class, column predicted class."""
+    confusion: NDArray[np.int64] | None
+    """[K, K]: row true class, column predicted class; None above ``MOST_SQUARE`` classes."""
+    pairs: NDArray[np.int64]
+    """[m, 3]: true class, predicted class and number of images of each pair that there is; the same without zeros."""
     calibration_error: float
     """Expected calibration error of the most probable class."""
     calibration: tuple[CalibrationBin, ...]
@@ -73,8 +78,10 @@ def score(
         classes: Names of the K classes.
     """
     count = len(classes)
-    confusion = np.bincount(labels * count + predicted, minlength=count * count).reshape(count, count)
-    hits, actual, called = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    both, images = np.unique(labels.astype(np.int64) * count + predicted, return_counts=True)
+    pairs = np.stack([both // count, both % count, images], axis=1)
+    hits = np.bincount(labels[labels == predicted], minlength=count)
+    actual, called = np.bincount(labels, minlength=count), np.bincount(predicted, minlength=count)
     precision, recall, f1 = _share(hits, called), _share(hits, actual), _share(2 * hits, actual + called)
     bins = _calibration(labels == predicted, confidence)
     gaps = [
@@ -95,10 +102,17 @@ def score(
             for i, name in enumerate(classes)
         ),
         macro_f1=float(f1[actual > 0].mean()),
-        confusion=confusion,
+        confusion=_square(pairs, count) if count <= MOST_SQUARE else None,
+        pairs=pairs,
         calibration_error=sum(gaps) / len(labels),
         calibration=bins,
     )
+
+
+def _square(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    confusion = np.zeros((count, count), dtype=np.int64)
+    confusion[pairs[:, 0], pairs[:, 1]] = pairs[:, 2]
+    return confusion
 
 
 def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -71,6 +71,6 @@ def escape(text: str) -> str:
     """``text`` with what Markdown would read as markup made plain; code between backquotes is left as it is."""
     pieces = re.split(r"(`[^`]*`)", text)
     return "".join(
-        piece.replace("|", r"\|") if piece.startswith("`") else re.sub(r"([\\*_|<>\[\]#])", r"\\\1", piece)
+        piece.replace("|", r"\|") if piece.startswith("`") else re.sub(r"([\\*_|<>\[\]#$])", r"\\\1", piece)
         for piece in pieces
     )

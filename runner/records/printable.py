@@ -8,3 +8,8 @@ def printable(name: str) -> str:
     if name.isprintable():
         return name
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
+
+
+def shortened(name: str, most: int = 40) -> str:
+    """``name`` as a picture has room for it beside what it shows."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"

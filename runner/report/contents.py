@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from runner.config.counted import counted
@@ -13,10 +14,12 @@ from runner.config.privacy_figures import epsilon_text
 from runner.config.schema import ComparisonConfig
 from runner.disk.json_files import read_json
 from runner.records.document import Bullets, Grid, Heading, Paragraph
+from runner.records.printable import printable
 from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import Sweep
 from runner.report.comparison import Comparison, Verdict, compare
-from runner.report.document import Figure, Part
+from runner.report.document import Part
+from runner.report.drawn import drawn, section
 from runner.report.front_plots import draw_front, draw_privacy
 from runner.report.pareto import Front, find_front
 from runner.report.plots import draw_curves, draw_differences, draw_time
@@ -28,7 +31,6 @@ from runner.report.search_plots import describe_trial, draw_history, draw_import
 from runner.report.statements import read_statements, state_all
 from runner.report.statistics import MOST_RUNS, mean_interval
 from runner.report.step_time import draw_steps, tabulate_steps
-from runner.report.style import Picture
 from runner.report.update_checks import describe_check, read_checks
 from runner.report.verdict import describe_comparison, headline
 from runner.statement.facts import Facts
@@ -94,12 +96,12 @@ def write_down(findings: Findings) -> list[Part]:
         *_failures(findings.grouping, findings.question.metric.name),
         *left_out(sweep),
         *_comparison(findings),
-        *_figures("Learning curves", draw_curves(findings.grouping.recipes)),
+        *section("Learning curves", partial(draw_curves, findings.grouping.recipes)),
         *_searched(findings.search),
-        *_figures(
+        *section(
             "What it costs",
-            draw_time(findings.grouping.recipes),
-            draw_front(findings.front, findings.grouping.recipes, findings.question),
+            partial(draw_time, findings.grouping.recipes),
+            partial(draw_front, findings.front, findings.grouping.recipes, findings.question),
         ),
         *_steps(findings.grouping),
         *_privacy(findings),
@@ -133,7 +135,7 @@ def _recipes(findings: Findings) -> Iterator[Part]:
         values = [metric.scale * value for value in recipe.by_block(metric.name).values()]
         low, high = mean_interval(values, findings.question.confidence) if values else (math.nan, math.nan)
         row = [
-            *(value or "-" for value in recipe.values),
+            *("-" if not value else printable(value) for value in recipe.values),
             f"{len(recipe.finished)} of {len(recipe.cells)}",
             metric.text(sum(values) / len(values)) if values else "-",
             "-" if math.isnan(low) else metric.interval(low, high),
@@ -194,8 +196,7 @@ def _comparison(findings: Findings) -> Iterator[Part]:
     yield Heading(2, "Comparison")
     if comparisons:
         yield Bullets([describe_comparison(one, question) for one in comparisons])
-        if (picture := draw_differences(comparisons, question)) is not None:
-            yield Figure(picture)
+        yield from drawn(partial(draw_differences, comparisons, question))
         yield _tests(comparisons, question)
         yield Paragraph(_method(comparisons, question))
     if (budget := describe_budget(findings.grouping)) is not None:
@@ -257,21 +258,14 @@ def _method(comparisons: Sequence[Comparison], question: Question) -> str:
     )
 
 
-def _figures(title: str, *pictures: Picture | None) -> Iterator[Part]:
-    drawn = [picture for picture in pictures if picture is not None]
-    if drawn:
-        yield Heading(2, title)
-        yield from map(Figure, drawn)
-
-
 def _steps(grouping: Grouping) -> Iterator[Part]:
-    table, picture = tabulate_steps(grouping.recipes), draw_steps(grouping.recipes)
-    if table is None or picture is None:
+    table = tabulate_steps(grouping.recipes)
+    if table is None:
         return
     yield Heading(2, "Where the step's time went")
     yield table
     yield Paragraph("Milliseconds of a step and the share of each phase in %.")
-    yield Figure(picture)
+    yield from drawn(partial(draw_steps, grouping.recipes))
 
 
 def _searched(search: Search | None) -> Iterator[Part]:
@@ -285,7 +279,7 @@ def _searched(search: Search | None) -> Iterator[Part]:
     if len(search.directions) > 1 and search.front:
         yield Paragraph("Trials that no other beats in all objectives:")
         yield Bullets([describe_trial(trial) for trial in search.front])
-    yield from (Figure(one) for one in (draw_history(search), draw_importances(search)) if one is not None)
+    yield from drawn(partial(draw_history, search), partial(draw_importances, search))
 
 
 def _search_verdict(search: Search) -> str:
@@ -298,7 +292,7 @@ def _search_verdict(search: Search) -> str:
 
 
 def _privacy(findings: Findings) -> Iterator[Part]:
-    picture = draw_privacy(findings.grouping.recipes, findings.question)
+    picture = drawn(partial(draw_privacy, findings.grouping.recipes, findings.question))
     path = findings.sweep.folder / PRIVACY_FILE
     reasons = list(dict.fromkeys(reason for cell in findings.sweep.cells if (reason := void(cell)) is not None))
     spent = []
@@ -309,7 +303,7 @@ def _privacy(findings: Findings) -> Iterator[Part]:
             ordinary = found.get("cells_without_privacy", 0)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{PRIVACY_FILE}: not a record of what was spent ({error})") from error
-    if picture is None and not spent and not reasons:
+    if not picture and not spent and not reasons:
         return
     yield Heading(2, "Privacy")
     if reasons:
@@ -321,8 +315,7 @@ def _privacy(findings: Findings) -> Iterator[Part]:
         if ordinary:
             notes.append(f"{counted(ordinary, 'cell')} ran without privacy, which no ε covers.")
         yield Bullets(list(dict.fromkeys(notes)))
-    if picture is not None:
-        yield Figure(picture)
+    yield from picture
 
 
 def _spending(data: dict, reasons: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from runner.records.printable import shortened
 from runner.report.pareto import CLOSE, Front
 from runner.report.question import Question
 from runner.report.recipes import Recipe, epsilon, void
@@ -65,7 +66,9 @@ def draw_privacy(recipes: Sequence[Recipe], question: Question) -> Picture | Non
                 ink, mean = colour(list(recipes).index(recipe)), sum(values) / len(values)
                 low, high = _inside(mean_interval(values, question.confidence), question)
                 word = "void" if any(map(void, recipe.cells)) else "no privacy"
-                axes.axhline(mean, color=ink, linestyle=(0, (5, 2)), linewidth=1.4, label=f"{recipe.label}: {word}")
+                axes.axhline(
+                    mean, color=ink, linestyle=(0, (5, 2)), linewidth=1.4, label=f"{shortened(recipe.label)}: {word}"
+                )
                 if not math.isnan(low):
                     axes.axhspan(low, high, color=ink, alpha=0.13, linewidth=0)
         points = []

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from runner.records.printable import shortened
 from runner.report.cells import Cell
 from runner.report.comparison import Comparison, Verdict
 from runner.report.question import Question
@@ -38,12 +39,12 @@ def draw_differences(comparisons: Sequence[Comparison], question: Question) -> P
             axes.annotate(
                 one.verdict, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=INK
             )
-        axes.set_yticks(range(len(shown)), [one.recipe.label for one in shown])
+        axes.set_yticks(range(len(shown)), [shortened(one.recipe.label) for one in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         span = max(margin, *(abs(end) for one in shown for end in (one.mean, one.low, one.high) if not math.isnan(end)))
         axes.set_xlim(-1.08 * span, 1.08 * span)
-        axes.set_xlabel(f"{metric.words}, difference from {shown[0].reference.label} ({metric.unit})")
+        axes.set_xlabel(f"{metric.words}, difference from {shortened(shown[0].reference.label)} ({metric.unit})")
         return finish(
             figure,
             "differences",
@@ -98,7 +99,7 @@ def draw_time(recipes: Sequence[Recipe]) -> Picture | None:
             text = f"{whole:,.1f} s" + ("" if rate is None else f" · {rate:,.0f} images/s")
             axes.annotate(text, (max(whole, *times), row), xytext=(7, 0), textcoords="offset points", va="center",
                           fontsize=8.5, color=INK)  # fmt: skip
-        axes.set_yticks(range(len(shown)), [recipe.label for recipe in shown])
+        axes.set_yticks(range(len(shown)), [shortened(recipe.label) for recipe in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         # room for the text behind the longest bar

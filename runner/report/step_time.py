@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.records.document import Grid
+from runner.records.printable import shortened
 from runner.records.step_time import PHASES, Phase, StepTime
 from runner.report.plots import MOST_ROWS
 from runner.report.recipes import Recipe
@@ -67,7 +68,7 @@ def draw_steps(recipes: Sequence[Recipe]) -> Picture | None:
                 left += width
             axes.annotate(f"{_milliseconds(step.seconds)} ms", (left, row), xytext=(7, 0),
                           textcoords="offset points", va="center", fontsize=8.5, color=INK)  # fmt: skip
-        axes.set_yticks(range(len(timed)), [recipe.label for recipe, _ in timed])
+        axes.set_yticks(range(len(timed)), [shortened(recipe.label) for recipe, _ in timed])
         axes.set_ylim(len(timed) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.set_xlim(0, 1.16e3 * longest)

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runner.records.printable import shortened
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -116,7 +118,7 @@ def name_series(figure: Figure, labels: Sequence[str]) -> None:
     if len(labels) < 2:
         return
     lines = [Line2D([], [], color=colour(position)) for position in range(min(len(labels), len(SERIES) + 1))]
-    texts = list(labels[: len(SERIES)])
+    texts = [shortened(label) for label in labels[: len(SERIES)]]
     if len(labels) > len(SERIES):
         texts.append(f"{len(labels) - len(SERIES)} others")
     columns = 96 // (max(len(text) for text in texts) + 7)

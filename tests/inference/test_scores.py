@@ -1,10 +1,15 @@
 """Per-class figures against scikit-learn, calibration by hand."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from runner.disk.json_files import read_json
 from runner.inference.picture import draw_confusion
+from runner.inference.results import Results, write_results
 from runner.inference.scores import score
 
 
@@ -42,3 +47,62 @@ def test_a_picture_for_any_number_of_classes(count):
     picture = draw_confusion(np.eye(count, dtype=np.int64) * 3, names, title="t")
     assert picture.startswith(b"\x89PNG")
     assert picture == draw_confusion(np.eye(count, dtype=np.int64) * 3, names, title="t")
+
+
+def results_of(labels, predicted, names):
+    """Results and what they were made of, without a run."""
+    confidence = np.full(len(labels), 0.5)
+    scores = score(labels, predicted, confidence, classes=names)
+    known = {field.name: None for field in dataclasses.fields(Results)}
+    found = Results(**known | {"name": "r", "images_from": "test", "images": len(labels), "loss": 1.0, "scores": scores,
+                               "notes": (), "skipped": ()})  # fmt: skip
+    subject = SimpleNamespace(
+        data=SimpleNamespace(classes=names),
+        labelled=True,
+        images=SimpleNamespace(labels=labels),
+        file_name=lambda position: f"{position}.png",
+    )
+    return found, SimpleNamespace(predicted=predicted, confidence=confidence), subject
+
+
+def test_many_classes_are_written_by_what_there_is(tmp_path):
+    """A square of 10,000 classes would have 100,000,000 counts and take 1.1 GB as text."""
+    labels = np.arange(20_000) % 10_000
+    predicted = (labels + (labels % 3 == 0)) % 10_000
+    results, answers, subject = results_of(labels, predicted, [f"class {n}" for n in range(10_000)])
+    told = write_results(tmp_path, results, answers, subject)
+    assert told.notes == ("no picture of 10,000 classes (at most 1,000)",)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 4e6
+    metrics = read_json(tmp_path / "inference.json")["metrics"]
+    assert metrics["confusion"] is None
+    pairs = metrics["confusion_pairs"]
+    assert sum(pairs["images"]) == 20_000
+    assert (pairs["true"][3], pairs["predicted"][3], pairs["images"][3]) == (3, 4, 2)
+
+
+def test_the_pairs_are_the_square(tmp_path):
+    draws = np.random.default_rng(0)
+    labels, predicted = draws.integers(0, 6, 200), draws.integers(0, 6, 200)
+    scores = score(labels, predicted, np.full(200, 0.5), classes=list("abcdef"))
+    square = np.zeros((6, 6), dtype=np.int64)
+    for true, called, images in scores.pairs:
+        square[true, called] += images
+    np.testing.assert_array_equal(square, scores.confusion)
+
+
+NAMES = ["$a$b$", "caf\udce9"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_picture_that_fails_takes_no_results_with_it(tmp_path, monkeypatch, fails):
+    def fail(*_, **__):
+        raise ValueError("no\nfont")
+
+    if fails:
+        monkeypatch.setattr("runner.inference.picture.draw_confusion", fail)
+    labels = np.array([0, 1, 1])
+    told = write_results(tmp_path, *results_of(labels, labels, NAMES))
+    assert read_json(tmp_path / "inference.json")["metrics"]["accuracy"] == 1.0
+    assert "caf\\udce9" in (tmp_path / "predictions.csv").read_text()
+    assert (tmp_path / "confusion.png").exists() != fails
+    assert told.notes == (("no picture of the confusion matrix: no font",) if fails else ())

@@ -334,6 +334,34 @@ def test_cells_of_other_environments_are_told_and_both_are_kept(tmp_path):
     assert "Taken up again on another machine or under other versions: cells 1." in text
 
 
+ODD = ["_under", "$a$b$", "x^2", "back\\slash", "<b>&", "new\nline", "\x1b[31m", "a" * 200]
+
+
+def test_values_that_are_markup_elsewhere_are_text_in_pictures_tables_and_page(tmp_path):
+    write_sweep(tmp_path, [(f"name={number}", 0.5 + number / 100) for number in range(len(ODD))])
+    for number, value in enumerate(ODD):
+        (tmp_path / str(number) / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([f"name={value}"]))
+    write_report(tmp_path)
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} >= {"differences", "curves", "time", "front"}
+    text = (tmp_path / "report.md").read_text()
+    assert "drawing it failed" not in text
+    assert "| \\$a\\$b\\$ |" in text
+    assert "| new\\\\nline |" in text
+    Page((tmp_path / "report.html").read_text())
+
+
+def test_a_picture_that_fails_is_told_and_takes_nothing_along(tmp_path, monkeypatch):
+    def fail(recipes):
+        raise ValueError("no\nfont")
+
+    monkeypatch.setattr("runner.report.contents.draw_curves", fail)
+    write_sweep(tmp_path, HALF)
+    assert write_report(tmp_path).verdict
+    text = (tmp_path / "report.md").read_text()
+    assert "A picture is missing here, because drawing it failed: no font" in text
+    assert (tmp_path / "plots" / "time.png").exists()
+
+
 def test_series_stand_out_by_day_and_by_night():
     """Contrast of 3 and more on either paper (WCAG 2.1, 1.4.11)."""
 

@@ -6,6 +6,7 @@ import pytest
 
 from runner.config.errors import RequestError
 from runner.config.request import check_run, read_request
+from runner.records.run_lock import lock_sweep
 from runner.records.sweep_cells import find_cells
 from tests.report.sweep_folders import write_cell
 
@@ -44,3 +45,12 @@ def test_nested_folders_a_narrower_grid_and_a_stranger(command, tmp_path):
     # negative control: without the list of its cells, what lies there is compared
     (grid / "cells.json").write_text("{")
     assert len(find_cells(grid).cells) == 3
+
+
+def test_a_second_start_of_a_grid_is_refused_while_the_first_is_at_work(command, tmp_path):
+    with lock_sweep(tmp_path / "grid", private=False):
+        code, out, err = command("--multirun", "seed=0,1", *SHORT)
+        assert (code, out) == (2, "")
+        assert err.endswith("expected a folder that no other sweep is working in\n")
+        assert [path.name for path in (tmp_path / "grid").iterdir()] == [".lock"], "it has left nothing"
+    assert not (tmp_path / "grid").exists()
