@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner.config.errors import RunError
+from runner.config.interruption import WATCHED
 from runner.sweeping.fork_server import ForkServer, shared_server
 from runner.sweeping.preload import MODULES
 from tests.conftest import ROOT
@@ -73,6 +74,17 @@ def test_signals_reach_what_is_under_way_and_nothing_is_left(server):
     server.abandon()
     assert not alive(pid)
     assert server.start(operator.neg, 1)
+    assert server.wait().value == -1
+
+
+@pytest.mark.parametrize("number", WATCHED, ids=lambda number: number.name)
+def test_what_a_scheduler_tells_every_process_leaves_the_server_and_ends_its_calls(server, number):
+    pid = server.start(time.sleep, 1000)
+    os.kill(server.pid, number)
+    os.kill(pid, number)
+    ended = server.wait()
+    assert (ended.pid, ended.returned) == (pid, False)
+    server.start(operator.neg, 1)
     assert server.wait().value == -1
 
 
