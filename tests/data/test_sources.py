@@ -123,7 +123,7 @@ def test_synthetic_refusals(options, said):
 
 def test_a_misspelt_option_gets_its_nearest_name():
     assert refusal(target=SYNTHETIC, options={"num_trian": 50}) == (
-        "data.num_trian: got 50, expected a key of the data group or one of num_train, num_val, num_test, num_classes; "
+        "data.num_trian: got 50, expected one of num_train, num_val, num_test, num_classes for data=; "
         "did you mean num_train?"
     )
 
@@ -285,7 +285,7 @@ def test_a_source_of_ones_own_must_give_square_grey_or_rgb_images(monkeypatch):
         ({"on_bad_file": "skipp"}, "data.on_bad_file: got skipp, expected refuse or skip; did you mean skip?"),
         ({"fold": 5}, "data.fold: got 5, expected a number from 0 to 4 (data.folds=5)"),
         ({"limit": 9}, "data.limit: got 9, expected at least 10, one example for each class"),
-        ({"options": {"rooot": 1}}, "data.rooot: got 1, expected a key of the data group"),
+        ({"options": {"rooot": 1}}, "data.rooot: got 1, expected no such key for data="),
     ],
 )
 def test_refusals_that_every_source_shares(keys, said):
@@ -294,7 +294,7 @@ def test_refusals_that_every_source_shares(keys, said):
 
 def test_what_a_source_tells_is_no_key_of_its_own():
     target = "runner.data.image_folder.load_image_folder"
-    expected = "data.tell: got 1, expected a key of the data group or one of splits"
+    expected = "data.tell: got 1, expected one of splits for data="
     assert refusal(target=target, options={"tell": 1}) == expected
 
 
