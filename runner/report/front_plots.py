@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from runner.config.privacy_figures import epsilon_text
 from runner.records.printable import shortened
 from runner.report.pareto import CLOSE, Front
 from runner.report.question import Question
@@ -39,9 +40,8 @@ def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> P
             axes.set_xlabel(_LABELS[cost])
             axes.margins(x=0.22, y=0.16)
             if cost == "ε":
-                costs = {round(one.costs[number], 2) for one in front.standings if math.isfinite(one.costs[number])}
                 axes.set_xscale("log")
-                label_logarithmic(axes.xaxis, sorted(costs))
+                label_logarithmic(axes.xaxis, _by_label(one.costs[number] for one in front.standings))
         if not beside:
             name_series(figure, [recipe.label for recipe in recipes])
         all_axes[0].set_ylabel(f"{metric.words} (%)" if metric.is_accuracy else f"{metric.words} (nats)")
@@ -83,7 +83,7 @@ def draw_privacy(recipes: Sequence[Recipe], question: Question) -> Picture | Non
             points.append((spent, mean))
         axes.plot(*zip(*points, strict=True), "o-", color=colour(0), markersize=6, label="differentially private")
         axes.set_xscale("log")
-        label_logarithmic(axes.xaxis, sorted({round(spent, 2) for spent, _ in points}))
+        label_logarithmic(axes.xaxis, _by_label(spent for spent, _ in points))
         axes.set_xlabel("ε of a run (log scale)")
         axes.set_ylabel(f"{metric.words} (%)" if metric.is_accuracy else f"{metric.words} (nats)")
         axes.legend(loc="best")
@@ -99,3 +99,8 @@ def _inside(interval: tuple[float, float], question: Question) -> tuple[float, f
     """An interval without what no share can be."""
     low, high = interval
     return (max(low, 0.0), min(high, 100.0)) if question.metric.is_accuracy and not math.isnan(low) else interval
+
+
+def _by_label(epsilons: Iterable[float]) -> dict[str, float]:
+    """Where the axis says ε as everything else does: rounded up, and small ones to two digits."""
+    return {epsilon_text(epsilon): epsilon for epsilon in sorted(epsilons) if 0 < epsilon < math.inf}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -101,14 +101,14 @@ def finish(figure: Figure, name: str, caption: str) -> Picture:
     return Picture(name=name, caption=caption, png=png.getvalue(), svg=_for_page(svg.getvalue(), name, caption))
 
 
-def label_logarithmic(axis: Axis, ticks: Sequence[float] | None = None) -> None:
-    """Label a logarithmic ``axis`` with plain numbers: at powers of ten, or at ``ticks`` where those are few."""
+def label_logarithmic(axis: Axis, ticks: Mapping[str, float] | None = None) -> None:
+    """Label a logarithmic ``axis``: with plain numbers at powers of ten, or with ``ticks``, label -> place, if few."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if ticks is not None and len(ticks) <= _MOST_TICKS:
-        axis.set_ticks(sorted(ticks))
+        axis.set_ticks(list(ticks.values()), labels=list(ticks))
 
 
 def name_series(figure: Figure, labels: Sequence[str]) -> None:

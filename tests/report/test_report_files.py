@@ -18,6 +18,7 @@ from runner.records.run_file import read_run, write_run
 from runner.records.step_time import PHASES, StepTime
 from runner.records.sweep_cells import write_cells
 from runner.report.command import main
+from runner.report.front_plots import _by_label
 from runner.report.style import SERIES
 from runner.report.write import write_report
 from tests.report.sweep_folders import write_cell, write_sweep
@@ -385,3 +386,8 @@ def test_a_finished_cell_whose_figure_was_not_finite_is_listed_and_compared_with
     report = (tmp_path / "report.md").read_text()
     assert "- 3 (fp16): completed without a finite test\\_loss" in report
     assert "| fp16 | 2 of 2 | 0.1000 |" in report
+
+
+def test_the_axis_of_epsilon_says_what_the_tables_say():
+    spent = [1.1, 0.001, 0.0119, 2.999, float("inf"), 0.0]
+    assert _by_label(spent) == {"0.001": 0.001, "0.012": 0.0119, "1.10": 1.1, "3.00": 2.999}
