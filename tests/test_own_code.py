@@ -99,6 +99,19 @@ def test_another_command_ends_in_one_line_too(monkeypatch, capsys):
         answer(lambda: failing_source(None))
 
 
+def test_what_is_installed_is_nobodys_own_also_where_it_is_a_link(tmp_path, monkeypatch):
+    kept, installed = tmp_path / "kept", tmp_path / "site-packages"
+    kept.mkdir()
+    installed.mkdir()
+    (kept / "library.py").write_text("")
+    (installed / "library").symlink_to(kept)
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", MODULE)
+    monkeypatch.setattr(own_code, "_LIBRARIES", {installed})
+    assert not own_code._is_own("library", str(installed / "library" / "library.py"))
+    assert own_code._is_own("library", str(kept / "library.py"))
+    assert not own_code._is_own("runner.attempt", attempt.__file__)
+
+
 def test_an_error_that_another_was_made_of_is_followed_back(monkeypatch):
     from tests.config.faulty_parts import failing_source
 

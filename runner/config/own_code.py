@@ -10,9 +10,8 @@ from pathlib import Path
 from runner.config.targets import own_packages
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_LIBRARIES = tuple(
-    {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-)
+_INSTALLED = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+_LIBRARIES = _INSTALLED | {path.resolve() for path in _INSTALLED}
 
 
 def place_in_own_code(error: BaseException) -> str | None:
@@ -55,5 +54,6 @@ def _is_own(module: str, file: str) -> bool:
     path = Path(file)
     if not own_packages() or not path.is_absolute() or module == "__main__" or not path.is_file():
         return False
-    path = path.resolve()
-    return not path.is_relative_to(_PACKAGE) and not any(path.is_relative_to(place) for place in _LIBRARIES)
+    # an installed package may be a link to where it is kept
+    known = any(one.is_relative_to(place) for one in (path, path.resolve()) for place in _LIBRARIES)
+    return not known and not path.resolve().is_relative_to(_PACKAGE)

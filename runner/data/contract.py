@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -115,7 +116,8 @@ def _pixels(held: dict[str, Any], refuse: Refuse) -> tuple[dict[str, Any], list[
 
 
 def _is_tensor(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] == "torch"
+    torch: Any = sys.modules.get("torch")  # not imported for who has none
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def _is_undecoded(value: Any) -> bool:
@@ -124,11 +126,14 @@ def _is_undecoded(value: Any) -> bool:
 
 def _plain_array(value: Any) -> NDArray[Any] | None:
     """An array or a tensor as a numpy array; None for anything else."""
-    if _is_tensor(value) and hasattr(value, "detach"):
+    if _is_tensor(value):
         value = value.detach().cpu()
         # numpy knows no bfloat16, and float32 holds all of its values
         return (value.float() if "bfloat16" in str(value.dtype) else value).numpy()
-    return value if isinstance(value, np.ndarray) else None
+    if isinstance(value, np.ndarray):
+        return value
+    # columns of tables, and arrays of other libraries
+    return np.asarray(value) if hasattr(value, "__array__") and not isinstance(value, np.generic) else None
 
 
 def _as_array(images: Any, name: str, refuse: Refuse) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torchvision import tv_tensors
 
 from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
@@ -19,6 +20,16 @@ BYTES[0, 0, 0] = 0, 255, 7
 LABELS = np.array([0, 1, 2, 0, 1, 2])
 CLASSES = ("ant", "bee", "cow")
 FIRST = np.eye(3)[LABELS]
+
+
+class Column:
+    """What a table's column is to numpy."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype=dtype)
 
 
 def source(images=BYTES, labels=LABELS, *, rows=None, names=None, classes=CLASSES, **more):
@@ -63,6 +74,7 @@ FLOATS = (BYTES / 255).astype(np.float32)
         torch.from_numpy(BYTES).permute(0, 3, 1, 2),
         torch.from_numpy(FLOATS).permute(0, 3, 1, 2),
         torch.from_numpy(FLOATS).permute(0, 3, 1, 2).clone().requires_grad_(),
+        tv_tensors.Image(torch.from_numpy(BYTES).permute(0, 3, 1, 2)),
     ],
     ids=lambda images: f"{type(images).__name__}-{images.dtype}",
 )
@@ -167,6 +179,8 @@ def test_splits_of_two_ranges_are_refused():
         torch.from_numpy(LABELS).float()[:, None],
         torch.from_numpy(FIRST),
         np.ma.masked_array(LABELS, mask=False),
+        Column(LABELS),
+        Column(np.array(CLASSES, dtype=object)[LABELS]),
     ],
     ids=lambda labels: f"{type(labels).__name__}-{getattr(labels, 'dtype', '')}-{getattr(labels, 'shape', '')}",
 )
