@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,8 @@ def read_request(lines: Sequence[str]) -> Asked:
     base = recipe if chosen & set(_CHOOSES) else ["experiment=audit"]
     composer = Composer(caller=Path.cwd())
     composed = composer.compose([*base, *lines])
+    for note in composer.notes:
+        print(f"note: {note}", file=sys.stderr)
     config = composer.load(composed)
     _check(config)
     return Asked(config=config, folder=Path(composed.hydra.runtime.output_dir), run=None)

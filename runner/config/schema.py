@@ -128,7 +128,7 @@ class TrainerConfig:
     """Passes over the training data; a fraction is allowed.  Null, with ``steps`` null too: as long as
     ``privacy.epsilon`` lasts at ``privacy.noise_multiplier``."""
     steps: int | None = None
-    """Number of updates; when set it replaces ``epochs``."""
+    """Number of updates; when set it replaces ``epochs``, unless those are typed."""
     accumulation_steps: int | None = None
     """Micro-batches per process and update; only a way to split the logical batch.  Null is 1, or what
     ``effective_batch_size`` makes it."""
