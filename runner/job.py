@@ -329,12 +329,11 @@ def _fit_on_record(
     begun = time.monotonic() - seconds_before(job.run_dir, plan, checkpoint)
     privacy = plan.semantic.privacy
     environment = describe_environment()
-    earlier, moved = environments_before(job.run_dir, environment) if checkpoint is not None else ((), "")
-    notes = (*plan.notes, *filter(None, [moved]))
+    earlier, moved = environments_before(job.run_dir, environment) if checkpoint is not None else ((), ())
     record = RunRecord(
         name=plan.name,
         status="running",
-        notes=notes,
+        notes=(*plan.notes, *moved),
         plan=plan.as_dict(),
         environment=environment,
         earlier_environments=earlier,
@@ -352,7 +351,7 @@ def _fit_on_record(
         keep_resolved(job.run_dir, job.composed)
         write_run(job.run_dir, record)
         recorder.start(info, title=plan.name, plan_lines=plan.describe())
-        for note in notes:
+        for note in record.notes:
             _warn(recorder.console, True, note)
         for lack in (known := lacking.told()):  # the log has it
             recorder.console.note(lack)

@@ -30,18 +30,20 @@ def with_earlier(environment: Mapping[str, Any], known: Iterable[Mapping[str, An
     return tuple(kept)
 
 
-def environments_before(run_dir: Path, environment: Mapping[str, Any]) -> tuple[tuple[Mapping[str, Any], ...], str]:
-    """The environments other than ``environment`` in which the run in ``run_dir`` went so far, and a note about them.
+def environments_before(
+    run_dir: Path, environment: Mapping[str, Any]
+) -> tuple[tuple[Mapping[str, Any], ...], tuple[str, ...]]:
+    """The environments other than ``environment`` in which the run in ``run_dir`` went so far, and what to note of it.
 
-    The note is empty where the last one was the same.
+    There is nothing to note where the last one was the same.
     """
     try:
         earlier = read_run(run_dir)
     except (FileNotFoundError, RunError):  # who reads it to go on has told
-        return (), ""
+        return (), ()
     changed = differences(earlier.environment, environment) if earlier.environment else []
-    note = f"taken up again in another environment: {', '.join(changed)}" if changed else ""
-    return with_earlier(environment, (*earlier.earlier_environments, earlier.environment)), note
+    notes = (f"taken up again in another environment: {', '.join(changed)}",) if changed else ()
+    return with_earlier(environment, (*earlier.earlier_environments, earlier.environment)), notes
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
