@@ -52,26 +52,19 @@ def read_begun(folder: Path) -> Begun:
     """
     hydra = _mapping(_load(folder / HYDRA_FILE), "hydra")
     runtime, job = _mapping(hydra, "runtime"), _mapping(hydra, "job")
-    sources = runtime.get("config_sources")
-    own = [
-        str(source.get("path"))
-        for source in (sources if isinstance(sources, list) else [])
-        if isinstance(source, Mapping) and source.get("provider") == "command-line"
-    ]
-    searched = [
-        f"{source.get('schema')}://{source.get('path')}"
-        for source in (sources if isinstance(sources, list) else [])
-        if isinstance(source, Mapping) and str(source.get("provider")).startswith("hydra.searchpath")
-    ]
-    caller, question = runtime.get("cwd"), _mapping(runtime, "choices").get("sweep")
-    return Begun(
-        caller=Path(caller) if isinstance(caller, str) else None,
+    own = [path for _, path in _places(runtime, "command-line")]
+    begun = Begun(
+        caller=Path(str(runtime["cwd"])) if "cwd" in runtime else None,
         config_dir=Path(own[0]) if own else None,
-        searched=tuple(searched),
+        searched=tuple(f"{schema}://{path}" for schema, path in _places(runtime, "hydra.searchpath")),
         root=str(job.get("config_name") or ROOT),
-        question=question if isinstance(question, str) else None,
+        question=None if (chosen := _mapping(runtime, "choices").get("sweep")) is None else str(chosen),
         values=_load(folder / CONFIG_FILE),
     )
+    for text in (begun.caller, begun.config_dir, *begun.searched, begun.root, begun.question):
+        if not str(text).isprintable():  # it will be shown, and may have come with the folder
+            raise RequestError("resume", f"{folder}, whose {HYDRA_FILE} holds {str(text)!r}", "names that can be shown")
+    return begun
 
 
 def require_sources(folder: Path, begun: Begun, *, config_dir: Path | None, root: str, searched: bool = False) -> None:
@@ -98,10 +91,9 @@ def require_sources(folder: Path, begun: Begun, *, config_dir: Path | None, root
         return
     if config_dir is not None and (config_dir / "sweep" / f"{begun.question}.yaml").is_file():
         return
-    place = f"sweep={begun.question} of {begun.caller}/sweeps"
-    raise RequestError(
-        "resume", f"{folder}, a cell of {place}", f"cd {shlex.quote(str(begun.caller))} && {whole}, or that file here"
-    )
+    file = f"sweeps/{begun.question}.yaml"
+    expected = f"the same in {begun.caller}, where it was begun, or a copy of {file} of that folder here"
+    raise RequestError("resume", f"{folder}, a cell of sweep={begun.question} in {here}, which has no {file}", expected)
 
 
 def source_flags(config_dir: Path | None, root: str) -> list[str]:
@@ -124,6 +116,16 @@ def paths_from_there(begun: Begun, replaced: Sequence[str]) -> list[str]:
             continue  # DEFAULT, or what moved with the folder
         lines.append(f"{key}={QuotedString(str(there), Quote.double).with_quotes()}")
     return lines
+
+
+def _places(runtime: Mapping[str, Any], provider: str) -> list[tuple[str, str]]:
+    """Kind and path of each source of the configuration that a ``provider`` of this name gave."""
+    sources = runtime.get("config_sources")
+    return [
+        (str(source.get("schema")), str(source.get("path")))
+        for source in (sources if isinstance(sources, list) else [])
+        if isinstance(source, Mapping) and str(source.get("provider")).startswith(provider)
+    ]
 
 
 def _load(path: Path) -> Mapping[str, Any]:

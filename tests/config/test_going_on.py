@@ -69,9 +69,9 @@ def test_the_root_and_the_search_path_are_asked_for(begun, tmp_path):
 
 def test_a_cell_of_a_question_of_its_folder_goes_on_there(begun, tmp_path):
     folder = begun("sweep=mine", "seed=1", question="mine")
-    line, words = asked_for(folder)
-    assert f"a cell of sweep=mine of {tmp_path}/there/sweeps" in line
-    assert words[:3] == ["cd", str(tmp_path / "there"), "&&"]
+    line, _ = asked_for(folder)
+    assert f"a cell of sweep=mine in {tmp_path}/here, which has no sweeps/mine.yaml" in line
+    assert f"expected the same in {tmp_path}/there, where it was begun, or a copy of sweeps/mine.yaml" in line
     with contextlib.chdir(tmp_path / "there"):
         assert expand_resume(["resume=run"], multirun=False)[:2] == ["sweep=mine", "seed=1"]
     (tmp_path / "here" / "sweeps").mkdir()
@@ -112,6 +112,14 @@ def test_a_record_that_came_with_the_folder_reads_no_environment(begun, monkeypa
     folder = begun(values={"data": {"cache_dir": "${oc.env:SECRET}"}})
     with pytest.raises(RequestError, match="what reads the environment is typed"):
         expand_resume([f"resume={folder}"], multirun=False)
+
+
+def test_a_record_cannot_write_on_the_terminal(begun):
+    folder = begun(sources=[("command-line", "/parts\x1b[2J")])
+    with pytest.raises(RequestError) as refused:
+        expand_resume([f"resume={folder}"], multirun=False)
+    assert str(refused.value).isprintable()
+    assert "names that can be shown" in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["my run", ODD, "日本", "a=b,c", "[1]", "'quoted'", "~x", "#1"])
