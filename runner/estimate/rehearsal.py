@@ -51,6 +51,10 @@ _FEW = 4
 """Images by which it is judged how long an update takes."""
 _UPDATES = 4
 """That must fit into half of the plan's seconds: the first, one that warms up, and two to time."""
+_LEAST_SHARE = 0.25
+"""Of an image's mean share in an update: what another image takes at least."""
+_SET_UP_SHARE = 0.25
+"""Of the plan's seconds, for a choice that is made while the parts are built."""
 _SHARE = 0.5
 """Of the seconds for updates; evaluations and checkpoints have the rest."""
 
@@ -89,7 +93,7 @@ def rehearse(plan: Plan, data: ImageData, world: World, folder: Path) -> Costs:
     short = _shortened(plan, image_seconds)
     with torch_settings(plan):
         costs = _rehearse(short, data, world, clock, folder, baseline, image_seconds)
-    return costs if short is plan else _scaled(costs, short, plan)
+    return costs if short is plan else _scaled(costs, short, plan, image_seconds)
 
 
 def _image_seconds(plan: Plan) -> float:
@@ -125,15 +129,26 @@ def _shortened(plan: Plan, image_seconds: float) -> Plan:
     )
 
 
-def _scaled(costs: Costs, short: Plan, plan: Plan) -> Costs:
-    """``costs`` of ``short`` as those of ``plan``: seconds in proportion to the images, memory to a micro-batch."""
+def _scaled(costs: Costs, short: Plan, plan: Plan, image_seconds: float) -> Costs:
+    """``costs`` of ``short`` as those of ``plan``: more images an update, and in a micro-batch.
+
+    What an image more takes lies between the updates that were timed and the few images of ``image_seconds`` each; at
+    least a quarter of the mean is assumed, and at most the mean.
+    """
     from runner.estimate.without_probe import trained_bytes
 
-    factor = plan.semantic.logical_batch / short.semantic.logical_batch
+    timed, whole = (each.semantic.logical_batch / plan.performance.processes for each in (short, plan))
+    few = min(_FEW, plan.performance.batch_size)
+
+    def scaled(seconds: float) -> float:
+        mean = seconds / timed
+        more = mean if timed <= few else (seconds - few * image_seconds) / (timed - few)
+        return seconds + (whole - timed) * min(mean, max(_LEAST_SHARE * mean, more))
+
     larger = plan.performance.batch_size - short.performance.batch_size
     return dataclasses.replace(
         costs,
-        step_seconds=tuple(factor * seconds for seconds in costs.step_seconds),
+        step_seconds=tuple(scaled(seconds) for seconds in costs.step_seconds),
         peak_bytes=costs.peak_bytes + larger * trained_bytes(plan, costs.model),
         images_timed=short.semantic.logical_batch,
         same_batch=larger == 0,
@@ -144,15 +159,19 @@ def _rehearse(
     plan: Plan, data: ImageData, world: World, clock: _Clock, folder: Path, baseline: int, image_seconds: float
 ) -> Costs:
     made: list[Parts] = []
-    set_up = clock(lambda: made.append(build_parts(plan, data, world)))
+    limit = plan.performance.probe_seconds
+    # a way to per-example gradients that is chosen for a plan alone leaves most of the time to the updates
+    quick = dataclasses.replace(plan.performance, probe_seconds=_SET_UP_SHARE * plan.performance.probe_seconds)
+    quickly = dataclasses.replace(plan, performance=quick)
+    set_up = clock(lambda: made.append(build_parts(quickly, data, world)))
     (parts,) = made
     val = None if data.val is None else parts.plain_feed(data, data.val)
     reset_peak_memory(world.device)
-    first, samples = _steps(parts, clock)
+    first, samples = _steps(parts, clock, limit)
     recorder = Recorder(folder, [], SilentConsole())
     record = clock(lambda: recorder.write("train", step=1, epoch=1.0, loss=0.0, accuracy=0.0, lr=0.0))
     per_example = (
-        0.0 if val is None or data.val is None else _evaluation(parts, clock, val, len(data.val), image_seconds)
+        0.0 if val is None or data.val is None else _evaluation(parts, clock, val, len(data.val), image_seconds, limit)
     )
     hold, save, load = _saving(parts, clock, folder)
     tests: list[Feed] = []
@@ -160,7 +179,7 @@ def _rehearse(
     if data.test is not None:
         test = data.test
         test_set_up = clock(lambda: tests.append(parts.plain_feed(data, test)))
-        found = _evaluation(parts, clock, tests[0], len(test), image_seconds)
+        found = _evaluation(parts, clock, tests[0], len(test), image_seconds, limit)
         per_example = per_example or found
     recorder.sync()
     peak = peak_memory_bytes(world.device)
@@ -196,8 +215,11 @@ def _rehearse(
     )
 
 
-def _steps(parts: Parts, clock: _Clock) -> tuple[float, list[float]]:
-    """Seconds of the first update and of those that follow once they take what later ones will."""
+def _steps(parts: Parts, clock: _Clock, limit: float) -> tuple[float, list[float]]:
+    """Seconds of the first update and of those that follow once they take what later ones will.
+
+    ``limit`` are the seconds of the plan's measurements.
+    """
     step = TrainStep(parts)
     last = parts.plan.semantic.steps
     samples: list[float] = []
@@ -206,7 +228,7 @@ def _steps(parts: Parts, clock: _Clock) -> tuple[float, list[float]]:
 
     def goes_on() -> bool:
         spent = time.perf_counter() - begun
-        late = bool(samples) and spent > _SHARE * parts.plan.performance.probe_seconds
+        late = bool(samples) and spent > _SHARE * limit
         enough = late or (len(samples) >= LEAST and spent > SECONDS)
         # a run of few updates is rehearsed on the same few again
         return bool(parts.world.broadcast(len(samples) < MOST and not enough))
@@ -226,11 +248,11 @@ def _steps(parts: Parts, clock: _Clock) -> tuple[float, list[float]]:
     return first, samples
 
 
-def _evaluation(parts: Parts, clock: _Clock, feed: Feed, examples: int, image_seconds: float) -> float:
+def _evaluation(parts: Parts, clock: _Clock, feed: Feed, examples: int, image_seconds: float, limit: float) -> float:
     """Seconds of evaluating one example, on as many as take a moment; training takes ``image_seconds`` for one."""
     batch = parts.sizes["evaluation"] * parts.world.size
     # twice for each of two sets in the plan's other half, were they as slow as training
-    seconds = (1 - _SHARE) * parts.plan.performance.probe_seconds / 4
+    seconds = (1 - _SHARE) * limit / 4
     few = affordable(min(examples, batch), seconds_each=image_seconds, seconds=seconds)
 
     def evaluation(count: int) -> None:

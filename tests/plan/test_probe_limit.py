@@ -57,14 +57,13 @@ def test_a_plan_of_slow_updates_times_smaller_ones_and_widens_its_ranges(slow_co
     costs, expected = assessment.costs, assessment.forecast.seconds.expected
     assert max(slow.seen) <= 64
     assert (costs.images_timed is not None) == guarded
-    assert (min(costs.step_seconds) > 128 * IMAGE) or guarded
     width = assessment.forecast.seconds.high / expected
     told = describe(assessment)[-1]
     if guarded:
         assert 4 <= costs.images_timed <= 48
-        # two updates of an epoch, four epochs: what the network waits is a part of it
-        assert expected > 8 * 128 * IMAGE
-        assert width >= 1.5
+        # eight updates, of which an image more takes at least a quarter of the mean
+        assert expected > 8 * 128 * IMAGE / 4
+        assert width >= 2
         assert f"updates of {costs.images_timed} images in place of 128" in told
         assert "hardware.probe_seconds=0.24" in told
     else:
