@@ -49,7 +49,7 @@ def _open(stage, **keys):
 @guard("images")
 def _every_format(patch):
     patch.setattr(decode, "FORMATS", None)
-    patch.setattr("runner.inference.preprocessing.FORMATS", ("EPS",))
+    patch.setattr("runner.inference.preprocessing.OPENED", ("EPS",))
 
 
 def _ghostscript(stage):
