@@ -164,13 +164,9 @@ def test_every_key_that_is_named_exists(composer):
 def subject(word):
     """What an override is about: two of one subject do not go together."""
     key = key_of(word)
-    return (
-        "length"
-        if key in ("trainer.epochs", "trainer.steps")
-        else "privacy"
-        if key.startswith("privacy.")
-        else key.partition("augment.")[0]
-    )
+    about = {"trainer.epochs": "length", "trainer.steps": "length", "data.folds": "splits", "data.fold": "splits"}
+    about |= {"data.val_fraction": "splits", "data.test_fraction": "splits"}
+    return about.get(key, "privacy" if key.startswith("privacy.") else key.partition("augment.")[0])
 
 
 def together(lines):
