@@ -101,8 +101,12 @@ def test_each_storage(composer, tmp_path, storage):
     assert search(composer, tmp_path, LR, *keys, "hydra.sweeper.n_trials=2") == ["0", "1"]
     assert [run_of(tmp_path, number)["status"] for number in (0, 1)] == ["completed"] * 2
     kept = sorted(path.name for path in tmp_path.iterdir() if path.name not in ("0", "1"))
-    files = ["optimization_results.yaml", "trials.csv"]
-    assert kept == (files if storage == "memory" else [".search.db.turn", *files[:1], "search.db", *files[1:]])
+    files = ["cells.json", "optimization_results.yaml", "trials.csv"]
+    assert kept == (files if storage == "memory" else [".search.db.turn", *files[:2], "search.db", *files[2:]])
+    # a run of somebody's in the same folder is no trial
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "run.json").write_bytes((tmp_path / "0" / "run.json").read_bytes())
+    assert find_cells(tmp_path) == CellFolders(("0", "1"), ("7",))
 
 
 @pytest.mark.parametrize(
