@@ -11,6 +11,7 @@ import yaml
 from optuna.trial import TrialState
 
 from runner.config.errors import RequestError, RunError
+from runner.records.sweep_cells import CellFolders, find_cells
 from runner.training.checkpoint import load_checkpoint
 from tests.search.searches import LR, RECIPE, run_of, search, study_in
 
