@@ -3,11 +3,12 @@
 import base64
 import os
 import pickle
+from unittest import mock
 
 import yaml
 from hydra.utils import UNSAFE_DISABLE_EXECUTION_CHECKS
 
-from runner.config import brought_yaml, resume_request, rules, screened_source, store
+from runner.config import brought_yaml, output_folders, resume_request, rules, screened_source, store
 from runner.config.search import load_search
 from runner.config.tracker_rules import TRACKER_RELATIONS
 from runner.search.storage import open_storage, place_of
@@ -25,6 +26,8 @@ def _anything_goes(patch):
     patch.setattr(resume_request, "screen_lines", lambda *_, **__: None)
     patch.setattr(brought_yaml, "_check", lambda *_: None)
     patch.setattr(store, "whitelist", lambda: UNSAFE_DISABLE_EXECUTION_CHECKS)
+    # refused once more, for all that is typed as well
+    patch.setattr(output_folders, "HYDRA_FOLDER", mock.ANY)
 
 
 @guard("settings of a tracker")

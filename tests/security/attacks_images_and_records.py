@@ -102,7 +102,7 @@ def postscript_that_the_caller_has_opened(stage):
 
 @guard("cache")
 def _believed(patch):
-    patch.setattr(cache, "foreign", lambda path: None)
+    patch.setattr(cache, "foreign", lambda path, besides=None: None)
     patch.setattr(own, "_refuse_others", lambda path, found: None)
     patch.setattr(checked_map.Blocks, "_is_whole", lambda self, block: True)
 
