@@ -222,20 +222,25 @@ def _fork_for(connection):
                 os._exit(0)
             connection.close()
             os.close(told)
-            os.close(tell)
-            _begin(files, **request)
+            _begin(files, tell, **request)
+        os.close(tell)
         os.waitpid(between, 0)
-        connection.sendall(os.read(told, _HEAD.size))
-        for number in (told, tell, *files):
+        program = os.read(told, _HEAD.size)
+        os.read(told, 1)  # the end of the pipe: it is what was asked for
+        connection.sendall(program)
+        for number in (told, *files):
             os.close(number)
 
 
 def _begin(
-    files, *, targets, environment, folder, ignored, blocked, module=None, code=None, session=False, group=-1
+    files, tell, *, targets, environment, folder, ignored, blocked, module=None, code=None, session=False, group=-1
 ):  # fmt: skip
     """In the new process: become what was asked for, and leave."""
     status = 1
     try:
+        # out of the way of the files that have numbers
+        ready = fcntl.fcntl(tell, fcntl.F_DUPFD, _FIRST_SPARE)
+        os.close(tell)
         _take_files(dict(zip(targets, files, strict=True)))
         if session:
             os.setsid()
@@ -248,6 +253,7 @@ def _begin(
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        os.close(ready)
         if environment.get("PYTHONWARNINGS") != "error" and "error" in sys.warnoptions:
             sys.warnoptions.remove("error")
             warnings.filters.remove(("error", None, Warning, None, 0))
