@@ -267,6 +267,7 @@ def _begin(
         os._exit(status)
 
 
+@contextlib.contextmanager
 def _own_processes_forked():
     """What the program of this process starts in turn is forked from a copy of it that has done nothing yet."""
     mine, theirs = socket.socketpair()
@@ -278,7 +279,8 @@ def _own_processes_forked():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _fork_for(theirs)
     theirs.close()
-    return Programs(server=(mine, None)).forked()
+    with mine, Programs(server=(mine, None)).forked():
+        yield
 
 
 def _take_files(files):
