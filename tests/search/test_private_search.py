@@ -13,6 +13,7 @@ PRIVATE = (
     "privacy.epsilon=3",
     "privacy.accountant=rdp",
     "data.num_train=64",
+    "trainer.epochs=null",
     "trainer.steps=4",
     "optimizer.lr=0.05,0.1,0.2,0.3",
     "hydra/sweeper/sampler=random",
