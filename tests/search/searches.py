@@ -10,7 +10,9 @@ from omegaconf import OmegaConf, open_dict
 from runner.config.errors import RequestError
 from runner.config.load import load_config
 from runner.config.request import read_request
+from runner.config.rivals import rivals_of
 from runner.config.rules import check
+from runner.config.typed_lines import key_of
 from runner.job import run_job
 from runner.records.run_file import RUN_FILE, RunRecord, write_run
 from runner.search.storage import JOURNAL_FILE, open_storage
@@ -64,6 +66,8 @@ class Launcher:
 
 def prepare(composer, folder, *overrides, before=None, base=RECIPE):
     """A worker that has not begun, and its launcher; its trials are ``base`` with ``overrides``."""
+    typed = {key_of(line) for line in overrides}
+    base = [line for line in base if typed.isdisjoint(rivals_of(key_of(line)))]
     lines = [*base, "hydra/sweeper=optuna", f"hydra.sweep.dir={folder}", *overrides]
     request = read_request(composer, lines, multirun=True, check=lambda *_: None)
     own = [line for line in lines if line.startswith("hydra") or line.startswith("sweep=")]
@@ -72,7 +76,7 @@ def prepare(composer, folder, *overrides, before=None, base=RECIPE):
     with open_dict(config.hydra):
         config.hydra.overrides.task = OmegaConf.create(task)
     launcher = Launcher(composer, config, before)
-    return Worker(config, composer, launcher, request.lines), launcher
+    return Worker(config, composer, launcher, task if request is None else request.lines), launcher
 
 
 def search(composer, folder, *overrides, before=None, base=RECIPE):
