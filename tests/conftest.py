@@ -26,9 +26,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def last_of_each(arguments):
     """``arguments``, a recipe that many tests share and what one of them changes in it, as a person would type them."""
+    from runner.config.rivals import rivals_of
     from runner.config.typed_lines import key_of
 
-    last = {key_of(argument) if "=" in argument else argument: argument for argument in arguments}
+    last = {}
+    for argument in arguments:
+        key = key_of(argument) if "=" in argument else argument
+        for rival in rivals_of(key):
+            last.pop(rival, None)
+        last[key] = argument
     return list(last.values())
 
 
@@ -125,7 +131,7 @@ def configure(composer):
     from runner.config.rules import check
 
     def configure(*overrides):
-        composed = composer.compose(list(overrides))
+        composed = composer.compose(last_of_each(overrides))
         config = load_config(composed, composer.option_defaults(composed), typed_keys=typed_keys(composed.hydra))
         check(config)
         return config

@@ -20,7 +20,6 @@ NEEDS = {
     ("model", "timm"): ("model.name=resnet10t", "data=synthetic", "data.image_size=32"),
     ("privacy", "dp"): ("trainer=dp",),
     ("privacy", "none"): ("trainer=standard",),
-    ("scheduler", "plateau"): ("trainer.epochs=2",),
 }
 LARGE = ("resnet18", "resnet34", "resnet50", "efficientnet_b0", "mobilenet_v3_small", "vit_b_16")
 DOWNLOADED = ("cifar10", "cifar100", "mnist", "fashion_mnist")
