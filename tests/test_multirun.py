@@ -12,6 +12,7 @@ from runner.config.schema import TrackerConfig
 from runner.records.metrics import read_metrics
 from runner.records.wandb_file import read_wandb_file
 from runner.records.wandb_sink import from_row
+from tests.report.sweep_folders import write_sweep
 
 SHORT = ("trainer.steps=3", "data.limit=64", "tracker=none", "hardware.threads=1", "hydra.sweep.dir=grid")
 
@@ -120,8 +121,7 @@ def _shows_the_report(folder):
 def test_a_report_that_fails_is_told_and_harms_nothing(tmp_path, capsys):
     from runner.cli import _write_report
 
-    (tmp_path / "0").mkdir()
-    (tmp_path / "0" / "run.json").write_text("{}")
+    write_sweep(tmp_path, [("seed=0", 0.9)])
     (tmp_path / "privacy.json").write_text("no JSON")
     _write_report(tmp_path, TrackerConfig(), check=True)
     out, err = capsys.readouterr()
