@@ -169,7 +169,7 @@ def read_image(raw: bytes, *, shortest: int | None, reading: Reading | None = No
             image.draft(None, (int(image.width * scale) + 1, int(image.height * scale) + 1))
         ROOM.take(_needed(image, stored))
         image.load()
-        if deep and (samples := _deep_png(raw, image, reading)) is not None:
+        if deep and (samples := _deep_colours(raw, image, reading)) is not None:
             return samples
         ImageOps.exif_transpose(image, in_place=True)
         return eight_bit(image, reading, _stated_png(raw, image) if image.format == "PNG" else Stated())
@@ -206,7 +206,11 @@ def read_picture(image: Image.Image, *, shortest: int | None, reading: Reading |
             stated = tags.stated
             if tags.format == 2 and max(tags.bits) == 8:
                 raise BadImageError("signed 8-bit values, of which Pillow has lost the sign")
-        return eight_bit(ImageOps.exif_transpose(image), reading, stated)
+            if _needs_samples(image, tags, reading):
+                raise BadImageError(f"{max(tags.bits)}-bit colours, of which Pillow has lost some: open it by its path")
+        upright = ImageOps.exif_transpose(image)
+        upright.format = image.format
+        return eight_bit(upright, reading, stated)
     except (BadImageError, NoRangeError):
         raise
     except Exception as error:  # as above
@@ -238,13 +242,12 @@ def _read_tiff(raw: bytes, reading: Reading) -> Picture:
     assert isinstance(image, TiffImagePlugin.TiffImageFile)
     tags = tiff.tags_of(image)
     _refuse_dropped(tags, reading)
+    if tags.depth > 1:
+        raise BadImageError(f"a volume of {tags.depth} pictures, which cannot be read")
     more = tiff.has_more_pages(image)
     ROOM.take(_needed(image, image.size))
     image.load()
-    by_samples = tags.format == 2 and max(tags.bits) == 8
-    if max(tags.bits) > 8 and tags.samples > 1:
-        by_samples = _needs_all_bits(image, reading, stated=tags.stated.high not in (None, FULL_16))
-    if by_samples:
+    if (tags.format == 2 and max(tags.bits) == 8) or _needs_samples(image, tags, reading):
         picture = _from_samples(tiff.read_samples(raw, bands=None, max_pixels=reading.limit), reading)
     else:
         upright = ImageOps.exif_transpose(image)
@@ -258,8 +261,18 @@ def _read_tiff(raw: bytes, reading: Reading) -> Picture:
     return picture
 
 
+def _needs_samples(image: Image.Image, tags: tiff.Tags, reading: Reading) -> bool:
+    """Whether Pillow's ``image`` lacks what the file's colours of more than 8 bits hold."""
+    if max(tags.bits) <= 8 or tags.samples == 1:
+        return False
+    # Of colours that lie in planes Pillow takes the bytes of 16 bits for pixels.
+    return tags.planes or _needs_all_bits(image, reading, stated=tags.stated.high not in (None, FULL_16))
+
+
 def _from_samples(samples: tiff.Samples, reading: Reading) -> Picture:
     values, stated = samples.values, samples.stated
+    if values.dtype == np.uint8 and stated.bits is not None and stated.bits < 8:
+        values = np.rint(values * (255 / (2**stated.bits - 1))).astype(np.uint8)
     colours_held = values.shape[2] - (1 if samples.alpha else 0)
     if not reading.keeps_bands and colours_held not in (1, 3):
         raise BadImageError(dropping(values.shape[2], reading))
@@ -280,31 +293,51 @@ def _refuse_dropped(tags: tiff.Tags, reading: Reading) -> None:
 
 def _has_deep_colours(image: Image.Image) -> bool:
     tiles: Any = getattr(image, "tile", ())
-    return image.format == "PNG" and bool(tiles) and ";16" in str(tiles[0][3]) and not image.mode.startswith("I")
+    if not tiles or image.mode.startswith("I"):
+        return False
+    return image.format == "JPEG2000" or (image.format == "PNG" and ";16" in str(tiles[0][3]))
 
 
-def _needs_all_bits(image: Image.Image, reading: Reading, *, stated: bool) -> bool:
+def _needs_all_bits(image: Image.Image, reading: Reading, *, stated: bool, below: int = UNSTATED_BELOW) -> bool:
     """Whether the upper 8 bits, which ``image`` holds, are not what black and white are spread over."""
     if reading.value_range is not None:
         return reading.value_range != (0, FULL_16)
     brightest = max(int(np.asarray(image.getchannel(band)).max()) for band in image.getbands() if band != "A")
-    return stated or brightest < UNSTATED_BELOW >> 8
+    return stated or brightest < below >> 8
 
 
-def _deep_png(raw: bytes, image: Image.Image, reading: Reading) -> Picture | None:
-    """A PNG of 16-bit colours with all of their bits; None where the upper 8 will do."""
-    if not _needs_all_bits(image, reading, stated=False):
+def _deep_colours(raw: bytes, image: Image.Image, reading: Reading) -> Picture | None:
+    """A PNG or JPEG 2000 of colours of more than 8 bits with all of their bits; None where the upper 8 will do."""
+    bits = 16
+    if image.format == "PNG":
+        if not _needs_all_bits(image, reading, stated=False, below=2**15 if _sbit(raw) == 15 else UNSTATED_BELOW):
+            return None
+    elif (bits := _bits_of_jpeg2000(raw)) <= 8:
         return None
     if find_spec("imagecodecs") is None:
-        raise BadImageError("16-bit colours of such a range need imagecodecs: pip install recipe-runner[tiff]")
+        raise BadImageError(f"{bits}-bit colours of such a range need imagecodecs: pip install recipe-runner[tiff]")
     import imagecodecs
 
     ROOM.take(2 * _needed(image, image.size))
-    values = imagecodecs.png_decode(raw)
     alpha = image.mode in ("LA", "RGBA")
-    colours = values[..., :-1] if alpha else values
-    samples = tiff.Samples(values=values, stated=_stated_by_sbit(raw, colours), alpha=alpha)
+    if image.format == "PNG":
+        values = imagecodecs.png_decode(raw)
+        stated_range = _stated_by_sbit(raw, values[..., :-1] if alpha else values)
+    else:
+        values = imagecodecs.jpeg2k_decode(raw)
+        stated_range = WHOLE if bits == 16 else Stated(bits=bits)
+    samples = tiff.Samples(values=values, stated=stated_range, alpha=alpha)
     return _from_samples(samples, reading)
+
+
+def _bits_of_jpeg2000(raw: bytes) -> int:
+    """Bits of its deepest component, by the marker SIZ (ISO/IEC 15444-1, A.5.1).
+
+    Pillow rounds colours of more than 8 bits to 8 such that white becomes 256, which is 0.
+    """
+    start = raw.find(b"\xff\x4f\xff\x51") + 4
+    components = int.from_bytes(raw[start + 36 : start + 38])
+    return max(((depth & 0x7F) + 1 for depth in raw[start + 38 : start + 38 + 3 * components : 3]), default=8)
 
 
 def _stated_png(raw: bytes, image: Image.Image) -> Stated:

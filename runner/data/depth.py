@@ -59,6 +59,7 @@ def to_bytes(values: NDArray[Any], stated: Stated, value_range: tuple[float, flo
         NoRangeError: Neither says what black and white are, or the values are beyond what is stated.
         ValueError: Values are not finite.
     """
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype == bool:
         pixels = values.astype(np.uint8) * np.uint8(255)
     elif values.dtype == np.uint8:

@@ -28,7 +28,7 @@ INTERPOLATIONS = {
 
 BILINEAR = "bilinear"
 
-DECODING = 2
+DECODING = 3
 """Number of the way in which files become pixels, for entries of the cache."""
 
 NOTE = "recipe-runner note"
@@ -133,8 +133,9 @@ def eight_bit(image: Image.Image, reading: Reading, stated: Stated) -> Picture:
                 to_bytes(np.asarray(image).astype(np.uint16)[..., None], WHOLE, reading.value_range), reading
             )
         stated = WHOLE if image.format == "JPEG2000" else stated
-        values = np.asarray(image)
-        return assembled(to_bytes(values[..., None], stated, reading.value_range), reading)
+        values, clear = np.asarray(image), image.info.get("transparency")
+        alpha = np.where(values == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
+        return assembled(to_bytes(values[..., None], stated, reading.value_range), reading, alpha=alpha)
     if reading.keeps_bands:
         image = image.convert("RGB") if image.mode in ("P", "YCbCr", "LAB", "HSV") else image
         image = image.convert("L") if image.mode == "1" else image

@@ -18,10 +18,11 @@ from runner.data.depth import Stated
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-# Numbers of tags and what their values stand for: TIFF 6.0 (Adobe 1992).
-SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, LEAST, MOST, EXTRA, FORMAT, SIGNED_LEAST, SIGNED_MOST = (
-    *(254, 258, 259, 262, 277, 280, 281, 338, 339, 340, 341),
+# Numbers of tags and what their values stand for: TIFF 6.0 (Adobe 1992); of the depth, Sadowski 1993.
+SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, LEAST, MOST, PLANES, EXTRA, FORMAT, SIGNED_LEAST, SIGNED_MOST = (
+    *(254, 258, 259, 262, 277, 280, 281, 284, 338, 339, 340, 341),
 )
+DEPTH = 32997
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 4: 1, 5: 4, 6: 3, 8: 3}
 """Bands that each photometric interpretation has by itself; what is beyond are extra samples."""
 _ALPHA = (1, 2, 999)
@@ -64,6 +65,10 @@ class Tags:
     most: tuple[float, ...]
     signed_least: tuple[float, ...]
     signed_most: tuple[float, ...]
+    planes: bool
+    """Whether the bands lie one after the other, each a picture of its own."""
+    depth: int
+    """Pictures that the page holds one above the other, as those of a volume."""
 
     @property
     def dropped(self) -> int:
@@ -113,6 +118,8 @@ def _tags(get: Any) -> Tags:
         most=numbers(MOST),
         signed_least=numbers(SIGNED_LEAST),
         signed_most=numbers(SIGNED_MOST),
+        planes=whole(PLANES, 1) == 2,
+        depth=whole(DEPTH, 1),
     )
 
 
@@ -177,16 +184,25 @@ def _check(page: Any, max_pixels: int) -> None:
             else f"samples of {page.bitspersample} bits in the format {page.sampleformat}"
         )
         raise TiffError(f"{what}, which cannot be read")
+    if page.dtype.kind == "c":
+        raise TiffError("complex numbers, which are no brightness")
     if int(page.compression) not in _LOSSLESS:
-        raise TiffError(f"{_samples(page)} bands compressed by {page.compression!s}, which cannot be read")
+        bands = counted(_samples(page), "band")
+        raise TiffError(f"{bands} compressed by {_called(page.compression)}, which cannot be read")
     if int(page.photometric) in (3, 6, 8):
-        raise TiffError(f"{_samples(page)} bands of {page.photometric.name}, which cannot be read one by one")
+        bands = counted(_samples(page), "band")
+        raise TiffError(f"{bands} of {page.photometric.name}, which cannot be read one by one")
     held = max(page.imagewidth * page.imagelength, (page.tilewidth or 0) * (page.tilelength or 0))
     if held > max_pixels or held * _samples(page) * page.dtype.itemsize > _MOST_SAMPLE_BYTES * max_pixels:
         raise TiffError(
             f"{page.imagewidth} x {page.imagelength} pixels of {_samples(page)} bands, more than data.max_pixels="
             f"{max_pixels} allows"
         )
+
+
+def _called(compression: Any) -> str:
+    """The name of a compression, and the number where it has none."""
+    return str(getattr(compression, "name", compression))
 
 
 def _upright(page: Any) -> NDArray[Any]:

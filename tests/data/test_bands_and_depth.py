@@ -321,3 +321,74 @@ def test_pages_that_are_left_out_are_told_also_from_the_cache(tmp_path):
         out.write(LEVELS)
         out.write(LEVELS[::2, ::2], subfiletype=1)
     assert not [note for note in ask(folder(tmp_path / "pyramid", file.getvalue())).notes if "pages" in note]
+
+
+# What Pillow alone reads otherwise
+
+
+def deep(values):
+    return np.rint(values.astype(float) * 257).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (written(deep(LEVELS), photometric="minisblack", byteorder=">"), "big-endian"),
+        (written(LEVELS // 4, photometric="minisblack", bitspersample=6), "6 bits packed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_grey_in_other_words_of_the_same_values(raw, why):
+    found = pixels(raw)[..., 0]
+    expected = np.rint((LEVELS // 4) * (255 / 63)) if "packed" in why else LEVELS
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_deep_colours_in_planes_are_not_their_bytes():
+    stored = deep(COLOURS[..., :3])
+    raw = written(np.moveaxis(stored, 2, 0).copy(), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(pixels(raw, channels=3), COLOURS[..., :3])
+    with Image.open(io.BytesIO(raw)) as image:  # the negative control: what Pillow makes of it
+        assert np.abs(np.asarray(image).astype(int) - COLOURS[..., :3]).max() > 100
+        with strict_decoding(), pytest.raises(BadImageError, match="16-bit colours, of which Pillow has lost some"):
+            decode.read_picture(image, shortest=None)
+
+
+def test_complex_numbers_and_volumes_are_refused_by_name():
+    with pytest.raises(BadImageError, match="complex numbers"):
+        pixels(written(LEVELS.astype(np.complex64), photometric="minisblack"))
+    volume = written(np.stack([np.resize(LEVELS, (16, 16))] * 16), volumetric=True, tile=(16, 16, 16))
+    with pytest.raises(BadImageError, match="a volume of 16 pictures"):
+        pixels(volume)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_white_of_a_deep_jpeg2000_in_colours_stays_white(bits):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    colours = COLOURS[..., :3].copy()
+    colours[0] = 255
+    stored = np.rint(colours * ((2**bits - 1) / 255)).astype(np.uint16)
+    raw = imagecodecs.jpeg2k_encode(stored, level=0, bitspersample=bits)
+    np.testing.assert_array_equal(pixels(raw, channels=3), colours)
+    with Image.open(io.BytesIO(raw)) as image:  # the negative control: Pillow turns white to black
+        assert (np.asarray(image)[0] == 0).all()
+
+
+def test_fifteen_stated_bits_of_colour_are_scaled():
+    stored = np.rint(COLOURS[..., :3] * (32767 / 255)).astype(np.uint16)
+    np.testing.assert_array_equal(pixels(deep_png(stored, bits=15), channels=3), COLOURS[..., :3])
+
+
+def test_the_transparent_value_of_a_deep_grey_png_is_white():
+    raw = encode(Image.fromarray(deep(LEVELS)))
+    chunk = struct.pack(">I", 2) + b"tRNS\0\0" + struct.pack(">I", zlib.crc32(b"tRNS\0\0"))
+    found = pixels(raw[:33] + chunk + raw[33:])[..., 0]
+    np.testing.assert_array_equal(found, np.where(LEVELS == 0, 255, LEVELS))
+
+
+def test_a_loaded_picture_of_sixteen_bits_keeps_its_formats_range():
+    raw = b"P5 6 6 4095\n" + twelve().astype(">u2").tobytes()
+    with Image.open(io.BytesIO(raw)) as image, strict_decoding():
+        image.load()
+        found = fit(decode.read_picture(image, shortest=None), size=None, channels=1)[..., 0]
+    np.testing.assert_array_equal(found, LEVELS)
