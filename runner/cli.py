@@ -38,6 +38,7 @@ from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError, RunError, answer
 from runner.config.flag_words import flag_error
 from runner.config.help_text import help_text
+from runner.config.interruption import interrupted
 from runner.config.launchers import adopt_launch, is_first
 from runner.config.load import load_config, typed_keys
 from runner.config.presets import added_to
@@ -118,19 +119,31 @@ def _main(argv: list[str]) -> int:
     for note in (*composer.notes, *([about_wandb] if about_wandb else [])):
         print(f"note: {note}", file=sys.stderr)
     if not request.multirun:
-        code = _run(composer, request, [*flags, *request.lines])
+        code = _begun(request.run_dir, lambda: _run(composer, request, [*flags, *request.lines]))
         if code == ExitCode.INTERRUPTED and request.run_dir is not None:
             typed = [shlex.quote(line) for line in args.overrides if key_of(line) == SEARCHPATH]
             _tell_how_to_go_on(command_line(source_flags(extra, root), [resume_line(request.run_dir), *typed]))
         return code
     # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file or `seeds` may ask too.
     flags += [] if args.multirun else ["--multirun"]
-    code = _sweep(composer, request, [*flags, *(line for line in lines if line not in request.deferred)])
+    argv = [*flags, *(line for line in lines if line not in request.deferred)]
+    code = _begun(request.sweep_dir, lambda: _sweep(composer, request, argv))
     if code == ExitCode.INTERRUPTED:
         typed = [shlex.quote(line) for line in args.overrides if key_of(line) != "hydra.sweep.dir"]
         asked = [*(["--multirun"] if args.multirun else []), *source_flags(extra, root)]
         _tell_how_to_go_on(command_line(asked, [*typed, folder_line("hydra.sweep.dir", request.sweep_dir)]))
     return code
+
+
+def _begun(folder: Path | None, act: Callable[[], int]) -> int:
+    """What ``act`` returns; where it is interrupted before or between its runs, it can go on if ``folder`` is there."""
+    try:
+        return act()
+    except (KeyboardInterrupt, Exception):
+        if not interrupted() or folder is None or not folder.is_dir():
+            raise
+        print("interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
 
 
 def _tell_how_to_go_on(command: str) -> None:
@@ -256,7 +269,7 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
         if is_drawn(sweep.folder):
             if sweep.ended:  # a worker of a search may have found nothing left to run
                 _renew_statements(sweep.folder)
-        else:
+        elif sweep.begun or code != ExitCode.INTERRUPTED:
             _write_report(sweep.folder, request.configs[0].tracker, check=called == ExitCode.DONE)
         return code
     finally:

@@ -44,7 +44,7 @@ class ForkServerLauncher(Launcher):
     def __init__(self, n_jobs: int) -> None:
         """``n_jobs`` is the number of cells at a time, which share the machine's cores evenly."""
         self._slots = n_jobs
-        self._stopping = False
+        self._stopping: int | None = None
         self._latest: tuple[_Job, Cell] | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -131,11 +131,14 @@ class ForkServerLauncher(Launcher):
         server = self._sweep.server
         with self._signals_forwarded():
             while True:
-                while waiting and free and not self._stopping:
+                while waiting and free and self._stopping is None:
                     cell, slot = self._compose(waiting.popleft()), free.popleft()
                     self._sweep.begin(cell)
                     place = Place.here(_share(slot, self._slots), slot if self._slots > 1 else None)
                     running[server.start(run_forked, (cell, place))] = cell, slot
+                    if self._stopping is not None:
+                        # It was heard while the cell was composed, or the server imported torch: nobody has told it.
+                        server.signal(self._stopping)
                 if not running:
                     break
                 ended = server.wait(_LOOK_SECONDS)
@@ -150,7 +153,7 @@ class ForkServerLauncher(Launcher):
                 if attempt.exit_code == ExitCode.INTERRUPTED:
                     # Somebody stopped this cell alone: that ends the sweep, as it would without processes of their own.
                     self._stop(signal.SIGUSR1)
-        if self._stopping:
+        if self._stopping is not None:
             raise SystemExit(ExitCode.INTERRUPTED)
         return attempts
 
@@ -179,7 +182,7 @@ class ForkServerLauncher(Launcher):
 
     def _killed(self, cell: Cell, ended: Ended) -> Attempt:
         """How a cell ended whose process went without a word."""
-        if self._stopping:
+        if self._stopping is not None:
             return Attempt(exit_code=ExitCode.INTERRUPTED)
         attempt = killed(cell, ended)
         if attempt.error is not None:
@@ -203,7 +206,7 @@ class ForkServerLauncher(Launcher):
                 signal.signal(number, handler)
 
     def _stop(self, number: int) -> None:
-        self._stopping = True
+        self._stopping = number
         self._sweep.server.signal(number)
 
 

@@ -49,6 +49,8 @@ class Sweep:
     """Cells without privacy."""
     spent: str = ""
     """What the private cells spent, for people."""
+    begun: bool = True
+    """Whether any cell has left something; what was interrupted before has nothing to show."""
     board: Board = field(init=False)
     """What is shown while the sweep goes on."""
 
@@ -166,6 +168,9 @@ class Sweep:
         table = self.renew()
         if not self.ended:
             table = self._take_in(table)
+        self.begun = bool(table.rows)
+        if code == ExitCode.INTERRUPTED and not self.begun:
+            return code
         self.ended.sort(key=lambda found: found[0])
         width = shutil.get_terminal_size((120, 24)).columns
         if not is_drawn(self.folder):

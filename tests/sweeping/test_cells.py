@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import re
+import signal
 
 import pytest
 import torch
@@ -12,6 +13,10 @@ import torch
 from runner.cli import main
 from runner.config.errors import ExitCode
 from runner.inference.finished_run import open_run
+from runner.sweeping.cell import run_forked
+from runner.sweeping.fork_server import ForkServer
+from runner.sweeping.launcher import ForkServerLauncher
+from runner.sweeping.sweep import Sweep
 from runner.training.checkpoint import load_checkpoint
 from tests.conftest import last_of_each
 from tests.sweeping.faulty_model import MENDED
@@ -139,6 +144,36 @@ def test_a_single_run_with_seeds_is_a_sweep(folder, capsys):
         code = main([*TINY, "seed=3", "seeds=2", "hydra.sweep.dir=seeds"])
     assert code == ExitCode.DONE, capsys.readouterr().err
     assert {cell: row["seed"] for cell, row in folder.rows("seeds").items()} == {"0": "3", "1": "4"}
+
+
+def test_what_is_interrupted_between_its_cells_says_how_it_goes_on(folder, capsys, monkeypatch):
+    monkeypatch.setattr(ForkServerLauncher, "_finished", lambda self, cells: signal.raise_signal(signal.SIGTERM))
+    code, _, err = folder.sweep(capsys, *GRID)
+    assert (code, err.splitlines()[0]) == (ExitCode.INTERRUPTED, "interrupted")
+    assert err.splitlines()[-1].startswith("goes on with: ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2], ids=lambda number: number.name)
+@pytest.mark.parametrize("when", ["load", "server"])
+def test_a_signal_while_a_cell_is_started_reaches_it(folder, capsys, monkeypatch, when, number):
+    """It is composed for a tenth of a second, and the server imports torch for seconds, before anybody can be told."""
+    real, name = (Sweep.load, "load") if when == "load" else (ForkServer.start, "start")
+    told = []
+
+    def at(self, *arguments):
+        if not told and (when == "load" or arguments[0] is run_forked):
+            told.append(number)
+            signal.raise_signal(number)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Sweep if when == "load" else ForkServer, name, at)
+    where = f"started_{when}_{number.name}"
+    code, _, err = folder.sweep(capsys, *TINY, "trainer.steps=1000000", f"hydra.sweep.dir={where}", "seed=0,1")
+    assert (code, told) == (ExitCode.INTERRUPTED, [number])
+    assert not (folder.path / where / "1").exists(), "no further cell is started"
+    assert not (folder.path / where / "0" / "run.json").exists(), "the first one is told"
+    assert "goes on with: " in err
+    assert "error: " not in err, "a sweep without cells has no report"
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
