@@ -18,6 +18,7 @@ from runner.config.recipe import recipe_of
 from runner.config.schema import RunConfig
 from runner.config.targets import locate
 from runner.disk import lacking
+from runner.records.printable import printable
 
 if TYPE_CHECKING:
     from runner.plan.device import Device
@@ -394,7 +395,6 @@ def _fit_on_record(
 def _warn(console: Console, is_main: bool, note: str) -> None:
     """Tell the user, in the log and on the console, once for all processes."""
     if is_main:
-        # A file name that is not UTF-8 comes as lone surrogates, which neither a log nor a terminal takes.
-        note = note.encode(errors="backslashreplace").decode()
+        note = printable(note)  # names of files may hold line breaks, codes and lone surrogates
         log.warning(note)
         console.note(note)

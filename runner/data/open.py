@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -83,6 +83,7 @@ def open_data(
         interpolation=config.interpolation or BILINEAR,
         notes=(
             *decoded.notes,
+            *_idle_fractions(decoded, config),
             *notes_on_classes(decoded.classes, train, val, test),
             *notes_on_repeats(decoded.repeats, train, val, test),
         ),
@@ -118,6 +119,17 @@ def _origins(decoded: Decoded, config: DataConfig) -> dict[str, str]:
     if config.fold is not None:
         found["test"] = f"fold {config.fold} of {config.folds}"
     return found
+
+
+def _idle_fractions(decoded: Decoded, config: DataConfig) -> Iterator[str]:
+    """What to say of shares that were asked for and of which ``_split`` takes no heed."""
+    usual = DataConfig()
+    own = [name for name, images in (("validation", decoded.val), ("test", decoded.test)) if images is not None]
+    split = f"the data have a {' and a '.join(own)} split of their own"
+    if own and config.fold is None and config.test_fraction != usual.test_fraction:
+        yield f"data.test_fraction={config.test_fraction:g} changes nothing: {split}"
+    if decoded.val is not None and config.val_fraction != usual.val_fraction:
+        yield f"data.val_fraction={config.val_fraction:g} changes nothing: {split}"
 
 
 def _foresee(config: DataConfig, layout: Layout | None, origin: str | None) -> Foreseen:

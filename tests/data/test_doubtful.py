@@ -68,6 +68,20 @@ def test_a_copy_that_the_held_out_part_takes_is_said(ask, root):
     assert "of 9 test images repeat" in note
 
 
+def test_shares_that_change_nothing_are_said(ask, tmp_path):
+    for split, seed in (("train", 0), ("val", 1)):
+        for number, kind in enumerate(("cat", "dog")):
+            for i in range(4):
+                put(tmp_path / "p" / split / kind / f"{i}.png", noise(seed=100 * seed + 10 * number + i))
+    assert ask(tmp_path / "p").notes == ()
+    own = "changes nothing: the data have a validation split of their own"
+    assert ask(tmp_path / "p", test_fraction=0.5, val_fraction=0.2).notes == (
+        f"data.test_fraction=0.5 {own}",
+        f"data.val_fraction=0.2 {own}",
+    )
+    assert ask(tmp_path / "p", fold=0, folds=2, test_fraction=0.5).notes == ()
+
+
 # Classes without an image
 
 
