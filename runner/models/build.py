@@ -15,7 +15,7 @@ from runner.config.targets import locate
 from runner.config.unknown_option import unknown_option
 from runner.models.batch_statistics import exchangeable
 from runner.models.exchange_check import exchange
-from runner.models.outputs import check_outputs
+from runner.models.outputs import check_outputs, remark_outputs
 from runner.models.weights import PRETRAINED, load_weights, read_weights
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,8 @@ def build_model(
         load_weights(model, state, num_classes=num_classes, source=str(config.weights), tell=tell)
     if norm == "group" and exchange_last:
         model = exchange(model, image_shape=shape, tell=tell)
+    if not config.target.startswith("runner."):
+        remark_outputs(model, image_shape=shape, tell=tell)
     return model
 
 

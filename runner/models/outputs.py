@@ -1,8 +1,9 @@
-"""Whether a network of the user's own answers with one logit for each class, found out before it is trained."""
+"""Whether a network of the user's own answers an image with a logit for each class, found out before it is trained."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -36,4 +37,31 @@ def check_outputs(model: nn.Module, *, target: str, channels: int, num_classes: 
             "model._target_",
             f"{target}, which gives {outputs} where the data have labels from 0 to {num_classes - 1}",
             f"a network with {num_classes} outputs, one for each class",
+        )
+
+
+def remark_outputs(model: nn.Module, *, image_shape: tuple[int, int, int], tell: Callable[[str], None]) -> None:
+    """Tell what is most likely a mistake and no error, from the answers of a copy of ``model`` to two random images.
+
+    That is probabilities in the place of logits, which the loss would take for logits, and an answer to one image that
+    depends on another one, so that it changes with the batch.  ``image_shape`` is (C, H, W).
+    """
+    try:
+        copied = copy.deepcopy(model).eval()
+        images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            both, alone = copied(images), copied(images[:1])
+    except Exception:
+        return  # as above
+    if not isinstance(both, torch.Tensor) or not both.isfinite().all():
+        return
+    if (both >= 0).all() and torch.allclose(both.sum(1), torch.ones(len(both), dtype=both.dtype), atol=1e-4):
+        tell(
+            "the network gives probabilities, as after a softmax, where logits are expected: the loss takes the softmax"
+            " once more, which learns slowly; leave it out at the end of the network"
+        )
+    if not torch.allclose(both[:1], alone, rtol=1e-3, atol=1e-4 * float(both.abs().max())):
+        tell(
+            "what the network gives for an image depends on the other images of the batch, also in evaluation mode:"
+            " its figures and predictions change with data.eval_batch_size"
         )

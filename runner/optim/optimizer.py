@@ -55,6 +55,16 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, fused: bool | 
     except (TypeError, ValueError) as error:
         key, value = _refused(str(error), {"lr": config.lr, "weight_decay": config.weight_decay, **config.options})
         raise RequestError(key, value, f"a value that {config.name} takes ({error})") from error
+    for name, parameter in inspect.signature(optimizer.step).parameters.items():
+        if parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        ):
+            raise RequestError(
+                "optimizer._target_",
+                f"{config.target}, whose step needs a {name}",
+                "an optimizer that takes one gradient an update: none that calls the loss again, as LBFGS does",
+            )
     begin_training(optimizer)
     return optimizer
 

@@ -30,10 +30,11 @@ def refuse_unholdable(what: str, state: Any) -> None:
     path, value = found
     kind = type(value)
     named = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    article = "an" if named[0].lower() in "aeiou" else "a"
     place = f"{path} in the state of {what}" if path else f"the state of {what}"
     raise RunError(
-        f"no checkpoint can hold {place}: it is a {named}, and only tensors, numbers, texts, and lists and dictionaries"
-        " of these are read back"
+        f"no checkpoint can hold {place}: it is {article} {named}, and only tensors, numbers, texts, and lists and"
+        " dictionaries of these are read back"
     )
 
 

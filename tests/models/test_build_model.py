@@ -154,6 +154,42 @@ def test_an_option_that_a_factory_needs_is_asked_for(tmp_path, monkeypatch):
         build_model(ModelConfig(target="wide_models.wide"), **SHAPE)
 
 
+OWN_NETWORKS = """
+from torch import nn
+
+
+class Centred(nn.Flatten):
+    def forward(self, images):
+        return super().forward(images - images.mean(0))
+
+
+def network(*, in_channels, num_classes, image_size, kind):
+    first = {"centred": Centred, "batch": lambda: nn.Sequential(nn.BatchNorm2d(in_channels), nn.Flatten())}
+    last = [nn.Softmax(1)] if kind == "softmax" else []
+    features = in_channels * image_size**2
+    return nn.Sequential(first.get(kind, nn.Flatten)(), nn.Linear(features, num_classes), *last)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("plain", None),
+        ("batch", None),
+        ("softmax", "gives probabilities, as after a softmax, where logits are expected"),
+        ("centred", "for an image depends on the other images of the batch"),
+    ],
+)
+def test_what_a_network_of_the_users_most_likely_does_by_mistake_is_told(kind, told, tmp_path, monkeypatch):
+    (tmp_path / "own_networks.py").write_text(OWN_NETWORKS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", "own_networks")
+    heard = []
+    build_model(ModelConfig(target="own_networks.network", options={"kind": kind}), **SHAPE, tell=heard.append)
+    assert len(heard) == (told is not None)
+    assert all(told in line for line in heard)
+
+
 def test_no_patch_fits_a_prime():
     with pytest.raises(RequestError, match=r"data\.image_size: got 113"):
         patch_size_for(113)

@@ -8,6 +8,7 @@ import torch
 from runner.config.errors import RequestError, RunError
 from runner.job import run_job
 from runner.models.build import build_model
+from runner.optim.optimizer import build_optimizer
 from runner.training import holdable, parts, published
 from runner.training.checkpoint import load_checkpoint
 from runner.training.holdable import refuse_unholdable
@@ -140,6 +141,13 @@ def test_without_its_modes_the_wrong_weights_are_saved(run, monkeypatch):
 def test_two_averages_are_refused(run):
     with pytest.raises(RequestError, match=r"trainer\.ema_decay: got 0\.9, expected null with optimizer=ScheduleFree"):
         run("ScheduleFree", "trainer.ema_decay=0.9")
+
+
+def test_an_optimizer_that_calls_the_loss_again_is_refused(configure):
+    config = configure("optimizer.weight_decay=0").optimizer
+    config.target, config.name, config.options = "torch.optim.LBFGS", "lbfgs", {}
+    with pytest.raises(RequestError, match=r"optimizer\._target_: got torch\.optim\.LBFGS, whose step needs a closure"):
+        build_optimizer(config, torch.nn.Linear(2, 2), fused=None)
 
 
 def test_state_that_no_checkpoint_holds_is_told_after_the_first_update(run, tmp_path):
