@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 SPLITS = ("train", "val", "test")
 
 _WORDS = {
-    "train": "train|training|trn",
-    "val": "val|valid|validation|validate|dev|development",
-    "test": "test|testing|tst|holdout|heldout",
+    "train": "train|trainings?|trn|entrainement|apprentissage|entrenamiento|treino|treinamento|addestramento",
+    "val": "val|valid|validation|validate|dev|development|validierungs?|validacion|validacao|validazione|convalida",
+    "test": "test|testing|tst|holdout|heldout|teste|pruebas?|prova",
     "eval": "eval|evaluation",
 }
-"""Of ``eval`` it depends on what stands beside it: see ``roles_of``."""
+"""English, German, French, Spanish, Portuguese and Italian, without accents.  Of ``eval`` it depends on what stands
+beside it: see ``roles_of``."""
 
 _FILLERS = (
-    r"sets?|data|images?|imgs?|pics?|pictures?|photos?|files?|splits?|folder|labell?ed|classes|samples?|my"
+    r"daten|datensatz|bilder|donnees|datos|imagenes|dados|imagens|dati|immagini"
+    r"|sets?|data|images?|imgs?|pics?|pictures?|photos?|files?|splits?|folder|labell?ed|classes|samples?|my"
     r"|the|new|all|full|final|raw|clean|original|resized|cropped|processed|preprocessed|augmented|\d+"
 )
 """What does not change the meaning of such a name: ``training_set``, ``TrainImages``, ``val2017``."""
@@ -39,7 +42,7 @@ def roles_of(names: Iterable[str]) -> dict[str, str]:
     ``seg_train`` beside ``seg_test``.  ``eval`` is the test, or the validation where another folder is the test and
     none the validation.
     """
-    names = sorted(name for name in names if _CORE.search(_SEPARATORS.sub("", name)))
+    names = sorted(name for name in names if _CORE.search(_squashed(name)))
     roles = {name: role for name in names if (role := _role(name))}
     affixed: dict[tuple[str, ...], dict[str, str]] = {}
     for name in names:
@@ -69,9 +72,14 @@ def is_fold(name: str) -> bool:
 
 def says_nothing(name: str) -> bool:
     """Whether ``name`` is one for images without a class, such as ``images`` or ``unknown``."""
-    return _NO_CLASS.fullmatch(_SEPARATORS.sub("", name).casefold()) is not None
+    return _NO_CLASS.fullmatch(_squashed(name).casefold()) is not None
 
 
 def _role(name: str) -> str | None:
-    squashed = _SEPARATORS.sub("", name)
-    return next((role for role, pattern in _NAME.items() if pattern.fullmatch(squashed)), None)
+    return next((role for role, pattern in _NAME.items() if pattern.fullmatch(_squashed(name))), None)
+
+
+def _squashed(name: str) -> str:
+    """``name`` without separators and accents."""
+    letters = (letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    return _SEPARATORS.sub("", "".join(letters))

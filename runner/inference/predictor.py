@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from runner.config.schema import HardwareConfig
+from runner.config.typed_paths import at_home
 from runner.data.picture import reading_of
 from runner.inference.finished_run import FinishedRun, Privacy, open_run
 from runner.inference.in_place import activate_in_place
@@ -109,11 +111,11 @@ def load_run(folder: str | PathLike[str], *, checkpoint: str = "best", device: s
     """The model of the run in ``folder``, ready to predict.
 
     Args:
-        folder: What ``hydra.run.dir`` was.
+        folder: What ``hydra.run.dir`` was; ``~`` is the home.
         checkpoint: ``best``, ``last``, or a folder's name in ``checkpoints/``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
         RequestError: there is no such run, checkpoint or device.
     """
-    return Predictor(open_run(Path(folder), checkpoint), device)
+    return Predictor(open_run(Path(at_home(os.fspath(folder))), checkpoint), device)

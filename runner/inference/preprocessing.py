@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from runner.config.errors import RequestError
+from runner.config.typed_paths import at_home
 from runner.data.decode import FORMATS, OPENED, fit, read_image, read_picture, strict_decoding
 from runner.data.decoding_room import ROOM
 from runner.data.depth import NoRangeError
@@ -110,7 +111,7 @@ class _Form:
 def _fit(image: Any, form: _Form) -> list[NDArray[np.uint8]]:
     """Pixels [n, size, size, channels] of one item, n = 1 unless it is a batch."""
     if isinstance(image, str | PathLike):
-        path = Path(image)
+        path = Path(at_home(fspath(image)))
         with ROOM.one_image(), _named(str(path)):
             return [form.fitted(_read(path, form))]
     if isinstance(image, Image.Image):

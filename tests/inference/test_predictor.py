@@ -25,6 +25,11 @@ def pixels(digits_run):
     return images.images[images.rows]
 
 
+def test_a_home_is_put_in_the_place_of_its_sign(digits_run, monkeypatch):
+    monkeypatch.setenv("HOME", str(digits_run.parent))
+    assert load_run(f"~/{digits_run.name}", device="cpu").classes
+
+
 def test_it_answers_as_the_run_was_tested(model, digits_run, pixels):
     subject = open_split(open_run(digits_run), "test")
     found = model(pixels)
@@ -35,7 +40,8 @@ def test_it_answers_as_the_run_was_tested(model, digits_run, pixels):
     assert found.privacy is None
 
 
-def test_every_kind_of_image_gives_the_same_answer(model, pixels, tmp_path):
+def test_every_kind_of_image_gives_the_same_answer(model, pixels, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     Image.fromarray(pixels[0, :, :, 0]).save(tmp_path / "digit.png")
     kinds = {
         "batch": pixels[:1],
@@ -46,6 +52,7 @@ def test_every_kind_of_image_gives_the_same_answer(model, pixels, tmp_path):
         "picture": Image.fromarray(pixels[0, :, :, 0]),
         "path": tmp_path / "digit.png",
         "text": str(tmp_path / "digit.png"),
+        "home": "~/digit.png",
         "colour": np.repeat(pixels[0], 3, axis=2),
     }
     wanted = model(pixels[:1]).probabilities
