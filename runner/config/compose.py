@@ -40,6 +40,7 @@ from omegaconf import (
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from runner.config import screened_source, store
+from runner.config.borrowed_names import refuse_borrowed_names
 from runner.config.errors import RequestError, nearest
 from runner.config.groups import OPEN, RECIPES
 from runner.config.load import load_config, typed_keys
@@ -151,7 +152,9 @@ class Composer:
         before = HydraConfig.instance().cfg
         HydraConfig.instance().set_config(config)
         try:
-            return load_config(config, self.option_defaults(config), typed_keys=typed_keys(config.hydra))
+            own, typed = self.option_defaults(config), typed_keys(config.hydra)
+            refuse_borrowed_names(config, own, typed, self.options)
+            return load_config(config, own, typed_keys=typed)
         finally:
             HydraConfig.instance().cfg = before
 

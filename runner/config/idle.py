@@ -20,7 +20,18 @@ class _Needs:
     """What gives the keys a say, as it would be typed."""
 
 
+_WITHOUT_FILES = tuple(
+    f"runner.data.{name}"
+    for name in ("digits.load_digits", "synthetic.make_synthetic", "torchvision_sets.load_torchvision")
+)
+"""Sources that read no image files of the user's."""
+
+
 _NEEDS = (
+    _Needs(("data.on_bad_file",), lambda run: run.data.target not in _WITHOUT_FILES, "data=image_folder"),
+    _Needs(
+        ("optimizer.decay_norm_and_bias",), lambda run: run.optimizer.weight_decay > 0, "optimizer.weight_decay=0.01"
+    ),
     _Needs(("data.folds",), lambda run: run.data.fold is not None, "data.fold=0"),
     _Needs(
         ("data.augment.crop_area",),

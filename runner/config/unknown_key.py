@@ -30,10 +30,15 @@ def _usual_word(key: str, config: DictConfig) -> Usual | None:
     return usual_as_a_whole(key) if len(here) == 1 else usual(key)
 
 
-def _spelled_alike(key: str, config: DictConfig) -> bool:
-    """Whether ``key`` is close to a key of privacy, which ``trainer=dp`` need not be said for again."""
+def _spelled_alike(key: str, config: DictConfig, word: Usual | None) -> bool:
+    """Whether ``key`` is close to a key of privacy, which ``trainer=dp`` need not be said for again.
+
+    Not where ``word``, what it means elsewhere, is another key of privacy: target_epsilon is no sweep_epsilon.
+    """
     group, _, name = key.partition(".")
-    return group == "privacy" and nearest(name, map(str, config.privacy)) is not None
+    near = nearest(name, map(str, config.privacy)) if group == "privacy" else None
+    lines = " ".join(word.typed) if word else ""
+    return near is not None and ("privacy." not in lines or f"privacy.{near}=" in lines)
 
 
 def _other_options(key: str, config: DictConfig) -> str | None:
@@ -66,7 +71,9 @@ def nearest_key(key: str, config: DictConfig) -> str | None:
 
 def unknown_key(key: str, got: object, config: DictConfig, groups: list[str]) -> RequestError:
     """The refusal of ``key``, which is neither in ``config`` nor one of ``groups``."""
-    word = None if _spelled_alike(key, config) else _usual_word(key, config)
+    word = _usual_word(key, config)
+    if _spelled_alike(key, config, word):
+        word = None
     if word is not None and (word.note or word.key is None):
         return RequestError(key, got, word.expected(str(got)))
     if word is None and (others := _other_options(key, config)):

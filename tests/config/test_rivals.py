@@ -41,6 +41,12 @@ WON = [
     ("hardware=laptop_4gb trainer=mixed_precision", {"precision.amp_dtype": "auto16"}, "hardware=laptop_4gb chooses"),
     (f"{DIGITS} optimizer=adam", {"optimizer.momentum": None}, "optimizer.lr=7.0, which experiment=dp_digits sets for"),
     ("data.folds=10", {"data.folds": 10}, "data.folds changes nothing without data.fold=0"),
+    ("data.on_bad_file=skip", {}, "data.on_bad_file changes nothing without data=image_folder"),
+    (
+        "optimizer.weight_decay=0 optimizer.decay_norm_and_bias=true",
+        {},
+        "changes nothing without optimizer.weight_decay",
+    ),
     ("data.augment={crop_padding: 2}", {"data.augment.crop_padding": 2}, None),
 ]
 

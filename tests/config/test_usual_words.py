@@ -57,6 +57,8 @@ KEYS = [
     ("model.num_classes=3", "the classes come from the data"),
     ("model.dropout=0.2", "model=timm +model.drop_rate=0.2"),
     ("trainer.target_epsilon=8", "trainer=dp privacy.epsilon=8"),
+    ("privacy.target_epsilon=8", "trainer=dp privacy.epsilon=8"),
+    ("privacy.clip=2", "trainer=dp privacy.max_grad_norm=2"),
     ("noise=1.1", "trainer=dp privacy.noise_multiplier=1.1"),
     ("max_grad_norm=1", "trainer.clip_norm=1 or trainer=dp privacy.max_grad_norm=1"),
     ("wandb.project=cats", "did you mean tracker.project?"),

@@ -25,6 +25,14 @@ WRONG = [
     ("colour=red", "colour", "one of the groups data,"),
     ("hydra.run.dirr=x", "hydra.run.dirr", "did you mean hydra.run.dir?"),
     ("hydra=3", "hydra", "hydra.run.dir=FOLDER"),
+    # the name of a part that another option is
+    ("optimizer.name=adamw", "optimizer.name", "optimizer=adamw"),
+    ("trainer.name=dp", "trainer.name", "trainer=dp"),
+    ("scheduler.name=triangle", "scheduler.name", "scheduler=NAME, one of constant"),
+    ("data=synthetic data.name=cifar10", "data.name", "data=cifar10"),
+    ("model.name=convnext_tiny", "model.name", "model=timm model.name=convnext_tiny"),
+    ("tracker=none tracker.name=wandb", "tracker.name", "tracker=wandb"),
+    ("--multirun optimizer.name=sgd,adamw", "optimizer.name", "optimizer=adamw"),
     # values that are listed twice, and none
     ("--multirun optimizer.lr=0.01,1e-2", "optimizer.lr", "values that differ"),
     ("--multirun seed=1,2,1", "seed", "values that differ"),
