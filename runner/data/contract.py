@@ -23,6 +23,8 @@ LABELS = "a class number from 0 to K - 1, or a name of Decoded.classes, for each
 _CHUNK_BYTES = 2**24
 _LOOKED_AT = 256
 """Images of a source of bytes that are looked at for being nearly black."""
+_DARK = 32
+"""Pixels that end below this are most often of another range than 0 to 255, as scikit-learn's digits to 16 are."""
 
 Refuse = Callable[[str, str], NoReturn]
 
@@ -99,8 +101,8 @@ def _pixels(held: dict[str, Any], refuse: Refuse) -> tuple[dict[str, Any], list[
         array = _as_array(images, name, refuse)
         if array.dtype == np.uint8:
             done[id(images)] = array
-            if not isinstance(array, np.memmap) and 0 < array[:_LOOKED_AT].max(initial=0) <= 1:
-                notes[_nearly_black(name)] = None
+            if not isinstance(array, np.memmap) and 0 < (high := array[:_LOOKED_AT].max(initial=0)) < _DARK:
+                notes[_nearly_black(name, high)] = None
             continue
         done[id(images)], scale, note = _as_bytes(array, name, refuse)
         if scale is not None:
@@ -127,7 +129,7 @@ def _is_undecoded(value: Any) -> bool:
 def _plain_array(value: Any) -> NDArray[Any] | None:
     """An array or a tensor as a numpy array; None for anything else."""
     if _is_tensor(value):
-        value = value.detach().cpu()
+        value = value.detach().cpu().to_dense()
         # numpy knows no bfloat16, and float32 holds all of its values
         return (value.float() if "bfloat16" in str(value.dtype) else value).numpy()
     if isinstance(value, np.ndarray):
@@ -171,7 +173,7 @@ def _as_bytes(array: NDArray[Any], name: str, refuse: Refuse) -> tuple[NDArray[n
     if low < 0 or high > 255:
         refuse(f"{name}.images of {array.dtype} from {low:.6g} to {high:.6g}", IMAGES)
     if array.dtype.kind in "ui":
-        return array.astype(np.uint8), "255", _nearly_black(name) if 0 < high <= 1 else None
+        return array.astype(np.uint8), "255", _nearly_black(name, high) if 0 < high < _DARK else None
     factor = 255.0 if high <= 1 else 1.0
     pixels = np.empty(array.shape, dtype=np.uint8)
     rounded = False
@@ -183,13 +185,18 @@ def _as_bytes(array: NDArray[Any], name: str, refuse: Refuse) -> tuple[NDArray[n
         nearest_byte = np.rint(exact)
         rounded = rounded or bool(np.any(np.abs(exact - nearest_byte) > close))
         pixels[start : start + step] = nearest_byte
+    if rounded and 1 < high < _DARK:
+        refuse(f"{name}.images of {array.dtype} from {low:.6g} to {high:.6g}, which may be of either range", IMAGES)
     note = f"{name} images of {array.dtype} are rounded to 8 bits" if rounded else None
+    if factor == 1 and high < _DARK:
+        note = _nearly_black(name, high)
     # all black says nothing
     return pixels, None if high == 0 else "1" if factor == 255 else "255", note
 
 
-def _nearly_black(name: str) -> str:
-    return f"{name} images are whole numbers that end at 1 of 255, so nearly black: floats from 0 to 1 would be scaled"
+def _nearly_black(name: str, high: Any) -> str:
+    ends = f"{name} images are whole numbers that end at {high:g} of 255"
+    return f"{ends}, so nearly black: floats from 0 to 1 would be scaled"
 
 
 # Labels

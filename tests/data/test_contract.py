@@ -85,6 +85,16 @@ def test_images_of_any_type_become_the_same_bytes(images):
     assert found.notes == ()
 
 
+def test_floats_a_little_above_one_are_of_no_plain_range():
+    with pytest.raises(RequestError, match=r"train\.images of float32 from 0.* to 1\.02, which may be of either range"):
+        kept(np.linspace(0, 1.02, 96, dtype=np.float32).reshape(6, 4, 4))
+
+
+def test_sparse_tensors_are_made_dense():
+    sparse = torch.from_numpy(FLOATS).permute(0, 3, 1, 2).to_sparse()
+    assert np.array_equal(kept(sparse).train.images, BYTES)
+
+
 def test_what_is_right_already_is_not_copied():
     assert kept().train.images is BYTES
     val = ImageSet(images=FLOATS, labels=LABELS, rows=np.arange(6), names=None)
@@ -125,6 +135,9 @@ def test_whole_numbers_that_end_at_one_are_said_to_be_nearly_black():
     for images in (np.ones((6, 4, 4), dtype=np.uint8), np.ones((6, 4, 4), dtype=np.int64)):
         (note,) = kept(images).notes
         assert note.startswith("train images are whole numbers that end at 1 of 255, so nearly black")
+    for kind in (np.uint8, np.int16, np.float64):  # the digits of scikit-learn
+        (note,) = kept(np.arange(96, dtype=kind).reshape(6, 4, 4) % 17).notes
+        assert "end at 16 of 255, so nearly black" in note
     assert kept(np.ones((6, 4, 4), dtype=bool)).train.images.max() == 255
     assert kept(np.zeros((6, 4, 4), dtype=np.uint8)).notes == ()
 
