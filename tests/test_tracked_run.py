@@ -37,7 +37,7 @@ def test_nothing_is_said_on_standard_error_but_the_progress(runner):
     assert done.returncode == 0
     assert "wandb" not in done.stderr.lower()
     assert "warning" not in done.stderr.lower()
-    assert len(done.stderr.splitlines()) == 6, done.stderr
+    assert len(done.stderr.splitlines()) == 7, done.stderr
 
 
 def test_dp_logs_its_budget_each_epoch(runner):

@@ -56,10 +56,10 @@ def read_request(lines: Sequence[str]) -> Asked:
     base = recipe if chosen & set(_CHOOSES) else ["experiment=audit"]
     composer = Composer(caller=Path.cwd())
     composed = composer.compose([*base, *lines])
-    for note in composer.notes:
-        print(f"note: {note}", file=sys.stderr)
     config = composer.load(composed)
     _check(config)
+    for note in composer.notes:
+        print(f"note: {note}", file=sys.stderr)
     return Asked(config=config, folder=Path(composed.hydra.runtime.output_dir), run=None)
 
 

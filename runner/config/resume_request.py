@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,6 +20,9 @@ from runner.config.typed_lines import key_of
 from runner.config.typed_paths import at_home
 
 OVERRIDES_FILE = ".hydra/overrides.yaml"
+
+_ARGUMENT_LEFT_OUT = re.compile(r"~[a-z_]+\.[\w.]+")
+"""As ``presets`` writes it."""
 
 
 def expand_resume(lines: list[str], *, multirun: bool, config_dir: Path | None = None, root: str = ROOT) -> list[str]:
@@ -56,8 +60,10 @@ def expand_resume(lines: list[str], *, multirun: bool, config_dir: Path | None =
     moved = paths_from_there(begun, [key_of(line) for line in typed])
     typed_keys = {key_of(line) for line in [*typed, *moved]}
     replaced = typed_keys.union(*(rivals_of(key) for key in typed_keys))
-    # what gave way to what was typed gives way again
-    kept = [line for line in earlier if key_of(str(line)) not in replaced and not str(line).startswith("~")]
+    # arguments that gave way to a typed option give way again
+    kept = [
+        line for line in earlier if key_of(str(line)) not in replaced and not _ARGUMENT_LEFT_OUT.fullmatch(str(line))
+    ]
     kept += moved
     screen_lines(kept, file=str(folder / OVERRIDES_FILE))
     quoted = QuotedString(str(folder.absolute()), Quote.double).with_quotes()

@@ -5,7 +5,7 @@ import pytest
 
 from runner.audit import run
 from runner.audit.run import run_audit
-from runner.data.open import open_data
+from runner.training.run_data import open_run_data
 from tests.audit.faults import FAULTS, planted
 
 # what must catch each fault, whatever else does
@@ -72,13 +72,13 @@ def test_random_images_as_canaries_would_miss_absent_noise(configure, monkeypatc
     """Why a canary is one pixel: the control puts 400 random images of 64 pixels in their place."""
 
     def overlapping(config):
-        data = open_data(config)
+        data = open_run_data(config)
         canaries = data.train.images[:400].reshape(400, -1)
         canaries[:] = 0
         canaries[:, :64] = np.random.default_rng(0).integers(0, 256, (400, 64))
         return data
 
-    monkeypatch.setattr(run, "open_data", overlapping)
+    monkeypatch.setattr(run, "open_run_data", overlapping)
     with planted("no noise"):
         audit = run_audit(configure(*CANARIES, "privacy.epsilon=3"), guesses=200, confidence=0.95)
     assert audit.lower_bound < audit.claimed

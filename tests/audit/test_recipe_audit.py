@@ -10,6 +10,7 @@ from runner.audit.command import main
 from runner.audit.recipe import audit_recipe
 from tests.audit.faults import FAULTS, MORE, planted
 from tests.audit.recipes import AUGMENTED, COPIES, SMALL, request, with_dropout
+from tests.conftest import last_of_each
 
 SENSITIVITY, SUMS, AGAIN, WEIGHTS, SAMPLER = (
     "sensitivity of a step, over C",
@@ -98,7 +99,7 @@ def test_first_line_measures_a_sensitivity_of_one_and_of_old_code_more(attack):
 def test_a_run_is_audited_from_its_folder_and_leaves_the_ledger_alone(train, composer, tmp_path, capsys):
     ledger = tmp_path / "ledger"
     few = ["trainer.steps=12"]
-    recipe = [*SMALL, *AUGMENTED, *few, f"privacy.ledger_dir={ledger}"]
+    recipe = last_of_each([*SMALL, *AUGMENTED, *few, f"privacy.ledger_dir={ledger}"])
     run = train(*recipe)
     (run / ".hydra").mkdir()
     composed = composer.compose([*recipe, "tracker=none"])

@@ -20,7 +20,7 @@ WRONG = [
     ([LR, "hydra/sweeper/sampler=tpee"], "hydra/sweeper/sampler", "did you mean tpe?"),
     ([LR, "hydra/sweeper/pruner=medain"], "hydra/sweeper/pruner", "did you mean median?"),
     ([LR, "hydra.sweeper.pruner._target_=os.system"], "hydra/sweeper/pruner", "optuna.pruners;"),
-    ([LR, "hydra.sweeper.trials=3"], "hydra.sweeper.trials", "did you mean hydra.sweeper.n_trials?"),
+    ([LR, "hydra.sweeper.trials=3"], "hydra.sweeper.trials", "expected hydra/sweeper=optuna hydra.sweeper.n_trials=3"),
     ([LR, "hydra.sweeper.n_trials=ten"], "hydra.sweeper.n_trials", "got ten"),
     ([LR, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials", "a number >= 1"),
     ([LR, "hydra.sweeper.n_jobs=0"], "hydra.sweeper.n_jobs", "a number >= 1"),

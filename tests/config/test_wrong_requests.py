@@ -141,7 +141,7 @@ WRONG = [
     ("data.folds=1", "data.folds", "a number >= 2"),
     ("data.fold=5", "data.fold", "a number from 0 to 4"),
     ("data.fold=-1", "data.fold", "a number >= 0"),
-    ("data.channels=2", "data.channels", "one of 1, 3"),
+    ("data.channels=2", "data.channels", "1, 3 or null with data=digits"),
     ("data.on_bad_file=skp", "data.on_bad_file", "did you mean skip?"),
     ("data.std=[0]", "data.std", "a number in (0, 1]"),
     ("data.root=", "data.root", "a path, or null"),

@@ -104,9 +104,9 @@ def test_one_that_may_leave_traces_is_only_imported(configure, monkeypatch):
 def test_one_that_fails_is_told_and_waited_for_no_longer(configure, caplog):
     found = rehearse_tracker(tracked_by(configure("tracker=none"), Broken), neighbours=0)
     assert found.start_seconds < tracking._PATIENCE / 2
-    assert said(caplog) == [
-        "tracker one was switched off (OSError: no room); the run goes on and its own files hold every record"
-    ]
+    (told,) = said(caplog)
+    assert told.startswith("tracker one was switched off (OSError: no room (")
+    assert told.endswith("in start)); the run goes on and its own files hold every record")
 
 
 def test_none_costs_nothing(configure):

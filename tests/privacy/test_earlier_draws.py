@@ -56,6 +56,7 @@ def private_run(composer, train, tmp_path):
     (run_dir / ".hydra").mkdir()
     own = [str(key) for key in composed if key != "hydra"]
     OmegaConf.save(OmegaConf.masked_copy(composed, own), run_dir / ".hydra" / "config.yaml")
+    (run_dir / ".hydra" / "overrides.yaml").write_text(json.dumps(RECIPE))
     return run_dir
 
 

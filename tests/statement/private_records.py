@@ -36,7 +36,9 @@ def write_private(folder, *, status="completed", epsilon=2.998, weights=None, st
     data = {"name": "digits", "origin": ORIGIN, "examples": 1257, "augment": augment or {}}
     model = {"name": "mlp", "target": "runner.models.dense.mlp", "options": {}}
     semantic = {"data": data, "model": model, "weights": weights, "steps": 120, "privacy": privacy}
-    folder.mkdir(parents=True)
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "overrides.yaml").write_text("[]")
+    (folder / ".hydra" / "config.yaml").write_text("{}")
     plan = {"identity": "one", "semantic": semantic}
     write_run(folder, RunRecord(name=name, status=status, plan=plan, privacy=spent, finished=finished))
     return folder

@@ -129,7 +129,6 @@ def test_at_the_end_of_drawn_trials_each_statement_is_settled(tmp_path):
     sweep = tmp_path / "sweep"
     write_private(sweep / "0")
     for name in ("0", "16"):
-        (sweep / name / ".hydra").mkdir()
         typed = {"selection": "random_stopping", "ledger_dir": str(tmp_path / "ledger")}
         (sweep / name / ".hydra" / "config.yaml").write_text(json.dumps({"privacy": typed}))
     _renew_statements(sweep)
