@@ -38,7 +38,7 @@ def write_private(folder, *, status="completed", epsilon=2.998, weights=None, st
     semantic = {"data": data, "model": model, "weights": weights, "steps": 120, "privacy": privacy}
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "overrides.yaml").write_text("[]")
-    (folder / ".hydra" / "config.yaml").write_text("{}")
+    (folder / ".hydra" / "config.yaml").write_text("seed: 0")
     plan = {"identity": "one", "semantic": semantic}
     write_run(folder, RunRecord(name=name, status=status, plan=plan, privacy=spent, finished=finished))
     return folder
