@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.config.errors import ExitCode, RequestError, RunError
 from runner.config.interruption import interrupted
-from runner.config.own_code import with_place
+from runner.config.own_code import place_in_own_code, with_place
 from runner.config.schema import RunConfig
 
 log = logging.getLogger(__name__)
@@ -59,9 +59,14 @@ def attempt_run(
             return Attempt(exit_code=ExitCode.INTERRUPTED, cut_short=True)
         log.exception("the run failed")
         return Attempt(exit_code=ExitCode.FAILED, error=_told(failure, run_dir))
+    except SystemExit as end:
+        if end.__cause__ is not None or place_in_own_code(end) is None:
+            raise
+        log.exception("the run failed")  # the user's own code ends the program: the run is not done
+        return Attempt(exit_code=ExitCode.FAILED, error=_told(end, run_dir))
 
 
-def _told(failure: Exception, run_dir: Path) -> str:
+def _told(failure: BaseException, run_dir: Path) -> str:
     """``failure`` in one line; of the user's own code with the place, and where the whole traceback is."""
     kind = "" if isinstance(failure, RunError) else f"{type(failure).__name__}: "
     line = " ".join(f"{kind}{failure}".split()) or type(failure).__name__
@@ -71,7 +76,7 @@ def _told(failure: Exception, run_dir: Path) -> str:
     return told if told == line else f"{told}; the traceback is in {run_dir / LOG_FILE}"
 
 
-def beyond_outputs(failure: Exception) -> str | None:
+def beyond_outputs(failure: BaseException) -> str | None:
     """What is to be said of a label beyond the outputs of a model, of which each device speaks in words of its own."""
     text = f"{failure}"
     label = re.search(r"(?:Target|index) (-?\d+) is out of bounds", text)

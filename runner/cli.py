@@ -346,7 +346,9 @@ def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: 
         with _command_line(argv):
             run()
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else ExitCode.DONE
+        if end.code is not None and not isinstance(end.code, int):
+            raise RunError(str(end.code)) from end  # words instead of a number mean failure
+        return end.code or ExitCode.DONE
     except (RequestError, RunError):
         raise
     except OSError as error:

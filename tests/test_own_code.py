@@ -45,6 +45,7 @@ def tried(configure, tmp_path, monkeypatch):
         ({"model": "failing_net"}, "the network fails here", "ValueError: no such thing"),
         ({"model": "failing_factory"}, "the factory fails here", "KeyError: 'width'"),
         ({"data": "failing_source"}, "the source fails here", "ZeroDivisionError: by nothing"),
+        ({"data": "exiting_source"}, "the source ends the program here", "SystemExit: 0"),
         ({"optimizer": "FailingOptimizer"}, "the optimizer fails here", "RuntimeError: cannot step"),
     ],
 )

@@ -99,7 +99,8 @@ def _told(config: RunConfig, data: ImageData, weights: OwnInput) -> str:
         f"images as model.weights={config.model.weights} takes them, by {weights.stated_by}: mean"
         f" {_figures(data.mean)}, std {_figures(data.std)}, {data.interpolation}, {data.image_size} pixels"
     )
-    if weights.mean is not None and config.data.mean is not None and list(data.mean) == list(config.data.mean):
+    typed = None if isinstance(config.data.mean, OfOption) else config.data.mean
+    if weights.mean is not None and typed is not None and list(data.mean) == list(typed):
         told = (
             f"mean {_figures(data.mean)} and std {_figures(data.std)} as typed, where model.weights="
             f"{config.model.weights} were trained with {_figures(weights.mean)} and {_figures(weights.std or ())}"

@@ -77,6 +77,13 @@ def test_constants_of_the_data_s_option_give_way_to_those_of_the_weights(weights
     assert any("as typed, where model.weights" in note for note in typed.notes)
 
 
+def test_constants_of_the_data_s_option_are_not_called_typed(weights, configure, monkeypatch):
+    same = own_input.OwnInput(size=None, mean=(0.3,), std=(0.38,), interpolation=None, stated_by="a run on digits")
+    monkeypatch.setattr(own_input, "input_of_weights", lambda model: same)
+    (note,) = open_run_data(configure("data=digits", "model=linear", f"model.weights={weights}")).notes
+    assert "takes them, by a run on digits: mean (0.300)" in note
+
+
 def test_without_weights_nothing_changes(configure):
     for keys in (["data=digits"], ["data=digits", "model=timm", "model.name=test_vit", "data.image_size=32"]):
         data = open_run_data(configure(*keys))
