@@ -231,7 +231,9 @@ def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
         elif attempt.error is not None:
             record_failure(run_dir, attempt)
 
-    code = _call_hydra(argv, job)
+    # Hydra composes everything again, and by then it is another microsecond
+    place = QuotedString(str(request.run_dir), Quote.double).with_quotes()
+    code = _call_hydra([*argv, f"hydra.run.dir={place}"], job)
     if code != ExitCode.DONE or not ended:
         return code
     if ended[0].error is not None:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from runner import cli
+from runner.attempt import Attempt
 from runner.config import begun_run, resume_request
 from runner.config.compose import Composer
 from runner.config.errors import ExitCode, RequestError
@@ -156,6 +157,17 @@ def test_an_interrupted_run_says_how_it_goes_on(tmp_path, monkeypatch, capsys, l
         at = words.index("--multirun")
         assert cli._main(words[at:]) == 75
         assert shlex.split(capsys.readouterr().err)[-1] == words[-1]
+
+
+def test_a_run_in_the_usual_folder_is_named_by_the_folder_that_it_has(tmp_path, monkeypatch, capsys):
+    """The name has the microsecond in it, and Hydra composes after the request was read."""
+    monkeypatch.setattr(cli, "attempt_run", lambda *rest: Attempt(exit_code=ExitCode.INTERRUPTED))
+    with contextlib.chdir(tmp_path):
+        assert cli._main(["tracker=none"]) == ExitCode.INTERRUPTED
+        (folder,) = (tmp_path / "outputs").glob("*/*")
+        word = shlex.split(capsys.readouterr().err)[-1]
+        assert word == f"resume={folder}"
+        assert "tracker=none" in expand_resume([word], multirun=False)
 
 
 def test_a_search_path_of_hydra_is_one_of_ours(tmp_path):
