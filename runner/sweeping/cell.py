@@ -91,10 +91,14 @@ def run_forked(argument: tuple[Cell, Place]) -> Attempt:
         os.sched_setaffinity(0, place.cores)
     if place.slot is not None:
         _see_one_gpu(cell.config, place.slot)
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    with (cell.folder / OUTPUT_FILE).open("ab", buffering=0) as output:
-        for handle in (1, 2):
-            os.dup2(output.fileno(), handle)
+    try:
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        with (cell.folder / OUTPUT_FILE).open("ab", buffering=0) as output:
+            for handle in (1, 2):
+                os.dup2(output.fileno(), handle)
+    except OSError as error:  # a full disk, say, or a file of that name
+        where = error.filename or cell.folder
+        return Attempt(exit_code=ExitCode.FAILED, error=f"{where}: cannot be written ({error.strerror})")
     take_any_letter()
     # The cause of a segmentation fault is worth more than the fact.
     faulthandler.enable()

@@ -146,6 +146,16 @@ def test_a_single_run_with_seeds_is_a_sweep(folder, capsys):
     assert {cell: row["seed"] for cell, row in folder.rows("seeds").items()} == {"0": "3", "1": "4"}
 
 
+def test_a_file_in_the_place_of_a_cell_is_named(folder, capfd):
+    (folder.path / "taken").mkdir()
+    (folder.path / "taken" / "0").write_text("a file")
+    code, out, err = folder.sweep(capfd, *TINY, "hydra.sweep.dir=taken", "seed=0,1")
+    assert code == ExitCode.FAILED
+    assert f"{folder.path / 'taken' / '0'}: cannot be written (File exists)" in err
+    assert "Traceback" not in out + err
+    assert folder.rows("taken")["1"]["status"] == "completed"
+
+
 def test_what_is_interrupted_between_its_cells_says_how_it_goes_on(folder, capsys, monkeypatch):
     monkeypatch.setattr(ForkServerLauncher, "_finished", lambda self, cells: signal.raise_signal(signal.SIGTERM))
     code, _, err = folder.sweep(capsys, *GRID)
