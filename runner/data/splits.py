@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.config.counted import counted
 from runner.config.errors import RequestError
 
 Positions = NDArray[np.int64]
@@ -112,6 +113,6 @@ def _refuse_small_classes(counts: Positions, least: int, *, key: str, got: objec
     if counts[smallest] < least:
         raise RequestError(
             key,
-            f"{got} with {counts[smallest]} examples of class {classes[smallest]}",
+            f"{got} with {counted(int(counts[smallest]), 'example')} of class {classes[smallest]}",
             f"at least {least} examples of every class to split",
         )

@@ -70,7 +70,7 @@ def test_a_fold_that_does_not_exist_is_refused(fold):
 
 def test_a_class_too_small_to_split_is_named():
     with pytest.raises(
-        RequestError, match=r"^data.val_fraction: got 0.1 with 1 examples of class b, expected at least 2"
+        RequestError, match=r"^data.val_fraction: got 0.1 with 1 example of class b, expected at least 2"
     ):
         held(labels_of([10, 1]), 0.1)
     with pytest.raises(RequestError, match=r"^data.folds: got 5 with 4 examples of class a"):
