@@ -11,10 +11,19 @@ from runner.config.errors import ExitCode, answer
 from runner.config.interruption import WATCHED
 
 
+@pytest.fixture(autouse=True)
+def usual_handlers():
+    """Those of a program that is started on a terminal: a shell has what it starts beside itself ignore Ctrl-C."""
+    before = {each: signal.getsignal(each) for each in WATCHED}
+    for each in WATCHED:
+        signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
 @pytest.mark.parametrize("number", WATCHED, ids=lambda number: number.name)
 def test_a_command_that_is_asked_to_end(number, capsys):
-    before = [signal.getsignal(each) for each in WATCHED]
-
     def act():
         os.kill(os.getpid(), number)
         time.sleep(5)
@@ -24,8 +33,6 @@ def test_a_command_that_is_asked_to_end(number, capsys):
     assert capsys.readouterr().err == "interrupted\n"
     after = [signal.getsignal(each) for each in WATCHED]
     assert [handler for handler in after if handler != signal.SIG_DFL] in ([], [signal.default_int_handler])
-    for each, handler in zip(WATCHED, before, strict=True):
-        signal.signal(each, handler)
 
 
 def test_what_is_ignored_or_handled_stays_so():
