@@ -24,8 +24,8 @@ class _Names:
     rank: str
     local_size: str | None
     local_rank: str
-    job: str
-    """What all processes of a launch, and no others, have in common."""
+    job: str | None
+    """What all processes of a launch, and no others, have in common; None where only their parent is."""
 
 
 _LAUNCHERS = (
@@ -60,7 +60,7 @@ _LAUNCHERS = (
         rank="PMI_RANK",
         local_size="MPI_LOCALNRANKS",
         local_rank="MPI_LOCALRANKID",
-        job="PMI_ID",
+        job=None,  # PMI_ID, where it is set, is the rank
     ),
 )
 
@@ -112,7 +112,8 @@ def _adopt(environment: MutableMapping[str, str], names: _Names) -> None:
         environment["MASTER_ADDR"] = "127.0.0.1" if local_size == size else _first_host(environment, names, size)
     if "MASTER_PORT" not in environment:
         # the same in all processes and another one in the next launch, from what a launch calls itself
-        own = f"{environment.get(names.job, os.getppid())}.{environment.get('SLURM_STEP_ID', '')}"
+        launch = os.getppid() if names.job is None else environment.get(names.job, os.getppid())
+        own = f"{launch}.{environment.get('SLURM_STEP_ID', '')}"
         environment["MASTER_PORT"] = str(20_000 + zlib.crc32(own.encode()) % 10_000)
     place = (environment[names.rank], size, local_rank, local_size)
     environment.update(zip(_PLACE, place, strict=True))

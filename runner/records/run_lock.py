@@ -19,17 +19,8 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     Raises:
         RequestError: another run works there, or nothing can be written there.
     """
-    path = run_dir / LOCK_FILE
-    try:
-        held = acquire(path)
-    except BlockingIOError as error:
-        raise RequestError("hydra.run.dir", run_dir, "a folder that no other run is working in") from error
-    except OSError as error:
-        raise RequestError("hydra.run.dir", run_dir, f"a folder that can be written ({error.strerror})") from error
-    try:
+    with _held(run_dir, "hydra.run.dir", "run"):
         yield
-    finally:
-        release(path, held)
 
 
 @contextlib.contextmanager
@@ -39,17 +30,26 @@ def lock_sweep(sweep_dir: Path, *, private: bool) -> Iterator[None]:
     Raises:
         RequestError: the same grid, or another, is at work there, or nothing can be written there.
     """
-    path = sweep_dir / LOCK_FILE
+    with _held(sweep_dir, "hydra.sweep.dir", "sweep", made=0o700 if private else 0o777):
+        yield
+
+
+@contextlib.contextmanager
+def _held(folder: Path, key: str, what: str, *, made: int | None = None) -> Iterator[None]:
+    """Hold ``folder``, named by ``key``; ``made`` is the mode of one that may be missing, which goes if left empty."""
+    path = folder / LOCK_FILE
     try:
-        sweep_dir.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
-        handle = acquire(path)
+        if made is not None:
+            folder.mkdir(mode=made, parents=True, exist_ok=True)
+        held = acquire(path)
     except BlockingIOError as error:
-        raise RequestError("hydra.sweep.dir", sweep_dir, "a folder that no other sweep is working in") from error
+        raise RequestError(key, folder, f"a folder that no other {what} is working in") from error
     except OSError as error:
-        raise RequestError("hydra.sweep.dir", sweep_dir, f"a folder that can be written ({error.strerror})") from error
+        raise RequestError(key, folder, f"a folder that can be written ({error.strerror})") from error
     try:
         yield
     finally:
-        release(path, handle)
-        with contextlib.suppress(OSError):
-            sweep_dir.rmdir()  # nothing came of it
+        release(path, held)
+        if made is not None:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # nothing came of it

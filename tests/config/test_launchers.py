@@ -40,6 +40,15 @@ def test_a_place_among_the_processes(environment, place):
     assert 20_000 <= int(environment["MASTER_PORT"]) < 30_000
 
 
+def test_what_numbers_the_processes_does_not_part_them():
+    ports = set()
+    for rank in "01":
+        environment = INTEL_MPI | {"PMI_RANK": rank, "PMI_ID": rank}
+        adopt_launch(environment)
+        ports.add(environment["MASTER_PORT"])
+    assert len(ports) == 1
+
+
 @pytest.mark.parametrize(
     "environment",
     [
