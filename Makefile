@@ -15,10 +15,10 @@ run: $(READY)  ## Compare FP32, FP16 and BF16 on the embedded handwritten digits
 	$(PY) -m runner sweep=precision seeds=3 comparison.margin=1
 
 bench: $(READY)  ## Time the runner beside loops by hand and other libraries (PARTS="loops" for a part, which takes minutes)
-	$(PY) -m runner.bench $(PARTS) --results docs/results
+	$(PY) -m runner bench $(PARTS) --results docs/results
 
 audit: $(READY)  ## Attack the private trainer with canaries, or a run of yours (OVERRIDES="run=DIR"; a minute)
-	$(PY) -m runner.audit $(OVERRIDES)
+	$(PY) -m runner audit $(OVERRIDES)
 
 test: $(READY)  ## Run the tests (TESTS=tests/data for a part), those on numbers with the kernels of other processors too
 	@$(PY) -m tests.search.postgres

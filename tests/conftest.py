@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def last_of_each(arguments):
     """``arguments``, a recipe that many tests share and what one of them changes in it, as a person would type them."""
-    from runner.config.rivals import rivals_of
-    from runner.config.typed_lines import key_of
+    from runner.config.request.rivals import rivals_of
+    from runner.config.words.typed_lines import key_of
 
     last = {}
     for argument in arguments:
@@ -128,7 +128,7 @@ def composer():
 def configure(composer):
     """configure("key=value", ...) -> a checked RunConfig, as the command line would make it."""
     from runner.config.load import load_config, typed_keys
-    from runner.config.rules import check
+    from runner.config.rules.rules import check
 
     def configure(*overrides):
         composed = composer.compose(last_of_each(overrides))
@@ -142,7 +142,7 @@ def configure(composer):
 @pytest.fixture
 def train(configure, tmp_path):
     """train("key=value", ...) runs a real recipe in this process and returns its folder."""
-    from runner.job import run_job
+    from runner.run.job import run_job
 
     count = iter(range(1000))
 
@@ -161,7 +161,7 @@ def train(configure, tmp_path):
 @pytest.fixture
 def command(tmp_path, capsys):
     """command("key=value", ...) -> (exit code, stdout, stderr) of main in this process, in an empty folder."""
-    from runner.cli import main
+    from runner.commands.train import main
 
     def command(*arguments):
         with contextlib.chdir(tmp_path):

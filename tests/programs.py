@@ -33,10 +33,11 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = (
     "torch._dynamo", "torch.func", "torch.distributed", "accelerate.utils", "safetensors.torch", "sklearn.datasets",
     "dp_accounting.pld.privacy_loss_distribution", "cryptography.hazmat.primitives.ciphers", "rich.console",
-    "rich.live", "multiprocessing.spawn", "runner.cli", "runner.job", "runner.data.open", "runner.data.digits",
-    "runner.plan.build", "runner.records.recorder", "runner.records.environment", "runner.training.launch",
-    "runner.training.trainers", "runner.training.loop", "runner.training.resume", "runner.training.private_parts",
-    "runner.training.half_on_cpu", "runner.training.world", "runner.training.diagnosis",
+    "rich.live", "multiprocessing.spawn", "runner.commands.train", "runner.run.job", "runner.data.open",
+    "runner.data.digits", "runner.plan.build", "runner.records.recorder", "runner.records.environment",
+    "runner.training.distributed.launch", "runner.training.trainers", "runner.training.loop",
+    "runner.training.checkpointing.resume", "runner.training.gradients.private_parts",
+    "runner.training.precision.cpu_float16", "runner.training.distributed.processes", "runner.training.diagnosis",
 )  # fmt: skip
 """What runs import, some of it late."""
 _READ_LATE = {
@@ -141,10 +142,10 @@ def _loaded(environment):
 
 def _what(words):
     """The module with its arguments, or the code, that a command line of this interpreter runs; {} for another one."""
-    ours = words[2].partition(".")[0] == "runner" and words[2] != "runner.training.peak_memory"  # it measures itself
+    ours = words[2].partition(".")[0] == "runner" and words[2] != "runner.autotune.peak_memory"  # it measures itself
     if words[:2] == [sys.executable, "-m"] and ours:
         return {"module": words[2:]}
-    if words[0] == sys.executable and words[-2] == "-c" and "runner.sweeping.fork_server import main" in words[-1]:
+    if words[0] == sys.executable and words[-2] == "-c" and "runner.processes.fork_server import main" in words[-1]:
         return {"code": words[-1]}
     return {}
 

@@ -1,4 +1,4 @@
-"""``python -m runner.ledger``: the table, the check of the chain, and answers to wrong requests."""
+"""``python -m runner ledger``: the table, the check of the chain, and answers to wrong requests."""
 
 import dataclasses
 import os
@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from runner.ledger import main
-from runner.privacy.ledger import Ledger, PlannedRun
+from runner.commands.ledger import main
+from runner.privacy.ledger.ledger import Ledger, PlannedRun
 from tests.conftest import ROOT
 
 RUN = PlannedRun(
@@ -132,10 +132,11 @@ def test_without_ledgers(capsys, tmp_path):
 
 def test_it_is_a_program_and_imports_no_torch(folder):
     code = (
-        f"import sys; from runner.ledger import main; main(['--dir', {str(folder)!r}]); print('torch' in sys.modules)"
+        f"import sys; from runner.commands.ledger import main; main(['--dir', {str(folder)!r}]);"
+        " print('torch' in sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
-    program = [sys.executable, "-m", "runner.ledger", "verify", "--dir", str(folder)]
+    program = [sys.executable, "-m", "runner", "ledger", "verify", "--dir", str(folder)]
     assert subprocess.run(program, env=environment, capture_output=True, check=False).returncode == 0

@@ -7,7 +7,7 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from runner.cli import main
+from runner.commands.train import main
 from runner.config.schema import TrackerConfig
 from runner.records.metrics import read_metrics
 from runner.records.wandb_file import read_wandb_file
@@ -119,7 +119,7 @@ def _shows_the_report(folder):
 
 
 def test_a_report_that_fails_is_told_and_harms_nothing(tmp_path, capsys):
-    from runner.cli import _write_report
+    from runner.commands.train import _write_report
 
     write_sweep(tmp_path, [("seed=0", 0.9)])
     (tmp_path / "privacy.json").write_text("no JSON")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from tests.conftest import ROOT
 
 GROUPS = ("data", "model", "trainer", "precision", "optimizer", "scheduler", "privacy", "hardware", "tracker")

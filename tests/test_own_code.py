@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from runner import attempt
-from runner.attempt import attempt_run, beyond_outputs
-from runner.config import own_code
-from runner.config.errors import ExitCode, RequestError, answer
-from runner.config.own_code import place_in_own_code
+from runner.config.untrusted import own_code
+from runner.config.untrusted.own_code import place_in_own_code
+from runner.errors import ExitCode, RequestError
+from runner.processes.command_end import answer
+from runner.run import attempt
+from runner.run.attempt import attempt_run, beyond_outputs
 from runner.training.losses import cross_entropy_in_parts
 
 PARTS = Path(__file__).parent / "config" / "faulty_parts.py"
@@ -110,7 +111,7 @@ def test_what_is_installed_is_nobodys_own_also_where_it_is_a_link(tmp_path, monk
     monkeypatch.setattr(own_code, "_LIBRARIES", {installed})
     assert not own_code._is_own("library", str(installed / "library" / "library.py"))
     assert own_code._is_own("library", str(kept / "library.py"))
-    assert not own_code._is_own("runner.attempt", attempt.__file__)
+    assert not own_code._is_own("runner.run.attempt", attempt.__file__)
 
 
 def test_an_error_that_another_was_made_of_is_followed_back(monkeypatch):

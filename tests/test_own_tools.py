@@ -27,7 +27,7 @@ def test_a_forked_program_answers_as_a_started_one(tmp_path):
 
 
 def test_a_forked_program_is_a_child_of_its_own(tmp_path):
-    command = [sys.executable, "-m", "runner.keys", "--no-such-option"]
+    command = [sys.executable, "-m", "runner", "keys", "--no-such-option"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},

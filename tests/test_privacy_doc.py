@@ -54,7 +54,7 @@ def test_links_lead_to_files():
 
 
 def test_the_commands_are_right_requests(monkeypatch, tmp_path):
-    from runner.audit import command
+    from runner.commands import audit as command
 
     requests = []
     monkeypatch.chdir(tmp_path)

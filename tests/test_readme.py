@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from runner.cli import main
+from runner.commands.train import main
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -15,7 +15,7 @@ GROUPS = re.findall(r"^\| `(\w+)` \| (.+) \|$", README, re.M)
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_are_right_requests(composer, tmp_path, command):
-    from runner.config.request import check_run, read_request
+    from runner.config.request.request import check_run, read_request
 
     # what is not on this machine is left out: a folder of photos
     words = [word for word in shlex.split(command) if word != "data.root=photos"]

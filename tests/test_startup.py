@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 HEAVY = ("torch", "torchvision", "opacus", "wandb", "optuna", "sklearn", "accelerate", "numpy", "dp_accounting")
 ASK = f"""
 import sys
-from runner.cli import main
+from runner.commands.train import main
 code = main(sys.argv[1:])
 print("loaded", [name for name in {HEAVY} if name in sys.modules], "code", code)
 """
@@ -60,25 +60,25 @@ FIRST_STEP_NEEDS_NOT = (
 )
 RUN = f"""
 import sys
-from runner.cli import main
+from runner.commands.train import main
 code = main(sys.argv[1:])
 print("loaded", [name for name in {FIRST_STEP_NEEDS_NOT} if name in sys.modules], "code", code)
 """
 
 
 @pytest.mark.parametrize(
-    ("module", "first", "number"),
+    ("command", "first", "number"),
     [
-        ("runner", "hydra", "SIGINT"),
-        ("runner.plan", "hydra", "SIGINT"),
-        ("runner.plan", "hydra", "SIGTERM"),
-        ("runner.audit", "hydra", "SIGINT"),
-        ("runner.compare", "runner.report.arguments", "SIGINT"),
-        ("runner.report", "runner.report.arguments", "SIGTERM"),
-        ("runner.bench", "runner.bench.settings", "SIGINT"),
+        ("train", "hydra", "SIGINT"),
+        ("plan", "hydra", "SIGINT"),
+        ("plan", "hydra", "SIGTERM"),
+        ("audit", "hydra", "SIGINT"),
+        ("compare", "runner.commands.report_arguments", "SIGINT"),
+        ("report", "runner.commands.report_arguments", "SIGTERM"),
+        ("bench", "runner.bench.settings", "SIGINT"),
     ],
 )
-def test_a_signal_while_libraries_are_imported_is_one_line(tmp_path, module, first, number):
+def test_a_signal_while_libraries_are_imported_is_one_line(tmp_path, command, first, number):
     """A finder that is asked for ``first`` stands for a person who presses the keys while a dataclass is made."""
     (tmp_path / "press.py").write_text(
         f"""
@@ -90,8 +90,8 @@ class Pressed:
 sys.meta_path.insert(0, Pressed())
 # a job in the background, as of a shell script, is born deaf to it
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.argv = ["{module}", "--version"]
-runpy.run_module("{module}", run_name="__main__")
+sys.argv = ["runner", "{command}", "--version"]
+runpy.run_module("runner", run_name="__main__")
 """
     )
     ended = python(tmp_path, "-m", "press")
@@ -124,6 +124,6 @@ def test_a_process_that_leaves_early_does_what_was_registered_for_its_end(tmp_pa
     ended = python(
         tmp_path,
         "-c",
-        "import atexit; from runner.config.errors import leave; atexit.register(print, 'tidied'); leave(3)",
+        "import atexit; from runner.processes.command_end import leave; atexit.register(print, 'tidied'); leave(3)",
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (3, "tidied\n", "")

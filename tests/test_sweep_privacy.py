@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from runner.privacy.calibration import solve_noise_multiplier
-from runner.privacy.composition import Spent, compose
-from runner.privacy.ledger import find_ledgers
+from runner.privacy.accounting.calibration import solve_noise_multiplier
+from runner.privacy.accounting.composition import Spent, compose
+from runner.privacy.ledger.ledger import find_ledgers
 from tests.conftest import ROOT, last_of_each
 
 TINY = (
@@ -110,8 +110,8 @@ def test_a_failure_beside_a_refusal_is_a_failure(command, tmp_path):
 
 
 def test_a_run_that_fails_counts_with_the_steps_it_did(command, tmp_path, monkeypatch):
-    from runner.config.errors import RunError
-    from runner.training import saving
+    from runner.errors import RunError
+    from runner.training.checkpointing import schedule as saving
 
     def fail(*arguments, **settings):
         raise RunError("the disk is full")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
 from runner.data.images import Decoded, ImageData, ImageSet
+from runner.errors import RequestError
 
 STORED_AS = "canaries 2"
 CLASSES = 10

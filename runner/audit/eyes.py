@@ -16,8 +16,8 @@ from runner.audit.one_example import OneExample
 from runner.audit.sensitivity import Sensitivity, clipped_sum, measure_sensitivity
 
 if TYPE_CHECKING:
+    from runner.training.gradients.batch_order import Stream
     from runner.training.parts import Parts
-    from runner.training.streams import Stream
 
 _SURE = 8.0
 """By how many deviations independent rounding errors may come together: a chance of exp(-8^2 / 2)."""

@@ -12,10 +12,10 @@ from torch import Tensor
 from runner.audit.released_noise import Noise
 from runner.data.feed import Feed
 from runner.optim.flat_gradients import gradient_views
-from runner.privacy.per_example import trainable
-from runner.privacy.private_rule import PrivateRule
+from runner.privacy.example_gradients.per_example import trainable
+from runner.privacy.mechanism.private_rule import PrivateRule
 from runner.training.parts import Parts
-from runner.training.tally import Answers
+from runner.training.running_metrics import Answers
 
 Look = Callable[[int, Tensor, Tensor], None]
 """Told of each step, its clipped sum and its noise in units of sigma C, both flat, before the weights change."""

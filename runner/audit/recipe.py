@@ -16,23 +16,23 @@ from runner.audit.eyes import Targets
 from runner.audit.likelihood import admitted, delta_for
 from runner.audit.verdict import Audit, direct_checks
 from runner.audit.watch import Watched, watch
-from runner.config.errors import RequestError
+from runner.autotune.resolve import settle
+from runner.errors import RequestError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.privacy.accounting import epsilon
-from runner.privacy.key import SecretKey
-from runner.training.agreement import first_then_others
-from runner.training.resume import grad_sample_of
+from runner.privacy.accounting.accountants import epsilon
+from runner.privacy.mechanism.key import SecretKey
+from runner.training.checkpointing.resume import grad_sample_of
+from runner.training.distributed.agreement import first_then_others
+from runner.training.distributed.processes import SingleProcess, torch_device
 from runner.training.run_data import open_run_data
-from runner.training.settle import settle
 from runner.training.torch_settings import torch_settings
-from runner.training.world import SingleProcess, torch_device
 
 if TYPE_CHECKING:
     from runner.config.schema import RunConfig
     from runner.plan.device import Device
     from runner.plan.plan import Plan, PrivacyPlan
-    from runner.training.world import World
+    from runner.training.distributed.processes import World
 
 STEPS = 40
 """Updates of each run, or all of a shorter one."""
@@ -93,7 +93,7 @@ def audit_recipe(request: Request, *, failures: Path) -> Audit:
     if processes == 1:
         audit = audit_rank(request, SingleProcess(torch_device(device.kind)), device)
     else:
-        from runner.training.launch import share_work
+        from runner.training.distributed.launch import share_work
 
         audit = share_work(
             audit_rank, request, hardware=config.hardware, device=device, processes=processes, failures=failures

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.config import rules
 from runner.config.compose import Composer
-from runner.config.errors import RequestError
+from runner.config.rules import rules
 from runner.config.schema import RunConfig
-from runner.config.typed_lines import key_of
-from runner.config.typed_paths import at_home, lines_at_home
+from runner.config.words.typed_lines import key_of
+from runner.config.words.typed_paths import at_home, lines_at_home
+from runner.errors import RequestError
 
 CANARIES = "runner.audit.canaries.make_canaries"
 """The source of the data of an audit by canaries."""

@@ -14,19 +14,19 @@ from runner.audit.request import CANARIES
 from runner.audit.score import Witness
 from runner.audit.verdict import Audit, direct_checks
 from runner.audit.watch import Watched, watch
-from runner.config.errors import RequestError
+from runner.autotune.resolve import settle
 from runner.config.schema import RunConfig
 from runner.data import augment
 from runner.data.images import ImageData
+from runner.errors import RequestError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.plan.plan import Plan
+from runner.training.distributed.processes import SingleProcess, torch_device
 from runner.training.losses import cross_entropy
 from runner.training.parts import Parts
 from runner.training.run_data import open_run_data
-from runner.training.settle import settle
 from runner.training.torch_settings import torch_settings
-from runner.training.world import SingleProcess, torch_device
 
 _SUMS = 1000
 """Gradients that are computed one at a time, apart from the first batch's."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from runner.training.mean_rule import GradientRule
+from runner.training.gradients.mean_rule import GradientRule
 from runner.training.parts import Parts
-from runner.training.tally import Answers
+from runner.training.running_metrics import Answers
 
 
 class Witness:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from runner.privacy.private_rule import PrivateRule
-from runner.training.micro_batches import micro_batches
+from runner.privacy.mechanism.private_rule import PrivateRule
+from runner.training.gradients.micro_batches import micro_batches
 from runner.training.parts import Parts
 
 

@@ -6,8 +6,8 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from runner.audit.verdict import UNSEEN
-from runner.config.counted import counted
-from runner.config.privacy_figures import epsilon_text, lower_bound_text
+from runner.config.words.counted import counted
+from runner.privacy.accounting.figures import epsilon_text, lower_bound_text
 
 if TYPE_CHECKING:
     from runner.audit.verdict import Audit

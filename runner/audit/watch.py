@@ -16,18 +16,18 @@ from runner.audit.eyes import Eyes, SumDifference, Targets
 from runner.audit.observer import Observer, RecordingFeed
 from runner.audit.released_noise import Noise
 from runner.audit.sensitivity import Sensitivity, rounding
+from runner.training.distributed.processes import SingleProcess
 from runner.training.parts import Parts, build_parts
 from runner.training.step import TrainStep
-from runner.training.world import SingleProcess
 
 if TYPE_CHECKING:
     from runner.data.feed import Feed
     from runner.data.images import ImageData
     from runner.plan.plan import Plan
-    from runner.privacy.key import SecretKey
-    from runner.training.mean_rule import GradientRule
-    from runner.training.streams import Stream
-    from runner.training.world import World
+    from runner.privacy.mechanism.key import SecretKey
+    from runner.training.distributed.processes import World
+    from runner.training.gradients.batch_order import Stream
+    from runner.training.gradients.mean_rule import GradientRule
 
 
 @dataclass(kw_only=True)

@@ -12,13 +12,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from runner.bench.task import Task, load_prepared
-from runner.config.errors import RunError
-from runner.privacy.key import SecretKey
-from runner.privacy.noise import NoiseSource
-from runner.privacy.poisson import PoissonStream
-from runner.privacy.private_rule import PrivateRule
+from runner.errors import RunError
+from runner.privacy.mechanism.key import SecretKey
+from runner.privacy.mechanism.noise import NoiseSource
+from runner.privacy.mechanism.poisson import PoissonStream
+from runner.privacy.mechanism.private_rule import PrivateRule
+from runner.training.distributed.processes import SingleProcess
 from runner.training.losses import cross_entropy as per_example
-from runner.training.world import SingleProcess
 
 _TOLERANCE = 1e-5
 """Of the largest difference of two sums, over the largest number in them; float32."""

@@ -15,7 +15,7 @@ from typing import Any
 from runner.bench.settings import Settings
 from runner.bench.task import Task
 from runner.bench.worker import Order
-from runner.config.errors import RunError
+from runner.errors import RunError
 
 FLOAT32 = 1e-4
 """Largest relative difference of a loss in the proof: rounding of float32 over the updates of a proof stays below."""

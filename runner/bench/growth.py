@@ -13,7 +13,7 @@ from runner.bench.duel import Contender, Result, run_duel
 from runner.bench.section import Section, duel_section
 from runner.bench.settings import Settings
 from runner.bench.task import Task, configure, prepare
-from runner.config.errors import RunError
+from runner.errors import RunError
 
 _MANY = 60_000
 _EPOCHS = 50

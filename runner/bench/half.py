@@ -11,7 +11,7 @@ from runner.bench.pairs import paired_ratio
 from runner.bench.section import Section
 from runner.bench.settings import Settings
 from runner.bench.task import configure
-from runner.config.errors import RunError
+from runner.errors import RunError
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ def measure(settings: Settings) -> Iterator[Section]:
     import torch
 
     from runner.models.build import build_model
-    from runner.training.half_on_cpu import half_forward
+    from runner.training.precision.cpu_float16 import half_forward
 
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from runner.estimate.costs import EXAMPLES
-from runner.estimate.operations import measure_model
+from runner.forecast.costs import EXAMPLES
+from runner.forecast.operations import measure_model
 
 _REPEATS = 20
 _SIDE = {"cpu": 1024, "cuda": 8192}

@@ -12,7 +12,7 @@ from runner.bench.duel import Contender, Result, run_duel
 from runner.bench.section import Section, duel_section
 from runner.bench.settings import Settings
 from runner.bench.task import Task, prepare
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 
 _PROOF_STEPS = 3
 """Convolutions and BatchNorm over few images multiply rounding with every update: after twenty, float32 in one memory

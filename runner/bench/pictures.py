@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runner.config.errors import RequestError
-from runner.data.decode import open_image
+from runner.data.decoding.decode import open_image
+from runner.errors import RequestError
 
 SMALL = 32
 PHOTO = (480, 384)

@@ -61,7 +61,7 @@ def _page(lines: Sequence[dict[str, Any]]) -> str:
     parts = [
         "# Benchmarks",
         "",
-        "Made by `make bench`, or a part at a time by `python -m runner.bench PART --results FOLDER`.  Other work on "
+        "Made by `make bench`, or a part at a time by `python -m runner bench PART --results FOLDER`.  Other work on "
         "the machine shows in the noise floors.  The first block of a process is its warm-up and does not count.  "
         "Contenders take turns in A B B A order; ratios are medians of paired ratios with 95 % bootstrap intervals.  "
         "Every sample is in `bench.jsonl`, with the environment of each section.",

@@ -14,7 +14,7 @@ from runner.bench.section import Section
 from runner.bench.settings import Settings
 from runner.bench.task import TASKS, prepare
 from runner.bench.worker import Order
-from runner.config.errors import RunError
+from runner.errors import RunError
 
 _PATIENCE = 120.0
 _MODULES = {"bare script": "bare", "runner's command line": None, "Lightning script": "lightning_loop"}

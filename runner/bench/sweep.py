@@ -16,7 +16,7 @@ from pathlib import Path
 from runner.bench.pairs import paired_difference, paired_ratio
 from runner.bench.section import Section
 from runner.bench.settings import Settings
-from runner.config.errors import RunError
+from runner.errors import RunError
 
 _CELL = (
     *("data=synthetic", "data.num_train=64", "data.image_size=8", "data.batch_size=16", "model=linear"),

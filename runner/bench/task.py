@@ -105,7 +105,7 @@ class Prepared:
         """Make dropout and its kin draw what they draw in update ``step`` of the runner; for proofs."""
         import torch
 
-        from runner.training.streams import fold_in
+        from runner.training.gradients.batch_order import fold_in
 
         torch.manual_seed(fold_in(self.seed, step, 0))
 
@@ -146,7 +146,7 @@ def configure(request: Sequence[str]) -> RunConfig:
     # Late: a loop written by hand shares this module, and must not pay for what it does not use.
     from runner.config.compose import Composer
     from runner.config.load import load_config, typed_keys
-    from runner.config.rules import check
+    from runner.config.rules.rules import check
 
     composer = Composer(caller=Path.cwd())
     composed = composer.compose(list(request))
@@ -162,8 +162,8 @@ def prepare(task: Task, path: Path) -> None:
     from runner.data.open import open_data
     from runner.plan.build import build_plan
     from runner.plan.device import detect_device
+    from runner.training.distributed.processes import SingleProcess, torch_device
     from runner.training.parts import build_parts
-    from runner.training.world import SingleProcess, torch_device
 
     config = configure(task.request)
     data = open_data(config.data)

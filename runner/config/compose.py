@@ -39,17 +39,18 @@ from omegaconf import (
 )
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from runner.config import screened_source, store
-from runner.config.borrowed_names import refuse_borrowed_names
-from runner.config.errors import RequestError, nearest
+from runner.config import store
 from runner.config.groups import OPEN, RECIPES
 from runner.config.load import load_config, typed_keys
-from runner.config.output_folders import named_folder, refuse_looked_up, run_folder
-from runner.config.presets import Presets
+from runner.config.request.output_folders import named_folder, refuse_looked_up, run_folder
+from runner.config.request.presets import Presets
+from runner.config.request.search_path import SEARCHPATH
 from runner.config.schema import RunConfig
-from runner.config.search_path import SEARCHPATH
-from runner.config.unknown_key import nearest_key, unknown_key
-from runner.config.usual_words import usual_option
+from runner.config.untrusted import screened_source
+from runner.config.words.borrowed_names import refuse_borrowed_names
+from runner.config.words.unknown_key import nearest_key, unknown_key
+from runner.config.words.usual_words import usual_option
+from runner.errors import RequestError, nearest
 
 _FAILURES = (
     HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, TypeError, UserWarning, RecursionError

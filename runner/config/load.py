@@ -11,12 +11,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.config.errors import RequestError
 from runner.config.groups import CLOSED, OPEN, SECTIONS, field_name
-from runner.config.ranges import BATCH_SIZE
+from runner.config.rules.ranges import BATCH_SIZE
 from runner.config.schema import AugmentConfig, RunConfig
 from runner.config.store import root_node
-from runner.config.typed_paths import PATH_KEYS, at_home
+from runner.config.words.typed_paths import PATH_KEYS, at_home
+from runner.errors import RequestError
 
 CONSTANTS = frozenset({"data.mean", "data.std"})
 

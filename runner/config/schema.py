@@ -238,7 +238,7 @@ class HardwareConfig:
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``mps``."""
     gpu: str | None = None
-    """``v100``, ``a100`` or ``h100``: whose facts ``python -m runner.plan`` takes where no CUDA device is here."""
+    """``v100``, ``a100`` or ``h100``: whose facts ``python -m runner plan`` takes where no CUDA device is here."""
     processes: int | None = 1
     """Processes that the runner starts on this machine; null means one per GPU."""
     threads: int | None = None
@@ -258,7 +258,7 @@ class HardwareConfig:
     """About the longest that each measurement before a run, or for its plan, may take: what would take longer is
     measured on fewer images, or not at all, which is said."""
     price_per_hour: float | None = None
-    """What an hour of this machine costs, in any currency, for ``python -m runner.plan``; it changes no run."""
+    """What an hour of this machine costs, in any currency, for ``python -m runner plan``; it changes no run."""
     memory_limit: str | None = None
     """Memory that a process may take, in bytes or as ``4GiB`` (a GPU's own, or on a CPU the process's whole): what
     ``data.batch_size=auto`` keeps to.  Null for what is here."""
@@ -328,7 +328,7 @@ class SchedulerConfig:
 
 @dataclass
 class ComparisonConfig:
-    """The question that a sweep is asked, for its report and ``python -m runner.compare``.  It changes no run."""
+    """The question that a sweep is asked, for its report and ``python -m runner compare``.  It changes no run."""
 
     metric: str | None = None
     """What is compared: ``test_accuracy``, ``val_accuracy``, ``test_loss``, ``val_loss`` or ``train_loss``; null for

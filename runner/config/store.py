@@ -17,13 +17,13 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from runner.config.brought import screen_file
-from runner.config.brought_yaml import load_brought
-from runner.config.errors import RequestError
 from runner.config.groups import CLOSED, OPEN, SECTIONS, yaml_key
-from runner.config.rivals import settle_file
+from runner.config.request.rivals import settle_file
 from runner.config.schema import RunConfig
-from runner.config.targets import own_packages
+from runner.config.untrusted.foreign_files import screen_file
+from runner.config.untrusted.foreign_yaml import load_brought
+from runner.config.untrusted.targets import own_packages
+from runner.errors import RequestError
 
 PACKAGE = Path(__file__).resolve().parent.parent
 

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.counted import counted
-from runner.config.errors import RequestError, nearest
+from runner.config.words.counted import counted
 from runner.data.images import Decoded, ImageSet, Undecoded
+from runner.errors import RequestError, nearest
 
 IMAGES = "square images [N, H, W, C] (tensors [N, C, H, W]): uint8, whole numbers from 0 to 255, or floats from 0 to 1"
 LABELS = "a class number from 0 to K - 1, or a name of Decoded.classes, for each example: [n], [n, 1] or one-hot [n, K]"

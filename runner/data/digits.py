@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
-from runner.data.decode import fit_array
+from runner.data.decoding.decode import fit_array
+from runner.data.decoding.picture import BILINEAR
 from runner.data.images import Decoded, ImageSet, refuse_root
-from runner.data.picture import BILINEAR
+from runner.errors import RequestError
 
 INKED = 16  # value of a pixel that is all ink
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from runner.config.schema import AugmentConfig
 from runner.data import augment as augmentation
-from runner.data.ahead import Ahead
-from runner.data.checked_map import CheckedMap
-from runner.data.image_store import cores
+from runner.data.cache.checked_map import CheckedMap
+from runner.data.cache.image_store import cores
 from runner.data.images import ImageData, ImageSet, Undecoded
 from runner.data.kept_memory import keep_freed_memory
+from runner.data.prefetch import Ahead
 
 # Sets that are not augmented and stay below this are normalised once, so that a batch is a single gather.
 READY_BYTES = 256 * 2**20

@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from runner.config.errors import RequestError, RunError
 from runner.config.schema import DataConfig
-from runner.config.typed_paths import at_home
-from runner.data.arrangement import Arrangement, arrange
-from runner.data.cache import Cache
-from runner.data.contents import hash_files, read_listed
-from runner.data.decode import read_image
-from runner.data.depth import NoRangeError
-from runner.data.folder_layout import lay_out
-from runner.data.foreseen import Tell
-from runner.data.holding import Source, hold
-from runner.data.image_store import bad_file, pixel_format
+from runner.config.words.typed_paths import at_home
+from runner.data.cache.folder_cache import Cache
+from runner.data.cache.image_store import bad_file, pixel_format
+from runner.data.cache.listed_data import Tell
+from runner.data.cache.storage import Source, hold
+from runner.data.decoding.decode import read_image
+from runner.data.decoding.depth import NoRangeError
+from runner.data.decoding.picture import DECODING, BadImageError, Picture, no_range, not_usual, reading_of
+from runner.data.folders.arrangement import Arrangement, arrange
+from runner.data.folders.contents import hash_files, read_listed
+from runner.data.folders.folder_layout import lay_out
 from runner.data.images import Decoded, SkippedFile
-from runner.data.picture import DECODING, BadImageError, Picture, no_range, not_usual, reading_of
+from runner.errors import RequestError, RunError
 
 # Part of every fingerprint; a new number whenever decoding changes a pixel of ordinary images.
 STORED_AS = "image_folder 1"
@@ -38,8 +38,8 @@ def load_image_folder(
     """Read ``data.root``.
 
     A folder with a folder for training and class folders in it has the same for validation and test, which may be
-    missing; each may have any usual name (``runner.data.split_names``).  Any other folder holds the class folders
-    themselves.  Class folders may be nested; classes are sorted by name, and all splits must have the same.  Stored are
+    missing; each may have any usual name (``runner.data.folders.split_names``).  Any other folder holds the class
+    folders themselves.  Class folders may be nested; classes are sorted by name, and all splits must have the same.  Stored are
     grey images for ``data.channels=1`` and RGB otherwise.
 
     Args:

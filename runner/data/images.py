@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.errors import RequestError
-from runner.config.image_sketch import Sketch
 from runner.config.schema import DataConfig
-from runner.data.checked_map import CheckedMap
+from runner.data.cache.checked_map import CheckedMap
+from runner.data.image_sketch import Sketch
+from runner.errors import RequestError
 
 
 class Undecoded(Protocol):

@@ -10,18 +10,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from runner.config.counted import counted
-from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
-from runner.config.targets import locate
-from runner.config.unknown_option import unknown_option
+from runner.config.untrusted.targets import locate
+from runner.config.words.counted import counted
+from runner.config.words.unknown_option import unknown_option
+from runner.data.cache.image_store import Layout
+from runner.data.cache.listed_data import Foreseen
 from runner.data.contract import keep_contract
-from runner.data.doubtful import notes_on_classes, notes_on_repeats
-from runner.data.foreseen import Foreseen
-from runner.data.image_store import Layout
+from runner.data.decoding.picture import BILINEAR
+from runner.data.folders.suspicious_splits import notes_on_classes, notes_on_repeats
 from runner.data.images import Decoded, ImageData, ImageSet
-from runner.data.picture import BILINEAR
 from runner.data.splits import TEST, VAL, hold_out, hold_out_fold, thin
+from runner.errors import RequestError, nearest
 
 # Means and deviations of ImageNet's training images, published with torchvision's reference models.  For grey
 # images, the luma (ITU-R BT.601) of that mean and the average of the deviations, and so for each of other bands.
@@ -31,7 +31,7 @@ GREY_MEAN, GREY_STD = (0.459,), (0.226,)
 LUMA = (0.299, 0.587, 0.114)
 
 TELL = "tell"
-"""A parameter of sources that is no key of the data group: see ``runner.data.foreseen.Tell``."""
+"""A parameter of sources that is no key of the data group: see ``runner.data.cache.listed_data.Tell``."""
 
 
 def open_data(

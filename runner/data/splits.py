@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.counted import counted
-from runner.config.errors import RequestError
+from runner.config.words.counted import counted
+from runner.errors import RequestError
 
 Positions = NDArray[np.int64]
 

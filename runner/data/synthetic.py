@@ -8,9 +8,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
 from runner.data.images import Decoded, ImageSet, refuse_root
+from runner.errors import RequestError
 
 STORED_AS = "synthetic 1"
 GRID = 4

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from runner.config.errors import RequestError, nearest
 from runner.config.schema import DataConfig
-from runner.config.typed_paths import at_home
-from runner.data.cache import Cache
-from runner.data.contents import hash_files
-from runner.data.decode import guard_pillow
-from runner.data.depth import NoRangeError, Stated
-from runner.data.foreseen import Tell
-from runner.data.holding import Source, hold
-from runner.data.image_store import Layout, pixel_format
+from runner.config.words.typed_paths import at_home
+from runner.data.cache.folder_cache import Cache
+from runner.data.cache.image_store import Layout, pixel_format
+from runner.data.cache.listed_data import Tell
+from runner.data.cache.storage import Source, hold
+from runner.data.decoding.decode import guard_pillow
+from runner.data.decoding.depth import NoRangeError, Stated
+from runner.data.decoding.picture import DECODING, BadImageError, Picture, eight_bit, no_range, not_usual, reading_of
+from runner.data.folders.contents import hash_files
+from runner.data.folders.listing import list_files
 from runner.data.images import Decoded
-from runner.data.listing import list_files
-from runner.data.picture import DECODING, BadImageError, Picture, eight_bit, no_range, not_usual, reading_of
+from runner.errors import RequestError, nearest
 
 STORED_AS = "torchvision 1"
 

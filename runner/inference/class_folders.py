@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.counted import counted
-from runner.config.errors import nearest
-from runner.data.folder_layout import same_name
+from runner.config.words.counted import counted
+from runner.data.folders.folder_layout import same_name
+from runner.errors import nearest
 
 _SHOWN = 3
 

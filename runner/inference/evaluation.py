@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from runner.config.errors import RequestError, RunError
 from runner.config.schema import HardwareConfig
 from runner.data.feed import Feed
+from runner.errors import RequestError, RunError
 from runner.inference.finished_run import FinishedRun, open_run
 from runner.inference.images import Subject, open_folder, open_split
 from runner.inference.measure import Answers, ProgressLine, Speed, answer, measure_speed
@@ -22,12 +22,12 @@ from runner.inference.scores import Scores, score
 from runner.inference.strategies import Prepared, prepare
 from runner.models.memory_format import format_for
 from runner.plan.device import Device, available_cores, detect_device
-from runner.privacy.ledger import Ledger, contents_of, ledger_folder
+from runner.privacy.ledger.ledger import Ledger, contents_of, ledger_folder
 from runner.records.environment import describe_environment, peak_memory_bytes, reset_peak_memory
 from runner.records.run_file import utc_now
-from runner.training.agreement import first_acts, first_then_others
+from runner.training.distributed.agreement import first_acts, first_then_others
+from runner.training.distributed.processes import SingleProcess, World, torch_device
 from runner.training.torch_settings import torch_settings
-from runner.training.world import SingleProcess, World, torch_device
 
 if TYPE_CHECKING:
     from runner.inference.request import InferenceRequest
@@ -69,7 +69,7 @@ def infer_into(files: Path, request: InferenceRequest) -> Results:
         raise RequestError("processes", request.processes, f"at most {most}, one for each {each}")
     if request.inference != "accelerate" or request.processes == 1:
         return _work(job, SingleProcess(torch_device(device.kind)), device)
-    from runner.training.launch import share_work
+    from runner.training.distributed.launch import share_work
 
     failures = files / "failures.log"
     return share_work(_work, job, hardware=hardware, device=device, processes=request.processes, failures=failures)
@@ -180,7 +180,7 @@ def _tell_ledger(run: FinishedRun, request: InferenceRequest, world: World) -> N
         folder = ledger_folder(request.ledger_dir or run.config.privacy.ledger_dir)
         ledger = Ledger(folder, contents_of(run.plan.semantic.data.ledger_name))
         try:
-            ledger.evaluate_later(run.ledger_entry, step=run.step, by="runner.infer")
+            ledger.evaluate_later(run.ledger_entry, step=run.step, by="runner.commands.infer")
         except RequestError as error:
             expected = "the folder of the ledger in which the run is recorded"
             raise RequestError("ledger_dir", error.got, expected) from error

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from runner.config.errors import RequestError, RunError
+from runner.errors import RequestError, RunError
 from runner.inference.images import open_folder, open_own_data
 from runner.inference.preprocessing import Normalise
 from runner.inference.results_folder import results_folder

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config import rules
-from runner.config.counted import counted
-from runner.config.errors import RequestError, RunError
-from runner.config.run_config import CONFIG_FILE, read_values
+from runner.config.rules import rules
 from runner.config.schema import RunConfig
-from runner.config.void_runs import void_reason
-from runner.data.cache import cache_of_run
-from runner.data.image_store import MARGIN
+from runner.config.untrusted.run_config import CONFIG_FILE, read_values
+from runner.config.words.counted import counted
+from runner.data.cache.folder_cache import cache_of_run
+from runner.data.cache.image_store import MARGIN
+from runner.errors import RequestError, RunError
 from runner.models.build import build_model
 from runner.plan.plan import Plan
 from runner.plan.restore import restore_plan
+from runner.privacy.ledger.void_runs import void_reason
 from runner.records.run_file import FINISHED, RUN_FILE, read_run
-from runner.training.checkpoint import find_saved, load_checkpoint
+from runner.training.checkpointing.checkpoint import find_saved, load_checkpoint
 
 if TYPE_CHECKING:
     import torch

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runner.config.errors import RequestError
-from runner.data.cache import Cache
-from runner.data.contents import hash_contents, read_listed
-from runner.data.decode import read_image
-from runner.data.depth import NoRangeError
-from runner.data.folder_layout import same_name
-from runner.data.foreseen import Foreseen
-from runner.data.holding import Source, hold
+from runner.data.cache.folder_cache import Cache
+from runner.data.cache.image_store import Layout, PixelFormat
+from runner.data.cache.listed_data import Foreseen
+from runner.data.cache.storage import Source, hold
+from runner.data.decoding.decode import read_image
+from runner.data.decoding.depth import NoRangeError
+from runner.data.decoding.picture import DECODING, BadImageError, Picture, not_usual, reading_of
+from runner.data.decoding.undecodable import note_undecodable
+from runner.data.folders.contents import hash_contents, read_listed
+from runner.data.folders.folder_layout import same_name
+from runner.data.folders.listing import list_files
 from runner.data.image_folder import is_image
-from runner.data.image_store import Layout, PixelFormat
 from runner.data.images import ImageData, ImageSet, SkippedFile
-from runner.data.listing import list_files
-from runner.data.picture import DECODING, BadImageError, Picture, not_usual, reading_of
-from runner.data.undecodable import note_undecodable
+from runner.errors import RequestError
 from runner.inference.class_folders import labels_by_folder
 from runner.records.run_file import RUN_FILE
 from runner.training.run_data import open_planned_data

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from runner.records.progress import rate_text
+from runner.training.eval_chunks import logits_in_pieces, logits_of
 from runner.training.losses import log_probabilities
-from runner.training.pieces import logits_in_pieces, logits_of
 
 if TYPE_CHECKING:
     from runner.data.feed import Feed
-    from runner.training.precision import Precision
-    from runner.training.world import World
+    from runner.training.distributed.processes import World
+    from runner.training.precision.precision import Precision
 
 ENOUGH_SECONDS = 1.0
 """Passes are repeated until they took this long together, so that the speed on few images is not one of start-up."""

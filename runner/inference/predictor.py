@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from runner.config.schema import HardwareConfig
-from runner.config.typed_paths import at_home
-from runner.data.picture import reading_of
+from runner.config.words.typed_paths import at_home
+from runner.data.decoding.picture import reading_of
 from runner.inference.finished_run import FinishedRun, Privacy, open_run
 from runner.inference.in_place import activate_in_place
 from runner.inference.preprocessing import Normalise, to_pixels
 from runner.models.memory_format import format_for
 from runner.plan.device import detect_device
-from runner.training.pieces import logits_in_pieces
-from runner.training.precision import build_precision
-from runner.training.world import torch_device
+from runner.training.distributed.processes import torch_device
+from runner.training.eval_chunks import logits_in_pieces
+from runner.training.precision.precision import build_precision
 
 if TYPE_CHECKING:
     from os import PathLike

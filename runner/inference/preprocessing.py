@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from runner.config.errors import RequestError
-from runner.config.typed_paths import at_home
-from runner.data.decode import FORMATS, OPENED, fit, read_image, read_picture, strict_decoding
-from runner.data.decoding_room import ROOM
-from runner.data.depth import NoRangeError
-from runner.data.listing import refuse_file
-from runner.data.picture import BILINEAR, BadImageError, Bands, Picture, Reading
+from runner.config.words.typed_paths import at_home
+from runner.data.decoding.decode import FORMATS, OPENED, fit, read_image, read_picture, strict_decoding
+from runner.data.decoding.depth import NoRangeError
+from runner.data.decoding.memory_budget import ROOM
+from runner.data.decoding.picture import BILINEAR, BadImageError, Bands, Picture, Reading
+from runner.data.folders.listing import refuse_file
+from runner.errors import RequestError
 
 KINDS = "paths, PIL images, uint8 arrays [H, W], [H, W, C] or [N, H, W, C], or uint8 tensors [C, H, W] or [N, C, H, W]"
 

@@ -21,8 +21,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from runner.config.errors import RequestError
 from runner.disk.files import write_bytes
+from runner.errors import RequestError
 
 FEWEST_CHANNELS = 16
 """Input channels of a convolution, in a group, from which on it is quantised: one scale serves as many weights."""

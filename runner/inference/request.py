@@ -1,4 +1,4 @@
-"""What ``python -m runner.infer`` may be asked, and what is refused before torch is imported."""
+"""What ``python -m runner infer`` may be asked, and what is refused before torch is imported."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from runner.config.errors import RequestError, as_typed, nearest
-from runner.config.ranges import AT_LEAST_1, Choices, Range
-from runner.config.reference import documented
-from runner.config.shell_words import shell_line
-from runner.config.typed_lines import tell_repeated
-from runner.config.typed_paths import at_home
+from runner.config.rules.ranges import AT_LEAST_1, Choices, Range
+from runner.config.words.reference import documented
+from runner.config.words.shell_words import shell_line
+from runner.config.words.typed_lines import tell_repeated
+from runner.config.words.typed_paths import at_home
+from runner.errors import RequestError, as_typed, nearest
 
 BEST = "best"
 """The checkpoint that is taken where none is named, and that no folder's name tells of."""

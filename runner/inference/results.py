@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.counted import counted
+from runner.config.words.counted import counted
 from runner.disk.files import write_bytes, write_text
 from runner.inference.finished_run import Privacy
 from runner.inference.measure import Speed

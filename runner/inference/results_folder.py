@@ -10,11 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from runner.config.errors import RequestError, RunError
 from runner.disk.files import publish_directory
 from runner.disk.lacking import is_lacking
 from runner.disk.lock import acquire, release
 from runner.disk.made import missing_folders, remove_empty
+from runner.errors import RequestError, RunError
 from runner.statement.write import STATEMENT_FILE
 
 _HEADS = {"inference.json", "compare.csv", "export.json"}

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save as save_tensors
 
-from runner.config.errors import RequestError
 from runner.config.schema import PrecisionConfig
+from runner.errors import RequestError
 from runner.inference.in_place import activate_in_place
 from runner.models.memory_format import format_for
 from runner.plan.build import choose_precision
-from runner.training.precision import Precision, build_precision
+from runner.training.precision.precision import Precision, build_precision
 
 if TYPE_CHECKING:
     from runner.inference.finished_run import FinishedRun

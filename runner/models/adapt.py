@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from runner.models.weights import head_name
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 
 FUSED = ("drop", "act")
 """What timm puts behind the normalisation of one layer, in this order."""

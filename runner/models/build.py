@@ -9,10 +9,10 @@ from typing import Literal
 
 from torch import nn
 
-from runner.config.errors import RequestError
 from runner.config.schema import ModelConfig
-from runner.config.targets import locate
-from runner.config.unknown_option import unknown_option
+from runner.config.untrusted.targets import locate
+from runner.config.words.unknown_option import unknown_option
+from runner.errors import RequestError
 from runner.models.batch_statistics import exchangeable
 from runner.models.exchange_check import exchange
 from runner.models.outputs import check_outputs, remark_outputs

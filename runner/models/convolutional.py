@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from runner.models.norm import groups_for
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 
 
 def linear(*, in_channels: int, num_classes: int, image_size: int, bias: bool = True) -> nn.Module:

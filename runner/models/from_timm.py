@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from runner.config.errors import RequestError, nearest
+from runner.errors import RequestError, nearest
 from runner.models.adapt import check_image_size
 from runner.models.weights import PRETRAINED, new_head
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.config.errors import RequestError, nearest
+from runner.errors import RequestError, nearest
 from runner.models.adapt import (
     SMALL,
     adapt_channels,

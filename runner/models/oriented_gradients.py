@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from runner.models.fixed_features import FixedFeatures, unit
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 
 
 def check_outputs(model: nn.Module, *, target: str, channels: int, num_classes: int, image_size: int) -> None:

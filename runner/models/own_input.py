@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from runner.config.errors import RequestError
 from runner.config.schema import ModelConfig
+from runner.errors import RequestError
 from runner.models.weights import PRETRAINED
 
 TIMM, TORCHVISION = "runner.models.from_timm.build", "runner.models.from_torchvision.build"

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from runner.models.scratch_buffers import scratch_buffers
 
 _CHAINS = (nn.Sequential, nn.ModuleList)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from runner.config.errors import RequestError, nearest
+from runner.errors import RequestError, nearest
 
 PRETRAINED = "DEFAULT"
 """The value of ``model.weights`` that asks a library for its own pretrained weights."""

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.config.errors import RequestError
 from runner.config.schema import OptimizerConfig
-from runner.config.targets import locate
-from runner.config.unknown_option import unknown_option
+from runner.config.untrusted.targets import locate
+from runner.config.words.unknown_option import unknown_option
+from runner.errors import RequestError
 from runner.optim.modes import begin_training
-from runner.optim.without_compiler import leave_compiler_out
+from runner.torch_internals.without_compiler import leave_compiler_out
 
 _OURS = ("params", "lr", "weight_decay", "fused", "foreach")
 _FUSED_DEVICES = ("cpu", "cuda")

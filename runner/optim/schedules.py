@@ -16,10 +16,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from runner.config.errors import RequestError
 from runner.config.schema import SchedulerConfig
-from runner.config.targets import locate
-from runner.config.unknown_option import unknown_option
+from runner.config.untrusted.targets import locate
+from runner.config.words.unknown_option import unknown_option
+from runner.errors import RequestError
 
 
 class Schedule(Protocol):

@@ -9,11 +9,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.config.accelerate_settings import accelerate_notes
-from runner.config.batches import Split, split_batch
-from runner.config.compilation_rules import refuse_device
-from runner.config.errors import RequestError
-from runner.config.launchers import local_processes
+from runner.config.rules.batches import Split, split_batch
+from runner.config.rules.compilation_rules import refuse_device
+from runner.environment.accelerate_settings import accelerate_notes
+from runner.environment.launchers import local_processes
+from runner.errors import RequestError
 from runner.plan.device import Device, available_cores
 from runner.plan.length import updates_asked, updates_per_epoch
 from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan, SplitPlan
@@ -155,7 +155,7 @@ def choose_precision(config: PrecisionConfig, device: Device, *, gpu: str | None
     """The type that will be used on ``device``: what was asked for where it runs natively, else the next best.
 
     A CPU computes every type correctly, so nothing falls back there.  ``auto`` is answered by the facts about the
-    device alone, for who must not or need not measure (``runner.training.settle`` does): float32 on a CPU, because
+    device alone, for who must not or need not measure (``runner.autotune.resolve`` does): float32 on a CPU, because
     16 bits cost time where its products of bfloat16 are no native ones, and where they are the gain depends on the
     model.  ``gpu`` is the option of
     ``hardware`` that names one, and with it the type that suits it.

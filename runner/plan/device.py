@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.config.container_limits import allowed_cores, allowed_memory
-from runner.config.errors import RequestError
-from runner.config.ranges import read_bytes
+from runner.config.rules.ranges import read_bytes
+from runner.environment.container_limits import allowed_cores, allowed_memory
+from runner.errors import RequestError
 from runner.plan.natives import Natives, natives_of, of_capability
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.config.batches import split_batch
-from runner.config.errors import RequestError
-from runner.config.void_runs import DRAWS
+from runner.config.rules.batches import split_batch
+from runner.errors import RequestError
 from runner.plan.length import updates_asked, updates_per_epoch
 from runner.plan.plan import PrivacyPlan
+from runner.privacy.ledger.void_runs import DRAWS
 
 if TYPE_CHECKING:
     from runner.config.schema import RunConfig
@@ -25,8 +25,8 @@ def plan_privacy(config: RunConfig, *, examples: int, validated: bool, processes
     Raises:
         RequestError: the batch is larger than the data, or no mechanism meets what is asked.
     """
-    from runner.privacy.accounting import default_delta
-    from runner.privacy.calibration import settle_mechanism
+    from runner.privacy.accounting.accountants import default_delta
+    from runner.privacy.accounting.calibration import settle_mechanism
 
     split = split_batch(config, processes)
     if split.logical > examples:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runner.config.errors import RunError
 from runner.config.recipe import identity_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
-from runner.config.typed_values import check_types
+from runner.config.untrusted.typed_values import check_types
+from runner.errors import RunError
 from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan, SplitPlan
 
 

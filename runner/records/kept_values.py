@@ -10,11 +10,11 @@ import yaml
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
 
-from runner.config.brought import screen_text, screen_texts
-from runner.config.errors import RequestError
-from runner.config.resume_request import OVERRIDES_FILE
-from runner.config.run_config import CONFIG_FILE
+from runner.config.request.resume_request import OVERRIDES_FILE
+from runner.config.untrusted.foreign_files import screen_text, screen_texts
+from runner.config.untrusted.run_config import CONFIG_FILE
 from runner.disk.files import write_text
+from runner.errors import RequestError
 
 
 def keep_resolved(folder: Path, values: Mapping[str, Any]) -> None:

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from runner.config.errors import RunError
 from runner.disk.files import sync_handle, write_bytes
 from runner.disk.json_files import parse_json
 from runner.disk.links import NO_FOLLOW
+from runner.errors import RunError
 from runner.records.json_values import encode, plain
 
 METRICS_FILE = "metrics.jsonl"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.config.errors import RunError
+from runner.errors import RunError
 from runner.records.run_file import read_run
 
 _TOLD = ("python", "platform", "cpu", "cores", "threads", "gpus", "cuda", "runner")

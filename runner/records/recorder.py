@@ -17,7 +17,7 @@ from runner.records.sink import RunInfo, Sink
 from runner.records.uncovered import NOT_COVERED, uncovered_of_record
 
 if TYPE_CHECKING:
-    from runner.privacy.ledger import Sitting
+    from runner.privacy.ledger.ledger import Sitting
 
 
 class Recorder:

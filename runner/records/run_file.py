@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from runner.config.errors import RunError
-from runner.config.typed_values import check_types
-from runner.config.void_runs import void_reason
+from runner.config.untrusted.typed_values import check_types
 from runner.disk.json_files import read_json
+from runner.errors import RunError
+from runner.privacy.ledger.void_runs import void_reason
 from runner.records.json_values import write_json
 from runner.records.step_time import StepTime
 
@@ -90,7 +90,7 @@ class RunRecord:
     privacy: PrivacySpent | None = None
     """None for a run without differential privacy."""
     void: str | None = None
-    """Why the epsilon that the run recorded does not hold: then ``privacy`` has none (``runner.config.void_runs``)."""
+    """Why the recorded epsilon does not hold: then ``privacy`` has none (``runner.privacy.ledger.void_runs``)."""
     not_covered_by_epsilon: tuple[str, ...] = ()
     """Of a private run: dotted names of what stands here and is not covered (``runner.records.uncovered``)."""
     steps: int = 0
@@ -104,7 +104,7 @@ class RunRecord:
     out_of_memory: tuple[Mapping[str, Any], ...] = ()
     """Times that memory ran out: ``step``, ``phase``, then ``batch_size`` and ``accumulation_steps`` from there on."""
     prediction: Mapping[str, Any] | None = None
-    """What ``python -m runner.plan`` foresaw for this very plan on this device (``seconds``, ``peak_bytes``;
+    """What ``python -m runner plan`` foresaw for this very plan on this device (``seconds``, ``peak_bytes``;
     ``method``, and ``foreseen``: when), and once the run is finished how far off it was, as shares of what was measured
     (``seconds_error``, ``peak_bytes_error``; positive for too much).  None where nobody asked."""
     notes: tuple[str, ...] = ()

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from runner.config.errors import RequestError
 from runner.disk.lock import acquire, release
+from runner.errors import RequestError
 
 LOCK_FILE = ".lock"
 

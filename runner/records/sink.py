@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from runner.config.errors import RequestError
-from runner.config.own_code import with_place
 from runner.config.schema import TrackerConfig
-from runner.config.targets import locate
+from runner.config.untrusted.own_code import with_place
+from runner.config.untrusted.targets import locate
+from runner.errors import RequestError
 from runner.records.metrics import Record
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from runner.config.schema import TrackerConfig
-from runner.config.wandb_variables import is_heeded
+from runner.config.words.wandb_variables import is_heeded
 from runner.records.metrics import METRICS_FILE, Record
 from runner.records.sink import Publication, RunInfo
 from runner.records.wandb_file import WandbRun, read_wandb_file

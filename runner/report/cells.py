@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from runner.config.brought_yaml import load_plain
-from runner.config.errors import RequestError, RunError, as_typed
-from runner.config.run_config import CONFIG_FILE
+from runner.config.untrusted.foreign_yaml import load_plain
+from runner.config.untrusted.run_config import CONFIG_FILE
+from runner.errors import RequestError, RunError, as_typed
 from runner.records.metrics import METRICS_FILE, Record, read_metrics
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
 from runner.records.sweep_table import read_cells, read_overrides

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from runner.config.counted import counted
-from runner.config.errors import RunError
-from runner.config.privacy_figures import epsilon_text
 from runner.config.schema import ComparisonConfig
+from runner.config.words.counted import counted
 from runner.disk.json_files import read_json
+from runner.errors import RunError
+from runner.privacy.accounting.figures import epsilon_text
 from runner.records.document import Bullets, Grid, Heading, Paragraph
 from runner.records.printable import printable
 from runner.report.budgets import describe_budget, warnings

@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.config.errors import RequestError, nearest
-from runner.config.rules import RULES
+from runner.config.rules.rules import RULES
 from runner.config.schema import ComparisonConfig
+from runner.errors import RequestError, nearest
 from runner.report.cells import REPEATS, Cell, Sweep
 
 ACCURACY_MARGIN = 0.2

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from runner.config.errors import RequestError, nearest
+from runner.errors import RequestError, nearest
 from runner.records.printable import printable
 from runner.report.cells import Cell, Sweep
 from runner.report.question import Question

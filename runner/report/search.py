@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from runner.config.brought_yaml import load_plain
-from runner.config.errors import RunError
+from runner.config.untrusted.foreign_yaml import load_plain
 from runner.disk.files import ordinary
+from runner.errors import RunError
 from runner.records.csv_table import from_csv
 from runner.report.cells import Sweep
 

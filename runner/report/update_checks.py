@@ -1,6 +1,6 @@
 """``same_update.json`` of a sweep: which cells were found to compute the same update, and what makes others differ.
 
-``python -m runner.compare`` writes it, because only computing tells; the report reads it.
+``python -m runner compare`` writes it, because only computing tells; the report reads it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.config.errors import RunError
-from runner.config.typed_values import check_types
+from runner.config.untrusted.typed_values import check_types
 from runner.disk.json_files import read_json
+from runner.errors import RunError
 from runner.records.json_values import write_json
 
 CHECKS_FILE = "same_update.json"

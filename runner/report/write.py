@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.config.errors import RunError
 from runner.config.schema import ComparisonConfig
 from runner.disk.files import write_bytes, write_text
+from runner.errors import RunError
 from runner.report.cells import read_sweep
 from runner.report.contents import find, write_down
 from runner.report.document import PICTURES, Figure, Part, to_markdown

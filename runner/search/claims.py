@@ -16,7 +16,7 @@ import optuna
 import psutil
 from optuna.trial import FrozenTrial, TrialState
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from runner.records.run_lock import lock_run
 from runner.search.sampling import Space
 from runner.search.storage import Storage

@@ -14,7 +14,7 @@ from typing import Any
 from optuna.samplers import CmaEsSampler
 from optuna.trial import FrozenTrial
 
-from runner.config.errors import RunError
+from runner.errors import RunError
 
 _STATE = {
     ("cmaes._cma", "CMA"),

@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from runner.config.errors import RequestError, RunError
-from runner.privacy.draws import KEY, Draw
+from runner.errors import RequestError, RunError
+from runner.privacy.accounting.stopping_draws import KEY, Draw
 from runner.search.storage import Storage
 
 _IDENTITY = "sweep"
@@ -24,7 +24,7 @@ def share_identity(study: optuna.Study, storage: Storage, sweep_dir: Path) -> No
     Raises:
         RequestError: the folder holds another sweep.
     """
-    from runner.sweep_spending import identify_sweep
+    from runner.sweep.spending import identify_sweep
 
     with storage.turn(study._study_id):
         known = study.user_attrs.get(_IDENTITY)
@@ -40,7 +40,7 @@ def share_draw(study: optuna.Study, storage: Storage, sweep_dir: Path, asked: Dr
         RequestError: the study or the folder holds another search or began otherwise, or somebody put a trial in.
         RunError: what was drawn is damaged.
     """
-    from runner.sweep_draws import SELECTION_FILE, adopt, is_drawn, read_draw, refuse_drawn_elsewhere, write_draw
+    from runner.sweep.draws import SELECTION_FILE, adopt, is_drawn, read_draw, refuse_drawn_elsewhere, write_draw
 
     with storage.turn(study._study_id):
         draw = _drawn_for(study)

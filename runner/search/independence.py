@@ -5,8 +5,8 @@ from __future__ import annotations
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler
 
-from runner.config.errors import RequestError
-from runner.config.search import KEY, SearchConfig
+from runner.config.request.search import KEY, SearchConfig
+from runner.errors import RequestError
 from runner.search.sampling import behind_seed, is_blind
 
 _SELECTION = "with privacy.selection=random_stopping"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from runner.config.errors import RunError
-from runner.config.request import GRID
-from runner.config.search import EACH_EPOCH, SWEEPER, SearchConfig, check_steering, load_search
+from runner.config.request.request import GRID
+from runner.config.request.search import EACH_EPOCH, SWEEPER, SearchConfig, check_steering, load_search
+from runner.errors import RunError
 
 if TYPE_CHECKING:
     import optuna

@@ -10,8 +10,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from runner.config.errors import RunError
-from runner.config.search import Limit
+from runner.config.request.search import Limit
+from runner.errors import RunError
 from runner.records.metrics import METRICS_FILE, read_metrics
 from runner.records.run_file import RunRecord, read_run
 

@@ -12,9 +12,9 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from runner.config.privacy_figures import epsilon_text
-from runner.config.search import DIRECTIONS, SearchConfig, directions
+from runner.config.request.search import DIRECTIONS, SearchConfig, directions
 from runner.disk.files import write_text
+from runner.privacy.accounting.figures import epsilon_text
 from runner.records.csv_table import to_csv
 from runner.search.claims import FOLDER, OWNER
 from runner.search.outcome import CAUSE

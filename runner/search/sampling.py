@@ -16,9 +16,9 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from runner.config.errors import RequestError
-from runner.config.search import KEY, part_options, target_of, whole_ends
-from runner.config.targets import locate
+from runner.config.request.search import KEY, part_options, target_of, whole_ends
+from runner.config.untrusted.targets import locate
+from runner.errors import RequestError
 from runner.search.cma_es import CmaEs
 
 Space = dict[str, BaseDistribution]

@@ -19,11 +19,11 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
-from runner.config.errors import RequestError
-from runner.config.search import KEY
-from runner.config.typed_paths import at_home
+from runner.config.request.search import KEY
+from runner.config.words.typed_paths import at_home
 from runner.disk.files import ordinary, sync_handle
 from runner.disk.lock import locked
+from runner.errors import RequestError
 from runner.records.run_lock import lock_run
 
 JOURNAL_FILE = "search.journal"

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.counted import counted
-from runner.config.errors import RunError
+from runner.config.words.counted import counted
 from runner.disk.json_files import read_json
+from runner.errors import RunError
 from runner.records.run_file import RUN_FILE, RunRecord
 
 if TYPE_CHECKING:
-    from runner.privacy.ledger import Entry
+    from runner.privacy.ledger.ledger import Entry
 
 SPENDING_FILE = "privacy.json"
 AUDIT_FILE = "audit.json"
@@ -81,7 +81,7 @@ class Book:
     @functools.cached_property
     def total(self) -> Total | None:
         """What all private runs in it spend together; None when there is none."""
-        from runner.privacy.ledger import compose_entries
+        from runner.privacy.ledger.ledger import compose_entries
 
         private = [entry for entry in self._every if entry.planned.private]
         if not private:
@@ -110,7 +110,7 @@ class Books:
 
     def open(self, ledger_dir: str | None, origin: str) -> Book:
         """The ledger in ``ledger_dir`` (None: the user's own) of the data with the hash ``origin``."""
-        from runner.privacy.ledger import contents_of, ledger_folder
+        from runner.privacy.ledger.ledger import contents_of, ledger_folder
 
         folder, contents = ledger_folder(ledger_dir), contents_of(origin)
         path = folder / f"{contents}.jsonl"
@@ -120,10 +120,10 @@ class Books:
 
 
 def _read_book(folder: Path, contents: str) -> Book:
-    from runner.privacy.chain import BrokenChain
-    from runner.privacy.draws import KIND as DRAWN
-    from runner.privacy.ledger import Ledger, find_ledgers
-    from runner.privacy.overlap import related
+    from runner.privacy.accounting.stopping_draws import KIND as DRAWN
+    from runner.privacy.ledger.chain import BrokenChain
+    from runner.privacy.ledger.ledger import Ledger, find_ledgers
+    from runner.privacy.ledger.overlap import related
 
     ledger = Ledger(folder, contents)
     try:
@@ -134,7 +134,7 @@ def _read_book(folder: Path, contents: str) -> Book:
             return Book(entries, elsewhere, "holds trials whose number is not to be told")
     except BrokenChain:
         # why is not told here: it names folders of this machine, and the page travels
-        return Book((), (), "is broken (`python -m runner.ledger verify` says how)")
+        return Book((), (), "is broken (`python -m runner ledger verify` says how)")
     except OSError as error:
         return Book((), (), f"cannot be read ({error.strerror or error})")
     return Book(entries, elsewhere, None if entries else "is not here")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from runner.config.counted import counted
-from runner.config.privacy_figures import (
+from runner.config.words.counted import counted
+from runner.privacy.accounting.figures import (
     certainty_text,
     delta_text,
     epsilon_text,
@@ -262,8 +262,8 @@ def _audit(facts: Facts) -> Iterator[Text]:
     found = facts.audited
     if found is None:
         yield Paragraph(
-            "Not audited. `python -m runner.audit run=FOLDER`, with the folder of this run, attacks the program with"
-            " this run's settings; `python -m runner.report FOLDER` then renews this page."
+            "Not audited. `python -m runner audit run=FOLDER`, with the folder of this run, attacks the program with"
+            " this run's settings; `python -m runner report FOLDER` then renews this page."
         )
         return
     proved = f"ε is at least {lower_bound_text(found.lower_bound)} (with {found.confidence:.0%} confidence)"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runner.config.errors import RunError
 from runner.config.schema import PrivacyConfig
 from runner.disk.files import write_text
+from runner.errors import RunError
 from runner.records.document import Heading, markdown_of
 from runner.records.run_file import RunRecord
 from runner.statement.facts import Books, Facts, gather

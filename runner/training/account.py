@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from runner.plan.plan import Plan
-    from runner.privacy.spending import Spending
+    from runner.privacy.accounting.spending import Spending
 
 
 def open_account(plan: Plan) -> Spending | None:
@@ -14,7 +14,7 @@ def open_account(plan: Plan) -> Spending | None:
     privacy = plan.semantic.privacy
     if privacy is None:
         return None
-    from runner.privacy.spending import Spending
+    from runner.privacy.accounting.spending import Spending
 
     return Spending(
         privacy.accountant,

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from runner.config.errors import RunError, is_out_of_memory
+from runner.errors import RunError, is_out_of_memory
 
 if TYPE_CHECKING:
-    from runner.training.batch_sizes import BatchSizes
+    from runner.training.gradients.batch_sizes import BatchSizes
 
 _OPTIONS: dict[str, Any] = {"fallback_random": True}
 """Dropout draws what it would draw without the compiler, whose own generator gives other numbers."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from runner.training.gradients.micro_batches import micro_batches
 from runner.training.losses import cross_entropy
-from runner.training.micro_batches import micro_batches
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from runner.config.errors import is_out_of_memory
+from runner.errors import is_out_of_memory
+from runner.training.eval_chunks import logits_in_pieces
 from runner.training.losses import log_probabilities
-from runner.training.pieces import logits_in_pieces
 
 if TYPE_CHECKING:
     from runner.data.feed import Feed
-    from runner.training.batch_sizes import BatchSizes
-    from runner.training.precision import Precision
-    from runner.training.world import World
+    from runner.training.distributed.processes import World
+    from runner.training.gradients.batch_sizes import BatchSizes
+    from runner.training.precision.precision import Precision
 
 
 def evaluate(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from runner.training.micro_batches import shares
+from runner.training.gradients.micro_batches import shares
 
 if TYPE_CHECKING:
     from runner.training.parts import Parts

@@ -12,34 +12,34 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from runner.config.errors import RunError
 from runner.data.feed import Feed
+from runner.errors import RunError
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.progress import PRECISION_MARKS, Progress
 from runner.records.run_file import FinalMetrics
 from runner.records.step_time import StepTime
 from runner.training.account import open_account
-from runner.training.checkpoint import Checkpoint, load_checkpoint
+from runner.training.checkpointing.checkpoint import Checkpoint, load_checkpoint
+from runner.training.checkpointing.plain_state import refuse_unholdable_parts
+from runner.training.checkpointing.resume import noise_form
+from runner.training.checkpointing.schedule import Saving, Snapshot
 from runner.training.diagnosis import explain_non_finite
+from runner.training.distributed.same_run import refuse_other_start
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.garbage import set_up_is_kept
-from runner.training.holdable import refuse_unholdable_parts
 from runner.training.parts import Parts
-from runner.training.precision import NonFiniteGradient
-from runner.training.published import published, refuse_traces, take_up, weights_to_save
-from runner.training.resume import noise_form
-from runner.training.same_run import refuse_other_start
-from runner.training.saving import Saving, Snapshot
-from runner.training.slow_input import name_slow_input
-from runner.training.standing import Outcome, Standing, Status
+from runner.training.precision.precision import NonFiniteGradient
+from runner.training.profiling.slow_input import name_slow_input
+from runner.training.published_weights import published, refuse_traces, take_up, weights_to_save
+from runner.training.running_metrics import StepTotals
+from runner.training.state import Outcome, Standing, Status
 from runner.training.step import TrainStep
-from runner.training.tally import StepTotals
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData, ImageSet
+    from runner.processes.signals import StopRequest
     from runner.records.recorder import Recorder
-    from runner.training.profiling import Profile
-    from runner.training.signals import StopRequest
+    from runner.training.profiling.profile import Profile
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Loop:
     def _profile(self) -> Profile | None:
         if not self._plan.performance.profile or not self._world.is_main:
             return None
-        from runner.training.profiling import Profile
+        from runner.training.profiling.profile import Profile
 
         return Profile(self._parts, self._run_dir, first=self._first)
 

@@ -7,30 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from runner.config.errors import RequestError
 from runner.data.feed import Feed
+from runner.errors import RequestError
 from runner.models.build import build_model
 from runner.models.memory_format import format_for
 from runner.models.recomputed import recompute_blocks
 from runner.optim.modes import has_modes
 from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
-from runner.training.agreement import together
-from runner.training.averaging import WeightAverage
-from runner.training.batch_sizes import BatchSizes
-from runner.training.draws import Draws, SeededDraws
+from runner.training.distributed.agreement import together
+from runner.training.ema import WeightAverage
+from runner.training.gradients.batch_order import ShuffledStream, Stream
+from runner.training.gradients.batch_sizes import BatchSizes
+from runner.training.gradients.mean_rule import GradientRule, MeanRule
+from runner.training.gradients.random_draws import Draws, SeededDraws
 from runner.training.losses import cross_entropy
-from runner.training.mean_rule import GradientRule, MeanRule
-from runner.training.precision import Precision, build_precision
-from runner.training.step_clock import EVERY, StepClock
-from runner.training.streams import ShuffledStream, Stream
+from runner.training.precision.precision import Precision, build_precision
+from runner.training.profiling.phase_timer import EVERY, StepClock
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData, ImageSet
     from runner.plan.plan import Plan
-    from runner.privacy.key import SecretKey
+    from runner.privacy.mechanism.key import SecretKey
     from runner.training.compiled_model import CompiledModel
-    from runner.training.world import World
+    from runner.training.distributed.processes import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ def build_parts(
             "compiled": compiled,
         }
         if performance.cuda_graphs:
-            from runner.training.graphed_mean_rule import GraphedMeanRule
+            from runner.training.gradients.graphed_mean_rule import GraphedMeanRule
 
             rule = GraphedMeanRule(model, sizes=sizes, **same)
         else:
@@ -158,7 +158,7 @@ def build_parts(
         stream = ShuffledStream(len(data.train), semantic.logical_batch, semantic.seed)
         draws = SeededDraws(semantic.data.augment, model, image_size=semantic.data.image_size, seed=semantic.seed)
     else:
-        from runner.training.private_parts import build_private_parts
+        from runner.training.gradients.private_parts import build_private_parts
 
         plan, key, rule, stream, draws = build_private_parts(
             plan, model, precision=precision, world=world, key=key, grad_sample=grad_sample, clock=clock

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runner.config.counted import counted
-from runner.config.errors import RequestError
 from runner.config.load import OfOption
+from runner.config.words.counted import counted
 from runner.data.open import open_data
+from runner.errors import RequestError
 
 if TYPE_CHECKING:
     from runner.config.schema import DataConfig, RunConfig
-    from runner.data.foreseen import Foreseen
+    from runner.data.cache.listed_data import Foreseen
     from runner.data.images import ImageData, ImageSet
     from runner.models.own_input import OwnInput
     from runner.plan.plan import DataPlan

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from runner.config.errors import TooFewExamples, is_out_of_memory
-from runner.training.buffers import BuffersBefore
+from runner.errors import TooFewExamples, is_out_of_memory
+from runner.training.gradients.buffers import BuffersBefore
+from runner.training.gradients.micro_batches import micro_batches
 from runner.training.lookahead import Lookahead
-from runner.training.micro_batches import micro_batches
-from runner.training.tally import Answers, Tally
+from runner.training.running_metrics import Answers, Tally
 
 if TYPE_CHECKING:
     from runner.training.parts import Parts

@@ -10,16 +10,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 
 if TYPE_CHECKING:
     from runner.config.schema import RunConfig
     from runner.data.images import ImageData
+    from runner.processes.signals import StopRequest
     from runner.records.recorder import Recorder
-    from runner.training.checkpoint import Checkpoint
+    from runner.training.checkpointing.checkpoint import Checkpoint
     from runner.training.parts import Parts
-    from runner.training.signals import StopRequest
-    from runner.training.standing import Outcome
+    from runner.training.state import Outcome
 
 
 class StandardTrainer:

@@ -18,8 +18,8 @@ FEW = {"runs": 3, "steps": 20, "targets": 8, "sums": 120}
 
 
 def configuration(*overrides, base=("experiment=audit",)):
-    from runner.config import rules
     from runner.config.compose import Composer
+    from runner.config.rules import rules
 
     composer = Composer(caller=ROOT)
     config = composer.load(composer.compose([*base, *overrides]))
@@ -28,8 +28,8 @@ def configuration(*overrides, base=("experiment=audit",)):
 
 
 def by_canaries(epsilon, fault, seed):
-    from runner.audit.command import CONFIDENCE, GUESSES
     from runner.audit.run import run_audit
+    from runner.commands.audit import CONFIDENCE, GUESSES
 
     config = configuration(
         f"privacy.epsilon={epsilon}", f"data.split_seed={seed}", f"seed={seed}", "hardware.threads=1"

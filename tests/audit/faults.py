@@ -8,14 +8,15 @@ import torch
 
 from runner.config.schema import AugmentConfig
 from runner.data import augment
-from runner.privacy.companion_watch import CompanionWatch
-from runner.privacy.example_draws import ExampleDraws
-from runner.privacy.key import SecretKey
-from runner.privacy.noise import NoiseSource
-from runner.privacy.poisson import PoissonStream
-from runner.privacy.private_rule import PrivateRule
-from runner.training import parts, private_parts
-from runner.training.streams import ShuffledStream, fold_in
+from runner.privacy.independence.companion_watch import CompanionWatch
+from runner.privacy.mechanism.example_draws import ExampleDraws
+from runner.privacy.mechanism.key import SecretKey
+from runner.privacy.mechanism.noise import NoiseSource
+from runner.privacy.mechanism.poisson import PoissonStream
+from runner.privacy.mechanism.private_rule import PrivateRule
+from runner.training import parts
+from runner.training.gradients import private_parts
+from runner.training.gradients.batch_order import ShuffledStream, fold_in
 
 
 def _noise(change):

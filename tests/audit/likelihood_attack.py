@@ -36,9 +36,9 @@ def log_odds_of_a_run(plan, data, *, present):
     from runner.audit.observer import Observer, RecordingFeed
     from runner.audit.sensitivity import clipped_sum
     from runner.audit.watch import Without
+    from runner.training.distributed.processes import SingleProcess
     from runner.training.parts import build_parts
     from runner.training.step import TrainStep
-    from runner.training.world import SingleProcess
 
     privacy = plan.semantic.privacy
     deviation = privacy.noise_multiplier * privacy.max_grad_norm

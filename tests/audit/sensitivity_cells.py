@@ -6,19 +6,19 @@ from pathlib import Path
 import torch
 
 from runner.audit.sensitivity import measure_sensitivity
+from runner.autotune.resolve import settle
 from runner.config.compose import Composer
-from runner.config.errors import RequestError
 from runner.config.load import load_config, typed_keys
-from runner.config.rules import check
+from runner.config.rules.rules import check
 from runner.data.open import open_data
+from runner.errors import RequestError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.privacy.grad_sample import GRAD_SAMPLES
-from runner.privacy.key import SecretKey
+from runner.privacy.example_gradients.grad_sample import GRAD_SAMPLES
+from runner.privacy.mechanism.key import SecretKey
+from runner.training.distributed.processes import SingleProcess, torch_device
 from runner.training.parts import build_parts
-from runner.training.settle import settle
 from runner.training.torch_settings import torch_settings
-from runner.training.world import SingleProcess, torch_device
 from tests.conftest import ROOT
 from tests.test_options import LARGE, NEEDS
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from runner.audit.command import main
-from runner.config.privacy_figures import epsilon_text, lower_bound_text
+from runner.commands.audit import main
+from runner.privacy.accounting.figures import epsilon_text, lower_bound_text
 from tests.audit.faults import planted
 from tests.conftest import ROOT
 
@@ -97,7 +97,7 @@ def test_a_wrong_request_is_one_line_and_leaves_nothing(audit, tmp_path, typed, 
 
 def test_from_a_shell(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "runner.audit", *SMALL, "hydra.run.dir=out"],
+        [sys.executable, "-m", "runner", "audit", *SMALL, "hydra.run.dir=out"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
         capture_output=True,

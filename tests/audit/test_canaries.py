@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from runner.audit.canaries import coins, every_canary
-from runner.config.errors import RequestError
 from runner.data.open import open_data
+from runner.errors import RequestError
 from runner.models.dense import linear, mlp
-from runner.privacy.grad_sample import per_example_gradients
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
 
 
 @pytest.fixture

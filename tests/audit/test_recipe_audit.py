@@ -6,8 +6,8 @@ import json
 import pytest
 from omegaconf import OmegaConf, open_dict
 
-from runner.audit.command import main
 from runner.audit.recipe import audit_recipe
+from runner.commands.audit import main
 from tests.audit.faults import FAULTS, MORE, planted
 from tests.audit.recipes import AUGMENTED, COPIES, SMALL, request, with_dropout
 from tests.conftest import last_of_each
@@ -127,7 +127,7 @@ def test_a_run_whose_recipe_is_another_today_is_told(configure, tmp_path):
 
 
 def test_guesses_and_recipe_are_checked_before_anything_is_trained(attack, configure, tmp_path):
-    from runner.config.errors import RequestError
+    from runner.errors import RequestError
 
     asked = request(configure(*SMALL), **FEW)
     for wrong in ({"guesses": 3}, {"guesses": 1000}, {"confidence": 1.0}):

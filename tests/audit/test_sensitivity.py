@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from runner.audit.sensitivity import measure_sensitivity
-from runner.privacy.example_gradients import Rows
-from runner.privacy.private_rule import PrivateRule
+from runner.privacy.example_gradients.parameter import Rows
+from runner.privacy.mechanism.private_rule import PrivateRule
 from tests.audit.faults import draws_by_position
 from tests.audit.sensitivity_cells import FEWER_ROWS, ROWS, few_cells, parts_of, sensitivities
 

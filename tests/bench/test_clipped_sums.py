@@ -6,7 +6,7 @@ import pytest
 
 from runner.bench import clipped_sums
 from runner.bench.task import TASKS, prepare
-from runner.config.errors import RunError
+from runner.errors import RunError
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import shlex
 import numpy as np
 import pytest
 
-from runner.bench.command import PARTS, _parse, main
 from runner.bench.duel import Contender, run_duel
 from runner.bench.pairs import paired_difference, paired_ratio
 from runner.bench.results import write_results
 from runner.bench.section import Section, duel_section
 from runner.bench.settings import Settings
 from runner.bench.task import TASKS, prepare
+from runner.commands.bench import PARTS, _parse, main
 from tests.conftest import ROOT
 
 
@@ -114,7 +114,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
 
 
 def test_without_lightning_the_parts_beside_it_are_refused_at_once(monkeypatch, capsys):
-    monkeypatch.setattr("runner.bench.command.find_spec", lambda name: None)
+    monkeypatch.setattr("runner.commands.bench.find_spec", lambda name: None)
     assert main(["recipes", "loops"]) == 2
     assert capsys.readouterr().err.startswith("error: part: got loops, expected a machine with Lightning")
 

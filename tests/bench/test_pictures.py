@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from runner.bench.pictures import PHOTO, SMALL, bytes_per_file, write_photos, write_small
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,7 @@ import dataclasses
 import pytest
 from omegaconf import OmegaConf
 
-from runner.compare.command import main
-from runner.compare.finish import finish_sweep
-from runner.compare.same_update import check_updates, pairs_to_check
+from runner.commands.compare import main
 from runner.config.load import load_config
 from runner.data.open import open_data
 from runner.plan.build import build_plan
@@ -15,6 +13,8 @@ from runner.plan.device import detect_device
 from runner.records.run_file import FinalMetrics, RunRecord, read_run, write_run
 from runner.report.cells import read_sweep
 from runner.report.update_checks import describe_check, read_checks, write_checks
+from runner.sweep.finish import finish_sweep
+from runner.verify.same_update import check_updates, pairs_to_check
 
 RECIPE = ("data.limit=40", "model=mlp", "trainer.steps=9", "scheduler.warmup_epochs=1", "hardware=cpu",
           "hardware.threads=1")  # fmt: skip
@@ -131,14 +131,14 @@ def test_what_was_found_is_not_found_again(planned, monkeypatch):
     folder = planned((), *SPLITS)
     write_checks(folder, [check_of(folder)])
     before = read_checks(folder)
-    monkeypatch.setattr("runner.compare.finish.check_updates", lambda pairs: pytest.fail("computed again"))
+    monkeypatch.setattr("runner.sweep.finish.check_updates", lambda pairs: pytest.fail("computed again"))
     finish_sweep(folder)
     assert read_checks(folder) == before
 
 
 def test_a_wrong_rule_would_have_been_seen(planned, monkeypatch):
     """The control: what most loops do, dividing by the number of micro-batches, is no rounding."""
-    from runner.training.mean_rule import MeanRule
+    from runner.training.gradients.mean_rule import MeanRule
 
     add = MeanRule.add
 

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from runner.data.images import Decoded, ImageSet
-from runner.optim import without_compiler  # noqa: F401  (torch's optimizers, as the runner imports them)
 
 
 class FailingNet(nn.Module):

@@ -4,9 +4,10 @@ import resource
 
 import pytest
 
-from runner.config import address_space
-from runner.config.address_space import require_room_for_torch
-from runner.config.errors import ExitCode, RequestError, answer
+from runner.environment import address_space
+from runner.environment.address_space import require_room_for_torch
+from runner.errors import ExitCode, RequestError
+from runner.processes.command_end import answer
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
-from runner.config.batches import split_batch
-from runner.config.errors import RequestError
-from runner.config.ranges import read_bytes
+from runner.config.rules.batches import split_batch
+from runner.config.rules.ranges import read_bytes
+from runner.errors import RequestError
 
 PRESETS = ("laptop_4gb", "laptop_8gb", "v100", "a100", "h100")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from runner.config.errors import answer
+from runner.processes.command_end import answer
 from tests.conftest import ROOT
 
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": ""}
 START = """
 import signal, sys, time, weakref
-from runner.config.errors import answer
+from runner.processes.command_end import answer
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to it
 
 def ctrl_c(*_):
@@ -47,7 +47,7 @@ LOST = {
         "pass", "time.sleep(0.6); print('cleaned up')"
     ),
 }
-SAY = "import sys; from runner.config.errors import answer; sys.exit(answer(lambda: print('x' * 100_000) or 0))"
+SAY = "import sys; from runner.processes.command_end import answer; sys.exit(answer(lambda: print('x' * 100_000) or 0))"
 
 
 def ended(code, **streams):
@@ -65,7 +65,7 @@ def test_a_ctrl_c_is_heard_also_where_it_is_lost(how):
 
 def test_a_second_ctrl_c_in_the_moment_of_the_answer_is_no_traceback():
     late = """
-from runner.config.interruption import Interruption
+from runner.processes.keyboard_interrupt import Interruption
 first = Interruption.answered
 def answered(self):
     Interruption.answered = first
@@ -115,7 +115,7 @@ def test_a_full_disk_below_standard_output_is_one_line():
 
 
 def test_other_failures_of_the_system_are_not_taken_for_it():
-    code = "from runner.config.errors import answer; answer(lambda: open('/nowhere/at/all'))"
+    code = "from runner.processes.command_end import answer; answer(lambda: open('/nowhere/at/all'))"
     assert "FileNotFoundError" in ended(code).stderr
 
 
@@ -125,7 +125,7 @@ def test_a_plan_replaces_neither_link_nor_pipe_nor_device(tmp_path, kind):
     import stat
     import threading
 
-    from runner.estimate.command import _write_json
+    from runner.commands.plan import _write_json
 
     target, real = tmp_path / "target", tmp_path / "real.json"
     read = []

@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 
 from runner.config.compose import Composer
 from runner.config.groups import CLOSED, OPEN
-from runner.config.request import read_request
-from runner.config.rules import check
+from runner.config.request.request import read_request
+from runner.config.rules.rules import check
 from runner.config.store import shipped, sweep_files
 
 CONF = shipped("conf")

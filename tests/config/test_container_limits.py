@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from runner.config import container_limits
-from runner.config.container_limits import allowed_cores, allowed_memory, free_memory
+from runner.environment import container_limits
+from runner.environment.container_limits import allowed_cores, allowed_memory, free_memory
 
 GIB = 2**30
 V2 = "35 24 0:30 {top} /sys/fs/cgroup ro,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.config.counted import counted
+from runner.config.words.counted import counted
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from runner.config import schema
 from runner.config.groups import CLOSED, OPEN, RECIPES, SECTIONS
-from runner.config.rules import FREE, RULES
+from runner.config.rules.rules import FREE, RULES
 from runner.config.store import Root, shipped
 
 
@@ -59,7 +59,7 @@ def test_the_walk_sees_a_field_without_docstring():
 def test_every_field_has_a_rule_or_a_reason(key, kind):
     boolean = kind in (bool, bool | None)
     handled = key in RULES or key in FREE or boolean or key.endswith((".target", ".options"))
-    assert handled, f"{key} needs a Range or Choices in runner.config.rules"
+    assert handled, f"{key} needs a Range or Choices in runner.config.rules.rules"
     assert not (key in RULES and key in FREE)
 
 

@@ -6,13 +6,13 @@ import shlex
 import pytest
 import yaml
 
-from runner import cli
-from runner.attempt import Attempt
-from runner.config import begun_run, resume_request
+from runner.commands import train as cli
 from runner.config.compose import Composer
-from runner.config.errors import ExitCode, RequestError
-from runner.config.resume_request import expand_resume
-from runner.config.search_path import searched
+from runner.config.request import begun_run, resume_request
+from runner.config.request.resume_request import expand_resume
+from runner.config.request.search_path import searched
+from runner.errors import ExitCode, RequestError
+from runner.run.attempt import Attempt
 
 ODD = "my $HOME 'run' {a,b}"
 
@@ -202,7 +202,7 @@ def test_a_run_stays_where_it_is_called(composer):
 def test_a_console_script_sees_packages_of_the_working_folder(tmp_path, monkeypatch):
     import sys
 
-    from runner.config.targets import locate
+    from runner.config.untrusted.targets import locate
 
     (tmp_path / "words_parts.py").write_text(
         "from torch import nn\ndef f(*, in_channels, num_classes, image_size) -> nn.Module:\n    return nn.Identity()\n"

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from runner.config.accelerate_settings import accelerate_notes, asked_lines
-from runner.config.alone import answer_alone
-from runner.config.errors import RequestError
-from runner.config.launchers import adopt_launch, is_first, launched, local_processes
+from runner.environment.accelerate_settings import accelerate_notes, asked_lines
+from runner.environment.launchers import adopt_launch, is_first, launched, local_processes
+from runner.errors import RequestError
+from runner.processes.alone import answer_alone
 
 OPEN_MPI = {
     "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
@@ -171,7 +171,7 @@ def test_the_precision_of_accelerate_is_the_runs(command, tmp_path, monkeypatch)
 
 
 def test_the_precisions_of_a_question_stay_its_own(composer, monkeypatch):
-    from runner.cli import _asked_by_accelerate
+    from runner.commands.train import _asked_by_accelerate
 
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     assert _asked_by_accelerate(composer, ["model=mlp", "seed=0,1"]) == ["precision=bf16"]

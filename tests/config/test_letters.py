@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from runner.config import errors
-from runner.config.errors import answer
-from runner.config.letters import showable
+from runner.environment.letters import showable
+from runner.processes import command_end
+from runner.processes.command_end import answer
 
 TEXT = "ε=3 ± 1 % caf\udce9 é 日 \x1b"
 
@@ -31,7 +31,7 @@ def test_a_letter_that_is_lacking_is_spelled(monkeypatch, encoding, written):
 
 
 def test_without_that_the_same_text_ends_a_command(monkeypatch):
-    monkeypatch.setattr(errors, "take_any_letter", lambda: None)
+    monkeypatch.setattr(command_end, "take_any_letter", lambda: None)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     with pytest.raises(UnicodeEncodeError):
         answer(say)

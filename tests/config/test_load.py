@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 from omegaconf import OmegaConf
 
-from runner.config.errors import RequestError
 from runner.config.load import load_config
 from runner.config.schema import AugmentConfig, RunConfig
+from runner.errors import RequestError
 
 
 def test_every_group_is_its_dataclass(composer):

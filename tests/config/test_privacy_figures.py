@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.config.privacy_figures import certainty_text, delta_text, epsilon_text, odds_text, one_in
+from runner.privacy.accounting.figures import certainty_text, delta_text, epsilon_text, odds_text, one_in
 from tests.conftest import ROOT
 
 

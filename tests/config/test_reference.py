@@ -5,13 +5,13 @@ import re
 import pytest
 from omegaconf import OmegaConf
 
-from runner import keys
-from runner.cli import main
-from runner.config import reference
+from runner.commands import keys
+from runner.commands.train import main
 from runner.config.groups import CLOSED, OPEN, RECIPES, SECTIONS
-from runner.config.help_text import MOST_TYPED, help_text
-from runner.config.key_page import key_page
-from runner.config.reference import keys_of, options_of, plainly
+from runner.config.words import reference
+from runner.config.words.help_text import MOST_TYPED, help_text
+from runner.config.words.key_page import key_page
+from runner.config.words.reference import keys_of, options_of, plainly
 from tests.conftest import ROOT
 
 PAGE = ROOT / "docs" / "keys.md"
@@ -19,16 +19,16 @@ PAGE = ROOT / "docs" / "keys.md"
 
 def test_the_page_is_what_the_command_prints(capsys):
     assert keys.main([]) == 0
-    assert capsys.readouterr().out == PAGE.read_text(), "python -m runner.keys > docs/keys.md"
+    assert capsys.readouterr().out == PAGE.read_text(), "python -m runner keys > docs/keys.md"
 
 
 def test_a_change_of_a_rule_or_an_option_changes_the_page(monkeypatch):
-    from runner.config.ranges import Range
+    from runner.config.rules.ranges import Range
 
     monkeypatch.setitem(reference.RULES, "trainer.patience", Range(3))
     assert key_page() != PAGE.read_text()
     monkeypatch.undo()
-    monkeypatch.setattr("runner.config.key_page.options_of", lambda group: options_of(group)[1:])
+    monkeypatch.setattr("runner.config.words.key_page.options_of", lambda group: options_of(group)[1:])
     assert key_page() != PAGE.read_text()
 
 

@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from runner.config import interruption
-from runner.config.errors import ExitCode, answer
-from runner.config.interruption import WATCHED
+from runner.errors import ExitCode
+from runner.processes import keyboard_interrupt as interruption
+from runner.processes.command_end import answer
+from runner.processes.keyboard_interrupt import WATCHED
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,13 @@
 
 import pytest
 
-from runner.config import presets, screened_source
 from runner.config.compose import Composer
-from runner.config.errors import RequestError
-from runner.config.request import check_run, read_request
-from runner.config.rules import value_at
-from runner.config.swept_values import params_as_typed
+from runner.config.request import presets
+from runner.config.request.request import check_run, read_request
+from runner.config.request.swept_values import params_as_typed
+from runner.config.rules.rules import value_at
+from runner.config.untrusted import screened_source
+from runner.errors import RequestError
 
 DIGITS = "experiment=dp_digits"
 CROPS = "data=cifar10 data.root=."

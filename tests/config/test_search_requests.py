@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from runner.cli import main
-from runner.config.errors import RequestError
-from runner.config.request import read_request
-from runner.config.search import parse_limits
+from runner.commands.train import main
+from runner.config.request.request import read_request
+from runner.config.request.search import parse_limits
+from runner.errors import RequestError
 from tests.conftest import ROOT
 
 SEARCH = ("--multirun", "hydra/sweeper=optuna", "tracker=none")
@@ -101,7 +101,7 @@ LATER = [
 ]
 ASK = """
 import sys
-from runner.cli import main
+from runner.commands.train import main
 for line in sys.argv[1].split("|"):
     print(main(line.split(" ")), "torch" in sys.modules)
 """

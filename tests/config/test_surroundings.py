@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from runner.config import home
 from runner.config.compose import Composer
-from runner.config.errors import RequestError, answer
-from runner.config.home import have_a_home, lasting_home
-from runner.privacy.ledger import ledger_folder
+from runner.environment import home
+from runner.environment.home import have_a_home, lasting_home
+from runner.errors import RequestError
+from runner.privacy.ledger.ledger import ledger_folder
+from runner.processes.command_end import answer
 from tests.conftest import ROOT
 
 CHILD = """
 import os, subprocess, sys
-from runner.config import streams
+from runner.environment import standard_streams as streams
 {without}
-from runner.config.errors import answer
+from runner.processes.command_end import answer
 def act():
     place = os.open("made", os.O_WRONLY | os.O_CREAT)
     print("said")

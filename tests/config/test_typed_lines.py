@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.config.typed_lines import tell_repeated
+from runner.config.words.typed_lines import tell_repeated
 
 
 @pytest.mark.parametrize(("lines", "told"), [

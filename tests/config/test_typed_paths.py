@@ -8,8 +8,8 @@ import safetensors.torch
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from runner.config import typed_paths
-from runner.config.typed_paths import at_home, lines_at_home
+from runner.config.words import typed_paths
+from runner.config.words.typed_paths import at_home, lines_at_home
 
 
 @pytest.fixture(autouse=True)

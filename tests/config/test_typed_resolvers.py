@@ -5,10 +5,10 @@ import contextlib
 import pytest
 import yaml
 
-from runner.cli import main
-from runner.config.brought import screen_lines
-from runner.config.errors import RequestError
-from runner.config.resume_request import expand_resume
+from runner.commands.train import main
+from runner.config.request.resume_request import expand_resume
+from runner.config.untrusted.foreign_files import screen_lines
+from runner.errors import RequestError
 from runner.inference.finished_run import open_run
 
 TINY = ("data=synthetic", "model=linear", "trainer.steps=1", "tracker=none", "hardware=cpu")

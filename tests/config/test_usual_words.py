@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from runner.cli import main
-from runner.config import usual_words
+from runner.commands import plan
+from runner.commands.train import main
 from runner.config.compose import Composer
-from runner.config.errors import RequestError
-from runner.config.flag_words import in_place_of
 from runner.config.groups import CLOSED, OPEN, RECIPES
-from runner.config.request import check_run, read_request
-from runner.config.resume_request import expand_resume
-from runner.config.typed_lines import key_of
-from runner.config.unknown_key import unknown_key
-from runner.config.usual_words import options, table, usual
-from runner.estimate import command as plan
+from runner.config.request.request import check_run, read_request
+from runner.config.request.resume_request import expand_resume
+from runner.config.words import usual_words
+from runner.config.words.flag_words import in_place_of
+from runner.config.words.typed_lines import key_of
+from runner.config.words.unknown_key import unknown_key
+from runner.config.words.usual_words import options, table, usual
+from runner.errors import RequestError
 from runner.inference.request import _ELSEWHERE, InferenceRequest
 from tests.conftest import ROOT
 
@@ -87,7 +87,7 @@ ASKED = [
     ("--model resnet-18", "expected model=resnet-18"),
     ("--clip_grad_norm 1.0", "expected trainer.clip_norm=1.0"),
     ("--num_workers 4", "no loader workers to set"),
-    ("--checkpoint_path runs/1", "python -m runner.infer"),
+    ("--checkpoint_path runs/1", "python -m runner infer"),
     ("-j 4", "no loader workers to set"),
 ]
 
@@ -216,7 +216,7 @@ def test_every_option_that_is_named_exists(composer, group):
 
 
 def test_the_flags_of_the_other_commands(capsys, tmp_path):
-    from runner import infer
+    from runner.commands import infer
 
     assert plan.main(["--epochs", "3"]) == 2
     assert capsys.readouterr().err == "error: --epochs: got 3, expected trainer.epochs=3\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli import main
+from runner.commands.train import main
 
 # What is typed, the key that the line must start with, and words that must stand in it.
 WRONG = [

@@ -6,11 +6,11 @@ import unicodedata
 import pytest
 from image_files import class_folders, put
 
-from runner.config.errors import RequestError
-from runner.data import arrangement
-from runner.data.arrangement import arrange
+from runner.data.folders import arrangement
+from runner.data.folders.arrangement import arrange
+from runner.data.folders.split_names import is_fold, roles_of
 from runner.data.image_folder import is_image
-from runner.data.split_names import is_fold, roles_of
+from runner.errors import RequestError
 
 
 def tree(root, paths):
@@ -138,7 +138,7 @@ def test_a_flat_test_is_left_out_and_said(tmp_path):
     settled = settle(tree(tmp_path, "train/a train/b Test"))
     assert settled.splits == {"train": "train"}
     assert settled.notes == (
-        "Test/ holds 3 images and no class folders: it is left out; predict them with python -m runner.infer run=FOLDER"
+        "Test/ holds 3 images and no class folders: it is left out; predict them with python -m runner infer run=FOLDER"
         f" images={tmp_path / 'Test'}",
     )
     assert all(file.path.startswith("train/") for file in settled.listing.files)

@@ -9,13 +9,13 @@ import pytest
 from image_files import encode
 from PIL import Image, TiffImagePlugin
 
-from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
-from runner.data import decode, depth, tiff
-from runner.data.decode import fit, read_image, strict_decoding
-from runner.data.depth import NoRangeError, Stated, left_justified, to_bytes
+from runner.data.decoding import decode, depth, tiff
+from runner.data.decoding.decode import fit, read_image, strict_decoding
+from runner.data.decoding.depth import NoRangeError, Stated, left_justified, to_bytes
+from runner.data.decoding.picture import BadImageError, Reading
 from runner.data.open import open_data
-from runner.data.picture import BadImageError, Reading
+from runner.errors import RequestError
 
 tifffile = pytest.importorskip("tifffile", reason="an extra that is not installed")
 

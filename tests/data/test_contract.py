@@ -7,12 +7,12 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
 from runner.data import contract
 from runner.data.feed import Feed
 from runner.data.images import Decoded, ImageSet
 from runner.data.open import open_data
+from runner.errors import RequestError
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)

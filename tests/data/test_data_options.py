@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
 from runner.data.open import open_data
+from runner.errors import RequestError
 
 FOLDER = Path(__file__).parents[2] / "conf" / "data"
 COMMON = {field.name for field in fields(DataConfig)} - {"target", "options"}

@@ -5,8 +5,8 @@ import pytest
 from image_files import RED, encode, noise
 from PIL import Image
 
-from runner.data.decode import fit, fit_array, read_image, strict_decoding
-from runner.data.picture import BadImageError, Reading
+from runner.data.decoding.decode import fit, fit_array, read_image, strict_decoding
+from runner.data.decoding.picture import BadImageError, Reading
 
 
 def pixels(raw, *, size=None, channels=3):

@@ -6,10 +6,11 @@ import unicodedata
 import pytest
 from image_files import class_folders, noise, put
 
-from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
-from runner.data import contents, folder_layout, open
+from runner.data import open
+from runner.data.folders import contents, folder_layout
 from runner.data.open import open_data
+from runner.errors import RequestError
 
 
 @pytest.fixture

@@ -9,16 +9,17 @@ import pytest
 import torch
 from image_files import encode, noise, put
 
-from runner.config.errors import RunError
 from runner.config.schema import AugmentConfig, DataConfig
-from runner.data import feed, room
-from runner.data.ahead import Ahead
+from runner.data import feed
 from runner.data.augment import draw
-from runner.data.decode import FORMATS
+from runner.data.cache import cache_policy as room
+from runner.data.decoding.decode import FORMATS
 from runner.data.feed import Feed
 from runner.data.images import SkippedFile
 from runner.data.open import open_data
-from runner.training.checkpoint import load_checkpoint
+from runner.data.prefetch import Ahead
+from runner.errors import RunError
+from runner.training.checkpointing.checkpoint import load_checkpoint
 
 MODES = ("disk", "memory", "off")
 AUGMENT = AugmentConfig(random_resized_crop=True, flip=True)

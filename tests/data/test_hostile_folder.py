@@ -14,9 +14,9 @@ import pytest
 from image_files import class_folders, encode, noise, put
 from PIL import Image
 
-from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
 from runner.data.open import open_data
+from runner.errors import RequestError
 from tests.conftest import ROOT
 
 ORDINARY = 20
@@ -110,7 +110,7 @@ def test_a_run_with_skipped_files_says_how_many_and_keeps_their_names(train, tmp
 
 UNREADABLE = """
 import os, sys
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from runner.config.schema import DataConfig
 from runner.data.open import open_data
 source = "runner.data.image_folder.load_image_folder"

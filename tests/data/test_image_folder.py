@@ -11,11 +11,13 @@ import pytest
 from image_files import class_folders, encode, noise, put
 from PIL import Image
 
-from runner.config.errors import RequestError
 from runner.config.schema import AugmentConfig, DataConfig
-from runner.data import cache, contents, holding
+from runner.data.cache import folder_cache as cache
+from runner.data.cache import storage as holding
+from runner.data.folders import contents
 from runner.data.images import SkippedFile
 from runner.data.open import open_data
+from runner.errors import RequestError
 
 SOURCE = "runner.data.image_folder.load_image_folder"
 

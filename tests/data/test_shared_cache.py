@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from image_files import class_folders
 
-from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
-from runner.data import cache
+from runner.data.cache import folder_cache as cache
 from runner.data.open import open_data
 from runner.disk import own
+from runner.errors import RequestError
 
 ANN, BOB = 64_001, 64_002
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from image_files import put
 
-from runner.config.errors import RequestError
 from runner.config.schema import AugmentConfig, DataConfig
 from runner.data.images import Decoded, ImageSet
 from runner.data.open import open_data
+from runner.errors import RequestError
 
 
 def refusal(**keys):

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.config.errors import RequestError
 from runner.data.splits import TEST, VAL, hold_out, hold_out_fold, thin
+from runner.errors import RequestError
 
 CLASSES = tuple("abcdefghij")
 

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from runner.config.errors import ExitCode
 from runner.disk import made
+from runner.errors import ExitCode
 
 REFUSED = ("tracker=none", "model=mlp", "data.limit=32", "hardware=cpu", "model.weights=weights.safetensors")
 """Found to be wrong after Hydra has made the folder: the file is there and is no file of weights."""

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from runner import job as job_module
-from runner.config.errors import ExitCode, RequestError
 from runner.disk import lacking
 from runner.disk.files import sync_handle
 from runner.disk.lock import acquire, locked, release
-from runner.job import Job, run_job
+from runner.errors import ExitCode, RequestError
 from runner.plan.device import detect_device
-from runner.privacy.chain import Chain
+from runner.privacy.ledger.chain import Chain
 from runner.records.run_lock import lock_run
-from runner.training.checkpoint import find_saved
-from runner.training.world import SingleProcess
+from runner.run import job as job_module
+from runner.run.job import Job, run_job
+from runner.training.checkpointing.checkpoint import find_saved
+from runner.training.distributed.processes import SingleProcess
 from tests.faults.final_state import differences, final_state
 from tests.training.taking_turns import Stop
 

@@ -6,8 +6,8 @@ Each function changes ``Loop.resume`` in a forked run; the product has no such o
 import copy
 import shutil
 
-from runner.training import draws
 from runner.training import loop as loop_module
+from runner.training.gradients import random_draws as draws
 from tests.faults import forked_runs
 from tests.faults.final_state import differences, final_state
 from tests.faults.recipes import COMMON, RECIPES

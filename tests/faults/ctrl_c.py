@@ -22,10 +22,10 @@ from tests.conftest import ROOT
 RECIPE = ("data=digits", "model=mlp", "hardware=cpu", "hardware.threads=1")
 TWO = ("trainer=accelerate", "hardware.processes=2")
 COMMANDS = {
-    "plan": ("runner.plan", *RECIPE, *TWO, "tracker=none"),
-    "plan with W&B": ("runner.plan", *RECIPE, *TWO),
+    "plan": ("runner", "plan", *RECIPE, *TWO, "tracker=none"),
+    "plan with W&B": ("runner", "plan", *RECIPE, *TWO),
     "run": ("runner", *RECIPE, *TWO, "tracker=none", "trainer.epochs=100000", "hydra.run.dir=OUT"),
-    "inference": ("runner.infer", "run=RUN", "inference=accelerate", "output=OUT"),
+    "inference": ("runner", "infer", "run=RUN", "inference=accelerate", "output=OUT"),
 }
 SECONDS = {"plan": 6.5, "plan with W&B": 9.0, "run": 8.0, "inference": 7.0}
 """About what each takes on a busy machine; a run is under way by then."""

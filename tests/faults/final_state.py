@@ -6,7 +6,7 @@ import json
 import torch
 
 from runner.records.metrics import read_metrics
-from runner.training.checkpoint import load_checkpoint
+from runner.training.checkpointing.checkpoint import load_checkpoint
 
 _TIMES = {"samples_per_second", "seconds", "timed_examples", "run_seconds"}
 _MEASURED = ("metrics", "privacy", "steps", "epochs", "skipped_steps", "zeroed_examples", "status")

@@ -1,7 +1,7 @@
 """Runs in forked processes: torch is imported once, so that a kill and a resume cost a second and not ten.
 
-What is forked is the run itself (``runner.job.run_job``, with the processes that it starts).  The program that forks
-has imported everything, computed nothing and started no thread, so that a child is like a fresh process.
+What is forked is the run itself (``runner.run.job.run_job``, with the processes that it starts).  The program that
+forks has imported everything, computed nothing and started no thread, so that a child is like a fresh process.
 """
 
 import ctypes
@@ -41,7 +41,7 @@ def configure(overrides):
     """A checked configuration."""
     from runner.config.compose import Composer
     from runner.config.load import load_config
-    from runner.config.rules import check
+    from runner.config.rules.rules import check
 
     composer = Composer(caller=ROOT)
     composed = composer.compose(list(overrides))
@@ -74,8 +74,8 @@ def start(config, run_dir, before=None):
 
 
 def _run(config, run_dir):
-    from runner.config.errors import RequestError, RunError
-    from runner.job import run_job
+    from runner.errors import RequestError, RunError
+    from runner.run.job import run_job
 
     try:
         return int(run_job(config, {}, run_dir, None).exit_code)
@@ -89,7 +89,7 @@ def _run(config, run_dir):
 
 def _fork_ranks():
     """Fork the processes of a run as well: a new interpreter for each would import torch again."""
-    from runner.training import launch
+    from runner.training.distributed import launch
 
     spawn = launch.spawn
     launch.spawn = lambda *args, **options: spawn(*args, **(options | {"start_method": "fork"}))
@@ -100,7 +100,7 @@ def _fix_key():
 
     ``privacy.unsafe_noise_seed`` fixes the key too, but such a run has no epsilon.
     """
-    from runner.privacy.key import SecretKey
+    from runner.privacy.mechanism.key import SecretKey
 
     SecretKey.from_system = classmethod(lambda cls: cls.from_unsafe_seed(5))
 

@@ -23,8 +23,8 @@ ROOMS_KIB = (0, 4, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 256)
 
 def attempt(config, run_dir):
     """Run to the end: None, or the error."""
-    from runner.config.errors import RequestError, RunError
-    from runner.job import run_job
+    from runner.errors import RequestError, RunError
+    from runner.run.job import run_job
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
@@ -36,7 +36,7 @@ def attempt(config, run_dir):
 
 def trials(small, folder):
     """Fill, run, free, run; counts of how each ended, and what went wrong."""
-    from runner.training.checkpoint import load_checkpoint, saved_steps
+    from runner.training.checkpointing.checkpoint import load_checkpoint, saved_steps
     from tests.faults.final_state import differences, final_state
     from tests.faults.forked_runs import configure
 

@@ -49,7 +49,7 @@ def call(arguments):
     """Exit code and standard error of the program, called in this process."""
     from hydra.core.global_hydra import GlobalHydra
 
-    from runner.cli import main
+    from runner.commands.train import main
 
     out, err = io.StringIO(), io.StringIO()
     signal.alarm(_SECONDS)

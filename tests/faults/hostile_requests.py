@@ -41,7 +41,8 @@ WORDS = (
     "${oc.env:HOME}", "${oc.decode:1}", "$", "\\", "'", '"', "a=b", "a,b", "1,2", "range(1,3)", "choice(1,2)",
     "glob(*)", "interval(0,1)", "int(3.0)",
     "@", "#", "%", " ", "\t", "\n", "\0", "\x1b[31m", "é", "ε", "\U0001f600", "\udcff",
-    "../..", "/", "~", "-", "--", "os.system", "runner.cli.main", "torch.load", "builtins.eval", "x" * 5000, "[" * 200,
+    "../..", "/", "~", "-", "--", "os.system", "runner.commands.train.main", "torch.load", "builtins.eval",
+    "x" * 5000, "[" * 200,
     "sgd", "batch", "float16", "runner.training.trainers.DPTrainer", "torch.optim.SGD",
 )  # fmt: skip
 FLAGS = ("--help", "--version", "--cfg", "job", "--multirun", "-m", "--resolve", "--info", "--nope", "-x", "--", "-",

@@ -21,12 +21,17 @@ ROOMS_MIB = (None, 400, 250, 150)
 
 def inside(room, folder):
     """Run the recipe in this process with ``room`` MiB more than it has mapped once everything is imported."""
-    for name in ("torch._dynamo", "runner.training.loop", "runner.training.parts", "runner.training.resume"):
+    for name in (
+        "torch._dynamo",
+        "runner.training.loop",
+        "runner.training.parts",
+        "runner.training.checkpointing.resume",
+    ):
         importlib.import_module(name)
     if room:
         mapped = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1])
         resource.setrlimit(resource.RLIMIT_AS, ((mapped + 1024 * room) * 1024,) * 2)
-    from runner.cli import main
+    from runner.commands.train import main
 
     return main([*RECIPE, f"hydra.run.dir={folder}"])
 

@@ -61,8 +61,8 @@ def measure(name, run_dir, *changes):
     """Run a recipe and return its losses."""
     from runner.config.compose import Composer
     from runner.config.load import load_config
-    from runner.config.rules import check
-    from runner.job import run_job
+    from runner.config.rules.rules import check
+    from runner.run.job import run_job
 
     composer = Composer(caller=FOLDER)
     composed = composer.compose([*COMMON, *RECIPES[name], *changes])

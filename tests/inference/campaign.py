@@ -39,10 +39,10 @@ from runner.inference.in_place import activate_in_place
 from runner.inference.measure import answer
 from runner.inference.request import read_request
 from runner.models.memory_format import format_for
-from runner.training.pieces import images_at_once
-from runner.training.precision import build_precision
+from runner.training.distributed.processes import SingleProcess
+from runner.training.eval_chunks import images_at_once
+from runner.training.precision.precision import build_precision
 from runner.training.torch_settings import torch_settings
-from runner.training.world import SingleProcess
 
 CPU = torch.device("cpu")
 ROUNDS = 7

@@ -4,13 +4,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from runner.config.load import load_config
-from runner.config.rules import check
+from runner.config.rules.rules import check
 
 
 @pytest.fixture(scope="session")
 def finished(composer, tmp_path_factory):
     """finished("key=value", ...) -> the folder of a run as the command line leaves it, without its process."""
-    from runner.job import run_job
+    from runner.run.job import run_job
 
     def finished(*overrides):
         run_dir = tmp_path_factory.mktemp("run")

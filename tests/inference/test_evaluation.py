@@ -11,15 +11,15 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from runner import infer
-from runner.config.errors import RequestError
+from runner.commands import infer
 from runner.config.schema import HardwareConfig
-from runner.data.decode import FORMATS
+from runner.data.decoding.decode import FORMATS
+from runner.errors import RequestError
 from runner.inference import evaluation, measure
 from runner.inference.finished_run import open_run
 from runner.inference.images import open_folder
 from runner.plan.device import detect_device
-from runner.privacy.ledger import find_ledgers
+from runner.privacy.ledger.ledger import find_ledgers
 
 
 def predictions(folder):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from runner import export as command
+from runner.commands import export as command
 from runner.inference import exporting
 from runner.inference.exporting import CHECKED, _compare
 from runner.inference.finished_run import open_run

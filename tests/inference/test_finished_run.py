@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from runner.config.errors import RequestError, RunError
+from runner.errors import RequestError, RunError
 from runner.inference.finished_run import open_run
 from runner.plan.plan import identity_of
 from runner.plan.restore import restore_plan

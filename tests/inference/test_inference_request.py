@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from runner import infer
-from runner.config.errors import RequestError
+from runner.commands import infer
+from runner.errors import RequestError
 from runner.inference.request import keys, read_request
 from tests.conftest import ROOT
 
@@ -74,7 +74,7 @@ def test_the_help_explains_every_key():
 
 def test_wrong_keys_and_help_are_answered_without_torch(tmp_path):
     ask = (
-        "import sys; from runner.infer import main\n"
+        "import sys; from runner.commands.infer import main\n"
         "try: print('code', main(sys.argv[1:]))\n"
         "finally: print('torch' in sys.modules)"
     )

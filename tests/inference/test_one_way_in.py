@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image, TiffImagePlugin
 
-from runner.config.errors import RequestError
-from runner.data.picture import Reading
+from runner.data.decoding.picture import Reading
+from runner.errors import RequestError
 from runner.inference import preprocessing
 from runner.inference.preprocessing import to_pixels
 

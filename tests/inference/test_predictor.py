@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from runner import load_run
-from runner.config.errors import RequestError
 from runner.data.feed import Feed
+from runner.errors import RequestError
 from runner.inference.finished_run import open_run
 from runner.inference.images import open_split
 from runner.inference.preprocessing import Normalise, to_pixels

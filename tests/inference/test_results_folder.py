@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from runner import export, infer
-from runner.config.errors import RequestError
+from runner.commands import export, infer
+from runner.errors import RequestError
 from runner.inference import evaluation, exporting
 from runner.inference.results_folder import results_folder
 from tests.conftest import ROOT

@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from runner.cli import main
-from runner.config.errors import RequestError
+from runner.commands.train import main
 from runner.config.schema import ModelConfig
+from runner.errors import RequestError
 from runner.models.build import build_model
 from tests.models.hand_made import hand_made
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
-from runner.config.errors import RequestError
 from runner.config.schema import ModelConfig
+from runner.errors import RequestError
 from runner.models.adapt import patch_size_for
 from runner.models.build import build_model
 

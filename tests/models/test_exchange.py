@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from runner.models import exchange_check, norm
 from runner.models.exchange_check import exchange
-from runner.privacy.grad_sample import refuse_shared_statistics
+from runner.privacy.example_gradients.grad_sample import refuse_shared_statistics
 from tests.models.hand_made import hand_made
 
 timm = pytest.importorskip("timm") if find_spec("timm") else None

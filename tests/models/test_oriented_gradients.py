@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from runner.models.fixed_features import unit
 from runner.models.oriented_gradients import FourierFeatures, OrientedGradients, linear_hog, mlp_hog
 from runner.models.scattering import scatter_cnn, scatter_linear
@@ -80,7 +80,7 @@ FACTORIES = {
 @pytest.mark.parametrize("mode", ["functional", "hooks"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_gradients_per_example_are_those_of_each_example_alone(name, mode, channels):
-    from runner.privacy.independence import check_examples_independent
+    from runner.privacy.independence.check import check_examples_independent
 
     torch.manual_seed(0)
     model = FACTORIES[name](in_channels=channels, num_classes=4, image_size=12)
@@ -90,7 +90,7 @@ def test_gradients_per_example_are_those_of_each_example_alone(name, mode, chann
 @pytest.mark.parametrize("name", FACTORIES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_16_bit_context_leaves_the_front_end_alone(name, dtype):
-    from runner.training.half_on_cpu import half_forward
+    from runner.training.precision.cpu_float16 import half_forward
 
     model = FACTORIES[name](in_channels=1, num_classes=4, image_size=12)
     images = random_images(3, size=12).float()

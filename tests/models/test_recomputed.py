@@ -7,15 +7,15 @@ import torch
 from torch import nn
 from torchvision.models import efficientnet_b0, mobilenet_v3_small, resnet18, vit_b_16
 
-from runner.config.errors import RequestError
 from runner.data.open import open_data
+from runner.errors import RequestError
 from runner.models.recomputed import blocks, recompute_blocks
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.training.half_on_cpu import half_forward
+from runner.training.distributed.processes import SingleProcess
 from runner.training.parts import build_parts
+from runner.training.precision.cpu_float16 import half_forward
 from runner.training.step import TrainStep
-from runner.training.world import SingleProcess
 
 
 class Block(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from runner.models.scattering import Scattering, _low_pass, _wavelet, scatter_cnn, scatter_linear
 
 

@@ -9,8 +9,8 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from runner.config.errors import RequestError
 from runner.config.schema import ModelConfig
+from runner.errors import RequestError
 from runner.models.adapt import adapt_channels
 from runner.models.build import build_model
 

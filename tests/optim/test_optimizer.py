@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from runner.config.errors import RequestError
 from runner.config.schema import OptimizerConfig
+from runner.errors import RequestError
 from runner.optim.optimizer import build_optimizer
 
 

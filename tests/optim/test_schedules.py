@@ -8,8 +8,8 @@ import warnings
 import pytest
 import torch
 
-from runner.config.errors import RequestError
 from runner.config.schema import SchedulerConfig
+from runner.errors import RequestError
 from runner.optim.schedules import build_schedule
 
 SCHEDULERS = torch.optim.lr_scheduler

@@ -67,12 +67,12 @@ def foresee_all(names, *, into, cifar):
 
 def foresee(overrides, scratch):
     """The two plans of a recipe and what then happened."""
-    command("runner.plan", *overrides, "hydra.run.dir=decoded", "--no-probe", cwd=scratch)  # decodes the images once
+    command("plan", *overrides, "hydra.run.dir=decoded", "--no-probe", cwd=scratch)  # decodes the images once
     started = time.perf_counter()
-    estimate = command("runner.plan", *overrides, "--no-probe", "--json", "-", cwd=scratch)
+    estimate = command("plan", *overrides, "--no-probe", "--json", "-", cwd=scratch)
     between = time.perf_counter()
     before = others()
-    probe = command("runner.plan", *overrides, "--json", "-", cwd=scratch)
+    probe = command("plan", *overrides, "--json", "-", cwd=scratch)
     ended, meanwhile = time.perf_counter(), others()
     command("runner", *overrides, "hydra.run.dir=run", cwd=scratch)
     after, finished = others(), time.perf_counter()
@@ -103,9 +103,9 @@ def others():
     return busy - own.ru_utime - own.ru_stime
 
 
-def command(module, *arguments, cwd):
+def command(name, *arguments, cwd):
     ended = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable, "-m", "runner", name, *arguments],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -144,7 +144,7 @@ def start():
         for _ in range(5):
             with tempfile.TemporaryDirectory() as scratch:
                 begun = time.perf_counter()
-                command("runner.plan", *COMMON.split(), *arguments, cwd=Path(scratch))
+                command("plan", *COMMON.split(), *arguments, cwd=Path(scratch))
                 taken.append(time.perf_counter() - begun)
         print(arguments, f"{statistics.median(taken):.2f} s", [round(seconds, 2) for seconds in taken])
 

@@ -8,7 +8,7 @@ SMALL = ("tracker=none", "hardware=cpu", "hardware.threads=1", "data=digits", "d
 @pytest.fixture
 def assessed(configure):
     """assessed("key=value", ...) -> the assessment of a small recipe; ``probe=True`` makes some of its steps."""
-    from runner.estimate.assess import assess
+    from runner.forecast.assess import assess
 
     def assessed(*overrides, probe=False):
         return assess(configure(*SMALL, *overrides), probe=probe)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from runner.config.batches import divisors
+from runner.config.rules.batches import divisors
 
 ROOT = Path(__file__).resolve().parents[2]
 CIFAR = "data=image_folder data.root={cifar} data.limit=300"

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from runner.config.errors import RequestError, RunError
-from runner.estimate.beside import Beside, bookkeeper, call_here
+from runner.errors import RequestError, RunError
+from runner.processes.worker_process import Beside, bookkeeper, call_here
 
 
 def refuse(value):

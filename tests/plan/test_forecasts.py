@@ -10,18 +10,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from runner.config.errors import RequestError
 from runner.data.open import open_data
-from runner.estimate.assess import assess
-from runner.estimate.forecast import forecast
-from runner.estimate.lines import describe
-from runner.estimate.operations import measure_model
-from runner.estimate.trouble import find_trouble
+from runner.errors import RequestError
+from runner.forecast.assess import assess
+from runner.forecast.forecast import forecast
+from runner.forecast.lines import describe
+from runner.forecast.operations import measure_model
+from runner.forecast.warnings import find_trouble
 from runner.models.build import build_model
 from runner.plan.build import build_plan
 from runner.plan.device import Device, detect_device, foresee_device
 from runner.plan.natives import of_capability, of_processor
-from runner.privacy.ledger import contents_of
+from runner.privacy.ledger.ledger import contents_of
 
 
 @pytest.mark.parametrize("name", ["mlp", "small_cnn", "linear_hog"])
@@ -233,7 +233,7 @@ def test_sixteen_bits_that_gain_nothing_are_named_by_measurement(configure, cost
 
 
 def test_updates_in_two_precisions_are_timed_in_turns(assessed):
-    from runner.estimate.turns import step_seconds_in
+    from runner.forecast.paired_timing import step_seconds_in
 
     found = step_seconds_in(assessed().plan, ("float32", "bfloat16"))
     assert found.keys() == {"float32", "bfloat16"}
@@ -246,7 +246,7 @@ def test_updates_in_two_precisions_are_timed_in_turns(assessed):
     ids=["ordinary", "private"],
 )
 def test_advice_is_a_command_that_can_be_typed(configure, composer, overrides, words):
-    from runner.estimate.advice import advise, describe_advice
+    from runner.forecast.advice import advise, describe_advice
 
     typed = ["tracker=none", "hardware=cpu", "data.limit=200", "model=linear", *overrides]
     with warnings.catch_warnings():
@@ -268,7 +268,7 @@ def test_advice_is_a_command_that_can_be_typed(configure, composer, overrides, w
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
 def test_advice_for_a_gpu_that_is_not_here_is_by_its_facts(configure):
-    from runner.estimate.advice import advise
+    from runner.forecast.advice import advise
 
     typed = ["tracker=none", "hardware=v100", "data.limit=200", "model=linear"]
     advice = advise(configure(*typed), typed, probe=True)
@@ -280,7 +280,7 @@ def test_advice_for_a_gpu_that_is_not_here_is_by_its_facts(configure):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
 def test_several_gpus_leave_a_private_run_its_trainer(configure, composer):
-    from runner.estimate.advice import advise
+    from runner.forecast.advice import advise
 
     typed = ["tracker=none", "hardware=h100", "data.limit=200", "model=linear", "trainer=dp"]
     reason = advise(configure(*typed), typed, probe=False).decisions[1].reason
@@ -290,7 +290,7 @@ def test_several_gpus_leave_a_private_run_its_trainer(configure, composer):
 
 def test_advice_with_a_probe_is_what_precision_auto_stands_for(configure, tmp_path):
     """The choice that is kept decides; one that is swapped is another answer, with the format that goes with it."""
-    from runner.estimate.advice import advise
+    from runner.forecast.advice import advise
 
     typed = ["tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=60", "model=linear", "trainer.steps=2"]
 
@@ -313,7 +313,7 @@ def test_advice_with_a_probe_is_what_precision_auto_stands_for(configure, tmp_pa
 
 def test_advice_for_little_memory_is_a_recipe_that_fits(configure):
     """A run that may measure finds the number itself; where nothing is measured, a number by the estimate fits."""
-    from runner.estimate.advice import _smaller_batches
+    from runner.forecast.advice import _smaller_batches
 
     typed = [
         *("tracker=none", "hardware=cpu", "hardware.threads=1", "data=synthetic", "data.image_size=32"),
@@ -362,7 +362,7 @@ def test_advice_for_little_memory_is_a_recipe_that_fits(configure):
     ids=["enough", "less than the libraries", "enough for some"],
 )
 def test_nothing_helps_only_where_libraries_and_weights_are_too_much(configure, limit, answer, words, reason):
-    from runner.estimate.advice import advise
+    from runner.forecast.advice import advise
 
     typed = ["tracker=none", "hardware=cpu", "hardware.threads=1", "data=synthetic", "data.num_train=4096"]
     typed += ["model=small_cnn", "data.batch_size=4096"]
@@ -375,7 +375,7 @@ def test_nothing_helps_only_where_libraries_and_weights_are_too_much(configure, 
 
 
 def test_cells_of_several_kinds_are_told_apart_by_what_differs(configure):
-    from runner.estimate.sweep import _values_of
+    from runner.forecast.sweep import _values_of
 
     cells = [configure("data.batch_size=32", f"seed={seed}", f"optimizer.lr={seed}") for seed in (1, 2)]
     varied = {"data.batch_size", "seed", "optimizer.lr", "optimizer.momentum", "model"}
@@ -384,7 +384,7 @@ def test_cells_of_several_kinds_are_told_apart_by_what_differs(configure):
 
 def test_one_disturbed_round_does_not_spoil_an_estimate(monkeypatch):
     """Each round takes its seconds by a clock that stands still otherwise; the first is not timed."""
-    from runner.estimate import machine
+    from runner.forecast import machine
 
     now = [0.0]
     monkeypatch.setattr(machine, "time", SimpleNamespace(perf_counter=lambda: now[0]))

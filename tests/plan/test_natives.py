@@ -47,9 +47,9 @@ def test_a_gpu_is_taken_at_its_compute_capability(capability, told):
 def test_plan_advice_and_record_give_one_answer(configure, train, monkeypatch, flags):
     import torch
 
-    from runner.estimate.advice import advise, describe_advice
-    from runner.estimate.assess import assess, described
-    from runner.estimate.lines import describe
+    from runner.forecast.advice import advise, describe_advice
+    from runner.forecast.assess import assess, described
+    from runner.forecast.lines import describe
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(flags, True))
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)

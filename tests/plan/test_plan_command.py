@@ -1,4 +1,4 @@
-"""``python -m runner.plan``: what it says is what then happens, and nothing is left but a note in the cache."""
+"""``python -m runner plan``: what it says is what then happens, and nothing is left but a note in the cache."""
 
 import contextlib
 import json
@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from runner.estimate.command import main
+from runner.commands.plan import main
 from runner.records.run_file import read_run
-from runner.sweeping.preload import modules_for
+from runner.sweep.preload import modules_for
 from tests.conftest import ROOT, last_of_each
 
 RECIPE = ["tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=200", "model=linear", "trainer.epochs=2"]
@@ -117,7 +117,7 @@ def test_an_estimate_imports_neither_compiler_nor_accountant(tmp_path):
     # what would take a second more: the first optimizer, torch's own switch of deterministic algorithms, and the
     # accountant of a private run, which a process beside this one loads
     ask = (
-        "import sys; from runner.estimate.command import main; code = main(sys.argv[1:]);"
+        "import sys; from runner.commands.plan import main; code = main(sys.argv[1:]);"
         "slow = ('torch._dynamo', 'torch._inductor', 'torchvision', 'dp_accounting', 'scipy');"
         "print([name for name in slow if name in sys.modules], code)"
     )
@@ -139,8 +139,8 @@ def test_an_estimate_imports_neither_compiler_nor_accountant(tmp_path):
 
 HELD = """
 import sys
-import runner.estimate.sweep as sweep
-from runner.estimate.command import main
+import runner.forecast.sweep as sweep
+from runner.commands.plan import main
 sweep._in_a_process = lambda config, probe: sys.exit(" ".join(sys.modules))
 main(sys.argv[1:])
 """

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from runner.estimate.command import main
+from runner.commands.plan import main
 from tests.conftest import ROOT
 
 COMMANDS = re.findall(r"^python -m runner\.plan (.*)$", (ROOT / "docs" / "plan.md").read_text(), re.M)
@@ -35,7 +35,7 @@ def test_the_docs_show_each_way_to_ask():
 def test_the_example_of_a_sweep_runs(tmp_path):
     (command,) = [command for command in COMMANDS if "-m" in command.split()]
     ended = subprocess.run(
-        [sys.executable, "-m", "runner.plan", "--json", "-", *shlex.split(command)],
+        [sys.executable, "-m", "runner", "plan", "--json", "-", *shlex.split(command)],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

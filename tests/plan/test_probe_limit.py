@@ -6,18 +6,18 @@ import dataclasses
 import pytest
 import torch.nn.functional as F
 
-from runner.config.batches import affordable
+from runner.autotune import batch_size as fitting_batch
+from runner.autotune.precision import fastest_recipe, recipes
+from runner.autotune.resolve import settle_recipe
+from runner.config.rules.batches import affordable
 from runner.data.open import open_data
-from runner.estimate import rehearsal
-from runner.estimate.assess import assess
-from runner.estimate.lines import describe
+from runner.forecast import rehearsal
+from runner.forecast.assess import assess
+from runner.forecast.lines import describe
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.privacy.fastest_way import fastest_way
-from runner.training import fitting_batch
-from runner.training.fastest_recipe import fastest_recipe, recipes
-from runner.training.settle import settle_recipe
-from runner.training.world import SingleProcess, torch_device
+from runner.privacy.example_gradients.fastest import fastest_way
+from runner.training.distributed.processes import SingleProcess, torch_device
 from tests.faults import slow
 
 RECIPE = (

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from runner.config.schema import TrackerConfig
-from runner.data.cache import cache_folder
-from runner.estimate import tracking
-from runner.estimate.assess import assess
-from runner.estimate.forecast import forecast
-from runner.estimate.tracking import Tracking, rehearse_tracker
+from runner.data.cache.folder_cache import cache_folder
+from runner.forecast import tracking
+from runner.forecast.assess import assess
+from runner.forecast.forecast import forecast
+from runner.forecast.tracking import Tracking, rehearse_tracker
 from runner.records.wandb_sink import WandbSink
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from runner.config.void_runs import void_reason
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
+from runner.privacy.ledger.void_runs import void_reason
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import statistics
 import sys
 import time
 
-from runner.config.errors import RequestError
-from runner.privacy.accounting import ACCOUNTANTS, epsilon
-from runner.privacy.calibration import solve_noise_multiplier, solve_steps
+from runner.errors import RequestError
+from runner.privacy.accounting.accountants import ACCOUNTANTS, epsilon
+from runner.privacy.accounting.calibration import solve_noise_multiplier, solve_steps
 from tests.privacy.test_accounting import optimistic_pld, random_mechanisms
 
 

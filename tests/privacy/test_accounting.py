@@ -9,11 +9,11 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from runner.config.errors import RequestError
-from runner.privacy import accounting
-from runner.privacy.accounting import ACCOUNTANTS, default_delta, epsilon
-from runner.privacy.calibration import solve_noise_multiplier, solve_steps
-from runner.privacy.spending import Spending
+from runner.errors import RequestError
+from runner.privacy.accounting import accountants
+from runner.privacy.accounting.accountants import ACCOUNTANTS, default_delta, epsilon
+from runner.privacy.accounting.calibration import solve_noise_multiplier, solve_steps
+from runner.privacy.accounting.spending import Spending
 
 KNOWN = {"sample_rate": 512 / 50_000, "noise_multiplier": 1.0, "steps": 970, "delta": 1e-5}
 SHORT = {"sample_rate": 0.02, "noise_multiplier": 1.311, "steps": 1500, "delta": 1e-5}
@@ -96,7 +96,7 @@ def random_mechanisms(count, seed):
             "steps": int(10 ** draw.uniform(0, 3.5)),
             "delta": 10 ** draw.uniform(-8, -4),
         }
-        if 0.02 < accounting.quick_rdp(**mechanism) < 20:
+        if 0.02 < accountants.quick_rdp(**mechanism) < 20:
             found.append(mechanism)
     return found
 
@@ -173,8 +173,8 @@ def test_many_steps_at_a_small_delta_are_bounded_from_above(steps, noise, delta)
 def test_the_librarys_own_sum_lies_below_the_truth():
     from dp_accounting.pld import privacy_loss_distribution
 
-    grid = accounting._loss_grid(
-        accounting.quick_rdp(1.0, BELOW["noise_multiplier"], BELOW["steps"], BELOW["delta"]), BELOW["steps"]
+    grid = accountants._loss_grid(
+        accountants.quick_rdp(1.0, BELOW["noise_multiplier"], BELOW["steps"], BELOW["delta"]), BELOW["steps"]
     )
     one = privacy_loss_distribution.from_gaussian_mechanism(
         BELOW["noise_multiplier"], value_discretization_interval=grid, pessimistic_estimate=True
@@ -186,10 +186,10 @@ def test_the_librarys_own_sum_lies_below_the_truth():
 @pytest.mark.parametrize("delta", [1e-10, 1e-14, 1e-20])
 @pytest.mark.parametrize(("noise", "steps"), [(2.0, 1), (30.0, 100), (50.0, 1000)])
 def test_the_tail_is_as_exact_as_the_middle(noise, steps, delta):
-    from runner.privacy.tilted_losses import epsilon_of_sum
+    from runner.privacy.accounting.tilted_losses import epsilon_of_sum
 
     grid = 2e-4
-    one = accounting._loss(1.0, noise, grid, accounting._mass_cut(steps, delta))
+    one = accountants._loss(1.0, noise, grid, accountants._mass_cut(steps, delta))
     found = epsilon_of_sum([(one, steps)], grid=grid, delta=delta)
     exact = exact_gaussian_in_forty_digits(noise, steps, delta)
     assert exact <= found <= exact + 1e-4
@@ -316,7 +316,7 @@ def test_impossible_targets_are_refused(target):
 def test_noise_that_leaves_nothing_to_account_for_costs_nothing_that_shows():
     # Renyi's bound is exactly 0 here, and the search for the noise comes through such places
     mechanism = {"sample_rate": 1e-3, "noise_multiplier": 1e4, "steps": 1, "delta": 1e-4}
-    assert accounting.quick_rdp(**mechanism) == 0
+    assert accountants.quick_rdp(**mechanism) == 0
     assert 0 <= epsilon("pld", **mechanism) < 1e-6
 
 
@@ -377,7 +377,7 @@ def test_default_delta(n, delta):
 
 def test_heavy_libraries_load_when_a_figure_is_asked_for():
     code = (
-        "import sys; from runner.privacy import accounting, calibration\n"
+        "import sys; from runner.privacy.accounting import accountants, calibration\n"
         "print([m for m in ('torch', 'numpy', 'scipy', 'dp_accounting', 'opacus') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,12 +9,12 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import multiprocessing, nn
 
-from runner.config.errors import EpsilonVoid
-from runner.privacy.grad_sample import GRAD_SAMPLES
-from runner.privacy.key import SecretKey
-from runner.privacy.noise import NoiseSource
-from runner.privacy.per_example import trainable
-from runner.privacy.private_rule import PrivateRule
+from runner.errors import EpsilonVoid
+from runner.privacy.example_gradients.grad_sample import GRAD_SAMPLES
+from runner.privacy.example_gradients.per_example import trainable
+from runner.privacy.mechanism.key import SecretKey
+from runner.privacy.mechanism.noise import NoiseSource
+from runner.privacy.mechanism.private_rule import PrivateRule
 
 CLIP, SIGMA, EXAMPLES = 3.68, 0.1, 7
 # relative to the update; 16-bit types round a number by up to 2^-8 and 2^-11

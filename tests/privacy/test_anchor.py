@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
-from runner.config.errors import RequestError
-from runner.ledger import main
-from runner.privacy.anchor import Anchor, anchor_folder
-from runner.privacy.chain import BrokenChain, Chain
-from runner.privacy.ledger import Ledger
+from runner.commands.ledger import main
+from runner.errors import RequestError
+from runner.privacy.ledger.anchor import Anchor, anchor_folder
+from runner.privacy.ledger.chain import BrokenChain, Chain
+from runner.privacy.ledger.ledger import Ledger
 from tests.privacy.test_ledger import RUN
 
 CONTENTS = "a" * 64

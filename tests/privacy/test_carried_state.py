@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from runner.privacy.carried_state import CarriedState
-from runner.privacy.random_layers import draw_by_example, drawing
+from runner.privacy.independence.carried_state import CarriedState
+from runner.privacy.mechanism.random_layers import draw_by_example, drawing
 from tests.privacy import late_meeting
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from runner.privacy.chain import BrokenChain, Chain
+from runner.privacy.ledger.chain import BrokenChain, Chain
 from tests.conftest import ROOT
 
 # says after each append how many lines it was promised; its kernel takes a few bytes at a time, as one may on a full or
@@ -22,7 +22,7 @@ def slow_write(handle, content):
     time.sleep(0.0005)
     return whole_write(handle, content[:int(sys.argv[4])])
 os.write = slow_write
-from runner.privacy.chain import Chain
+from runner.privacy.ledger.chain import Chain
 chain = Chain(Path(sys.argv[1]), "data")
 for turn in range(int(sys.argv[3])):
     with chain.appending() as file:

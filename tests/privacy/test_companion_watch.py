@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from runner.config.errors import EpsilonVoid
-from runner.job import run_job
-from runner.privacy import batch_probe, companion_watch
-from runner.privacy.companion_watch import CompanionWatch
-from runner.privacy.grad_sample import per_example_gradients
-from runner.privacy.key import SecretKey
-from runner.privacy.ledger import Ledger, contents_of, ledger_folder, read_entries
-from runner.privacy.random_layers import LayerKeys, draw_by_example
+from runner.errors import EpsilonVoid
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
+from runner.privacy.independence import batch_probe, companion_watch
+from runner.privacy.independence.companion_watch import CompanionWatch
+from runner.privacy.ledger.ledger import Ledger, contents_of, ledger_folder, read_entries
+from runner.privacy.mechanism.key import SecretKey
+from runner.privacy.mechanism.random_layers import LayerKeys, draw_by_example
 from runner.records.run_file import read_run
-from runner.training.checkpoint import load_checkpoint, saved_steps
+from runner.run.job import run_job
+from runner.training.checkpointing.checkpoint import load_checkpoint, saved_steps
 from tests.privacy.mixing_models import MIXING, NOT_VECTORISED, examples, model_with
 
 KEY = SecretKey.from_unsafe_seed(1)

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from runner.privacy.accounting import epsilon
-from runner.privacy.calibration import solve_noise_multiplier
-from runner.privacy.composition import MOST_UNLIKE, Spent, compose
+from runner.privacy.accounting.accountants import epsilon
+from runner.privacy.accounting.calibration import solve_noise_multiplier
+from runner.privacy.accounting.composition import MOST_UNLIKE, Spent, compose
 
 CELL = {"sample_rate": 512 / 50_000, "steps": round(40 * 50_000 / 512)}
 UNLIKE = [

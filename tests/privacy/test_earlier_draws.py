@@ -8,22 +8,22 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
-from runner.config.errors import RequestError
+from runner.commands.ledger import main as ledger_main
+from runner.commands.report import main as report_main
+from runner.errors import RequestError
 from runner.inference.evaluation import infer
 from runner.inference.finished_run import open_run
 from runner.inference.request import read_request
-from runner.job import run_job
-from runner.ledger import main as ledger_main
 from runner.plan.plan import identity_of
-from runner.privacy.ledger import Ledger, compose_entries
-from runner.privacy.sweep import Terms, admit, spending_of
+from runner.privacy.accounting.sweep_account import Terms, admit, spending_of
+from runner.privacy.ledger.ledger import Ledger, compose_entries
 from runner.records.console import result_rows
 from runner.records.csv_table import from_csv
 from runner.records.run_file import read_run
 from runner.records.sweep_table import render_table, write_table
-from runner.report.command import main as report_main
-from runner.sweep_spending import render_spending, write_spending
-from runner.training.checkpoint import seal
+from runner.run.job import run_job
+from runner.sweep.spending import render_spending, write_spending
+from runner.training.checkpointing.checkpoint import seal
 from tests.privacy.test_ledger import RUN
 
 RECIPE = ("trainer=dp", "data.limit=60", "data.batch_size=16", "model=linear", "trainer.epochs=1",

@@ -5,9 +5,9 @@ import torch
 from scipy.stats import kstest
 from torch import nn
 
-from runner.privacy.example_draws import ExampleDraws
-from runner.privacy.key import SecretKey
-from runner.privacy.random_layers import LayerKeys, draw_by_example
+from runner.privacy.mechanism.example_draws import ExampleDraws
+from runner.privacy.mechanism.key import SecretKey
+from runner.privacy.mechanism.random_layers import LayerKeys, draw_by_example
 from tests.audit.sensitivity_cells import parts_of
 
 KEY = SecretKey.from_unsafe_seed(3)

@@ -5,15 +5,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from runner.config.errors import RequestError
 from runner.data.open import open_data
+from runner.errors import RequestError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.privacy import fastest_way as module
-from runner.privacy.fastest_way import fastest_way, working_ways
-from runner.privacy.random_layers import draw_by_example
+from runner.privacy.example_gradients import fastest as module
+from runner.privacy.example_gradients.fastest import fastest_way, working_ways
+from runner.privacy.mechanism.random_layers import draw_by_example
+from runner.training.distributed.processes import SingleProcess
 from runner.training.parts import build_parts
-from runner.training.world import SingleProcess
 
 SHAPE = (1, 8, 8)
 

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from runner.config.errors import RequestError
-from runner.privacy.example_gradients import Convolutions, Products, Rows, product_norms
-from runner.privacy.grad_sample import per_example_gradients
-from runner.privacy.per_example import trainable
+from runner.errors import RequestError
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
+from runner.privacy.example_gradients.parameter import Convolutions, Products, Rows, product_norms
+from runner.privacy.example_gradients.per_example import trainable
 
 
 def loss(logits, labels):

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from runner.config.errors import RequestError
-from runner.privacy import companions
-from runner.privacy.independence import check_examples_independent
-from runner.privacy.meeting import RefusedInEveryWay
-from runner.privacy.random_layers import draw_by_example
+from runner.errors import RequestError
+from runner.privacy.independence import companions
+from runner.privacy.independence.check import check_examples_independent
+from runner.privacy.independence.meeting import RefusedInEveryWay
+from runner.privacy.mechanism.random_layers import draw_by_example
 from tests.privacy.mixing_models import (
     MIXING,
     NOT_VECTORISED,

@@ -1,6 +1,6 @@
 import pytest
 
-from runner.privacy.key import SecretKey
+from runner.privacy.mechanism.key import SecretKey
 
 
 def test_system_keys_have_32_bytes_and_differ():

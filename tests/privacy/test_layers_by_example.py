@@ -6,8 +6,8 @@ import torchvision  # its layer is known where it was imported
 from timm.layers import DropPath
 from torch import nn
 
-from runner.config.errors import RequestError
-from runner.privacy.random_layers import LayerKeys, draw_by_example, drawing
+from runner.errors import RequestError
+from runner.privacy.mechanism.random_layers import LayerKeys, draw_by_example, drawing
 
 LAYERS = {
     "values": (nn.Dropout(0.3), (24,), 0.3, True),

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from runner.config.errors import RequestError, RunError
-from runner.privacy.chain import BrokenChain
-from runner.privacy.ledger import (
+from runner.errors import RequestError, RunError
+from runner.privacy.accounting.sweep_account import Terms, admit, spending_of
+from runner.privacy.ledger.chain import BrokenChain
+from runner.privacy.ledger.ledger import (
     Ledger,
     PlannedRun,
     compose_entries,
@@ -16,8 +17,7 @@ from runner.privacy.ledger import (
     find_ledgers,
     ledger_folder,
 )
-from runner.privacy.sweep import Terms, admit, spending_of
-from runner.training.on_ledger import shown_folder
+from runner.run.ledger_entry import shown_folder
 
 RUN = PlannedRun(
     data="digits", examples=1000, identity="1" * 64, name="run", folder="outputs/run", sweep=None, private=True,

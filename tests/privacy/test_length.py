@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from runner.config.errors import RequestError
-from runner.privacy.accounting import epsilon
+from runner.errors import RequestError
+from runner.privacy.accounting.accountants import epsilon
 
 OPEN = ("trainer=dp", "model=linear", "data.limit=64", "data.batch_size=16", "privacy.noise_multiplier=3",
         "privacy.epsilon=2", "trainer.epochs=null", "scheduler=cosine", "trainer.log_every=1",

@@ -17,19 +17,19 @@ from opacus.utils.uniform_sampler import DistributedUniformWithReplacementSample
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from runner.config.errors import RequestError
 from runner.data.open import open_data
+from runner.errors import RequestError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.privacy.accounting import epsilon
-from runner.privacy.key import SecretKey
-from runner.privacy.noise import NoiseSource
-from runner.privacy.poisson import PoissonStream
-from runner.privacy.private_rule import PrivateRule
-from runner.privacy.spending import Spending
+from runner.privacy.accounting.accountants import epsilon
+from runner.privacy.accounting.spending import Spending
+from runner.privacy.mechanism.key import SecretKey
+from runner.privacy.mechanism.noise import NoiseSource
+from runner.privacy.mechanism.poisson import PoissonStream
+from runner.privacy.mechanism.private_rule import PrivateRule
+from runner.training.distributed.processes import SingleProcess
 from runner.training.parts import build_parts
 from runner.training.step import TrainStep
-from runner.training.world import SingleProcess
 
 # what Opacus says about its generator, its own hooks and its Renyi orders when it is used as its documentation shows
 pytestmark = pytest.mark.filterwarnings("ignore:::opacus", "ignore:Secure RNG", "ignore:Full backward hook",
@@ -306,7 +306,7 @@ def test_one_broken_example_breaks_itself_alone():
 
 
 def test_a_checkpoint_goes_on_with_its_own_mechanism_only(tmp_path, train, configure):
-    from runner.job import run_job
+    from runner.run.job import run_job
 
     images, labels = examples(16)
     engine, (private, optimizer, _) = by_opacus(

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from runner.config.errors import RequestError
-from runner.privacy.grad_sample import GRAD_SAMPLES
-from runner.privacy.key import SecretKey
-from runner.privacy.noise import NoiseSource
-from runner.privacy.private_rule import PrivateRule
-from runner.training.checkpoint import load_checkpoint
+from runner.errors import RequestError
+from runner.privacy.example_gradients.grad_sample import GRAD_SAMPLES
+from runner.privacy.mechanism.key import SecretKey
+from runner.privacy.mechanism.noise import NoiseSource
+from runner.privacy.mechanism.private_rule import PrivateRule
+from runner.training.checkpointing.checkpoint import load_checkpoint
 
 COPIES, EXAMPLES, CLIP = 3, 6, 2.0
 

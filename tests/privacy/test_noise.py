@@ -3,9 +3,9 @@ import pytest
 import torch
 from scipy import stats
 
-from runner.privacy.key import SecretKey
-from runner.privacy.keystream import Keystream
-from runner.privacy.noise import NoiseSource
+from runner.privacy.mechanism.key import SecretKey
+from runner.privacy.mechanism.keystream import Keystream
+from runner.privacy.mechanism.noise import NoiseSource
 
 CPU = torch.device("cpu")
 KEY = SecretKey.from_unsafe_seed(0)

@@ -7,10 +7,10 @@ from opacus import GradSampleModule
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from runner.config.errors import RunError
 from runner.config.schema import ModelConfig
+from runner.errors import RunError
 from runner.models.build import build_model
-from runner.privacy.out_of_place import out_of_place
+from runner.privacy.example_gradients.out_of_place import out_of_place
 
 TORCHVISION = "runner.models.from_torchvision.build"
 TARGETS = {

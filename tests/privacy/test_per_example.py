@@ -6,10 +6,10 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from runner.config.errors import RequestError
-from runner.privacy.grad_sample import per_example_gradients
-from runner.privacy.per_example import trainable
-from runner.privacy.random_layers import LayerKeys, draw_by_example
+from runner.errors import RequestError
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
+from runner.privacy.example_gradients.per_example import trainable
+from runner.privacy.mechanism.random_layers import LayerKeys, draw_by_example
 
 MODES = ("ghost", "functional", "hooks")
 

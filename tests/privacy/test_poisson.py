@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import stats
 
-from runner.config.errors import RequestError
-from runner.privacy.key import SecretKey
-from runner.privacy.poisson import PoissonStream
+from runner.errors import RequestError
+from runner.privacy.mechanism.key import SecretKey
+from runner.privacy.mechanism.poisson import PoissonStream
 
 KEY = SecretKey.from_unsafe_seed(0)
 

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from runner.privacy.key import SecretKey
-from runner.privacy.noise import NoiseSource
-from runner.privacy.per_example import trainable
-from runner.privacy.private_rule import PrivateRule
+from runner.privacy.example_gradients.per_example import trainable
+from runner.privacy.mechanism.key import SecretKey
+from runner.privacy.mechanism.noise import NoiseSource
+from runner.privacy.mechanism.private_rule import PrivateRule
 
 MODES = ("ghost", "functional", "hooks")
 CLIP = 10.9

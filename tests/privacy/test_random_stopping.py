@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from runner.privacy import accounting
-from runner.privacy.composition import Spent, compose
-from runner.privacy.random_stopping import TrialCount, epsilon_of_best
+from runner.privacy.accounting import accountants
+from runner.privacy.accounting.composition import Spent, compose
+from runner.privacy.accounting.random_stopping import TrialCount, epsilon_of_best
 
 RUN = Spent(sample_rate=0.02, noise_multiplier=1.1, steps=1500)
 SHAPES = (0.0, 0.5, 1.0, 4.0)
@@ -26,14 +26,14 @@ def test_known_figures(mean, logarithmic, geometric):
 @pytest.mark.parametrize("mean", [1.5, 9.0, 40.0])
 def test_it_is_theorem_2_of_the_paper(shape, mean):
     """eps' = eps + (1 + eta)(1 - 1/hat) eps_hat + (1 + eta) log(1/gamma) / hat + log(E[K]) / (order - 1)."""
-    orders, one = accounting._divergences(RUN.sample_rate, RUN.noise_multiplier, None)
+    orders, one = accountants._divergences(RUN.sample_rate, RUN.noise_multiplier, None)
     orders, single = np.asarray(orders), RUN.steps * np.asarray(one)
     count = TrialCount(mean=mean, shape=shape)
     hat = (1 + shape) * ((1 - 1 / orders) * single + math.log(1 / count.stopping) / orders)
     best = single + hat.min() + math.log(mean) / (orders - 1)
     # divergences rise with their order, so that each bounds those below it
     best = np.minimum.accumulate(best[::-1])[::-1]
-    expected = accounting._epsilon_of(orders, best, 1e-5)
+    expected = accountants._epsilon_of(orders, best, 1e-5)
     assert epsilon_of_best(RUN, count, delta=1e-5) == pytest.approx(expected, rel=1e-6)
 
 
@@ -85,7 +85,7 @@ def test_it_bounds_the_truth_where_the_best_is_the_largest_output(shape):
     bound = epsilon_of_best(run, count, delta=delta)
     assert hockey_stick(count, sigma, bound) <= delta
     # the control: what one run costs is not enough for the best of several, so that the selection is really in there
-    assert hockey_stick(count, sigma, accounting.epsilon("pld", sample_rate=1.0, noise_multiplier=sigma, steps=1,
+    assert hockey_stick(count, sigma, accountants.epsilon("pld", sample_rate=1.0, noise_multiplier=sigma, steps=1,
                                                          delta=delta)) > 1.2 * delta  # fmt: skip
 
 

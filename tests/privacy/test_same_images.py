@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.config.image_sketch import KEPT, Sketch, shared, sketch_of
+from runner.commands.ledger import main
+from runner.data.image_sketch import KEPT, Sketch, shared, sketch_of
 from runner.data.open import open_data
-from runner.ledger import main
-from runner.privacy.ledger import Ledger, contents_of, find_ledgers
-from runner.privacy.overlap import related
+from runner.privacy.ledger.ledger import Ledger, contents_of, find_ledgers
+from runner.privacy.ledger.overlap import related
 from tests.privacy.test_ledger import RUN
 
 RECIPE = ("trainer=dp", "data=image_folder", "data.image_size=8", "data.batch_size=8", "data.val_fraction=0",

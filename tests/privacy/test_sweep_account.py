@@ -6,14 +6,14 @@ import math
 
 import pytest
 
-from runner.config.errors import RequestError
-from runner.privacy import sweep as account
-from runner.privacy.composition import Spent, compose
-from runner.privacy.draws import Draw
-from runner.privacy.ledger import Ledger, find_ledgers
-from runner.privacy.random_stopping import TrialCount, epsilon_of_best
-from runner.privacy.renyi_filter import ACCOUNTANT, Filter
-from runner.privacy.sweep import Terms, admit, spending_of
+from runner.errors import RequestError
+from runner.privacy.accounting import sweep_account as account
+from runner.privacy.accounting.composition import Spent, compose
+from runner.privacy.accounting.random_stopping import TrialCount, epsilon_of_best
+from runner.privacy.accounting.renyi_filter import ACCOUNTANT, Filter
+from runner.privacy.accounting.stopping_draws import Draw
+from runner.privacy.accounting.sweep_account import Terms, admit, spending_of
+from runner.privacy.ledger.ledger import Ledger, find_ledgers
 from tests.privacy.test_ledger import RUN
 
 TRIAL = dataclasses.replace(RUN, sweep="s", sample_rate=0.1, noise_multiplier=1.5, steps=40, accountant="rdp")

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from runner.config.errors import RunError
+from runner.errors import RunError
 from runner.records.metrics import MetricsWriter, read_metrics, truncate_after
 
 
@@ -129,7 +129,7 @@ def test_a_killed_writer_loses_nothing_that_it_wrote(path):
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from runner.config.errors import RunError
+from runner.errors import RunError
 from runner.records.metrics import MetricsWriter
 writer = MetricsWriter(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.privacy.composition import Spent, compose
-from runner.privacy.ledger import Ledger, PlannedRun
+from runner.privacy.accounting.composition import Spent, compose
+from runner.privacy.ledger.ledger import Ledger, PlannedRun
 from runner.records.console import SilentConsole
 from runner.records.metrics import read_metrics, truncate_after
 from runner.records.recorder import Recorder

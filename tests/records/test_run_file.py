@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from runner.config.errors import RunError
+from runner.errors import RunError
 from runner.records.run_file import (
     FinalMetrics,
     Memory,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from runner.records.run_lock import LOCK_FILE, lock_run
 
 HOLD = """

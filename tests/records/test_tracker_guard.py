@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.config.errors import RequestError
 from runner.config.schema import TrackerConfig
+from runner.errors import RequestError
 from runner.records.sink import GuardedSink, RunInfo, build_sink
 
 INFO = RunInfo(run_dir=Path(), name="run", config={})

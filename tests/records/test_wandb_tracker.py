@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runner.config.errors import RunError
 from runner.config.schema import TrackerConfig
-from runner.config.wandb_variables import unheeded
+from runner.config.words.wandb_variables import unheeded
+from runner.errors import RunError
 from runner.records import wandb_sink
 from runner.records.console import SilentConsole
 from runner.records.metrics import read_metrics
@@ -243,7 +243,7 @@ FULL_DISK = """
 import resource, sys, signal
 from pathlib import Path
 from runner.config.schema import TrackerConfig
-from runner.config.wandb_variables import unheeded
+from runner.config.words.wandb_variables import unheeded
 from runner.records.sink import RunInfo, build_sink
 warnings = []
 sink = build_sink(TrackerConfig(target="runner.records.wandb_sink.WandbSink", name="wandb"), warn=warnings.append)

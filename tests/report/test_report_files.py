@@ -13,11 +13,11 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import yaml
 
+from runner.commands.report import main
 from runner.config.schema import ComparisonConfig
 from runner.records.run_file import read_run, write_run
 from runner.records.step_time import PHASES, StepTime
 from runner.records.sweep_cells import write_cells
-from runner.report.command import main
 from runner.report.front_plots import _by_label
 from runner.report.style import SERIES
 from runner.report.write import write_report
@@ -127,7 +127,7 @@ def test_the_same_files_give_the_same_report(grid):
 
 def test_a_report_imports_no_torch(grid):
     code = (
-        "import sys; from runner.report.command import main; code = main(sys.argv[1:]);"
+        "import sys; from runner.commands.report import main; code = main(sys.argv[1:]);"
         "assert not {'torch', 'optuna', 'matplotlib.pyplot'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run(

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from runner.config.errors import RequestError
 from runner.config.schema import ComparisonConfig
+from runner.errors import RequestError
 from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import read_sweep
 from runner.report.comparison import Verdict

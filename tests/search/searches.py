@@ -7,14 +7,14 @@ import optuna
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from runner.config.errors import RequestError
 from runner.config.load import load_config
-from runner.config.request import read_request
-from runner.config.rivals import rivals_of
-from runner.config.rules import check
-from runner.config.typed_lines import key_of
-from runner.job import run_job
+from runner.config.request.request import read_request
+from runner.config.request.rivals import rivals_of
+from runner.config.rules.rules import check
+from runner.config.words.typed_lines import key_of
+from runner.errors import RequestError
 from runner.records.run_file import RUN_FILE, RunRecord, write_run
+from runner.run.job import run_job
 from runner.search.storage import JOURNAL_FILE, open_storage
 from runner.search.worker import Worker
 

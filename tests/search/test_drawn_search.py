@@ -9,15 +9,15 @@ import signal
 import optuna
 import pytest
 
-from runner import sweep_draws
-from runner.config.errors import RequestError, RunError
-from runner.privacy.composition import Spent, compose
-from runner.privacy.ledger import Sitting, find_ledgers, ledger_folder
-from runner.privacy.random_stopping import TrialCount, epsilon_of_best
+from runner.errors import RequestError, RunError
+from runner.privacy.accounting.composition import Spent, compose
+from runner.privacy.accounting.random_stopping import TrialCount, epsilon_of_best
+from runner.privacy.ledger.ledger import Sitting, find_ledgers, ledger_folder
 from runner.records import run_file
 from runner.search import drawn_study, worker
 from runner.search.storage import open_storage
-from runner.sweep_spending import write_spending
+from runner.sweep import draws as sweep_draws
+from runner.sweep.spending import write_spending
 from runner.training.step import TrainStep
 from tests.search import postgres, searches
 from tests.search.searches import prepare, run_of, search, study_in
@@ -285,7 +285,8 @@ class Watching(optuna.samplers.RandomSampler):
         (("hydra.sweeper.sampler.seed=3",), "hydra.sweeper.sampler.seed: got a number"),
         (("hydra.sweeper.pruner._target_=optuna.pruners.MedianPruner", "privacy.validation=public"),
          "hydra/sweeper/pruner: got MedianPruner"),
-        (("hydra.sweeper.custom_search_space=runner.job.plan_run",), "hydra.sweeper.custom_search_space: got runner"),
+        (("hydra.sweeper.custom_search_space=runner.run.job.plan_run",),
+         "hydra.sweeper.custom_search_space: got runner"),
         (("hydra.sweeper.objectives=[val_loss]",), "hydra.sweeper.objectives: got [val_loss], expected [val_accuracy]"),
         (("hydra.sweeper.constraints=['epsilon <= 9']",), "hydra.sweeper.objectives: got [val_accuracy,epsilon <= 9]"),
         *(((f"{key}={values}",), f"{key}: got several values") for key, values in (

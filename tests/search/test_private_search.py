@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from runner.search.worker import study_name
 from tests.search.searches import search, study_in
 

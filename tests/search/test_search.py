@@ -10,9 +10,9 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from runner.config.errors import RequestError, RunError
+from runner.errors import RequestError, RunError
 from runner.records.sweep_cells import CellFolders, find_cells
-from runner.training.checkpoint import load_checkpoint
+from runner.training.checkpointing.checkpoint import load_checkpoint
 from tests.search.searches import LR, RECIPE, run_of, search, study_in
 
 SEEDED = (LR, "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=3")

@@ -3,7 +3,7 @@
 import optuna
 import pytest
 
-from runner.config.errors import RequestError
+from runner.errors import RequestError
 from runner.search.storage import forgotten, open_storage, place_of
 
 

@@ -8,9 +8,13 @@ from unittest import mock
 import yaml
 from hydra.utils import UNSAFE_DISABLE_EXECUTION_CHECKS
 
-from runner.config import brought_yaml, output_folders, resume_request, rules, screened_source, store
-from runner.config.search import load_search
-from runner.config.tracker_rules import TRACKER_RELATIONS
+from runner.config import store
+from runner.config.request import output_folders, resume_request
+from runner.config.request.search import load_search
+from runner.config.rules import rules
+from runner.config.rules.tracker_rules import TRACKER_RELATIONS
+from runner.config.untrusted import foreign_yaml as brought_yaml
+from runner.config.untrusted import screened_source
 from runner.search.storage import open_storage, place_of
 from tests.security.stage import VARIABLE, attack, guard, listener
 

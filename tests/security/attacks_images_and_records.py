@@ -11,17 +11,19 @@ import numpy as np
 import torch
 from PIL import EpsImagePlugin, Image
 
-from runner import cli
+from runner.commands import train as cli
 from runner.config.schema import DataConfig
-from runner.data import cache, checked_map, decode
+from runner.data.cache import checked_map
+from runner.data.cache import folder_cache as cache
+from runner.data.decoding import decode
 from runner.data.open import open_data
 from runner.disk import own
 from runner.inference.preprocessing import to_pixels
 from runner.models.weights import read_weights
 from runner.records import metrics
 from runner.records.metrics import read_metrics
-from runner.training import checkpoint
-from runner.training.checkpoint import load_checkpoint, save_checkpoint, seal
+from runner.training.checkpointing import checkpoint
+from runner.training.checkpointing.checkpoint import load_checkpoint, save_checkpoint, seal
 from tests.security.hostile_images import EPS, encode
 from tests.security.stage import attack, guard
 

@@ -18,14 +18,15 @@ from hydra.utils import UNSAFE_DISABLE_EXECUTION_CHECKS, instantiate
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from runner.compare import one_update
-from runner.config import rules, run_config
 from runner.config.recipe import identity_of
+from runner.config.rules import rules
+from runner.config.untrusted import run_config
 from runner.data.open import open_data
 from runner.inference.finished_run import open_run
 from runner.models import from_timm
 from runner.search import cma_es, sampling
-from runner.training.checkpoint import seal
+from runner.training.checkpointing.checkpoint import seal
+from runner.verify import one_update
 from tests.security.stage import VARIABLE, attack, guard, listener
 
 READS = "${oc.env:" + VARIABLE + "}"
@@ -76,7 +77,7 @@ class Pickle:
 def trained():
     """Name -> content of the files of a run of one step."""
     from runner.config.compose import Composer
-    from runner.job import run_job
+    from runner.run.job import run_job
 
     typed = ["data=digits", "data.limit=64", "model=linear", "trainer.steps=1", "tracker=none", "hardware=cpu"]
     with tempfile.TemporaryDirectory() as temporary:
@@ -134,7 +135,7 @@ def a_model_of_another_kind(stage):
 @attack("run folders", says="model._target_")
 def a_target_inside_an_option(stage):
     inside = {"_target_": "torch.hub.load"} | {key: value for key, value in hub(stage).items() if key != "_target_"}
-    model = {"_target_": "runner.cli.hydra.utils.instantiate", "args": [], "config": inside}
+    model = {"_target_": "runner.commands.train.hydra.utils.instantiate", "args": [], "config": inside}
     open_run(folder(stage, model=model | {"_execution_whitelist_": ["torch.hub.load"]})).build_model(torch.float32)
 
 

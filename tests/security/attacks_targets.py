@@ -7,9 +7,10 @@ from pkgutil import resolve_name
 
 import pytest
 
-from runner.config import rules, targets
+from runner.config.rules import rules
 from runner.config.schema import ModelConfig, SchedulerConfig
-from runner.config.targets import locate
+from runner.config.untrusted import targets
+from runner.config.untrusted.targets import locate
 from runner.models.build import build_model
 from runner.optim.schedules import build_schedule
 from runner.search.sampling import build_sampler
@@ -68,7 +69,7 @@ def torch_hub_as_a_schedule(stage):
 def hydra_itself_with_another_target_inside(stage):
     inside = {"_target_": "torch.hub.load", **_hub(stage)}
     options = {"args": [], "config": inside, "_execution_whitelist_": ["torch.hub.load"]}
-    build_model(ModelConfig(target="runner.cli.hydra.utils.instantiate", options=options), **SHAPE)
+    build_model(ModelConfig(target="runner.commands.train.hydra.utils.instantiate", options=options), **SHAPE)
 
 
 @attack("targets", says="which is subprocess.call")
@@ -114,7 +115,9 @@ def a_shell_as_the_search_space(stage):
 @attack("targets", says="hydra/sweeper/sampler")
 def torch_hub_as_a_sampler(stage):
     with _own_package(stage, trusted="nothing") as package:
-        build_sampler({"_target_": "runner.cli.hydra.core.plugins.importlib.import_module", "name": package}, {})
+        build_sampler(
+            {"_target_": "runner.commands.train.hydra.core.plugins.importlib.import_module", "name": package}, {}
+        )
 
 
 @contextlib.contextmanager

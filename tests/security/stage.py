@@ -31,14 +31,14 @@ from typing import Any
 
 import pytest
 
-from runner import cli
-from runner.attempt import Attempt
+from runner.commands import train as cli
 from runner.config.compose import Composer
-from runner.config.errors import ExitCode, RequestError, RunError
-from runner.config.request import Request, read_request
-from runner.config.rules import check
+from runner.config.request.request import Request, read_request
+from runner.config.rules.rules import check
 from runner.config.schema import RunConfig
+from runner.errors import ExitCode, RequestError, RunError
 from runner.records.environment import describe_environment
+from runner.run.attempt import Attempt
 
 SECRET = "hunter2-of-the-victim"
 VARIABLE = "SECRET_OF_THE_VICTIM"

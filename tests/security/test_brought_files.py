@@ -4,12 +4,12 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from runner.config.brought import screen_file, screen_lines
 from runner.config.compose import Composer
-from runner.config.errors import RequestError
-from runner.config.request import read_request
-from runner.config.rules import check
+from runner.config.request.request import read_request
+from runner.config.rules.rules import check
 from runner.config.store import shipped
+from runner.config.untrusted.foreign_files import screen_file, screen_lines
+from runner.errors import RequestError
 from tests.security.stage import Stage
 
 RECIPE = {
@@ -88,7 +88,7 @@ def test_what_is_shipped_would_be_taken_from_anybody(file):
     ("content", "key"),
     [
         ({"hydra": {"verbose": True}}, "hydra.verbose"),
-        ({"hydra": {"sweeper": {"_target_": "runner.sweeping.grid.GridSweeper"}}}, "hydra.sweeper._target_"),
+        ({"hydra": {"sweeper": {"_target_": "runner.sweep.grid.GridSweeper"}}}, "hydra.sweeper._target_"),
         ({"hydra": {"launcher": {"_target_": "x"}}}, "hydra.launcher._target_"),
         ({"hydra": {"launcher": {"setup": ["rm -r ."]}}}, "hydra.launcher.setup"),
         ({"hydra": {"launcher": {"partition": "a\nrm -r ."}}}, "hydra.launcher.partition"),

@@ -11,18 +11,18 @@ import time
 import pytest
 import torch
 
-from runner.config import rules
-from runner.config.brought_yaml import MOST_VALUES, load_brought
 from runner.config.compose import Composer
-from runner.config.errors import RequestError, RunError
-from runner.config.resume_request import expand_resume
+from runner.config.request.resume_request import expand_resume
+from runner.config.rules import rules
+from runner.config.untrusted.foreign_yaml import MOST_VALUES, load_brought
+from runner.errors import RequestError, RunError
 from runner.inference.finished_run import open_run
-from runner.privacy.chain import Chain
+from runner.privacy.ledger.chain import Chain
 from runner.records.metrics import read_metrics
 from runner.report.cells import read_sweep
 from runner.report.search import read_search
 from runner.search.storage import open_storage
-from runner.training.checkpoint import seal
+from runner.training.checkpointing.checkpoint import seal
 from tests.security.attacks_run_folders import folder
 from tests.security.stage import Stage
 

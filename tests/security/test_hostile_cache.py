@@ -12,14 +12,16 @@ import torch
 from hostile_images import encode
 from PIL import Image
 
-from runner.config.errors import RequestError, RunError
-from runner.config.run_config import read_values
 from runner.config.schema import DataConfig
-from runner.data import cache, checked_map, contents
-from runner.data.checked_map import BLOCK_BYTES, CheckedMap
+from runner.config.untrusted.run_config import read_values
+from runner.data.cache import checked_map
+from runner.data.cache import folder_cache as cache
+from runner.data.cache.checked_map import BLOCK_BYTES, CheckedMap
 from runner.data.feed import Feed
+from runner.data.folders import contents
 from runner.data.open import open_data
 from runner.disk import own
+from runner.errors import RequestError, RunError
 from runner.inference.finished_run import read_config
 from tests.security.attacks_run_folders import folder as crafted_run
 from tests.security.stage import Stage

@@ -13,13 +13,16 @@ import pytest
 from hostile_images import EPS, avif_that_lies, chunk, encode, icon, others, png, tiff_of_one_tile
 from PIL import EpsImagePlugin, Image
 
-from runner.config.errors import RequestError
 from runner.config.schema import DataConfig
-from runner.data import contents, decode, decoding_room, image_store
-from runner.data.decode import FORMATS, LARGEST_PIXELS, OPENED, BadImageError, read_image
-from runner.data.decoding_room import DecodingRoom
+from runner.data.cache import image_store
+from runner.data.decoding import decode
+from runner.data.decoding import memory_budget as decoding_room
+from runner.data.decoding.decode import FORMATS, LARGEST_PIXELS, OPENED, BadImageError, read_image
+from runner.data.decoding.memory_budget import DecodingRoom
+from runner.data.folders import contents
 from runner.data.image_folder import SUFFIXES
 from runner.data.open import open_data
+from runner.errors import RequestError
 from tests.conftest import ROOT
 
 
@@ -128,7 +131,7 @@ def test_one_function_opens_images():
                 found.add(path.relative_to(ROOT).as_posix())
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("torchvision", "matplotlib"):
                 assert not openers & {name.name for name in node.names}, path
-    assert found == {"runner/data/decode.py"}
+    assert found == {"runner/data/decoding/decode.py"}
 
 
 # Memory

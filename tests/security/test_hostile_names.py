@@ -94,7 +94,7 @@ def test_the_files_of_an_inference_and_of_a_sweep_hold_no_formula(command, tmp_p
     from hostile_images import encode
     from PIL import Image
 
-    from runner import infer
+    from runner.commands import infer
     from runner.records.sweep_table import write_table
 
     for index, name in enumerate(("=1+1", "$\\frac{$")):

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from runner.config.errors import RequestError, RunError
+from runner.autotune.cache import keep
 from runner.disk import json_files
 from runner.disk.json_files import parse_json, read_json
+from runner.errors import RequestError, RunError
 from runner.models.weights import read_weights
 from runner.records import metrics
 from runner.records.json_values import write_json
@@ -22,9 +23,8 @@ from runner.records.metrics import MetricsWriter, read_metrics
 from runner.records.run_file import RunRecord, read_run, write_run
 from runner.report.update_checks import read_checks
 from runner.report.write import write_report
-from runner.sweep_spending import identify_sweep
-from runner.training.checkpoint import load_checkpoint, save_checkpoint, seal
-from runner.training.kept_choices import keep
+from runner.sweep.spending import identify_sweep
+from runner.training.checkpointing.checkpoint import load_checkpoint, save_checkpoint, seal
 
 DEEP = b"[" * 200_000
 NUMBERS = (b"NaN", b"-Infinity", b"1e999", b"9" * 30, b"-" + b"9" * 5000)

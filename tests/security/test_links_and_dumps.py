@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import cli, export, infer
-from runner.config.errors import RequestError, RunError
+from runner.commands import export, infer
+from runner.commands import train as cli
 from runner.disk.links import outward_link
+from runner.errors import RequestError, RunError
 from runner.report.write import write_report
 from tests.conftest import ROOT
 
@@ -100,7 +101,7 @@ import os, resource, sys
 hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
 resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 from runner.disk import core_dumps
-from runner.privacy import key
+from runner.privacy.mechanism import key
 if sys.argv[1] == "without the guard":
     key.leave_no_core_dump = lambda: None
 held = key.SecretKey.from_unsafe_seed(0) if sys.argv[1] == "no secret" else key.SecretKey(bytes(range(100, 132)))

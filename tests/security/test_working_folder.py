@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from runner import cli
+from runner.commands import train as cli
 from runner.inference import picture
 from runner.records import repository
 from runner.records.repository import describe_repository

@@ -3,8 +3,8 @@
 import json
 from unittest import mock
 
-from runner.privacy import ledger as ledgers
-from runner.privacy.ledger import Ledger, PlannedRun
+from runner.privacy.ledger import ledger as ledgers
+from runner.privacy.ledger.ledger import Ledger, PlannedRun
 from runner.records.run_file import PrivacySpent, RunRecord, write_run
 
 ORIGIN = "0123456789abcdef" * 4

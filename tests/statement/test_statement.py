@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli import _renew_statements
-from runner.config.errors import RunError
-from runner.privacy import overlap
-from runner.privacy.ledger import Ledger
+from runner.commands.train import _renew_statements
+from runner.errors import RunError
+from runner.privacy.ledger import overlap
+from runner.privacy.ledger.ledger import Ledger
 from runner.records.run_file import read_run
 from runner.report.write import write_report
 from runner.statement.facts import Books, gather
@@ -174,7 +174,7 @@ def test_a_broken_ledger_is_told(tmp_path):
     (path,) = (tmp_path / "ledger").glob("*.jsonl")
     path.write_text(path.read_text().replace('"steps":120', '"steps":12'))
     page = render(facts_of(tmp_path / "run", tmp_path / "ledger"))
-    assert "is broken (`python -m runner.ledger verify` says how): what all of them cost cannot be said here." in page
+    assert "is broken (`python -m runner ledger verify` says how): what all of them cost cannot be said here." in page
     assert str(tmp_path) not in page, "the page travels"
 
 
@@ -231,7 +231,7 @@ def test_a_private_run_leaves_it_and_its_report_shows_it(train, tmp_path):
     # a report writes it anew, with what has been found since
     write_audit(run)
     code = (
-        "import sys; from runner.report.command import main; code = main(sys.argv[1:]);"
+        "import sys; from runner.commands.report import main; code = main(sys.argv[1:]);"
         "assert not {'torch', 'dp_accounting'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run(

@@ -6,13 +6,13 @@ import pytest
 from hydra._internal.callbacks import Callbacks
 from omegaconf import OmegaConf
 
-from runner.attempt import Attempt
-from runner.config.errors import ExitCode
+from runner.errors import ExitCode
 from runner.records.metrics import MetricsWriter
 from runner.records.run_file import FinalMetrics, RunRecord, write_run
-from runner.sweeping.board import make_board
-from runner.sweeping.cell import Cell
-from runner.sweeping.progress import CellWatch
+from runner.run.attempt import Attempt
+from runner.sweep.board import make_board
+from runner.sweep.cell import Cell
+from runner.sweep.progress import CellWatch
 
 PLAN = {"semantic": {"steps": 100, "steps_per_epoch": 10.0, "monitor": "val_accuracy"}}
 DONE = Attempt(exit_code=ExitCode.DONE)

@@ -10,14 +10,14 @@ import signal
 import pytest
 import torch
 
-from runner.cli import main
-from runner.config.errors import ExitCode
+from runner.commands.train import main
+from runner.errors import ExitCode
 from runner.inference.finished_run import open_run
-from runner.sweeping.cell import run_forked
-from runner.sweeping.fork_server import ForkServer
-from runner.sweeping.launcher import ForkServerLauncher
-from runner.sweeping.sweep import Sweep
-from runner.training.checkpoint import load_checkpoint
+from runner.processes.fork_server import ForkServer
+from runner.sweep.cell import run_forked
+from runner.sweep.launcher import ForkServerLauncher
+from runner.sweep.sweep import Sweep
+from runner.training.checkpointing.checkpoint import load_checkpoint
 from tests.conftest import last_of_each
 from tests.sweeping.faulty_model import MENDED
 

@@ -8,15 +8,15 @@ import shutil
 
 import pytest
 
-from runner import sweep_draws
-from runner.config.errors import RequestError
-from runner.config.request import read_request
-from runner.privacy.composition import Spent, compose
-from runner.privacy.ledger import Ledger, ledger_folder
-from runner.privacy.random_stopping import TrialCount, epsilon_of_best
-from runner.privacy.sweep import Terms, admit
-from runner.sweep_spending import identify_sweep
-from runner.sweeping.drawn_trials import best_trial, draw_beforehand
+from runner.config.request.request import read_request
+from runner.errors import RequestError
+from runner.privacy.accounting.composition import Spent, compose
+from runner.privacy.accounting.random_stopping import TrialCount, epsilon_of_best
+from runner.privacy.accounting.sweep_account import Terms, admit
+from runner.privacy.ledger.ledger import Ledger, ledger_folder
+from runner.sweep import draws as sweep_draws
+from runner.sweep.drawn_trials import best_trial, draw_beforehand
+from runner.sweep.spending import identify_sweep
 from tests.privacy.test_ledger import RUN
 from tests.test_sweep_privacy import GRID, TINY, entries, spending
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.config.errors import RunError
-from runner.config.interruption import WATCHED
-from runner.sweeping.fork_server import ForkServer, shared_server
-from runner.sweeping.preload import MODULES
+from runner.errors import RunError
+from runner.processes.fork_server import ForkServer, shared_server
+from runner.processes.keyboard_interrupt import WATCHED
+from runner.sweep.preload import MODULES
 from tests.conftest import ROOT
 
 
@@ -102,7 +102,7 @@ def test_a_server_that_is_killed_takes_its_calls_along_and_is_replaced():
 
 CALLER = """
 import time
-from runner.sweeping.fork_server import ForkServer
+from runner.processes.fork_server import ForkServer
 server = ForkServer([])
 print(server.pid, server.start(time.sleep, 1000), flush=True)
 time.sleep(1000)

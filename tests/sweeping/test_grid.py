@@ -2,8 +2,8 @@
 
 import pytest
 
-from runner.config.request import cells_of, read_request
-from runner.config.rules import check
+from runner.config.request.request import cells_of, read_request
+from runner.config.rules.rules import check
 
 
 def cells(composer, *lines, **settings):
@@ -40,7 +40,7 @@ def test_what_stands_beside_a_grid_has_what_all_have(composer):
     ],
 )
 def test_a_cell_is_named_for_what_is_its_own(composer, lines, name, varied):
-    from runner.sweeping.sweep import Sweep
+    from runner.sweep.sweep import Sweep
 
     request = read_request(composer, lines, multirun=True, check=check)
     assert request.varied == varied

@@ -4,10 +4,10 @@ import importlib.util
 
 import pytest
 
-from runner.sweeping.preload import slow_modules
+from runner.sweep.preload import slow_modules
 
 PLAIN = ("tracker=none",)
-PRIVATE = ("dp_accounting.pld.privacy_loss_distribution", "runner.training.private_parts")
+PRIVATE = ("dp_accounting.pld.privacy_loss_distribution", "runner.training.gradients.private_parts")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import csv
 
 import pytest
 
-from runner.cli import main
+from runner.commands.train import main
 from runner.config.store import shipped
 
 SHORT = ("trainer.steps=2", "data.limit=64", "tracker=none", "hardware=cpu", "hardware.threads=1", "hydra.sweep.dir=s")

@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from runner.config.errors import RequestError
-from runner.config.request import check_run, read_request
+from runner.config.request.request import check_run, read_request
+from runner.errors import RequestError
 from runner.records.run_lock import lock_sweep
 from runner.records.sweep_cells import find_cells
 from tests.report.sweep_folders import write_cell

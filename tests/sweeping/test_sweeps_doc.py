@@ -6,8 +6,8 @@ import shlex
 import pytest
 
 from runner.config.compose import Composer
-from runner.config.request import read_request
-from runner.config.rules import check
+from runner.config.request.request import read_request
+from runner.config.rules.rules import check
 from runner.config.store import shipped
 from tests.conftest import ROOT
 

@@ -69,7 +69,7 @@ class Turns:
 
 
 class World:
-    """What one process sees of the others (``runner.training.world.World``)."""
+    """What one process sees of the others (``runner.training.distributed.processes.World``)."""
 
     def __init__(self, turns, rank):
         self.rank, self.size, self.is_main = rank, turns.size, rank == 0
@@ -98,7 +98,7 @@ class World:
 
 
 class Stop:
-    """A request to stop that comes after ``after`` steps (``runner.training.signals.StopRequest``)."""
+    """A request to stop that comes after ``after`` steps (``runner.processes.signals.StopRequest``)."""
 
     def __init__(self, after=None):
         self._left = after

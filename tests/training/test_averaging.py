@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from runner.training.averaging import WeightAverage
-from runner.training.checkpoint import load_checkpoint
+from runner.training.checkpointing.checkpoint import load_checkpoint
+from runner.training.ema import WeightAverage
 
 RECIPE = ("data.limit=120", "data.batch_size=16", "model=mlp", "trainer.epochs=3", "hardware.threads=1")
 
@@ -106,7 +106,7 @@ def test_processes_average_alike(train):
 
 
 def test_decay_has_a_range(configure):
-    from runner.config.errors import RequestError
+    from runner.errors import RequestError
 
     with pytest.raises(RequestError, match=r"trainer\.ema_decay: got 1"):
         configure("trainer.ema_decay=1.0")

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from runner.config.errors import RequestError
-from runner.data import changed_files, contents
-from runner.data.cache import Cache
-from runner.job import run_job
+from runner.data.cache.folder_cache import Cache
+from runner.data.folders import changed_files, contents
+from runner.errors import RequestError
+from runner.run.job import run_job
 from tests.data.image_files import class_folders, noise, put
 
 

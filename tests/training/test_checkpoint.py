@@ -6,8 +6,8 @@ import stat
 import pytest
 import torch
 
-from runner.config.errors import RunError
-from runner.training.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint, seal
+from runner.errors import RunError
+from runner.training.checkpointing.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint, seal
 
 
 def save(folder, step, *, best=0, **state):

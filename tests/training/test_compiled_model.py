@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from runner.config.errors import RunError
 from runner.data.open import open_data
+from runner.errors import RunError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.training.compiled_model import _is_worth_telling, _not_compiled
+from runner.training.distributed.processes import SingleProcess
 from runner.training.parts import build_parts
-from runner.training.world import SingleProcess
 
 # 80 examples in micro-batches of 32, 32 and 16, by a model with dropout
 RECIPE = ("hardware=cpu", "hardware.threads=1", "data=digits", "data.limit=80", "data.batch_size=32", "model=linear",

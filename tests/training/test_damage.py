@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 
-from runner.config.errors import RequestError, RunError
 from runner.data.open import open_data
-from runner.job import run_job
+from runner.errors import RequestError, RunError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.training.resume import find_checkpoint
+from runner.run.job import run_job
+from runner.training.checkpointing.resume import find_checkpoint
 from tests.faults.final_state import differences, final_state
 
 RECIPE = ("data.limit=60", "data.batch_size=16", "model=linear", "trainer.epochs=4", "hardware.threads=1",

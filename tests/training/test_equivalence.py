@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from runner.training.checkpoint import load_checkpoint
+from runner.training.checkpointing.checkpoint import load_checkpoint
 
 # 203 training images and a logical batch of 24: eight whole batches and one of 11 an epoch
 RECIPE = (
@@ -66,7 +66,7 @@ def test_a_process_without_an_example_takes_part(train):
 
 def test_dividing_by_the_number_of_micro_batches_would_have_been_seen(train, monkeypatch):
     """The control: what most loops do, dividing a short window by the full one, is far outside the tolerance."""
-    from runner.training.mean_rule import MeanRule
+    from runner.training.gradients.mean_rule import MeanRule
 
     # without clipping, which would hide that a gradient is too short
     recipe = [*RECIPE, "trainer.clip_norm=null"]

@@ -6,15 +6,15 @@ import json
 import pytest
 import torch
 
-from runner.config.batches import divisors
-from runner.config.errors import RequestError, RunError
+from runner.autotune.batch_size import fitting_batch, largest, memory_limit
+from runner.autotune.peak_memory import PeakMemory
+from runner.autotune.probe import one_share
+from runner.config.rules.batches import divisors
 from runner.data.open import open_data
+from runner.errors import RequestError, RunError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
-from runner.training.fitting_batch import fitting_batch, largest, memory_limit
-from runner.training.peak_memory import PeakMemory
-from runner.training.probe import one_share
 
 RECIPE = (
     "hardware=cpu", "hardware.threads=1", "data.limit=200", "data.image_size=64", "model=small_cnn",

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from runner.config.errors import RunError
-from runner.job import run_job
-from runner.training.checkpoint import load_checkpoint
+from runner.errors import RunError
+from runner.run.job import run_job
+from runner.training.checkpointing.checkpoint import load_checkpoint
 
 RECIPE = ("tracker=none", "data.limit=48", "data.batch_size=8", "trainer.epochs=3", "trainer.save_every=1",
           "hardware=cpu", "hardware.threads=1")  # fmt: skip

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from runner.config.errors import RunError
-from runner.training import graphed_mean_rule
-from runner.training.graphed_mean_rule import GraphedMeanRule
+from runner.errors import RunError
+from runner.training.distributed.processes import SingleProcess
+from runner.training.gradients import graphed_mean_rule
+from runner.training.gradients.graphed_mean_rule import GraphedMeanRule
+from runner.training.gradients.mean_rule import MeanRule
 from runner.training.losses import cross_entropy
-from runner.training.mean_rule import MeanRule
-from runner.training.precision import Precision, ScaledFloat16
-from runner.training.world import SingleProcess
+from runner.training.precision.precision import Precision, ScaledFloat16
 
 SIZES = {"training": 4}
 

@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.models.convolutional import small_cnn
-from runner.training.half_on_cpu import half_forward
+from runner.training.precision.cpu_float16 import half_forward
 
 CONVOLUTIONS = {
     "plain": (nn.Conv2d(4, 6, 3), (2, 4, 7, 7)),

@@ -16,8 +16,8 @@ import torch
 
 from runner.config.schema import HardwareConfig
 from runner.plan.device import detect_device
-from runner.training.checkpoint import load_checkpoint
-from runner.training.launch import share_work
+from runner.training.checkpointing.checkpoint import load_checkpoint
+from runner.training.distributed.launch import share_work
 from tests.conftest import ROOT, last_of_each
 from tests.faults import insisting
 
@@ -62,7 +62,7 @@ def test_torchrun_makes_one_folder_and_computes_what_own_processes_do(tmp_path, 
 THREADS_AT_THE_END = """
 import os, sys
 from pathlib import Path
-from runner.cli import main
+from runner.commands.train import main
 code = main()
 names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 Path(f"threads-{os.environ['RANK']}").write_text("\\n".join(names))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runner.training.lean_backward import lean_backward
+from runner.torch_internals.backward import lean_backward
 
 
 def a_graph():

@@ -5,12 +5,12 @@ import dataclasses
 
 import pytest
 
-from runner import job as job_module
-from runner.config.errors import ExitCode, RequestError, RunError
-from runner.job import Job
+from runner.errors import ExitCode, RequestError, RunError
 from runner.plan.device import detect_device
-from runner.training import agreement, same_run
-from runner.training.agreement import first_acts, first_decides, first_then_others, met_by_all, together
+from runner.run import job as job_module
+from runner.run.job import Job
+from runner.training.distributed import agreement, same_run
+from runner.training.distributed.agreement import first_acts, first_decides, first_then_others, met_by_all, together
 from tests.faults.final_state import differences, final_state
 from tests.training.taking_turns import Stop, Turns
 

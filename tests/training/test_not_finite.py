@@ -7,12 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from runner.config.errors import RunError
-from runner.job import run_job
+from runner.errors import RunError
+from runner.run.job import run_job
 from runner.search.judge import SearchJudge
-from runner.training import loop, standing
-from runner.training.checkpoint import load_checkpoint
-from runner.training.standing import Standing
+from runner.training import loop
+from runner.training import state as standing
+from runner.training.checkpointing.checkpoint import load_checkpoint
+from runner.training.state import Standing
 
 RECIPE = ("data.limit=64", "data.batch_size=16", "trainer.save_every=1", "hardware=cpu", "hardware.threads=1")
 NAN, INF = math.nan, math.inf

@@ -7,10 +7,10 @@ import shutil
 import pytest
 import torch
 
-from runner.config.errors import RequestError
-from runner.privacy.key import SecretKey
-from runner.privacy.noise import NoiseSource, layout_of
-from runner.training.checkpoint import load_checkpoint
+from runner.errors import RequestError
+from runner.privacy.mechanism.key import SecretKey
+from runner.privacy.mechanism.noise import NoiseSource, layout_of
+from runner.training.checkpointing.checkpoint import load_checkpoint
 
 KILLED_AT = 38
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def test_the_other_generator_is_refused_by_its_key_and_touches_nothing(train, be
 def test_without_the_guard_two_releases_differ_by_their_noises_alone(train, monkeypatch, tmp_path):
     run_dir = killed_at_38(train)
     other = shutil.copytree(run_dir, tmp_path / "copy", symlinks=True)
-    monkeypatch.setattr("runner.training.resume.refuse_other_noise", lambda *given: None)
+    monkeypatch.setattr("runner.training.checkpointing.resume.refuse_other_noise", lambda *given: None)
     train(*RECIPE, run_dir=run_dir)
     train(*RECIPE, "privacy.secure_noise=false", run_dir=other)
     ends = [load_checkpoint(folder / "checkpoints" / "last") for folder in (run_dir, other)]
@@ -86,7 +86,7 @@ def test_whatever_noise_is_a_function_of_is_refused_by_its_key(train, monkeypatc
         checkpoint.state["noise_form"][name] = value
         return checkpoint
 
-    monkeypatch.setattr("runner.training.resume.load_checkpoint", elsewhere)
+    monkeypatch.setattr("runner.training.checkpointing.resume.load_checkpoint", elsewhere)
     with pytest.raises(RequestError, match=re.escape(f"{key}: got noise of ")) as refused:
         train(*RECIPE, run_dir=run_dir)
     assert "\n" not in str(refused.value)

@@ -6,10 +6,10 @@ import shutil
 import pytest
 import torch
 
-from runner.config.errors import ExitCode, RunError, is_out_of_memory
-from runner.job import run_job
+from runner.errors import ExitCode, RunError, is_out_of_memory
 from runner.records.metrics import read_metrics
-from runner.training.checkpoint import load_checkpoint
+from runner.run.job import run_job
+from runner.training.checkpointing.checkpoint import load_checkpoint
 from tests.faults.hungry import ERRORS
 
 # 203 examples and a logical batch of 48: four whole batches and one of 11 an epoch
@@ -112,7 +112,7 @@ def test_what_fits_is_remembered_and_another_request_is_taken_at_its_word(run):
 @pytest.mark.parametrize("put_back", [True, False])
 def test_batch_statistics_are_put_back(run, monkeypatch, put_back):
     """Both runs see micro-batches of 12 in the end; without putting back, the failed attempts count as well."""
-    from runner.training.buffers import BuffersBefore
+    from runner.training.gradients.buffers import BuffersBefore
 
     if not put_back:
         monkeypatch.setattr(BuffersBefore, "put_back", lambda self: None)

@@ -5,13 +5,15 @@ import json
 import pytest
 import torch
 
-from runner.config.errors import RequestError, RunError
-from runner.job import run_job
+from runner.errors import RequestError, RunError
 from runner.models.build import build_model
 from runner.optim.optimizer import build_optimizer
-from runner.training import holdable, parts, published
-from runner.training.checkpoint import load_checkpoint
-from runner.training.holdable import refuse_unholdable
+from runner.run.job import run_job
+from runner.training import parts
+from runner.training import published_weights as published
+from runner.training.checkpointing import plain_state as holdable
+from runner.training.checkpointing.checkpoint import load_checkpoint
+from runner.training.checkpointing.plain_state import refuse_unholdable
 from runner.training.step import TrainStep
 from tests.training import own_optimizers
 

@@ -6,8 +6,8 @@ from torch import nn
 
 from runner.models.convolutional import small_cnn
 from runner.models.dense import mlp
-from runner.training.pieces import images_at_once, logits_in_pieces, logits_of
-from runner.training.precision import Bfloat16, Precision
+from runner.training.eval_chunks import images_at_once, logits_in_pieces, logits_of
+from runner.training.precision.precision import Bfloat16, Precision
 
 CPU = torch.device("cpu")
 

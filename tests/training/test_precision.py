@@ -3,10 +3,10 @@ import copy
 import pytest
 import torch
 
+from runner.training.distributed.processes import SingleProcess
+from runner.training.gradients.mean_rule import MeanRule
 from runner.training.losses import cross_entropy
-from runner.training.mean_rule import MeanRule
-from runner.training.precision import Bfloat16, Float16, NonFiniteGradient, Precision, ScaledFloat16
-from runner.training.world import SingleProcess
+from runner.training.precision.precision import Bfloat16, Float16, NonFiniteGradient, Precision, ScaledFloat16
 
 CPU = torch.device("cpu")
 SCALER = {"init_scale": 2.0**15, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 3}

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from runner.autotune.probe import measure_steps, stepping
 from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.training.probe import measure_steps, stepping
 
 RECIPE = ("tracker=none", "hardware=cpu", "hardware.threads=1", "data=digits", "data.limit=200", "model=mlp")
 

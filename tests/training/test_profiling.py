@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from runner.records.step_time import PHASES
-from runner.training.checkpoint import load_checkpoint
-from runner.training.step_clock import StepClock
+from runner.training.checkpointing.checkpoint import load_checkpoint
+from runner.training.profiling.phase_timer import StepClock
 
 RECIPE = ("data.limit=128", "data.batch_size=16", "model=small_cnn", "trainer.epochs=3", "hardware.threads=1")
 

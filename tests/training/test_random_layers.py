@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from runner.models.dense import mlp
-from runner.training.random_layers import may_draw
+from runner.training.gradients.drawing_models import may_draw
 
 
 class Own(nn.Linear):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from runner.records.metrics import read_metrics
-from runner.training.checkpoint import load_checkpoint
+from runner.training.checkpointing.checkpoint import load_checkpoint
 
 RECIPE = ("data.limit=400", "data.batch_size=16", "trainer.epochs=6", "trainer.log_every=10", "hardware.threads=1",
           "trainer.label_smoothing=0.1", "data.augment.crop_padding=1")  # fmt: skip
@@ -84,8 +84,8 @@ def test_a_second_signal_ends_at_once(tmp_path):
 
 
 def test_a_folder_with_another_recipe_is_refused(train, configure):
-    from runner.config.errors import RequestError
-    from runner.job import run_job
+    from runner.errors import RequestError
+    from runner.run.job import run_job
 
     run_dir = train("data.limit=60", "model=linear", "trainer.epochs=1")
     before = sorted((path, path.stat().st_mtime_ns) for path in run_dir.rglob("*"))
@@ -125,7 +125,7 @@ def test_a_finished_run_is_left_as_it_is(train):
 
 
 def test_weights_count_by_their_contents(train, configure, tmp_path):
-    from runner.config.errors import RequestError
+    from runner.errors import RequestError
 
     first = train("data.limit=60", "model=linear", "trainer.epochs=1", "seed=1") / "checkpoints/last/model.safetensors"
     other = train("data.limit=60", "model=linear", "trainer.epochs=1", "seed=2") / "checkpoints/last/model.safetensors"

@@ -9,12 +9,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from runner import load_run
-from runner.config.errors import RequestError
-from runner.data.decode import fit
+from runner.data.decoding.decode import fit
+from runner.errors import RequestError
 from runner.inference.finished_run import open_run
 from runner.inference.images import open_own_data
-from runner.job import plan_run
 from runner.models import own_input
+from runner.run.job import plan_run
 from runner.training.run_data import open_run_data, settled_by
 
 timm = pytest.importorskip("timm", reason="an extra that is not installed")

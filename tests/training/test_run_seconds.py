@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from runner.config.errors import RunError
+from runner.errors import RunError
 from runner.records.run_file import read_run, write_run
-from runner.training import loop, resume
-from runner.training.checkpoint import load_checkpoint
-from runner.training.resume import seconds_before
+from runner.training import loop
+from runner.training.checkpointing import resume
+from runner.training.checkpointing.checkpoint import load_checkpoint
+from runner.training.checkpointing.resume import seconds_before
 from runner.training.step import TrainStep
 
 RECIPE = ("data.limit=64", "data.batch_size=16", "model=linear", "trainer.epochs=3", "trainer.save_every=1",

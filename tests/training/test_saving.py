@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from runner.training import saving
-from runner.training.checkpoint import load_checkpoint
+from runner.training.checkpointing import schedule as saving
+from runner.training.checkpointing.checkpoint import load_checkpoint
 from tests.faults.final_state import differences, final_state
 
 RECIPE = ("data.limit=100", "data.batch_size=16", "model=mlp", "trainer.epochs=6", "hardware.threads=1",

@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
+from runner.autotune.precision import Recipe, _choose, _still_in, recipes
+from runner.autotune.resolve import _what, _where, settle
 from runner.data.open import open_data
-from runner.job import run_job
 from runner.plan.build import build_plan
 from runner.plan.device import Device, detect_device
 from runner.plan.natives import of_capability
-from runner.training.fastest_recipe import Recipe, _choose, _still_in, recipes
-from runner.training.settle import _what, _where, settle
-from runner.training.world import SingleProcess
+from runner.run.job import run_job
+from runner.training.distributed.processes import SingleProcess
 
 RECIPE = ("tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=60", "model=linear", "trainer.steps=2",
           "scheduler=constant")  # fmt: skip

@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from runner.config.errors import ExitCode
-from runner.job import run_job
-from runner.training.checkpoint import load_checkpoint
-from runner.training.final_record import final_record
-from runner.training.signals import StopRequest
+from runner.errors import ExitCode
+from runner.processes.signals import StopRequest
+from runner.run.final_record import final_record
+from runner.run.job import run_job
+from runner.training.checkpointing.checkpoint import load_checkpoint
 from tests.faults.final_state import differences, final_state
 
 RECIPE = ("tracker=none", "data.limit=48", "data.batch_size=8", "trainer.epochs=3", "hardware=cpu",
@@ -89,7 +89,7 @@ def test_once_it_is_done_it_is_put_down(run, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         return final_record(*arguments, **options)
 
-    monkeypatch.setattr("runner.training.final_record.final_record", ends)
+    monkeypatch.setattr("runner.run.final_record.final_record", ends)
     code, record = run()
     assert (code, record["status"]) == (ExitCode.DONE, "completed")
 

@@ -9,10 +9,10 @@ from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.records.step_time import PHASES, StepTime
-from runner.training import slow_input
+from runner.training.distributed.processes import SingleProcess, torch_device
 from runner.training.parts import build_parts
-from runner.training.slow_input import name_slow_input
-from runner.training.world import SingleProcess, torch_device
+from runner.training.profiling import slow_input
+from runner.training.profiling.slow_input import name_slow_input
 
 
 def timed(data, *, steps=20):

@@ -2,8 +2,8 @@
 
 import torch
 
-from runner.training.tally import _SMALL, _WAITING, Tally, Unmarked
-from runner.training.world import SingleProcess
+from runner.training.distributed.processes import SingleProcess
+from runner.training.running_metrics import _SMALL, _WAITING, Tally, Unmarked
 
 
 def batches(count, size, classes):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from runner.autotune import unread_pixels as unread
 from runner.data.feed import Feed
 from runner.data.images import ImageData, ImageSet
-from runner.training import unread
 
 
 @pytest.fixture

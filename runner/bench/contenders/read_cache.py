@@ -11,7 +11,7 @@ from runner.bench.turns import Turns
 from runner.data import augment as augmentation
 from runner.data.feed import Feed
 from runner.data.open import open_data
-from runner.training.streams import ShuffledStream
+from runner.training.gradients.batch_order import ShuffledStream
 
 
 def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from runner.bench.task import Task, configure
 from runner.bench.turns import Turns
 from runner.config.schema import RunConfig
-from runner.data.image_store import MARGIN
+from runner.data.cache.image_store import MARGIN
 from runner.data.open import RGB_MEAN, RGB_STD
 
 

@@ -45,17 +45,17 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     """Train the task's recipe changed by ``options``, which are overrides; ``prepared`` is not needed."""
     import torch
 
+    from runner.autotune.resolve import settle
     from runner.data.open import open_data
     from runner.plan.build import build_plan
     from runner.plan.device import detect_device
+    from runner.processes.signals import StopRequest
     from runner.records.console import make_console
     from runner.records.recorder import Recorder
+    from runner.training.distributed.processes import SingleProcess, torch_device
     from runner.training.loop import Loop
     from runner.training.parts import build_parts
-    from runner.training.settle import settle
-    from runner.training.signals import StopRequest
     from runner.training.torch_settings import torch_settings
-    from runner.training.world import SingleProcess, torch_device
 
     proof = ("trainer.log_every=1",) if turns.proving else ()
     config = configure((*task.request, f"hardware.threads={torch.get_num_threads()}", *options, *proof))

@@ -1,0 +1,1 @@
+"""What a request leaves to the machine, chosen by measuring before the run starts."""

@@ -1,0 +1,214 @@
+"""Which type and memory format make an update of this model fastest on this machine, of those that are left open."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner.autotune.probe import Stepper, one_share, stepping
+from runner.config.rules.batches import affordable
+
+if TYPE_CHECKING:
+    from runner.plan.device import Device
+    from runner.plan.plan import Plan
+
+_SECONDS = 4.0
+"""No further round begins after this time."""
+_LEAST_ROUNDS = 3
+_MOST_ROUNDS = 60
+_CLEAR_ROUNDS = 6
+"""A recipe that was slower than the fastest in each of so many rounds is slower: by chance, one in 64 would be."""
+_STEP_SECONDS = 1.5
+"""A probed update that would take longer gets fewer images, so that a large model does not keep the run waiting.  Fewer
+than the run's favour one memory format over the other, so only what would take far too long is cut."""
+_FEW_IMAGES = 4
+_HOPELESS = ((3, 1.15), (2, 1.5))
+"""After so many rounds, a recipe whose best took this many times the fastest's best is not timed again."""
+_SHARE_OF_MEMORY = 0.25
+"""Most of the device's memory that the weights of all candidates, with gradients and optimizer, may take."""
+_MARGIN = 1.01
+"""What is tried later has to be faster by this much: noise alone must neither cost bits nor choose other roundings."""
+_SHARE_OF_RUN = 0.02
+"""Most of a run's updates, beyond ``_LEAST_ROUNDS``, that timing may take where only the memory format is open."""
+
+Samples = Sequence[float]
+"""Seconds of an update in each round that a recipe took part in, from the first round on; empty: out of memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is chosen among."""
+
+    dtype: str
+    """float32, bfloat16 or float16."""
+    channels_last: bool
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {'channels_last' if self.channels_last else 'contiguous'}"
+
+
+def recipes(device: Device, channels_last: bool | None, dtype: str | None = None) -> list[Recipe]:
+    """What is worth trying on ``device``, the first of equals first.
+
+    float16 is not among them on a CPU: what it gains in memory traffic it loses in rounding by software
+    (``half_on_cpu``).  On a GPU without native arithmetic a 16-bit type is emulated or runs on the slow units.
+
+    Args:
+        device: where the run happens.
+        channels_last: the format that was asked for; None for either.
+        dtype: the type that was asked for; None for any.
+    """
+    dtypes = ["float32"] if dtype is None else [dtype]
+    if dtype is None and (device.kind == "cpu" or device.native.bf16):
+        dtypes.append("bfloat16")
+    if dtype is None and device.kind != "cpu" and device.native.fp16:
+        dtypes.append("float16")
+    formats = [True, False] if channels_last is None else [channels_last]
+    return [Recipe(dtype=dtype, channels_last=chosen) for dtype in dtypes for chosen in formats]
+
+
+def fastest_recipe(plan: Plan, tried: Sequence[Recipe], *, memory_bytes: int) -> tuple[Recipe, str | None] | None:
+    """One of ``tried`` and the times, measured by updates of ``plan`` on random images, in turns against drifts.
+
+    No times where one alone is left: the memory format is not tried with a model to which it does not matter.  None
+    for a model of which so many would not fit into the ``memory_bytes`` of the device side by side, or that takes
+    longer than the measurement may.
+
+    Raises:
+        RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
+        RunError: there is no memory for one example.
+    """
+    plan = plan.uncompiled()
+    each, convolves = _looked_at(one_share(plan, plan.performance.batch_size, 1), tried[0])
+    if not convolves:
+        tried = [recipe for recipe in tried if recipe.channels_last == tried[0].channels_last]
+    if len(tried) == 1:
+        return tried[0], None
+    # each recipe warms up and takes part in the least rounds
+    seconds = plan.performance.probe_seconds / (len(tried) * (1 + _LEAST_ROUNDS))
+    batch = plan.performance.batch_size
+    few = min(batch, _FEW_IMAGES)
+    if few * each > seconds:
+        return None
+    images = affordable(batch, seconds_each=each, seconds=min(_STEP_SECONDS, seconds), least=few)
+    probed = one_share(plan, images, 1)
+    with ExitStack() as stack:
+        first = stack.enter_context(_open(probed, tried[0]))
+        # found once: the same way to per-example gradients serves all
+        probed = _with_way(probed, first)
+        if first.state_bytes * len(tried) > _SHARE_OF_MEMORY * memory_bytes:
+            return None
+        steppers = {tried[0]: first}
+        for recipe in tried[1:]:
+            steppers[recipe] = stack.enter_context(_open(probed, recipe))
+        updates = _updates(plan, probed) if len({recipe.dtype for recipe in tried}) == 1 else None
+        samples = _measure(steppers, updates, min(_SECONDS, plan.performance.probe_seconds))
+    told = ", ".join(
+        f"{recipe} {1e3 * statistics.median(taken):.3g} ms" if taken else f"{recipe} out of memory"
+        for recipe, taken in samples.items()
+    )
+    rounds = max(len(taken) for taken in samples.values())
+    return _choose(samples), f"{told} for an update by {probed.performance.batch_size} random images ({rounds} rounds)"
+
+
+def _open(plan: Plan, recipe: Recipe) -> AbstractContextManager[Stepper]:
+    """``plan`` by ``recipe``, to be stepped.
+
+    The clock is that of the processor's work where a single thread does it: other programs on the machine, cells of the
+    same sweep for example, then disturb it least.
+    """
+    performance = plan.performance
+    alone = performance.device == "cpu" and performance.threads == 1
+    return stepping(_variant(plan, recipe), clock=time.process_time if alone else time.perf_counter)
+
+
+def _variant(plan: Plan, recipe: Recipe) -> Plan:
+    semantic = plan.semantic
+    precision = dataclasses.replace(semantic.precision, dtype=recipe.dtype)
+    return dataclasses.replace(
+        plan,
+        semantic=dataclasses.replace(semantic, precision=precision),
+        performance=dataclasses.replace(plan.performance, channels_last=recipe.channels_last),
+    )
+
+
+def _with_way(plan: Plan, stepper: Stepper) -> Plan:
+    way = stepper.plan.performance.grad_sample
+    return plan if way is None else plan.with_grad_sample(way, "as probed")
+
+
+def _looked_at(plan: Plan, recipe: Recipe) -> tuple[float, bool]:
+    """Seconds that an image takes in an update with few; and whether the memory format matters to the model."""
+    few = min(plan.performance.batch_size, _FEW_IMAGES)
+    with _open(one_share(plan, few, 1), recipe) as stepper:
+        stepper.step()
+        return stepper.step() / few, stepper.convolves
+
+
+def _updates(plan: Plan, probed: Plan) -> float:
+    """The updates of ``plan``, counted in those of ``probed``."""
+    share = plan.semantic.steps * plan.semantic.logical_batch / plan.performance.processes
+    return share / probed.performance.batch_size
+
+
+def _measure(steppers: dict[Recipe, Stepper], updates: float | None, seconds: float) -> dict[Recipe, Samples]:
+    """Time updates in turns, there and back (A B B A), until one recipe is left or the ``seconds`` are over.
+
+    ``updates`` are those of the run, of which a small share may be spent; None for the whole time.
+    """
+    for stepper in steppers.values():
+        stepper.step()
+    left = [recipe for recipe, stepper in steppers.items() if stepper.fits]
+    samples: dict[Recipe, list[float]] = {recipe: [] for recipe in steppers}
+    start = time.perf_counter()
+    for finished in range(1, _MOST_ROUNDS + 1):
+        for recipe in left if finished % 2 else reversed(left):
+            samples[recipe].append(steppers[recipe].step())
+        left = _still_in(left, samples)
+        if len(left) < 2:
+            break
+        worth = math.inf if updates is None else _SHARE_OF_RUN * updates * statistics.median(samples[left[0]])
+        if finished >= _LEAST_ROUNDS and time.perf_counter() - start > min(seconds, worth):
+            break
+    return dict(samples)
+
+
+def _still_in(left: Sequence[Recipe], samples: Mapping[Recipe, Samples]) -> list[Recipe]:
+    """Those of ``left``, which were all in each round so far, that may yet be the fastest."""
+    if not left:
+        return []
+    fastest = min(left, key=lambda recipe: statistics.median(samples[recipe]))
+    rounds, least = len(samples[fastest]), min(samples[fastest])
+    limit = next((factor for needed, factor in _HOPELESS if rounds >= needed), math.inf)
+
+    def may_win(recipe: Recipe) -> bool:
+        pairs = zip(samples[recipe], samples[fastest], strict=True)
+        clear = rounds >= _CLEAR_ROUNDS and all(mine > best for mine, best in pairs)
+        # what disturbs an update only ever adds to it, so one good update saves a recipe
+        return not clear and min(samples[recipe]) <= limit * least
+
+    return [recipe for recipe in left if may_win(recipe)]
+
+
+def _choose(samples: Mapping[Recipe, Samples]) -> Recipe:
+    """The fastest; of those that are as good as equal, the one that was tried first."""
+    chosen, best = next(iter(samples.items()))
+    for recipe, taken in samples.items():
+        if taken and (not best or _is_faster(taken, best)):
+            chosen, best = recipe, taken
+    return chosen
+
+
+def _is_faster(taken: Samples, best: Samples) -> bool:
+    """By the median of paired ratios, because a shared machine's speed drifts from round to round.
+
+    And in its best round, because where most rounds are disturbed a median says little.
+    """
+    ratio = statistics.median(mine / other for mine, other in zip(taken, best, strict=False))
+    return ratio * _MARGIN < 1.0 and min(taken) < min(best)

@@ -1,0 +1,86 @@
+"""``python -m runner infer run=DIR [key=value ...]``, also called ``ml-inference``: a finished run put to use.
+
+Evaluates the run's model on the run's own test or validation split, or predicts the images in a folder.  Exit codes: 0
+done, 1 it failed, 2 the request was wrong; a wrong key or value is answered before torch is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+
+from runner.config.words.flag_words import KeyParser
+from runner.environment.address_space import require_room_for_torch
+from runner.errors import ExitCode
+from runner.inference.request import InferenceRequest, in_place_of, keys, read_request
+from runner.inference.results_folder import refuse_existing
+from runner.processes.alone import answer_alone
+from runner.processes.command_end import ending
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (null: that of the process) and return the exit code."""
+    return answer_alone(lambda: _main(_parser().read(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
+    request = read_request(args.words, checkpoint_path=args.checkpoint_path, compare=args.compare)
+    return _run(request, compare=args.compare)
+
+
+def _parser() -> KeyParser:
+    width = max(len(key) for key, _ in keys())
+    listed = "\n".join(f"  {key:<{width}}  {text}" for key, text in keys())
+    parser = KeyParser(
+        form="run=DIR [key=value ...] [--compare]",
+        meaning=in_place_of,
+        prog="python -m runner infer",
+        description="Evaluate the model of a finished run, or predict images with it.",
+        epilog=f"keys:\n{listed}\n\nexit codes: 0 done, 1 failed, 2 the request was wrong, 75 interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="*", metavar="key=value", help="see below; run=DIR is needed")
+    parser.add_argument("--checkpoint_path", metavar="DIR/checkpoints/best", help="the same as run=DIR checkpoint=best")
+    parser.add_argument("--compare", action="store_true", help="run every strategy and print the table")
+    return parser
+
+
+def _run(request: InferenceRequest, *, compare: bool) -> int:
+    folder = request.compare_folder if compare else request.folder
+    refuse_existing(folder, overwrite=request.overwrite)
+    require_room_for_torch()
+    # Not before the request has been checked: this imports torch.
+    from runner.inference.compare import Comparison, compare_strategies
+    from runner.inference.evaluation import infer
+    from runner.inference.results import Results
+
+    with _speaking():
+        results: Comparison | Results = compare_strategies(request) if compare else infer(request)
+    for note in results.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(results)
+    print(f"Files: {folder}")
+    return ExitCode.DONE
+
+
+@contextlib.contextmanager
+def _speaking() -> Iterator[None]:
+    """Let the data tell on standard error how decoding goes on, and what it leaves out."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    speaker = logging.getLogger("runner")
+    level = speaker.level
+    speaker.addHandler(handler)
+    speaker.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        speaker.removeHandler(handler)
+        speaker.setLevel(level)
+
+
+if __name__ == "__main__":
+    sys.exit(ending(main()))

@@ -1,0 +1,126 @@
+"""``python -m runner plan [--json FILE] [--no-probe] [--advise] [overrides]``: what would be, without running it.
+
+Exit codes: 0 done, 1 planning failed, 2 the request was wrong, which is answered before torch is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.config.compose import Composer
+from runner.config.request.request import Request, check_run, read_request
+from runner.config.request.search_path import searched
+from runner.config.words.flag_words import KeyParser
+from runner.config.words.typed_lines import key_of, tell_repeated
+from runner.config.words.typed_paths import at_home, lines_at_home
+from runner.environment.address_space import require_room_for_torch
+from runner.errors import ExitCode, RequestError
+from runner.processes.command_end import answer
+from runner.processes.worker_process import bookkeeper
+from runner.training.garbage import loading
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (null: that of the process) and return the exit code."""
+    return answer(lambda: _main(_parser().read(argv)))
+
+
+def _parser() -> KeyParser:
+    parser = KeyParser(
+        form="[--json FILE] [--no-probe] [--advise] [key=value ...]",
+        prog="python -m runner plan",
+        description="Say what a run or a sweep would be, what it would take and what is likely to go wrong, without"
+        " running it.",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for python -m runner")
+    parser.add_argument("--json", metavar="FILE", help="write the plan as JSON too; - prints it instead of the text")
+    parser.add_argument("--no-probe", action="store_true", help="make no step: estimates within a factor of 2")
+    parser.add_argument("--advise", action="store_true", help="recommend a recipe for this machine, with the reasons")
+    parser.add_argument("--config-dir", metavar="FOLDER", help="further configuration, as for python -m runner")
+    parser.add_argument("-m", "--multirun", action="store_true", help="plan each combination of values a,b")
+    return parser
+
+
+def _main(args: argparse.Namespace) -> int:
+    args.overrides = lines_at_home(args.overrides)
+    tell_repeated(args.overrides, swept=True)
+    for line in args.overrides:
+        if key_of(line) == "resume":
+            raise RequestError("resume", line.partition("=")[2], "no resume: what was begun has its plan in run.json")
+    extra = None if args.config_dir is None else Path(at_home(args.config_dir)).absolute()
+    if extra is not None and not extra.is_dir():
+        raise RequestError("--config-dir", extra, "a folder that exists")
+    args.json = args.json and at_home(args.json)
+    _refuse_unwritable(args.json)
+    composer = Composer(caller=Path.cwd(), extra=extra, search=searched(args.overrides), writes=False)
+    request = read_request(composer, args.overrides, multirun=args.multirun, check=check_run)
+    for note in composer.notes:
+        print(f"note: {note}", file=sys.stderr)
+    require_room_for_torch()
+    # Not before the request has been checked: what follows imports torch.
+    lines, plain = _answer(request, args)
+    if args.json != "-":
+        print("\n".join(lines))
+    _write_json(args.json, plain)
+    return ExitCode.DONE
+
+
+def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
+    if request.multirun:
+        if args.advise:
+            raise RequestError("--advise", "a sweep", "the overrides of a single run")
+        from runner.forecast.sweep import describe_sweep, described_sweep, plan_sweep
+
+        sweep = plan_sweep(request, probe=not args.no_probe)
+        return describe_sweep(sweep), described_sweep(sweep)
+    (config,) = request.configs
+    if args.advise:
+        from runner.forecast.advice import advise, describe_advice, described_advice
+
+        advice = advise(config, args.overrides, probe=not args.no_probe)
+        return describe_advice(advice), described_advice(advice)
+    with bookkeeper(config) as keep_books:
+        with loading():
+            from runner.forecast.assess import assess, described
+            from runner.forecast.lines import describe
+            from runner.records.forecast_file import keep
+
+        assessment = assess(config, probe=not args.no_probe, keep_books=keep_books)
+    if assessment.device.here:
+        keep(assessment.plan, assessment.forecast, cache_dir=config.data.cache_dir)
+    return describe(assessment), described(assessment)
+
+
+def _refuse_unwritable(target: str | None) -> None:
+    """Answer before planning what ``_write_json`` would find out after it."""
+    if target in (None, "-"):
+        return
+    path = Path(str(target))
+    if path.is_dir():
+        raise RequestError("--json", target, "a file, which a folder is not")
+    if path.exists() and not path.is_file():
+        return
+    folder = path.resolve().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise RequestError("--json", target, f"a file that can be written, in a folder that is there ({folder})")
+
+
+def _write_json(target: str | None, plain: dict[str, Any]) -> None:
+    from runner.records.json_values import encode, encode_pretty, write_json
+
+    if target == "-":
+        print(encode(plain))
+    elif target is not None:
+        path = Path(target)
+        try:
+            if path.exists() and not path.is_file():
+                path.write_text(encode_pretty(plain), encoding="utf-8")  # a device or a pipe, which nothing may replace
+            else:
+                write_json(path.resolve(), plain)
+        except OSError as error:
+            raise RequestError("--json", target, f"a file that can be written ({error.strerror})") from error

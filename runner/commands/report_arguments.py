@@ -1,0 +1,53 @@
+"""What ``python -m runner report`` and ``python -m runner compare`` are asked on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from runner.config.schema import ComparisonConfig
+from runner.config.words.typed_paths import at_home
+from runner.errors import RequestError
+from runner.report.cells import Sweep
+from runner.report.question import checked, configured
+
+_QUESTION = ("by", "metric", "margin", "confidence", "reference")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Refuse in one line, where argparse would print its usage and leave the process."""
+        raise RequestError("command line", message, f"DIR {' '.join(f'[--{name} ...]' for name in _QUESTION)}")
+
+
+def parse(argv: Sequence[str] | None, *, prog: str, description: str) -> argparse.Namespace:
+    """The folder, and the flags that were given.
+
+    Raises:
+        RequestError: a flag is wrong.
+    """
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    parser.add_argument(
+        "dir", type=lambda path: Path(at_home(path)), metavar="DIR", help="folder of a sweep, or of a single run"
+    )
+    parser.add_argument("--by", metavar="KEY[,KEY]", help="keys that make the recipes (default: what varies)")
+    parser.add_argument("--metric", help="test_accuracy, val_accuracy, test_loss, val_loss or train_loss")
+    parser.add_argument("--margin", type=float, help="largest difference that counts as none: pp, or nats of a loss")
+    parser.add_argument("--confidence", type=float, help="of each interval (0.95)")
+    parser.add_argument("--reference", metavar="VALUE", help="recipe that the others are held against (the first)")
+    return parser.parse_args(argv)
+
+
+def question_of(args: argparse.Namespace, sweep: Sweep) -> ComparisonConfig:
+    """The question of the sweep's own configuration, with what the flags change.
+
+    Raises:
+        RequestError: a value is out of its range.
+    """
+    given = {key: getattr(args, key) for key in _QUESTION if getattr(args, key) is not None}
+    if "by" in given:
+        given["by"] = given["by"].split(",")
+    return checked(dataclasses.replace(configured(sweep), **given))

@@ -1,0 +1,1 @@
+"""What values may be, and what they must satisfy together."""

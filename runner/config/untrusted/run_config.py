@@ -1,0 +1,45 @@
+"""The configuration that a run's folder keeps: plain values, whoever wrote them, checked against the schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from runner.config.load import CONSTANTS, load_config
+from runner.config.schema import RunConfig
+from runner.config.untrusted.foreign_files import screen_texts
+from runner.config.untrusted.foreign_yaml import load_brought
+from runner.config.words.typed_lines import key_of
+from runner.errors import RequestError
+
+CONFIG_FILE = ".hydra/config.yaml"
+OVERRIDES_FILE = ".hydra/overrides.yaml"
+
+
+def read_values(folder: Path) -> RunConfig:
+    """The typed configuration of the run in ``folder``.  Nothing is imported, called or read besides for it.
+
+    Raises:
+        RequestError: it is no configuration, or says more than values.
+        OSError: there is none.
+    """
+    path = folder / CONFIG_FILE
+    found = load_brought(path, "run")
+    if not isinstance(found, DictConfig):
+        raise RequestError("run", f"{path} (not a mapping)", "a configuration as a run leaves it")
+    plain: Any = OmegaConf.to_container(found, resolve=False)
+    try:
+        screen_texts("", plain)
+    except RequestError as error:
+        raise RequestError(error.key, f"{error.got} in {path}", error.expected) from error
+    return load_config(found, typed_keys=_typed(folder) & CONSTANTS)
+
+
+def _typed(folder: Path) -> frozenset[str]:
+    """The keys that the run's command line named; none where it left none."""
+    if not (folder / OVERRIDES_FILE).is_file():
+        return frozenset()
+    lines: Any = OmegaConf.to_container(load_brought(folder / OVERRIDES_FILE, "run"), resolve=False)
+    return frozenset(key_of(line).lstrip("+") for line in lines if isinstance(line, str))

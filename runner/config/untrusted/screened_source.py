@@ -1,0 +1,49 @@
+"""Hydra's reader of configuration files in folders, with a look at those that are not the runner's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins import file_config_source
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+
+from runner.config.groups import RECIPES
+from runner.config.request.rivals import settle_file
+from runner.config.store import shipped
+from runner.config.untrusted.foreign_files import screen_file
+from runner.config.untrusted.foreign_yaml import parse_brought, read_brought
+
+
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Reads a folder of ``--config-dir`` or ``hydra.searchpath``. (Hydra knows it by this name)."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The file as Hydra reads it.
+
+        Raises:
+            RequestError: it is not the runner's own, and sets what such a file may not.
+        """
+        path = Path(self.path, self._normalize_file_name(config_path)).resolve()
+        group = config_path.rpartition("/")[0]
+        if path.is_relative_to(shipped("conf").resolve()) or not path.is_file():
+            result = super().load_config(config_path)
+            if group in RECIPES:
+                content: Any = result.config
+                settle_file(content, str(path))
+            return result
+        text = read_brought(path, "--config-dir")
+        config, header = parse_brought(path, "--config-dir", text), self._get_header_dict(text[:512])
+        screen_file(config, file=str(path), group=group, package=header["package"])
+        if group in ("", *RECIPES):
+            settle_file(config, str(path))
+        place = f"{self.scheme()}://{self.path}"
+        return ConfigResult(provider=self.provider, path=place, config=config, header=header)
+
+
+def install() -> None:
+    """Have Hydra read folders by this module, from now on and in this process; again does nothing."""
+    Plugins.instance()  # registers Hydra's own, which would be refused beside this one
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource

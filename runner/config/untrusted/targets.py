@@ -1,0 +1,226 @@
+"""Which import paths a configuration may name, a list for each group, and what they stand for.
+
+A configuration may come from a stranger, and a name such as ``torch.optim.optimizer.torch.hub.load`` begins like an
+optimizer.  So it is the object that decides: it has to be found in one step in a module under one of its group's roots,
+to be defined there, not imported from somewhere else, and to be of the group's kind.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from runner.errors import RequestError, nearest
+
+TRUSTED_VARIABLE = "RECIPE_RUNNER_TARGETS"
+"""Environment variable with further packages, separated by commas, that a ``_target_`` may name.  It is read from the
+environment and from nowhere else, so that a configuration from somebody else cannot extend what it may import."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What the ``_target_`` of a group may be."""
+
+    what: str
+    """In words."""
+    roots: tuple[str, ...]
+    """Modules and packages in and below which it is defined; the user's own come on top."""
+    base: str | None
+    """``module:name`` of the class that it is, or makes; a protocol counts by its methods.  None for any function."""
+    functions: bool
+    """Whether a function that makes one will do."""
+
+
+KINDS: dict[str, Kind] = {
+    "data": Kind(
+        what="a data source",
+        roots=("runner.data", "runner.audit.canaries"),
+        base="runner.data.images:Decoded",
+        functions=True,
+    ),
+    "model": Kind(what="a model factory", roots=("runner.models",), base="torch.nn:Module", functions=True),
+    "optimizer": Kind(
+        what="an optimizer class",
+        roots=("torch.optim", "timm.optim", "runner.optim"),
+        base="torch.optim:Optimizer",
+        functions=False,
+    ),
+    "scheduler": Kind(
+        what="a schedule", roots=("runner.optim.schedules",), base="runner.optim.schedules:Schedule", functions=True
+    ),
+    "trainer": Kind(
+        what="a trainer class",
+        roots=("runner.training.trainers",),
+        base="runner.training.trainers:StandardTrainer",
+        functions=False,
+    ),
+    "tracker": Kind(
+        what="a tracker",
+        roots=("runner.records.wandb_sink", "runner.records.tensorboard_sink"),
+        base="runner.records.sink:Sink",
+        functions=False,
+    ),
+    "hydra.sweeper.sampler": Kind(
+        what="a sampler",
+        roots=("optuna.samplers", "hydra_plugins.hydra_optuna_sweeper"),
+        base="optuna.samplers:BaseSampler",
+        functions=True,
+    ),
+    "hydra.sweeper.pruner": Kind(
+        what="a pruner", roots=("optuna.pruners",), base="optuna.pruners:BasePruner", functions=False
+    ),
+    "hydra.sweeper.custom_search_space": Kind(what="a function", roots=(), base=None, functions=True),
+}
+"""Place of a target in the configuration, without ``_target_`` -> what it may be."""
+
+
+def own_packages() -> tuple[str, ...]:
+    """The packages and import paths of ``RECIPE_RUNNER_TARGETS``."""
+    entries = os.environ.get(TRUSTED_VARIABLE, "").split(",")
+    return tuple(name for name in (entry.strip().removesuffix(".*") for entry in entries) if name)
+
+
+def see_working_folder() -> None:
+    """Let packages that the user allows be imported from the working folder, as ``python -m`` does by itself.
+
+    A console script has its own folder on the path in place of it.  It comes last here: nothing that is installed is
+    taken from there.
+    """
+    here = str(Path.cwd())
+    if own_packages() and not sys.flags.safe_path and not {"", here} & set(sys.path):
+        sys.path.append(here)
+
+
+def check_target(place: str, target: Any) -> None:
+    """Refuse a ``target`` at ``place`` (see ``KINDS``) that lies under none of its roots; nothing is imported.
+
+    Raises:
+        RequestError: names the roots.
+    """
+    roots = (*KINDS[place].roots, *own_packages())
+    if not isinstance(target, str) or not _below(target, roots):
+        under = f"an import path under {', '.join(roots)}; the" if roots else "null: the"
+        raise RequestError(_key(place), target, f"{under} variable {TRUSTED_VARIABLE} adds others")
+
+
+def locate(place: str, target: str, *, among: Iterable[str] = ()) -> Any:
+    """The class or function that ``target`` names, of the kind that ``place`` asks for.
+
+    Args:
+        place: of the target in the configuration, a key of ``KINDS``.
+        target: the import path.
+        among: names of which the user may have meant one.
+
+    Raises:
+        RequestError: there is no such thing, or it is not one that may be named there.
+    """
+    check_target(place, target)
+    kind = KINDS[place]
+    expected = f"the import path of {kind.what}"
+    module, _, name = target.rpartition(".")
+    # __main__ is a program, and __init__ would be run a second time
+    if any(part.startswith("__") for part in module.split(".")[1:]):
+        raise RequestError(_key(place), target, f"{expected} in a module without two underscores")
+    if _below(target, own_packages()):
+        see_working_folder()
+    try:
+        found = getattr(import_module(module), name)
+    except Exception as error:  # a module may end in any, its author's mistakes among them
+        from runner.config.untrusted.own_code import with_place
+
+        near, reason = nearest(name, among), " ".join(str(error).split()) or type(error).__name__
+        raise RequestError(_key(place), target, f"{expected} ({with_place(reason, error)})", nearest=near) from error
+    if not callable(found):
+        raise RequestError(_key(place), f"{target}, which cannot be called", expected)
+    if not (inspect.isclass(found) or inspect.isfunction(found)):
+        raise RequestError(_key(place), f"{target}, which is neither a class nor a function", expected)
+    _check_origin(place, target, found)
+    if kind.base is not None and not _is_kind(found, kind, target):
+        raise RequestError(_key(place), f"{target}, which is none", f"{expected}, {_described(kind)}")
+    return found
+
+
+def instructions(value: Any, path: str = "") -> Iterator[str]:
+    """The dotted keys in ``value``, at any depth, that would have Hydra call something: ``_target_`` and the like."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            name = f"{path}.{key}".lstrip(".")
+            if str(key).startswith("_") and str(key).endswith("_"):
+                yield name
+            yield from instructions(item, name)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from instructions(item, f"{path}[{number}]")
+
+
+def refuse_instructions(place: str, value: Any) -> None:
+    """Refuse a value that tells to call something where plain values are wanted.
+
+    Raises:
+        RequestError: names the key.
+    """
+    for key in instructions(value, place):
+        raise RequestError(key, "a key that calls something", "plain values: only a group's own _target_ is called")
+
+
+def _check_origin(place: str, target: str, found: Any) -> None:
+    name = target.rpartition(".")[2]
+    roots = (*KINDS[place].roots, *own_packages())
+    if name.startswith("_"):
+        raise RequestError(_key(place), target, f"the import path of {KINDS[place].what} without an underscore")
+    home = f"{found.__module__}.{found.__qualname__}"
+    if not _below(home, roots):
+        raise RequestError(
+            _key(place),
+            f"{target}, which is {home}",
+            f"{KINDS[place].what} defined under {', '.join(roots)}; the variable {TRUSTED_VARIABLE} adds others",
+        )
+
+
+def _is_kind(found: Any, kind: Kind, target: str) -> bool:
+    assert kind.base is not None
+    module, _, name = kind.base.partition(":")
+    base = getattr(import_module(module), name)
+    if inspect.isclass(found):
+        return _conforms(found, base)
+    if not kind.functions:
+        return False
+    try:
+        made = typing.get_type_hints(found).get("return")
+    except NameError:  # a name for type checkers alone
+        made = None
+    if made is None:
+        # the user's own need not say it; of what comes with the program, most functions are something else
+        return not _below(target, kind.roots)
+    return inspect.isclass(made) and _conforms(made, base)
+
+
+def _conforms(found: type, base: Any) -> bool:
+    if not getattr(base, "_is_protocol", False):
+        return issubclass(found, base)
+    # what a property promises may be set on the object alone
+    methods = [name for name, member in vars(base).items() if inspect.isfunction(member) and not name.startswith("_")]
+    return all(callable(getattr(found, name, None)) for name in methods)
+
+
+def _described(kind: Kind) -> str:
+    assert kind.base is not None
+    returned = ", or a function that returns one by its annotation" if kind.functions else ""
+    return f"a class like {kind.base.replace(':', '.')}{returned}"
+
+
+def _below(name: str, roots: Iterable[str]) -> bool:
+    return any(name == root or name.startswith(f"{root}.") for root in roots)
+
+
+def _key(place: str) -> str:
+    if place.startswith("hydra."):
+        return place if place.endswith("custom_search_space") else place.replace(".", "/")
+    return f"{place}._target_"

@@ -1,0 +1,52 @@
+"""What ``--help`` prints: the groups with their options, and the keys that are typed most with the values they have."""
+
+from __future__ import annotations
+
+import string
+import textwrap
+from collections.abc import Iterator
+
+from omegaconf import DictConfig, OmegaConf
+
+from runner.config.compose import Composer
+from runner.config.groups import CLOSED, OPEN, SECTIONS
+from runner.config.words.reference import keys_of, plainly, short
+
+MOST_TYPED = (
+    *("data.root", "data.batch_size", "data.image_size", "data.fold"),
+    *("model.weights", "trainer.epochs", "trainer.steps", "trainer.accumulation_steps", "trainer.clip_norm"),
+    *("trainer.patience", "precision.amp_dtype", "optimizer.lr", "optimizer.weight_decay", "scheduler.warmup_epochs"),
+    *("privacy.epsilon", "privacy.noise_multiplier", "hardware.device", "hardware.processes", "tracker.mode"),
+    *("seed", "seeds", "name", "retry_failed"),
+)
+"""In the order in which they are shown."""
+
+_WIDTH = 80
+_COLUMN = 32
+
+
+def help_text(composed: DictConfig, composer: Composer) -> str:
+    """The help for the request that ``composed`` is, at most 80 columns wide."""
+    template = string.Template(composed.hydra.help.template)
+    return template.substitute(GROUPS="\n".join(_groups(composed, composer)), KEYS="\n".join(_keys(composed)))
+
+
+def _groups(composed: DictConfig, composer: Composer) -> Iterator[str]:
+    for group in composer.groups():
+        chosen = composed.hydra.runtime.choices.get(group)
+        names = [f"{name}*" if name == chosen else name for name in composer.options(group)]
+        yield from _two_columns(group, ", ".join(names), column=14)
+
+
+def _keys(composed: DictConfig) -> Iterator[str]:
+    meanings = {key.name: key.meaning for group in ("", *OPEN, *CLOSED, *SECTIONS) for key in keys_of(group)}
+    for key in MOST_TYPED:
+        value = plainly(OmegaConf.select(composed, key))
+        yield from _two_columns(f"{key}={value}", short(meanings[key]), column=_COLUMN)
+
+
+def _two_columns(left: str, right: str, *, column: int) -> Iterator[str]:
+    first = f"  {left:<{column - 4}}  " if len(left) <= column - 4 else f"  {left}\n{' ' * column}"
+    lines = textwrap.wrap(right, width=_WIDTH - column, break_on_hyphens=False)
+    yield first + lines[0]
+    yield from (" " * column + line for line in lines[1:])

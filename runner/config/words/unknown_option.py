@@ -1,0 +1,16 @@
+"""An argument that a part of a run does not take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runner.config.words.usual_words import usual
+from runner.errors import RequestError, as_typed, nearest
+
+
+def unknown_option(key: str, value: object, names: Sequence[str], of: str) -> RequestError:
+    """The refusal of ``value`` at the dotted ``key``, where the part ``of`` that name takes the arguments ``names``."""
+    near = nearest(key.rpartition(".")[2], names)
+    if near is None and (word := usual(key)) is not None:
+        return RequestError(key, value, word.expected(as_typed(value)))
+    return RequestError(key, value, f"one of {', '.join(names)}{of}" if names else f"no such key{of}", nearest=near)

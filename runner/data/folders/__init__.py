@@ -1,0 +1,1 @@
+"""Which images lie in which folders, and what the folders mean."""

@@ -1,0 +1,1 @@
+"""What surrounds the process: its limits, its streams, who launched it."""

@@ -1,0 +1,61 @@
+"""Updates in two precisions, timed in turns: what a 16-bit type gains for this model on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from runner.autotune.probe import stepping
+from runner.config.rules.batches import affordable
+
+if TYPE_CHECKING:
+    from runner.plan.plan import Plan
+
+_SECONDS = 0.6
+"""After which no further round begins."""
+_LEAST, _MOST = 3, 40
+"""Rounds."""
+
+
+def step_seconds_in(plan: Plan, dtypes: Sequence[str], *, image_seconds: float = 0.0) -> dict[str, float]:
+    """The least seconds of an update of ``plan`` in each of ``dtypes``, on made-up images, in turns against drifts.
+
+    Of fewer images where a micro-batch of them, at ``image_seconds`` each, would take longer than the plan allows.
+
+    Raises:
+        RequestError: the parts cannot be had as asked.
+        RunError: there is no memory for one example.
+    """
+    seconds_each = image_seconds * len(dtypes) * (1 + _LEAST)
+    seconds = plan.performance.probe_seconds
+    images = affordable(plan.performance.batch_size, seconds_each=seconds_each, seconds=seconds)
+    with ExitStack() as stack:
+        steppers = {dtype: stack.enter_context(stepping(_in(plan, dtype, images))) for dtype in dtypes}
+        for stepper in steppers.values():
+            stepper.step()
+        best = dict.fromkeys(dtypes, float("inf"))
+        begun = time.perf_counter()
+        for done in range(_MOST):
+            spent = time.perf_counter() - begun
+            if spent > (_SECONDS if done >= _LEAST else seconds) and done:
+                break
+            for dtype, stepper in steppers.items():
+                best[dtype] = min(best[dtype], stepper.step())
+    return best
+
+
+def _in(plan: Plan, dtype: str, images: int) -> Plan:
+    """A micro-batch of ``images`` of one process of ``plan`` in another type."""
+    semantic, performance = plan.semantic, plan.performance
+    return dataclasses.replace(
+        plan,
+        semantic=dataclasses.replace(
+            semantic,
+            precision=dataclasses.replace(semantic.precision, dtype=dtype),
+            logical_batch=images,
+        ),
+        performance=dataclasses.replace(performance, processes=1, batch_size=images, accumulation_steps=1),
+    )

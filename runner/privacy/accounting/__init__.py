@@ -1,0 +1,1 @@
+"""What private steps, runs and sweeps spend."""

@@ -1,0 +1,1 @@
+"""The gradient of each example by itself, in three ways."""

@@ -1,0 +1,1 @@
+"""Whether the examples of a batch depend on each other."""

@@ -1,0 +1,1 @@
+"""The record of every private run on a data set."""

@@ -1,0 +1,1 @@
+"""The private step: secret key, sampling, draws, clipping, noise."""

@@ -1,0 +1,106 @@
+"""How a command ends: its exit code, and one line on standard error for whatever went wrong."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from runner.config.untrusted.own_code import place_in_own_code
+from runner.environment.home import have_a_home
+from runner.environment.letters import take_any_letter
+from runner.environment.standard_streams import open_streams
+from runner.errors import ExitCode, RequestError, RunError, is_out_of_memory
+from runner.processes.keyboard_interrupt import Interruption, hearing
+
+
+def answer(action: Callable[[], int]) -> int:
+    """The exit code of ``action``, a whole command; what is wrong ends as one line on standard error."""
+    open_streams()
+    have_a_home()
+    take_any_letter()
+    try:
+        with hearing() as command:
+            try:
+                return _outcome(action, command)
+            except KeyboardInterrupt:  # a second one, before the first was answered
+                return _interrupted(command)
+    finally:
+        # ``python -m`` remembers a Ctrl-C that came while a string was executed, as for each dataclass imported, and
+        # would end by SIGINT in place of the exit code.  Executing another one makes it forget.
+        exec("")
+
+
+def _outcome(action: Callable[[], int], command: Interruption) -> int:
+    try:
+        code = action()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _interrupted(command)
+    except Exception as error:
+        # a library may have taken the Ctrl-C for a failure of its own
+        return _interrupted(command) if command.heard else _told(error)
+
+
+def _interrupted(command: Interruption) -> int:
+    command.answered()
+    print("interrupted", file=sys.stderr)
+    return ExitCode.INTERRUPTED
+
+
+def _told(error: Exception) -> int:
+    if isinstance(error, RequestError):
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.WRONG_REQUEST
+    if isinstance(error, RunError):
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return ExitCode.FAILED
+    if isinstance(error, OSError) and _stdout_fails():
+        return ExitCode.FAILED
+    if (place := place_in_own_code(error)) is not None:
+        print(f"error: {type(error).__name__}: {' '.join(str(error).split())} ({place})", file=sys.stderr)
+        return ExitCode.FAILED
+    if is_out_of_memory(error):
+        print(f"error: out of memory ({' '.join(str(error).split()) or type(error).__name__})", file=sys.stderr)
+        return ExitCode.FAILED
+    raise error
+
+
+def _stdout_fails() -> bool:
+    """Whether standard output takes nothing any more; what is left for it is dropped then, and a full disk is told."""
+    try:
+        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), b"\n")  # what failed may be gone from the buffer
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # who closes a pipe, as head does, wants no more words
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: standard output: got {error.strerror}, expected a place that takes it", file=sys.stderr)
+        return True
+    return False
+
+
+def ending(code: int) -> int:
+    """``code`` of a command that has been answered, with nothing left but Python's own end, which Ctrl-C ends too.
+
+    In the middle of it ``KeyboardInterrupt`` would be a traceback.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return code
+
+
+def leave(code: int) -> NoReturn:
+    """End this process, which has nothing left to do but what was registered for its end.
+
+    Python would then take down every module: with torch among them that takes 0.4 s.
+    """
+    ending(code)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,400 @@
+"""One run from its checked configuration to its files: the thin runner that everything else is called from."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.config.recipe import recipe_of
+from runner.config.schema import RunConfig
+from runner.config.untrusted.targets import locate
+from runner.disk import lacking
+from runner.environment.launchers import launched
+from runner.errors import EpsilonVoid, ExitCode, RequestError, RunError, is_out_of_memory
+from runner.records.printable import printable
+
+if TYPE_CHECKING:
+    from runner.plan.device import Device
+    from runner.plan.plan import Plan
+    from runner.privacy.accounting.stopping_draws import Draw
+    from runner.processes.signals import StopRequest
+    from runner.records.console import Console
+    from runner.records.judge import Judge
+    from runner.records.recorder import Recorder
+    from runner.records.run_file import FinalMetrics, RunRecord
+    from runner.search.judge import TrialLink
+    from runner.training.checkpointing.checkpoint import Checkpoint
+    from runner.training.distributed.processes import World
+    from runner.training.state import Outcome
+    from runner.training.trainers import StandardTrainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every process of a run needs to know; can be pickled."""
+
+    config: RunConfig
+    """Checked by ``runner.config.rules.rules``."""
+    composed: dict[str, Any]
+    """The same as plain values, for the trackers."""
+    run_dir: Path
+    """Existing folder of this run."""
+    sweep_dir: Path | None = None
+    """Folder of the sweep that the run belongs to."""
+    sweep: str | None = None
+    """Identity of that sweep in the privacy ledger; None for a run without privacy."""
+    trial: TrialLink | None = None
+    """Which trial of a search the run is, where its evaluations are of use there."""
+    draw: Draw | None = None
+    """What was drawn for that sweep before its first trial; None where the best is accounted by composition."""
+    learns: bool = False
+    """Whether the settings may depend on the results of earlier cells of the sweep."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """How a run ended."""
+
+    exit_code: ExitCode
+    """``DONE`` or ``INTERRUPTED``; a run that fails raises instead."""
+    objective: float | None = None
+    """Value of the monitored metric, for searches; None without a validation split."""
+
+
+def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_dir: Path | None) -> JobResult:
+    """Run one configuration in ``run_dir``, in this process or in several.
+
+    Raises:
+        RequestError: the request does not fit the data or the machine.
+        RunError: the run failed on the way.
+    """
+    privacy = config.privacy
+    if sweep_dir is None and privacy.sweep_epsilon is not None:
+        raise RequestError(
+            "privacy.sweep_epsilon", f"{privacy.sweep_epsilon:g} in a single run", "null: it limits a multirun"
+        )
+    if sweep_dir is None and privacy.selection == "random_stopping":
+        raise RequestError("privacy.selection", "random_stopping in a single run", "composition: it is for a multirun")
+    from runner.training.distributed.launch import lead_followers, start_processes
+
+    sweep = trial = draw = None
+    learns = False
+    if sweep_dir is not None:
+        from runner.search.judge import find_link, settings_learn
+        from runner.sweep.draws import is_drawn, read_draw
+        from runner.sweep.spending import identify_sweep
+
+        trial = find_link(config)
+        draw = read_draw(sweep_dir) if privacy.selection == "random_stopping" else None
+        if draw is None and is_drawn(sweep_dir):
+            raise RequestError("privacy.selection", privacy.selection, f"random_stopping, as {sweep_dir} began")
+        sweep = identify_sweep(sweep_dir) if privacy.enabled else None
+        learns = privacy.enabled and settings_learn()
+    job = Job(
+        config=config,
+        composed=composed,
+        run_dir=run_dir,
+        sweep_dir=sweep_dir,
+        sweep=sweep,
+        trial=trial,
+        draw=draw,
+        learns=learns,
+    )
+    if launched():
+        return lead_followers(job, run_rank)
+    from runner.plan.device import detect_device
+    from runner.training.distributed.processes import SingleProcess, torch_device
+
+    device = detect_device(config.hardware)
+    if (processes := _processes(config, device)) > 1:
+        with _interruption_recorded(run_dir):
+            return start_processes(job, device, processes, run_rank)
+    return run_rank(job, SingleProcess(torch_device(device.kind)), device)
+
+
+def run_rank(job: Job, world: World, device: Device) -> JobResult:
+    """This process's part of a run; only the first process writes files and speaks.
+
+    Raises:
+        RequestError: see ``run_job``, or another run works in the folder; nothing has been written by then.
+        RunError: see ``run_job``; ``run.json`` says why.
+    """
+    from runner.processes.signals import StopRequest
+
+    with (
+        _alone_in(job.run_dir, world),
+        StopRequest(alone=world.size == 1) as stop,
+        _interruption_recorded(job.run_dir) if world.is_main else contextlib.nullcontext(),
+    ):
+        return _run_alone(job, world, device, stop)
+
+
+def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> JobResult:
+    from runner.autotune.resolve import settle
+    from runner.plan.build import build_plan
+    from runner.records.console import make_console
+    from runner.records.recorder import Recorder
+    from runner.records.sink import build_sink
+    from runner.run.ledger_entry import sit_down
+    from runner.training.checkpointing.resume import (
+        find_checkpoint,
+        forget_after,
+        grad_sample_of,
+        refuse_other_noise,
+        secret_of,
+    )
+    from runner.training.distributed.agreement import first_acts, first_decides, first_then_others, together
+    from runner.training.distributed.same_run import refuse_other_run
+    from runner.training.parts import build_parts
+    from runner.training.run_data import open_run_data
+    from runner.training.torch_settings import torch_settings
+
+    config = job.config
+    console = make_console(world.is_main)
+    data = first_then_others(world, lambda: open_run_data(config))
+    with _out_of_memory_told():
+        plan = together(world, lambda: build_plan(config, data, device, processes=world.size))
+        plan = settle(plan, config, device, world, run_dir=job.run_dir, sweep_dir=job.sweep_dir)
+    refuse_other_run(world, plan, config)
+    sink = first_acts(world, lambda: build_sink(config.tracker, warn=console.note))
+    trainer_class = locate("trainer", config.trainer.target)
+    if (done := first_decides(world, lambda: find_finished(job.run_dir, plan, config.data.cache_dir))) is not None:
+        _warn(console, world.is_main, "this run was finished before; its folder is left as it is")
+        console.finish(done, job.run_dir)
+        return JobResult(exit_code=ExitCode.DONE, objective=objective_of(plan, done.metrics))
+    with torch_settings(plan):
+        warn = functools.partial(_warn, console, world.is_main)
+        checkpoint = first_decides(
+            world, lambda: find_checkpoint(job.run_dir, plan, warn=warn, cache_dir=config.data.cache_dir)
+        )
+        with _out_of_memory_told():
+            way = first_decides(world, lambda: grad_sample_of(job.run_dir, plan, checkpoint))
+            parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=way)
+        together(world, lambda: refuse_other_noise(job.run_dir, checkpoint, parts))
+        plan = parts.plan
+        sitting = sit_down(
+            config.privacy,
+            plan,
+            world,
+            run_dir=job.run_dir,
+            sweep=job.sweep,
+            draw=job.draw,
+            learns=job.learns,
+            checkpoint=checkpoint,
+            contents=data.contents,
+        )
+        if world.is_main:
+            forget_after(job.run_dir, checkpoint)
+        judge = _judge(job.trial) if world.is_main else None
+        recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console, sitting, judge)
+        trainer = trainer_class(parts, data, recorder, job.run_dir)
+        if world.is_main:
+            outcome = _fit_on_record(trainer, job, plan, recorder, checkpoint, stop)
+        else:
+            with _out_of_memory_told():
+                outcome = trainer.fit(checkpoint, stop)
+    exit_code = ExitCode.INTERRUPTED if outcome.status == "interrupted" else ExitCode.DONE
+    return JobResult(exit_code=exit_code, objective=objective_of(plan, outcome.metrics))
+
+
+def _judge(trial: TrialLink | None) -> Judge | None:
+    if trial is None:
+        return None
+    from runner.search.judge import SearchJudge
+
+    return SearchJudge(trial)
+
+
+def objective_of(plan: Plan, metrics: FinalMetrics) -> float | None:
+    """Value of the monitored metric, for searches; None without a validation split."""
+    return metrics.val_loss if plan.semantic.monitor == "val_loss" else metrics.val_accuracy
+
+
+def find_finished(run_dir: Path, plan: Plan, cache_dir: str | None = None) -> RunRecord | None:
+    """The record of this very run when it was completed before; running it again would replace what it measured.
+
+    ``cache_dir`` is ``data.cache_dir``, which knows which files were there.
+
+    Raises:
+        RequestError: another recipe was completed there; names the first key that differs.
+    """
+    from runner.records.run_file import FINISHED, RUN_FILE, read_run
+    from runner.training.checkpointing.resume import other_recipe
+
+    if not (run_dir / RUN_FILE).exists():
+        return None
+    record = read_run(run_dir)
+    if record.status not in FINISHED:
+        return None
+    if record.plan.get("identity") != plan.identity:
+        raise other_recipe(run_dir, recipe_of(record.plan["semantic"]), plan.recipe(), cache_dir=cache_dir)
+    return record
+
+
+def plan_run(config: RunConfig, run_dir: Path | None = None) -> Plan:
+    """The plan that ``run_job`` would make of ``config``; starts no process and writes nothing but the data's cache.
+
+    What is left to the machine stands as facts about the device have it, or as the run in ``run_dir`` was begun with.
+
+    Raises:
+        RequestError: the request does not fit the data or the machine.
+    """
+    from runner.plan.build import build_plan
+    from runner.plan.device import detect_device
+    from runner.training.run_data import open_run_data
+
+    device = detect_device(config.hardware)
+    plan = build_plan(config, open_run_data(config), device, processes=_processes(config, device))
+    if run_dir is None:
+        return plan
+    from runner.autotune.resolve import settle
+    from runner.training.distributed.processes import SingleProcess, torch_device
+
+    return settle(plan, config, device, SingleProcess(torch_device(device.kind)), run_dir=run_dir)
+
+
+def _processes(config: RunConfig, device: Device) -> int:
+    return device.count if config.hardware.processes is None else config.hardware.processes
+
+
+@contextlib.contextmanager
+def _alone_in(run_dir: Path, world: World) -> Iterator[None]:
+    """Hold the lock of the folder in the first process; where it is refused, every process is."""
+    from runner.records.run_lock import lock_run
+    from runner.training.distributed.agreement import first_acts
+
+    with contextlib.ExitStack() as held:
+        first_acts(world, lambda: held.enter_context(lock_run(run_dir)))
+        yield
+
+
+@contextlib.contextmanager
+def _interruption_recorded(run_dir: Path) -> Iterator[None]:
+    """Leave a ``run.json`` of a run that was interrupted before it had one of its own."""
+    from runner.records.run_file import RUN_FILE, RunRecord, write_run
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (run_dir / RUN_FILE).exists():
+            write_run(run_dir, RunRecord(name=run_dir.name, status="running").end("interrupted"))
+        raise
+
+
+@contextlib.contextmanager
+def _out_of_memory_told() -> Iterator[None]:
+    """End a run for which there is no memory apart from its batches, which make themselves smaller, with one line.
+
+    Raises:
+        RunError: names the cures.
+    """
+    from runner.training.gradients.batch_sizes import no_room
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RunError) or not is_out_of_memory(error):
+            raise
+        raise RunError(no_room(f"out of memory ({error})")) from error
+
+
+def _fit_on_record(
+    trainer: StandardTrainer,
+    job: Job,
+    plan: Plan,
+    recorder: Recorder,
+    checkpoint: Checkpoint | None,
+    stop: StopRequest,
+) -> Outcome:
+    """Train, and keep ``run.json`` true from the first moment to the last, whatever happens in between."""
+    from runner.records.environment import describe_environment
+    from runner.records.forecast_file import confront, find_forecast
+    from runner.records.kept_values import keep_resolved
+    from runner.records.moved import environments_before
+    from runner.records.run_file import RunRecord, write_run
+    from runner.records.sink import RunInfo
+    from runner.records.uncovered import uncovered_of_run
+    from runner.run.final_record import final_record
+    from runner.statement.write import state_privacy
+    from runner.training.checkpointing.resume import seconds_before
+
+    begun = time.monotonic() - seconds_before(job.run_dir, plan, checkpoint)
+    privacy = plan.semantic.privacy
+    environment = describe_environment()
+    earlier, moved = environments_before(job.run_dir, environment) if checkpoint is not None else ((), ())
+    record = RunRecord(
+        name=plan.name,
+        status="running",
+        notes=(*plan.notes, *moved),
+        plan=plan.as_dict(),
+        environment=environment,
+        earlier_environments=earlier,
+        prediction=find_forecast(plan, cache_dir=job.config.data.cache_dir),
+        not_covered_by_epsilon=() if privacy is None else uncovered_of_run(validation=privacy.validation),
+    )
+    info = RunInfo(
+        run_dir=job.run_dir,
+        name=plan.name,
+        config=job.composed,
+        group=job.config.tracker.group or (None if job.sweep_dir is None else job.sweep_dir.name),
+        run_id=None if checkpoint is None else checkpoint.state["tracker_run_id"],
+    )
+    try:
+        keep_resolved(job.run_dir, job.composed)
+        write_run(job.run_dir, record)
+        recorder.start(info, title=plan.name, plan_lines=plan.describe())
+        for note in record.notes:
+            _warn(recorder.console, True, note)
+        for lack in (known := lacking.told()):  # the log has it
+            recorder.console.note(lack)
+        with _out_of_memory_told():
+            outcome = trainer.fit(checkpoint, stop)
+        for note in outcome.notes:
+            _warn(recorder.console, True, note)
+        for lack in lacking.told()[len(known) :]:
+            recorder.console.note(lack)
+    except BaseException as error:
+        reason, code = " ".join(f"{error}".split()) or type(error).__name__, ExitCode.FAILED
+        void = reason if isinstance(error, EpsilonVoid) else None
+        record = record.end("failed", error=reason, begun=begun, void=void)
+        if isinstance(error, KeyboardInterrupt):
+            record, code = record.end("interrupted", error=None, begun=begun), ExitCode.INTERRUPTED
+        if recorder.sitting is not None:
+            recorder.sitting.end(record.status, void=void)
+        with contextlib.suppress(RunError):  # a full disk stops both, and the first reason is the one to tell
+            write_run(job.run_dir, record)
+            state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)
+        recorder.close(record, code)
+        raise
+    # what is done is put down: a signal that comes now changes nothing, unless it insists
+    with stop.heeded():
+        record = final_record(record, plan, outcome, begun)
+        record = dataclasses.replace(record, notes=(*record.notes, *lacking.told()))
+        if checkpoint is None:  # the time of a run that goes on is counted from there
+            record = confront(record)
+        if recorder.sitting is not None:
+            recorder.sitting.end(outcome.status, outcome.epsilon)
+        exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE
+        try:
+            write_run(job.run_dir, record)
+            state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)
+        finally:
+            recorder.close(record, exit_code)
+    return outcome
+
+
+def _warn(console: Console, is_main: bool, note: str) -> None:
+    """Tell the user, in the log and on the console, once for all processes."""
+    if is_main:
+        note = printable(note)  # names of files may hold line breaks, codes and lone surrogates
+        log.warning(note)
+        console.note(note)

@@ -1,0 +1,28 @@
+"""What a sweep ends with: its cells' claims checked by computing, and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runner.config.schema import ComparisonConfig
+from runner.report.cells import read_sweep
+from runner.report.update_checks import read_checks, write_checks
+from runner.report.write import Report, write_report
+from runner.verify.same_update import check_updates, pairs_to_check
+
+
+def finish_sweep(sweep_dir: Path, wanted: ComparisonConfig | None = None, *, check: bool = True) -> Report:
+    """Write the report of ``sweep_dir``, after one update of each cell that claims to compute another's.
+
+    ``wanted`` asks another question than the sweep's own configuration does.  With ``check=False``, what an earlier
+    check found stands.  Torch is imported only where there is something to compute.
+
+    Raises:
+        RequestError: no sweep is there, or the question does not fit it.
+        RunError: a file that belongs to the sweep is damaged or cannot be written.
+    """
+    pairs = pairs_to_check(read_sweep(sweep_dir)) if check else []
+    known = {one.cells for one in read_checks(sweep_dir) if one.equal is not None}
+    if {(one.name, other.name) for one, other in pairs} - known:
+        write_checks(sweep_dir, list(check_updates(pairs)))
+    return write_report(sweep_dir, wanted)

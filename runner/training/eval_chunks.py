@@ -1,0 +1,77 @@
+"""Batches without gradients in pieces that the caches of a CPU hold, in training's evaluations and in inference alike.
+
+The activations of a large batch of a small convolutional net leave the caches between one layer and the next.  A net of
+many weights has them put in order at each call, so that it likes whole batches better.  How many images are a piece
+follows from the model alone: a finished run's figures can be had again to the bit.  The constants are measured:
+docs/results/2026-11-23-inference.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from runner.models.memory_format import convolves
+
+if TYPE_CHECKING:
+    from runner.training.precision.precision import Precision
+
+WEIGHTS = 2**20
+"""Bytes of weights up to which there are pieces."""
+ACTIVATION = 2**22
+"""Bytes that the largest activation of a piece may take."""
+LEAST = 32
+"""Images in a piece, however large they are."""
+
+_wanted: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
+"""Images in a piece of each model; None for whole batches."""
+
+
+def logits_in_pieces(model: nn.Module, images: Tensor, precision: Precision) -> Tensor:
+    """Logits [b, K] of ``images`` [b, C, H, W], in the parameters' type; ``model`` is in eval mode."""
+    count = -(-len(images) // images_at_once(model, images, precision))
+    if count == 1:
+        return logits_of(model, images, precision)
+    # of nearly equal lengths: a short one at the end would take kernels that round in another way
+    return torch.cat([logits_of(model, piece, precision) for piece in images.tensor_split(count)])
+
+
+def logits_of(model: nn.Module, images: Tensor, precision: Precision) -> Tensor:
+    """Logits [b, K] of all ``images`` [b, C, H, W] at once, in the parameters' type; ``model`` is in eval mode."""
+    with precision.forward():
+        logits: Tensor = model(images)
+    return logits.to(precision.parameter_dtype)
+
+
+def images_at_once(model: nn.Module, images: Tensor, precision: Precision) -> int:
+    """How many of ``images`` [b, C, H, W] go through ``model`` together, at most."""
+    if images.device.type != "cpu" or len(images) < 2 * LEAST:
+        return len(images)
+    if model not in _wanted:
+        small = sum(parameter.nbytes for parameter in model.parameters()) <= WEIGHTS
+        few = small and convolves(model)
+        _wanted[model] = max(LEAST, ACTIVATION // _largest_activation(model, images[:1], precision)) if few else None
+    wanted = _wanted[model]
+    # two threads share a core's caches where cores have two; more threads have more of them
+    return len(images) if wanted is None else wanted * max(1, torch.get_num_threads() // 2)
+
+
+def _largest_activation(model: nn.Module, image: Tensor, precision: Precision) -> int:
+    """Bytes of the largest tensor that a layer of ``model`` makes of one ``image`` [1, C, H, W]."""
+    largest = image.nbytes
+
+    def look(layer: nn.Module, inputs: object, output: object) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            largest = max(largest, output.nbytes)
+
+    watching = [layer.register_forward_hook(look) for layer in model.modules()]
+    try:
+        logits_of(model, image, precision)
+    finally:
+        for watch in watching:
+            watch.remove()
+    return largest

@@ -1,0 +1,1 @@
+"""From micro-batches to the gradient of an update."""

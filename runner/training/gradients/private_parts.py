@@ -1,0 +1,112 @@
+"""The parts that differ under DP: the secret key, Poisson batches and the private gradient."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from runner.data import augment
+from runner.models.memory_format import convolves
+from runner.privacy.example_gradients.fastest import fastest_way, working_ways
+from runner.privacy.example_gradients.per_example import trainable
+from runner.privacy.independence.check import check_examples_independent
+from runner.privacy.independence.companion_watch import CompanionWatch
+from runner.privacy.mechanism.example_draws import ExampleDraws
+from runner.privacy.mechanism.key import SecretKey
+from runner.privacy.mechanism.noise import NoiseSource, layout_of
+from runner.privacy.mechanism.poisson import PoissonStream
+from runner.privacy.mechanism.private_rule import PrivateRule
+from runner.privacy.mechanism.random_layers import draw_by_example
+from runner.training.distributed.agreement import first_decides, together
+from runner.training.losses import cross_entropy_in_parts
+
+if TYPE_CHECKING:
+    from runner.plan.plan import Plan
+    from runner.training.distributed.processes import World
+    from runner.training.precision.precision import Precision
+    from runner.training.profiling.phase_timer import StepClock
+
+
+def build_private_parts(
+    plan: Plan,
+    model: torch.nn.Module,
+    *,
+    precision: Precision,
+    world: World,
+    key: SecretKey | None,
+    grad_sample: str | None,
+    clock: StepClock,
+) -> tuple[Plan, SecretKey, PrivateRule, PoissonStream, ExampleDraws]:
+    """The plan without ``auto``, the key that all processes share, and what is private in the place of the usual.
+
+    The rule, the stream of Poisson batches and the draws; layers of ``model`` that draw do so by example from now on.
+
+    ``key`` and ``grad_sample`` are those of a resumed run: another way of computing the gradients rounds differently.
+
+    Raises:
+        RequestError: the model mixes the examples of a batch, or its per-example gradients cannot be had.
+    """
+    semantic, privacy = plan.semantic, plan.semantic.privacy
+    assert privacy is not None
+    image_shape = (semantic.data.channels, semantic.data.image_size, semantic.data.image_size)
+    loss = cross_entropy_in_parts(semantic.label_smoothing)
+    draw_by_example(model)
+    requested = plan.performance.grad_sample
+    assert requested is not None
+    tried: dict[str, Any] = {
+        "image_shape": image_shape,
+        "forward": precision.forward,
+        "batch_size": plan.performance.batch_size,
+        "copies": privacy.augmentation_multiplicity,
+    }
+    if requested != "auto" or grad_sample is not None:
+        way = requested if grad_sample is None or requested != "auto" else grad_sample
+        together(world, lambda: check_examples_independent(model, grad_sample=way, **tried))
+        if requested == "auto":
+            plan = plan.with_grad_sample(way, "as before the interruption")
+    else:
+        ways = together(world, lambda: working_ways(model, **tried))
+        way, reason = first_decides(
+            world,
+            lambda: fastest_way(
+                model,
+                ways,
+                image_shape=image_shape,
+                batch_size=plan.performance.batch_size,
+                loss=loss,
+                forward=precision.forward,
+                channels_last=plan.performance.channels_last and convolves(model),
+                measure=not plan.performance.deterministic,
+                copies=privacy.augmentation_multiplicity,
+                most_seconds=plan.performance.probe_seconds,
+            ),
+        )
+        plan = plan.with_grad_sample(way, reason)
+    key = world.broadcast(_own_key(key, privacy.unsafe_noise_seed) if world.is_main else None)
+    rule = PrivateRule(
+        model,
+        loss=loss,
+        forward=clock.naming_the_end_of(precision.forward),
+        world=world,
+        noise=NoiseSource(key, secure=bool(plan.performance.secure_noise), layout=layout_of(trainable(model))),
+        max_grad_norm=privacy.max_grad_norm,
+        noise_multiplier=privacy.noise_multiplier,
+        expected_batch=semantic.logical_batch,
+        # A constant scale cannot leak; only float16 needs one.
+        static_scale=semantic.precision.static_scale if semantic.precision.dtype == "float16" else 1.0,
+        grad_sample=way,
+        copies=privacy.augmentation_multiplicity,
+        enter=clock.enter,
+        watch=CompanionWatch(model, key, full_precision=isinstance(precision.forward(), nullcontext)),
+    )
+    stream = PoissonStream(semantic.data.examples, privacy.sample_rate, key)
+    draws = ExampleDraws(key, model, copies=privacy.augmentation_multiplicity, columns=augment.MOST_COLUMNS)
+    return plan, key, rule, stream, draws
+
+
+def _own_key(resumed: SecretKey | None, unsafe_seed: int | None) -> SecretKey:
+    if resumed is not None:
+        return resumed
+    return SecretKey.from_system() if unsafe_seed is None else SecretKey.from_unsafe_seed(unsafe_seed)

@@ -1,0 +1,108 @@
+"""What the loop remembers while it runs, and what it hands over at the end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from runner.records.run_file import FinalMetrics
+from runner.records.step_time import StepTime
+from runner.training.gradients.batch_sizes import Halving
+
+Status = Literal["completed", "interrupted", "pruned", "budget_exhausted"]
+"""How a run that did not fail ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended and what it measured."""
+
+    status: Status
+    metrics: FinalMetrics
+    samples_per_second: float | None
+    compile_seconds: float | None
+    peak_bytes: int
+    steps: int
+    epochs: float
+    skipped_steps: int
+    zeroed_examples: int
+    epsilon: float | None
+    step_time: StepTime | None
+    """Where the time of the steps went, mean over the processes; None where too few steps were made."""
+    halvings: tuple[Halving, ...]
+    """Times that memory ran out."""
+    notes: tuple[str, ...]
+    """What was found on the way and the user should know."""
+
+
+@dataclass(kw_only=True)
+class Standing:
+    """What the loop has to remember across a kill, besides weights, optimizer and loss scale."""
+
+    best: float | None = None
+    """Best value of the monitored metric."""
+    best_step: int = 0
+    stale: int = 0
+    """Evaluations since the best."""
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    best_val_loss: float | None = None
+    best_val_accuracy: float | None = None
+    train_loss: float | None = None
+    """Mean loss over the last whole epoch."""
+    train_accuracy: float | None = None
+    epoch_loss: float = 0.0
+    """Sum of losses in the epoch under way."""
+    epoch_correct: float = 0.0
+    epoch_examples: int = 0
+    epsilon: float | None = None
+    """Privacy spent up to the last epoch's end."""
+    seconds: float = 0.0
+    """Training time, evaluation and saving left out."""
+    timed_examples: int = 0
+    run_seconds: float = 0.0
+    """Wall time of the run up to the save, set-up and evaluation included, over all its sittings."""
+    not_finite: int = 0
+    """Evaluations whose loss was not a number or infinite, by which nothing was chosen."""
+
+    @classmethod
+    def restored(cls, saved: dict[str, Any]) -> Standing:
+        """What a checkpoint holds; a best figure that is not finite, as former versions could choose, is none."""
+        standing = cls(**saved)
+        if standing.best is not None and not math.isfinite(standing.best):
+            standing.best, standing.best_step = None, 0
+            standing.best_val_loss = standing.best_val_accuracy = None
+        return standing
+
+    def take(self, loss: float, accuracy: float, *, higher: bool) -> float | None:
+        """Note an evaluation; its monitored figure, the accuracy with ``higher``, or None where it is not finite.
+
+        An accuracy beside a loss that is not finite counts answers that are no numbers.
+        """
+        self.val_loss, self.val_accuracy = loss, accuracy
+        if math.isfinite(loss):
+            return accuracy if higher else loss
+        self.not_finite += 1
+        return None
+
+    def weigh(self, value: float | None, step: int, *, higher: bool, min_delta: float) -> bool:
+        """Whether ``value``, of the evaluation taken after ``step`` updates, is the best so far by ``min_delta``."""
+        gain = math.inf if self.best is None or value is None else (value - self.best) * (1 if higher else -1)
+        if value is not None and gain > min_delta:
+            self.best, self.best_step, self.stale = value, step, 0
+            self.best_val_loss, self.best_val_accuracy = self.val_loss, self.val_accuracy
+            return True
+        self.stale += 1
+        return False
+
+    def notes(self, test_loss: float | None) -> tuple[str, ...]:
+        """What the record of the run should say of its evaluations."""
+        found = []
+        if self.not_finite:
+            times = "once" if self.not_finite == 1 else f"{self.not_finite} times"
+            line = f"the validation loss was not finite {times}, and nothing was chosen by these evaluations"
+            found.append(line if self.best is not None else f"{line}: none is best, so the last weights count")
+        if test_loss is not None and not math.isfinite(test_loss):
+            found.append("the test loss is not finite: it is left out of comparisons, and such answers count as wrong")
+        return tuple(found)

@@ -1,0 +1,166 @@
+"""One update of a finished cell, computed again from its configuration: in float64, with a kind of layer held still."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+from torch.multiprocessing.spawn import start_processes as spawn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torchvision.ops import StochasticDepth
+
+from runner.autotune.resolve import settle
+from runner.config.rules import rules
+from runner.config.untrusted.run_config import read_values
+from runner.data.cache.folder_cache import cache_of_run
+from runner.data.images import ImageData
+from runner.errors import RequestError, RunError
+from runner.plan.build import build_plan
+from runner.plan.device import detect_device
+from runner.plan.plan import Plan
+from runner.privacy.mechanism.key import SecretKey
+from runner.training.distributed.processes import AccelerateProcesses, SingleProcess, World, torch_device
+from runner.training.parts import Parts, build_parts
+from runner.training.run_data import open_run_data
+from runner.training.step import TrainStep
+from runner.training.torch_settings import torch_settings
+
+MIXING: dict[str, tuple[type[nn.Module], ...]] = {
+    "BatchNorm": (_BatchNorm,),
+    "dropout": (_DropoutNd, StochasticDepth),
+}
+"""Kinds of layers to which it matters how a logical batch is split: BatchNorm takes its statistics over a micro-batch,
+dropout draws its masks for each anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """How the update is computed."""
+
+    float64: bool
+    """Else in the cell's own precision."""
+    still: tuple[str, ...] = ()
+    """Kinds of ``MIXING`` that are put into evaluation mode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What one update was made of; flat, on the CPU, in float64."""
+
+    gradient: torch.Tensor
+    change: torch.Tensor
+    """Of the weights."""
+
+
+def compute_updates(
+    folder: Path, identity: str, performance: dict[str, Any], variants: Sequence[Variant]
+) -> list[Update | None]:
+    """The first update with a learning rate above 0 of the cell in ``folder``, in each of ``variants``.
+
+    Private cells share one fixed key, so that they draw the same examples, and add no noise.  Several processes are
+    started as for a run.
+
+    Args:
+        folder: the cell.
+        identity: of its plan, as its record has it.
+        performance: that of its plan, as its record has it.
+        variants: what to compute.
+
+    Returns:
+        An update a variant; None where its gradient was not finite.
+
+    Raises:
+        RequestError: the configuration does not fit the data or this machine.
+        RunError: it no longer leads to the plan of the record, or a process failed.
+    """
+    processes = performance["processes"]
+    if processes == 1:
+        return _compute(folder, identity, performance, variants, None)
+    with tempfile.TemporaryDirectory(prefix="recipe-runner-") as temporary:
+        arguments = (processes, temporary, folder, identity, performance, variants)
+        try:
+            spawn(_rank_main, arguments, nprocs=processes, start_method="spawn")
+        except (ProcessExitedException, ProcessRaisedException) as error:
+            last = str(error).strip().splitlines()[-1]
+            raise RunError(f"a process failed ({last})") from error
+        return torch.load(Path(temporary) / "updates.pt", weights_only=False)
+
+
+def _rank_main(
+    rank: int,
+    processes: int,
+    temporary: str,
+    folder: Path,
+    identity: str,
+    performance: dict[str, Any],
+    variants: Sequence[Variant],
+) -> None:
+    import os
+
+    sizes = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), **sizes}
+    cpu = performance["device"] == "cpu"
+    world = AccelerateProcesses(cpu=cpu, init_method=f"file://{temporary}/rendezvous")
+    updates = _compute(folder, identity, performance, variants, world)
+    if world.is_main:
+        torch.save(updates, Path(temporary) / "updates.pt")
+    world.close()
+
+
+def _compute(
+    folder: Path, identity: str, performance: dict[str, Any], variants: Sequence[Variant], world: World | None
+) -> list[Update | None]:
+    config = read_values(folder)
+    config.data.cache_dir = cache_of_run(config.data.cache_dir, folder)
+    rules.check(config)
+    device = detect_device(config.hardware)
+    if device.kind != performance["device"]:
+        raise RequestError("hardware.device", device.kind, f"{performance['device']}, on which the cell ran")
+    data = open_run_data(config)
+    plan = build_plan(config, data, device, processes=performance["processes"])
+    there = SingleProcess(torch_device(device.kind)) if world is None else world
+    plan = settle(plan, config, device, there, run_dir=folder)
+    sizes = {key: performance[key] for key in ("batch_size", "accumulation_steps")}
+    plan = dataclasses.replace(plan, performance=dataclasses.replace(plan.performance, **sizes))
+    if plan.identity != identity:
+        raise RunError("its configuration leads to another plan today: code or data have changed")
+    with torch_settings(plan):
+        return [_update(_vary(plan, variant), data, there, variant, performance["grad_sample"]) for variant in variants]
+
+
+def _vary(plan: Plan, variant: Variant) -> Plan:
+    """The plan without noise and, if asked, in float64."""
+    semantic = plan.semantic
+    if semantic.privacy is not None:
+        semantic = dataclasses.replace(semantic, privacy=dataclasses.replace(semantic.privacy, noise_multiplier=0.0))
+    if variant.float64:
+        semantic = dataclasses.replace(semantic, precision=dataclasses.replace(semantic.precision, dtype="float64"))
+    return dataclasses.replace(plan, semantic=semantic)
+
+
+def _update(plan: Plan, data: ImageData, world: World, variant: Variant, grad_sample: str | None) -> Update | None:
+    parts = build_parts(plan, data, world, key=SecretKey.from_unsafe_seed(0), grad_sample=grad_sample)
+    for module in parts.model.modules():
+        if any(isinstance(module, MIXING[kind]) for kind in variant.still):
+            module.eval()
+    step = next(number for number in range(plan.semantic.steps) if parts.schedule.factor(number) > 0)
+    before = _flat(parameter.detach() for parameter in parts.parameters)
+    TrainStep(parts).run(step)
+    update = Update(gradient=_flat(_gradients(parts)), change=_flat(p.detach() for p in parts.parameters) - before)
+    return update if update.gradient.isfinite().all() else None
+
+
+def _gradients(parts: Parts) -> list[torch.Tensor]:
+    return [torch.zeros_like(p) if p.grad is None else p.grad for p in parts.parameters]
+
+
+def _flat(tensors: Any) -> torch.Tensor:
+    return torch.cat([tensor.reshape(-1).double().cpu() for tensor in tensors])

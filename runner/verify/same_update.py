@@ -1,0 +1,130 @@
+"""Whether cells that differ in performance settings only compute the same update, found out by computing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import RequestError, RunError, as_typed
+from runner.report.cells import Cell, Sweep
+from runner.report.update_checks import UpdateCheck
+
+if TYPE_CHECKING:
+    from runner.verify.one_update import Update
+
+TOLERANCE = 1e-9
+"""Largest relative difference in float64 that is rounding: equal updates differ by 1e-16 to 1e-14, those of a net with
+BatchNorm by 1e-3 and more."""
+
+_IRRELEVANT = (
+    "device_name",
+    "grad_sample_reason",
+    "batch_reason",
+    "lr_reason",
+    "eval_batch_size",
+    "log_every",
+    "save_every",
+    "secure_noise",
+)
+"""Settings that no update depends on; the noise itself is left out of the comparison."""
+
+
+def pairs_to_check(sweep: Sweep) -> list[tuple[Cell, Cell]]:
+    """Cells of one identity whose performance settings differ, each against the first; once for all seeds.
+
+    Nothing is imported to find out that there are none, which is what most sweeps have.
+    """
+    members: dict[str, list[Cell]] = {}
+    for cell in sweep.finished:
+        if cell.identity is not None:
+            members.setdefault(cell.identity, []).append(cell)
+    found: list[tuple[Cell, Cell]] = []
+    seen = set()
+    for cells in members.values():
+        for other in cells[1:]:
+            settings = tuple(_differences(cells[0], other))
+            recipe = (settings, repr({**_semantic(cells[0]), "seed": None}))
+            if settings and recipe not in seen:
+                seen.add(recipe)
+                found.append((cells[0], other))
+    return found
+
+
+def check_updates(pairs: Sequence[tuple[Cell, Cell]]) -> Iterator[UpdateCheck]:
+    """Compute one update of each cell of ``pairs`` on the same examples, and compare; imports torch."""
+    for one, other in pairs:
+        settings = tuple(_differences(one, other))
+        try:
+            yield _check(one, other, settings)
+        except (RequestError, RunError) as error:
+            yield UpdateCheck(
+                cells=(one.name, other.name), settings=settings, difference=None, own_difference=None, equal=None,
+                causes=(str(error),),
+            )  # fmt: skip
+
+
+def _check(one: Cell, other: Cell, settings: tuple[str, ...]) -> UpdateCheck:
+    from runner.verify.one_update import MIXING, Variant
+
+    variants = [Variant(float64=True), Variant(float64=False)]
+    (exact, own), (other_exact, other_own) = (_compute(cell, variants) for cell in (one, other))
+    difference = _difference(exact, other_exact)
+    if difference is None:
+        raise RunError("the gradient is not finite")
+    causes: tuple[str, ...] = ()
+    if difference > TOLERANCE:
+        suspects = [kinds for n in (1, 2) for kinds in combinations(MIXING, n)]
+        held = [Variant(float64=True, still=kinds) for kinds in suspects]
+        for kinds, first, second in zip(suspects, _compute(one, held), _compute(other, held), strict=True):
+            still = _difference(first, second)
+            if still is not None and still <= TOLERANCE:
+                causes = kinds
+                break
+    return UpdateCheck(
+        cells=(one.name, other.name),
+        settings=settings,
+        difference=difference,
+        own_difference=_difference(own, other_own, weights=False),
+        equal=difference <= TOLERANCE,
+        causes=causes,
+    )
+
+
+def _compute(cell: Cell, variants: Sequence[Any]) -> list[Update | None]:
+    from runner.verify.one_update import compute_updates
+
+    assert cell.identity is not None
+    return compute_updates(cell.folder, cell.identity, _performance(cell), variants)
+
+
+def _difference(one: Update | None, other: Update | None, *, weights: bool = True) -> float | None:
+    """Largest difference over the largest value, of the gradient and, if asked, of the weights' change.
+
+    Weights are left out in low precision: Adam makes a sign of a gradient that is nothing but rounding.
+    """
+    if one is None or other is None:
+        return None
+    pairs = [(one.gradient, other.gradient), *([(one.change, other.change)] if weights else [])]
+    return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-300)).item() for a, b in pairs)
+
+
+def _differences(one: Cell, other: Cell) -> Iterator[str]:
+    """The settings that could matter and differ, in words."""
+    first, second = ({"trainer": _plan(cell)["trainer"], **_performance(cell)} for cell in (one, other))
+    for key, value in first.items():
+        if key not in _IRRELEVANT and second[key] != value:
+            yield f"{key}: {as_typed(value)}, {as_typed(second[key])}"
+
+
+def _plan(cell: Cell) -> Any:
+    assert cell.record is not None
+    return cell.record.plan
+
+
+def _performance(cell: Cell) -> dict[str, Any]:
+    return dict(_plan(cell)["performance"])
+
+
+def _semantic(cell: Cell) -> dict[str, Any]:
+    return dict(_plan(cell)["semantic"])
