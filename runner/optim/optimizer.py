@@ -14,7 +14,7 @@ from runner.config.untrusted.targets import locate
 from runner.config.words.unknown_option import unknown_option
 from runner.errors import RequestError
 from runner.optim.modes import begin_training
-from runner.torch_internals.without_compiler import leave_compiler_out
+from runner.internals.without_compiler import leave_compiler_out
 
 _OURS = ("params", "lr", "weight_decay", "fused", "foreach")
 _FUSED_DEVICES = ("cpu", "cuda")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from runner.torch_internals.optimizer_step import lean_step
+from runner.internals.optimizer_step import lean_step
 
 
 def optimizer_with_gradient(kind=torch.optim.AdamW, **options):

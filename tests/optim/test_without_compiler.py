@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from runner.torch_internals.without_compiler import leave_compiler_out
+from runner.internals.without_compiler import leave_compiler_out
 
 HIDDEN = torch.optim.Optimizer.add_param_group.__wrapped__
 

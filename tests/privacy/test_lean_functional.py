@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch._functorch import eager_transforms
 
-from runner.torch_internals.functional_grad import compiler_left_out
+from runner.internals.functional_grad import compiler_left_out
 
 
 def one(parameters, image):

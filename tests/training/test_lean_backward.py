@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runner.torch_internals.backward import lean_backward
+from runner.internals.backward import lean_backward
 
 
 def a_graph():

@@ -18,7 +18,7 @@ from runner.privacy.example_gradients.sixteen_bits import (
     quiet_fallbacks,
 )
 from runner.privacy.mechanism.random_layers import LayerKeys
-from runner.torch_internals.functional_grad import compiler_left_out
+from runner.internals.functional_grad import compiler_left_out
 
 
 class FunctionalGradients:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from runner.torch_internals.optimizer_step import lean_step
+from runner.internals.optimizer_step import lean_step
 
 if TYPE_CHECKING:
     from runner.plan.plan import PrecisionPlan
