@@ -39,8 +39,8 @@ def load_image_folder(
 
     A folder with a folder for training and class folders in it has the same for validation and test, which may be
     missing; each may have any usual name (``runner.data.folders.split_names``).  Any other folder holds the class
-    folders themselves.  Class folders may be nested; classes are sorted by name, and all splits must have the same.  Stored are
-    grey images for ``data.channels=1`` and RGB otherwise.
+    folders themselves.  Class folders may be nested; classes are sorted by name, and all splits must have the same.
+    Stored are grey images for ``data.channels=1`` and RGB otherwise.
 
     Args:
         config: The data group.

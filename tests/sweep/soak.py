@@ -1,6 +1,6 @@
 """Hundreds of cells in a row: what the driver holds after each, and what it costs beside the cells' training.
 
-``python -m tests.sweeping.soak --cells=200``; the figures go to docs/results.
+``python -m tests.sweep.soak --cells=200``; the figures go to docs/results.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.faults.forked_runs import descendants
-from tests.sweeping.campaign import start
+from tests.sweep.campaign import start
 
 _KINDS = ("memory of the driver, MiB", "its file descriptors", "its threads", "processes below it",
           "memory of the fork server, MiB")  # fmt: skip

@@ -1,6 +1,6 @@
 """A grid with failing cells, its driver killed with ``kill -9`` and started again, until it is through.
 
-``python -m tests.sweeping.campaign`` kills the driver of 24 cells twice; the tests do the same with fewer.
+``python -m tests.sweep.campaign`` kills the driver of 24 cells twice; the tests do the same with fewer.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What planning must show, measured: ``python -m tests.plan.campaign foresee|table|start``.
+"""What planning must show, measured: ``python -m tests.forecast.campaign foresee|table|start``.
 
 ``foresee [RECIPE ...] --into FILE`` adds a line of JSON for each recipe; ``table FILE`` makes a table of them.  Of a
 recipe there are three commands, each a process of its own as a user starts it: a plan without a probe, a plan with one,

@@ -5,7 +5,7 @@ import signal
 import time
 
 from runner.records.metrics import read_metrics
-from tests.sweeping.campaign import campaign, rows, start
+from tests.sweep.campaign import campaign, rows, start
 
 
 def test_a_grid_whose_driver_is_killed_loses_and_repeats_nothing(tmp_path):

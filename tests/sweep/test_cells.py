@@ -19,13 +19,13 @@ from runner.sweep.launcher import ForkServerLauncher
 from runner.sweep.sweep import Sweep
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from tests.conftest import last_of_each
-from tests.sweeping.faulty_model import MENDED
+from tests.sweep.faulty_model import MENDED
 
 TINY = ("data=synthetic", "data.num_train=64", "data.image_size=8", "data.batch_size=16", "model=linear",
         "trainer.steps=6", "hardware=cpu", "tracker=none")  # fmt: skip
 GRID = ("--config-dir", "mine", *TINY, "model=faulty", "hydra.sweep.dir=grid",
         "model.how=killed,well,raises,crashes")  # fmt: skip
-FAULTY = "_target_: tests.sweeping.faulty_model.build\nname: faulty\nhow: well\n"
+FAULTY = "_target_: tests.sweep.faulty_model.build\nname: faulty\nhow: well\n"
 CAUSES = {
     "0": "the process of the cell was ended by SIGKILL; see 0/output.log",
     "2": "ValueError: the model cannot be built",

@@ -77,8 +77,8 @@ def test_a_split_that_changes_nothing(planned, capsys):
     ],
 )
 def test_layers_that_a_split_matters_to_are_named(planned, monkeypatch, batch_norm, dropout, causes):
-    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", "tests.compare.mixing_net")
-    model = ("model=small_cnn", "model._target_=tests.compare.mixing_net.build", "model.widths=[4]",
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", "tests.verify.mixing_net")
+    model = ("model=small_cnn", "model._target_=tests.verify.mixing_net.build", "model.widths=[4]",
              f"+model.batch_norm={str(batch_norm).lower()}", f"+model.dropout={str(dropout).lower()}")  # fmt: skip
     folder = planned(model, *SPLITS)
     check = check_of(folder)
