@@ -13,8 +13,8 @@ from runner.config.schema import OptimizerConfig
 from runner.config.untrusted.targets import locate
 from runner.config.words.unknown_option import unknown_option
 from runner.errors import RequestError
-from runner.optim.modes import begin_training
 from runner.internals.without_compiler import leave_compiler_out
+from runner.optim.modes import begin_training
 
 _OURS = ("params", "lr", "weight_decay", "fused", "foreach")
 _FUSED_DEVICES = ("cpu", "cuda")

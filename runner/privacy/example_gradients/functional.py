@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from runner.internals.functional_grad import compiler_left_out
 from runner.privacy.example_gradients.out_of_place import out_of_place
 from runner.privacy.example_gradients.parameter import Rows
 from runner.privacy.example_gradients.per_example import Forward, Loss, PerExample, trainable
@@ -18,7 +19,6 @@ from runner.privacy.example_gradients.sixteen_bits import (
     quiet_fallbacks,
 )
 from runner.privacy.mechanism.random_layers import LayerKeys
-from runner.internals.functional_grad import compiler_left_out
 
 
 class FunctionalGradients:

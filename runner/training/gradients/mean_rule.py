@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from runner.optim.flat_gradients import FLAGS, gradient_views
 from runner.internals.backward import lean_backward
+from runner.optim.flat_gradients import FLAGS, gradient_views
 from runner.training.profiling.phase_timer import Enter, unobserved
 from runner.training.running_metrics import Answers, Unmarked
 
