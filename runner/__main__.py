@@ -6,8 +6,8 @@ import sys
 from importlib import import_module
 
 from runner.commands import COMMANDS
-from runner.processes.alone import answer_alone
 from runner.processes.command_end import answer, ending, leave
+from runner.processes.single_process import answer_alone
 
 
 def main() -> int:

@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def last_of_each(arguments):
     """``arguments``, a recipe that many tests share and what one of them changes in it, as a person would type them."""
-    from runner.config.request.rivals import rivals_of
-    from runner.config.words.typed_lines import key_of
+    from runner.config.request.exclusive_keys import rivals_of
+    from runner.config.words.override_lines import key_of
 
     last = {}
     for argument in arguments:

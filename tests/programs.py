@@ -37,7 +37,8 @@ MODULES = (
     "runner.data.digits", "runner.plan.build", "runner.records.recorder", "runner.records.environment",
     "runner.training.distributed.launch", "runner.training.trainers", "runner.training.loop",
     "runner.training.checkpointing.resume", "runner.training.gradients.private_parts",
-    "runner.training.precision.cpu_float16", "runner.training.distributed.processes", "runner.training.diagnosis",
+    "runner.training.precision.cpu_float16", "runner.training.distributed.world",
+    "runner.training.non_finite_gradients",
 )  # fmt: skip
 """What runs import, some of it late."""
 _READ_LATE = {

@@ -111,7 +111,7 @@ def test_a_failure_beside_a_refusal_is_a_failure(command, tmp_path):
 
 def test_a_run_that_fails_counts_with_the_steps_it_did(command, tmp_path, monkeypatch):
     from runner.errors import RunError
-    from runner.training.checkpointing import schedule as saving
+    from runner.training.checkpointing import save_schedule as saving
 
     def fail(*arguments, **settings):
         raise RunError("the disk is full")

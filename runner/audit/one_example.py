@@ -11,7 +11,7 @@ from torch import Tensor
 
 from runner.data import augment
 from runner.privacy.example_gradients.per_example import trainable
-from runner.privacy.mechanism.example_draws import ExampleDraws
+from runner.privacy.mechanism.example_rng import ExampleDraws
 from runner.training.gradients.micro_batches import micro_batches
 from runner.training.losses import cross_entropy
 from runner.training.parts import Parts

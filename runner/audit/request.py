@@ -10,8 +10,8 @@ from pathlib import Path
 from runner.config.compose import Composer
 from runner.config.rules import rules
 from runner.config.schema import RunConfig
-from runner.config.words.typed_lines import key_of
-from runner.config.words.typed_paths import at_home, lines_at_home
+from runner.config.words.expand_user import at_home, lines_at_home
+from runner.config.words.override_lines import key_of
 from runner.errors import RequestError
 
 CANARIES = "runner.audit.canaries.make_canaries"

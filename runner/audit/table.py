@@ -5,12 +5,12 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from runner.audit.verdict import UNSEEN
-from runner.config.words.counted import counted
-from runner.privacy.accounting.figures import epsilon_text, lower_bound_text
+from runner.audit.findings import UNSEEN
+from runner.config.words.pluralize import counted
+from runner.privacy.accounting.privacy_text import epsilon_text, lower_bound_text
 
 if TYPE_CHECKING:
-    from runner.audit.verdict import Audit
+    from runner.audit.findings import Audit
 
 WIDTH = 80
 _COLUMNS = (31, 12, 22, 6, 4)

@@ -16,7 +16,7 @@ from runner.errors import RequestError
 from runner.plan.device import installed_bytes
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.sink import package_of
-from runner.training.distributed.processes import torch_device
+from runner.training.distributed.world import torch_device
 from runner.training.run_data import settled_by
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 from runner.disk.files import write_text
 from runner.disk.json_files import read_json
 from runner.disk.lock import locked
-from runner.disk.own import foreign
+from runner.disk.ownership import foreign
 
 log = logging.getLogger(__name__)
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from runner.autotune.probe import without_effect
 from runner.autotune.unread_pixels import read_on
 from runner.data.feed import Feed
-from runner.privacy.independence.check import fixed_randomness
+from runner.privacy.independence.mixing_check import fixed_randomness
 from runner.privacy.mechanism.key import SecretKey
 from runner.training.checkpointing.checkpoint import load_checkpoint
-from runner.training.checkpointing.schedule import Saving, Snapshot
-from runner.training.distributed.processes import SingleProcess, torch_device
+from runner.training.checkpointing.save_schedule import Saving, Snapshot
+from runner.training.distributed.world import SingleProcess, torch_device
+from runner.training.eval_weights import weights_to_save
 from runner.training.evaluate import evaluate
 from runner.training.parts import Parts, build_parts
-from runner.training.published_weights import weights_to_save
 from runner.training.step import TrainStep
 from runner.training.torch_settings import torch_settings
 

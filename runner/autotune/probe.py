@@ -23,10 +23,10 @@ import torch
 from runner.data.images import ImageData, ImageSet
 from runner.models.memory_format import convolves
 from runner.plan.plan import Plan
-from runner.privacy.independence.check import fixed_randomness
+from runner.privacy.independence.mixing_check import fixed_randomness
 from runner.privacy.mechanism.key import SecretKey
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
-from runner.training.distributed.processes import SingleProcess, torch_device
+from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.parts import build_parts
 from runner.training.step import TrainStep
 from runner.training.torch_settings import torch_settings

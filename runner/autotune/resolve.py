@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from runner.config.schema import RunConfig
     from runner.plan.device import Device
     from runner.plan.plan import Plan
-    from runner.training.distributed.processes import World
+    from runner.training.distributed.world import World
 
 CHOICES = ".choices"
 """Folder of a sweep's choices, inside the sweep's own."""

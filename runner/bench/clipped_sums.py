@@ -15,9 +15,9 @@ from runner.bench.task import Task, load_prepared
 from runner.errors import RunError
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.noise import NoiseSource
-from runner.privacy.mechanism.poisson import PoissonStream
+from runner.privacy.mechanism.poisson_sampler import PoissonStream
 from runner.privacy.mechanism.private_rule import PrivateRule
-from runner.training.distributed.processes import SingleProcess
+from runner.training.distributed.world import SingleProcess
 from runner.training.losses import cross_entropy as per_example
 
 _TOLERANCE = 1e-5

@@ -6,8 +6,8 @@ import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 
-from runner.bench.duel import Result
 from runner.bench.named_models import duels
+from runner.bench.paired_benchmark import Result
 from runner.bench.recipes import AGAIN, FIRST, RECIPES
 from runner.bench.section import Section
 from runner.bench.settings import Settings

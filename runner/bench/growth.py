@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runner.bench.duel import Contender, Result, run_duel
+from runner.bench.paired_benchmark import Contender, Result, run_duel
 from runner.bench.section import Section, duel_section
 from runner.bench.settings import Settings
 from runner.bench.task import Task, configure, prepare

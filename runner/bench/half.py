@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from runner.bench.pairs import paired_ratio
+from runner.bench.paired_ratios import paired_ratio
 from runner.bench.section import Section
 from runner.bench.settings import Settings
 from runner.bench.task import configure

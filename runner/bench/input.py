@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from runner.bench.duel import Contender, Result, run_duel
-from runner.bench.pairs import paired_ratio
-from runner.bench.pictures import PHOTO, bytes_per_file, write_photos, write_small
+from runner.bench.jpeg_files import PHOTO, bytes_per_file, write_photos, write_small
+from runner.bench.paired_benchmark import Contender, Result, run_duel
+from runner.bench.paired_ratios import paired_ratio
 from runner.bench.section import Bar, Section
 from runner.bench.settings import Settings
 from runner.bench.task import Task

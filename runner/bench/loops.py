@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from runner.bench.duel import Contender, run_duel
+from runner.bench.paired_benchmark import Contender, run_duel
 from runner.bench.section import Section, duel_section
 from runner.bench.settings import Settings
 from runner.bench.task import TASKS, prepare

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from runner.bench.duel import Contender
 from runner.bench.named_models import FLOAT32, SIXTEEN_BITS, duels
+from runner.bench.paired_benchmark import Contender
 from runner.bench.section import Section
 from runner.bench.settings import Settings
 

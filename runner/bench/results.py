@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runner.bench.asked import COLUMNS, asked_rows
+from runner.bench.requirements import COLUMNS, asked_rows
 from runner.bench.section import Section
 from runner.bench.settings import Settings
 from runner.disk.files import write_text

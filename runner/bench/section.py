@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.bench.duel import Result
-from runner.bench.pairs import Ratio, paired_difference, paired_ratio
+from runner.bench.paired_benchmark import Result
+from runner.bench.paired_ratios import Ratio, paired_difference, paired_ratio
 
 
 @dataclass(frozen=True, kw_only=True)

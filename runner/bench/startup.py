@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from runner.bench.pairs import paired_difference, paired_ratio
+from runner.bench.paired_ratios import paired_difference, paired_ratio
 from runner.bench.section import Section
 from runner.bench.settings import Settings
 from runner.bench.task import TASKS, prepare

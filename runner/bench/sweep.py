@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from runner.bench.pairs import paired_difference, paired_ratio
+from runner.bench.paired_ratios import paired_difference, paired_ratio
 from runner.bench.section import Section
 from runner.bench.settings import Settings
 from runner.errors import RunError

@@ -105,7 +105,7 @@ class Prepared:
         """Make dropout and its kin draw what they draw in update ``step`` of the runner; for proofs."""
         import torch
 
-        from runner.training.gradients.batch_order import fold_in
+        from runner.training.gradients.batch_sampler import fold_in
 
         torch.manual_seed(fold_in(self.seed, step, 0))
 
@@ -162,7 +162,7 @@ def prepare(task: Task, path: Path) -> None:
     from runner.data.open import open_data
     from runner.plan.build import build_plan
     from runner.plan.device import detect_device
-    from runner.training.distributed.processes import SingleProcess, torch_device
+    from runner.training.distributed.world import SingleProcess, torch_device
     from runner.training.parts import build_parts
 
     config = configure(task.request)

@@ -6,9 +6,9 @@ import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 
-from runner.bench.duel import Contender, Result
-from runner.bench.limits import measure_limits, shares, work_of
 from runner.bench.named_models import SIXTEEN_BITS, Duel, duels
+from runner.bench.paired_benchmark import Contender, Result
+from runner.bench.roofline import measure_limits, shares, work_of
 from runner.bench.section import Section
 from runner.bench.settings import Settings
 from runner.bench.task import load_prepared

@@ -9,9 +9,9 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from runner.bench.gauges import gauge_for
+from runner.bench.interleaving import Turns
+from runner.bench.meters import gauge_for
 from runner.bench.task import Task
-from runner.bench.turns import Turns
 
 
 @dataclass(frozen=True, kw_only=True)

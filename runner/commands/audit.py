@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runner.audit.request import Asked, read_request
-from runner.config.words.flag_words import KeyParser
-from runner.config.words.typed_lines import tell_repeated
+from runner.config.words.override_lines import tell_repeated
+from runner.config.words.unknown_flag import KeyParser
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode
 from runner.processes.command_end import answer
 
 if TYPE_CHECKING:
-    from runner.audit.verdict import Audit
+    from runner.audit.findings import Audit
 
 GUESSES = 200
 """Guesses of an audit by canaries that names no number: fixed beforehand, because the best of several is no bound."""
@@ -78,10 +78,10 @@ def _audit(asked: Asked, *, guesses: int | None, confidence: float) -> int:
 
 def _attack(asked: Asked, *, guesses: int | None, confidence: float) -> Audit:
     if asked.canaries:
-        from runner.audit.run import run_audit
+        from runner.audit.canary_audit import run_audit
 
         return run_audit(asked.config, guesses=GUESSES if guesses is None else guesses, confidence=confidence)
-    from runner.audit.recipe import Request, audit_recipe
+    from runner.audit.config_audit import Request, audit_recipe
 
     request = Request(
         config=asked.config, run=asked.run, identity=asked.identity, guesses=guesses, confidence=confidence

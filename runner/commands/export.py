@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from runner.config.words.typed_lines import tell_repeated
-from runner.config.words.typed_paths import at_home
+from runner.config.words.expand_user import at_home
+from runner.config.words.override_lines import tell_repeated
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode, RequestError, nearest
 from runner.inference.request import BEST, refuse_path
 from runner.inference.results_folder import refuse_existing
-from runner.processes.alone import answer_alone
 from runner.processes.command_end import ending
+from runner.processes.single_process import answer_alone
 
 FORMATS = ("onnx", "torch_export")
 KEYS = {

@@ -12,13 +12,13 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 
-from runner.config.words.flag_words import KeyParser
+from runner.config.words.unknown_flag import KeyParser
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode
 from runner.inference.request import InferenceRequest, in_place_of, keys, read_request
 from runner.inference.results_folder import refuse_existing
-from runner.processes.alone import answer_alone
 from runner.processes.command_end import ending
+from runner.processes.single_process import answer_alone
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,9 +53,9 @@ def _run(request: InferenceRequest, *, compare: bool) -> int:
     refuse_existing(folder, overwrite=request.overwrite)
     require_room_for_torch()
     # Not before the request has been checked: this imports torch.
-    from runner.inference.compare import Comparison, compare_strategies
     from runner.inference.evaluation import infer
     from runner.inference.results import Results
+    from runner.inference.strategy_comparison import Comparison, compare_strategies
 
     with _speaking():
         results: Comparison | Results = compare_strategies(request) if compare else infer(request)

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.errors import ExitCode, RequestError, nearest
-from runner.privacy.accounting.figures import epsilon_text
-from runner.privacy.accounting.sweep_account import UNCOVERED
+from runner.privacy.accounting.privacy_text import epsilon_text
+from runner.privacy.accounting.sweep_epsilon import UNCOVERED
 from runner.privacy.ledger.chain import BrokenChain
 from runner.privacy.ledger.ledger import Entry, Ledger, compose_entries, find_ledgers, ledger_folder
 from runner.privacy.ledger.overlap import related
-from runner.processes.alone import answer_alone
+from runner.processes.single_process import answer_alone
 
 _COMMANDS = ("show", "verify")
 

@@ -15,14 +15,14 @@ from typing import Any
 from runner.config.compose import Composer
 from runner.config.request.request import Request, check_run, read_request
 from runner.config.request.search_path import searched
-from runner.config.words.flag_words import KeyParser
-from runner.config.words.typed_lines import key_of, tell_repeated
-from runner.config.words.typed_paths import at_home, lines_at_home
+from runner.config.words.expand_user import at_home, lines_at_home
+from runner.config.words.override_lines import key_of, tell_repeated
+from runner.config.words.unknown_flag import KeyParser
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode, RequestError
 from runner.processes.command_end import answer
 from runner.processes.worker_process import bookkeeper
-from runner.training.garbage import loading
+from runner.training.garbage_collection import loading
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,7 +74,7 @@ def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict
     if request.multirun:
         if args.advise:
             raise RequestError("--advise", "a sweep", "the overrides of a single run")
-        from runner.forecast.sweep import describe_sweep, described_sweep, plan_sweep
+        from runner.forecast.sweep_forecast import describe_sweep, described_sweep, plan_sweep
 
         sweep = plan_sweep(request, probe=not args.no_probe)
         return describe_sweep(sweep), described_sweep(sweep)
@@ -87,7 +87,7 @@ def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict
     with bookkeeper(config) as keep_books:
         with loading():
             from runner.forecast.assess import assess, described
-            from runner.forecast.lines import describe
+            from runner.forecast.describe import describe
             from runner.records.forecast_file import keep
 
         assessment = assess(config, probe=not args.no_probe, keep_books=keep_books)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from runner.config.schema import ComparisonConfig
-from runner.config.words.typed_paths import at_home
+from runner.config.words.expand_user import at_home
 from runner.errors import RequestError
 from runner.report.cells import Sweep
 from runner.report.question import checked, configured

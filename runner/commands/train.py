@@ -32,21 +32,21 @@ from omegaconf import DictConfig, OmegaConf
 from runner.config import store
 from runner.config.compose import Composer
 from runner.config.load import load_config, typed_keys
-from runner.config.request.begun_run import ROOT, source_flags
+from runner.config.request.hydra_record import ROOT, source_flags
 from runner.config.request.presets import added_to
 from runner.config.request.request import Request, check_run, read_request
 from runner.config.request.resume_request import expand_resume
 from runner.config.request.search_path import SEARCHPATH, searched
 from runner.config.schema import TrackerConfig
 from runner.config.untrusted.targets import see_working_folder
-from runner.config.words.flag_words import flag_error
+from runner.config.words.expand_user import at_home, lines_at_home
 from runner.config.words.help_text import help_text
-from runner.config.words.shell_words import command_line, folder_line, resume_line
-from runner.config.words.typed_lines import key_of, tell_repeated
-from runner.config.words.typed_paths import at_home, lines_at_home
+from runner.config.words.override_lines import key_of, tell_repeated
+from runner.config.words.shell_quoting import command_line, folder_line, resume_line
+from runner.config.words.unknown_flag import flag_error
 from runner.config.words.wandb_variables import unheeded
 from runner.disk.links import outward_link
-from runner.disk.made import Before
+from runner.disk.rollback import Before
 from runner.environment.accelerate_settings import asked_lines
 from runner.environment.address_space import require_room_for_torch
 from runner.environment.launchers import adopt_launch, is_first
@@ -55,9 +55,9 @@ from runner.processes.command_end import answer
 from runner.processes.keyboard_interrupt import interrupted
 from runner.records.run_lock import lock_sweep
 from runner.run.attempt import LOG_FILE, Attempt, attempt_run, record_failure
-from runner.sweep.drawn_trials import draw_beforehand
-from runner.sweep.draws import is_drawn
+from runner.sweep.random_trials import draw_beforehand
 from runner.sweep.resume import refuse_other_recipe
+from runner.sweep.selection_file import is_drawn
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -246,7 +246,7 @@ def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
 
 def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     """Many runs, each in a process of its own."""
-    from runner.sweep.sweep import Sweep
+    from runner.sweep.driver import Sweep
 
     _register_plugins()
     sweep = Sweep(composer=composer, request=request, check=check_run)

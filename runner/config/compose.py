@@ -47,9 +47,9 @@ from runner.config.request.presets import Presets
 from runner.config.request.search_path import SEARCHPATH
 from runner.config.schema import RunConfig
 from runner.config.untrusted import screened_source
-from runner.config.words.borrowed_names import refuse_borrowed_names
+from runner.config.words.name_overrides import refuse_borrowed_names
+from runner.config.words.synonyms import usual_option
 from runner.config.words.unknown_key import nearest_key, unknown_key
-from runner.config.words.usual_words import usual_option
 from runner.errors import RequestError, nearest
 
 _FAILURES = (

@@ -15,7 +15,7 @@ from runner.config.groups import CLOSED, OPEN, SECTIONS, field_name
 from runner.config.rules.ranges import BATCH_SIZE
 from runner.config.schema import AugmentConfig, RunConfig
 from runner.config.store import root_node
-from runner.config.words.typed_paths import PATH_KEYS, at_home
+from runner.config.words.expand_user import PATH_KEYS, at_home
 from runner.errors import RequestError
 
 CONSTANTS = frozenset({"data.mean", "data.std"})

@@ -18,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.groups import CLOSED, OPEN, SECTIONS, yaml_key
-from runner.config.request.rivals import settle_file
+from runner.config.request.exclusive_keys import settle_file
 from runner.config.schema import RunConfig
 from runner.config.untrusted.foreign_files import screen_file
 from runner.config.untrusted.foreign_yaml import load_brought

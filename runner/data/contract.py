@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.data.images import Decoded, ImageSet, Undecoded
 from runner.errors import RequestError, nearest
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from runner.config.schema import DataConfig
 from runner.data.decoding.decode import fit_array
-from runner.data.decoding.picture import BILINEAR
+from runner.data.decoding.pixels import BILINEAR
 from runner.data.images import Decoded, ImageSet, refuse_root
 from runner.errors import RequestError
 

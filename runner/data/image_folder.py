@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.config.schema import DataConfig
-from runner.config.words.typed_paths import at_home
+from runner.config.words.expand_user import at_home
 from runner.data.cache.folder_cache import Cache
 from runner.data.cache.image_store import bad_file, pixel_format
 from runner.data.cache.listed_data import Tell
 from runner.data.cache.storage import Source, hold
+from runner.data.decoding.bit_depth import NoRangeError
 from runner.data.decoding.decode import read_image
-from runner.data.decoding.depth import NoRangeError
-from runner.data.decoding.picture import DECODING, BadImageError, Picture, no_range, not_usual, reading_of
+from runner.data.decoding.pixels import DECODING, BadImageError, Picture, no_range, not_usual, reading_of
 from runner.data.folders.arrangement import Arrangement, arrange
 from runner.data.folders.contents import hash_files, read_listed
 from runner.data.folders.folder_layout import lay_out

@@ -12,12 +12,12 @@ import numpy as np
 
 from runner.config.schema import DataConfig
 from runner.config.untrusted.targets import locate
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.config.words.unknown_option import unknown_option
 from runner.data.cache.image_store import Layout
 from runner.data.cache.listed_data import Foreseen
 from runner.data.contract import keep_contract
-from runner.data.decoding.picture import BILINEAR
+from runner.data.decoding.pixels import BILINEAR
 from runner.data.folders.suspicious_splits import notes_on_classes, notes_on_repeats
 from runner.data.images import Decoded, ImageData, ImageSet
 from runner.data.splits import TEST, VAL, hold_out, hold_out_fold, thin

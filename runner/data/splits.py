@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.errors import RequestError
 
 Positions = NDArray[np.int64]

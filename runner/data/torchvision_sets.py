@@ -13,14 +13,14 @@ import numpy as np
 from PIL import Image
 
 from runner.config.schema import DataConfig
-from runner.config.words.typed_paths import at_home
+from runner.config.words.expand_user import at_home
 from runner.data.cache.folder_cache import Cache
 from runner.data.cache.image_store import Layout, pixel_format
 from runner.data.cache.listed_data import Tell
 from runner.data.cache.storage import Source, hold
+from runner.data.decoding.bit_depth import NoRangeError, Stated
 from runner.data.decoding.decode import guard_pillow
-from runner.data.decoding.depth import NoRangeError, Stated
-from runner.data.decoding.picture import DECODING, BadImageError, Picture, eight_bit, no_range, not_usual, reading_of
+from runner.data.decoding.pixels import DECODING, BadImageError, Picture, eight_bit, no_range, not_usual, reading_of
 from runner.data.folders.contents import hash_files
 from runner.data.folders.listing import list_files
 from runner.data.images import Decoded

@@ -13,7 +13,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from runner.disk.lacking import is_lacking, tell
+from runner.disk.unsupported import is_lacking, tell
 
 
 def ordinary(path: Path) -> Path:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.disk.lacking import is_lacking, tell
 from runner.disk.links import NO_FOLLOW
+from runner.disk.unsupported import is_lacking, tell
 
 if TYPE_CHECKING:
     from filelock import SoftFileLock

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.config.schema import RunConfig
+from runner.forecast.analytic_costs import activations
 from runner.forecast.assess import assess
 from runner.forecast.quantities import mib
 from runner.forecast.warnings import FEW_FOR_STATISTICS
-from runner.forecast.without_probe import activations
 from runner.plan.build import build_plan, choose_precision
 from runner.plan.device import foresee_device
 from runner.training.run_data import open_run_data
@@ -164,7 +164,7 @@ def _precision(config: RunConfig, plan: Plan, device: Device, *, probe: bool) ->
 def _measured_precision(config: RunConfig, plan: Plan, device: Device, question: str, answer: str) -> Decision:
     """What ``precision=auto`` stands for here, and the memory format that goes with it."""
     from runner.autotune.resolve import settle_recipe
-    from runner.training.distributed.processes import SingleProcess, torch_device
+    from runner.training.distributed.world import SingleProcess, torch_device
 
     left_open = dataclasses.replace(config, precision=dataclasses.replace(config.precision, amp_dtype="auto"))
     plan = dataclasses.replace(

@@ -16,7 +16,7 @@ from runner.forecast.forecast import Forecast, forecast
 from runner.forecast.warnings import SIXTEEN_BITS, Trouble, find_trouble
 from runner.plan.build import build_plan
 from runner.plan.device import Device, available_cores, foresee_device
-from runner.plan.private import plan_privacy
+from runner.plan.privacy_plan import plan_privacy
 from runner.privacy.accounting.accountants import load_libraries
 from runner.processes.worker_process import Call, call_here
 from runner.training.run_data import open_run_data
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from runner.data.images import ImageData
     from runner.forecast.costs import Costs
     from runner.plan.plan import Plan, PrivacyPlan
-    from runner.training.distributed.processes import World
+    from runner.training.distributed.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +62,14 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
     plan = build_plan(config, data, device, processes=processes, mechanism=mechanism)
     in_turns = None
     if not device.here:
-        from runner.forecast.without_probe import work_out_elsewhere
+        from runner.forecast.analytic_costs import work_out_elsewhere
 
         costs = work_out_elsewhere(plan, data, cache_dir=config.data.cache_dir)
     elif probe:
-        from runner.training.distributed.processes import SingleProcess, torch_device
+        from runner.training.distributed.world import SingleProcess, torch_device
 
         plan = _settled(config, plan, device, SingleProcess(torch_device(device.kind)))
-        from runner.forecast.tracking import rehearse_tracker
+        from runner.forecast.tracker_cost import rehearse_tracker
 
         # first, because their libraries count in the memory of the process
         tracking = rehearse_tracker(config, neighbours=processes - 1 if device.kind == "cpu" else 0)
@@ -82,13 +82,13 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
             image_seconds = processes * statistics.fmean(costs.step_seconds) / plan.semantic.logical_batch
             in_turns = step_seconds_in(plan, ("float32", dtype), image_seconds=image_seconds)
     else:
-        from runner.forecast.tracking import USUAL
-        from runner.forecast.without_probe import work_out
+        from runner.forecast.analytic_costs import work_out
+        from runner.forecast.tracker_cost import USUAL
 
         costs = work_out(plan, data, cache_dir=config.data.cache_dir)
         costs = dataclasses.replace(costs, tracking=USUAL.get(str(config.tracker.target)))
     if plan.semantic.privacy is not None:
-        from runner.forecast.accounts import time_accounts
+        from runner.forecast.privacy_costs import time_accounts
 
         folders = {"ledger_dir": config.privacy.ledger_dir, "cache_dir": config.data.cache_dir}
         accounts = keep_books(time_accounts, plan, **folders)
@@ -115,7 +115,7 @@ def _settled(config: RunConfig, plan: Plan, device: Device, world: World) -> Pla
 
 
 def _probe(config: RunConfig, plan: Plan, data: ImageData, device: Device, processes: int) -> Costs:
-    from runner.training.distributed.processes import SingleProcess, torch_device
+    from runner.training.distributed.world import SingleProcess, torch_device
 
     with scratch_folder(config.data.cache_dir) as folder:
         if processes == 1:

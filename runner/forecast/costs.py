@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from runner.forecast.accounts import Accounts
-    from runner.forecast.tracking import Tracking
+    from runner.forecast.privacy_costs import Accounts
+    from runner.forecast.tracker_cost import Tracking
 
 EXAMPLES = 2
 """Images that a network is looked at with: BatchNorm has no statistics of one."""

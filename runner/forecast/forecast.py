@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.forecast.costs import Costs, Method
-from runner.training.checkpointing.schedule import SHARE
+from runner.training.checkpointing.save_schedule import SHARE
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
@@ -116,7 +116,7 @@ def _seconds(plan: Plan, data: ImageData, costs: Costs, step: float) -> Seconds:
 
 
 def _saving(plan: Plan, costs: Costs, *, epochs: int, epoch_seconds: float) -> float:
-    """Seconds of all checkpoints, by the rule that ``runner.training.checkpointing.schedule`` follows.
+    """Seconds of all checkpoints, by the rule that ``runner.training.checkpointing.save_schedule`` follows.
 
     How often an evaluation is the best so far is not known; half of them is assumed.
     """

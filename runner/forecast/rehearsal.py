@@ -26,17 +26,17 @@ from runner.records.console import SilentConsole
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.recorder import Recorder
 from runner.training.checkpointing.checkpoint import load_checkpoint
-from runner.training.checkpointing.schedule import Saving, Snapshot
+from runner.training.checkpointing.save_schedule import Saving, Snapshot
+from runner.training.eval_weights import weights_to_save
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.parts import Parts, build_parts
-from runner.training.published_weights import weights_to_save
 from runner.training.step import TrainStep
 from runner.training.torch_settings import torch_settings
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
     from runner.plan.plan import Plan
-    from runner.training.distributed.processes import World
+    from runner.training.distributed.world import World
 
 SECONDS = 1.0
 """After which no further update begins."""
@@ -135,7 +135,7 @@ def _scaled(costs: Costs, short: Plan, plan: Plan, image_seconds: float) -> Cost
     What an image more takes lies between the updates that were timed and the few images of ``image_seconds`` each; at
     least a quarter of the mean is assumed, and at most the mean.
     """
-    from runner.forecast.without_probe import trained_bytes
+    from runner.forecast.analytic_costs import trained_bytes
 
     timed, whole = (each.semantic.logical_batch / plan.performance.processes for each in (short, plan))
     few = min(_FEW, plan.performance.batch_size)
@@ -185,7 +185,7 @@ def _rehearse(
     peak = peak_memory_bytes(world.device)
     if world.device.type == "cpu":
         peak += unread_bytes(data.train, parts.feed, (len(samples) + 1) * plan.semantic.logical_batch)
-    from runner.forecast.operations import measure_model
+    from runner.forecast.operation_counts import measure_model
 
     semantic = plan.semantic
     model = build_model(

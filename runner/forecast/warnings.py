@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.forecast.quantities import mib
 from runner.plan.device import available_cores
 
@@ -146,7 +146,7 @@ def _smaller(model: str) -> str:
 
 
 def _memory(plan: Plan, data: ImageData, device: Device, costs: Costs, forecast: Forecast) -> Iterator[Trouble]:
-    from runner.forecast.without_probe import activations
+    from runner.forecast.analytic_costs import activations
 
     performance, memory = plan.performance, device.memory_bytes
     # a limit is one process's

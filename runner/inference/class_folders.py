@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.data.folders.folder_layout import same_name
 from runner.errors import nearest
 

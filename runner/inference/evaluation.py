@@ -14,7 +14,7 @@ from runner.config.schema import HardwareConfig
 from runner.data.feed import Feed
 from runner.errors import RequestError, RunError
 from runner.inference.finished_run import FinishedRun, open_run
-from runner.inference.images import Subject, open_folder, open_split
+from runner.inference.image_sources import Subject, open_folder, open_split
 from runner.inference.measure import Answers, ProgressLine, Speed, answer, measure_speed
 from runner.inference.results import RESULTS_FILE, Results, write_results
 from runner.inference.results_folder import results_folder
@@ -26,7 +26,7 @@ from runner.privacy.ledger.ledger import Ledger, contents_of, ledger_folder
 from runner.records.environment import describe_environment, peak_memory_bytes, reset_peak_memory
 from runner.records.run_file import utc_now
 from runner.training.distributed.agreement import first_acts, first_then_others
-from runner.training.distributed.processes import SingleProcess, World, torch_device
+from runner.training.distributed.world import SingleProcess, World, torch_device
 from runner.training.torch_settings import torch_settings
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.errors import RequestError, RunError
-from runner.inference.images import open_folder, open_own_data
+from runner.inference.image_sources import open_folder, open_own_data
 from runner.inference.preprocessing import Normalise
 from runner.inference.results_folder import results_folder
 from runner.records.environment import describe_environment

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runner.config.rules import rules
 from runner.config.schema import RunConfig
 from runner.config.untrusted.run_config import CONFIG_FILE, read_values
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.data.cache.folder_cache import cache_of_run
 from runner.data.cache.image_store import MARGIN
 from runner.errors import RequestError, RunError

@@ -18,7 +18,7 @@ from runner.training.losses import log_probabilities
 
 if TYPE_CHECKING:
     from runner.data.feed import Feed
-    from runner.training.distributed.processes import World
+    from runner.training.distributed.world import World
     from runner.training.precision.precision import Precision
 
 ENOUGH_SECONDS = 1.0

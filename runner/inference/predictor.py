@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from runner.config.schema import HardwareConfig
-from runner.config.words.typed_paths import at_home
-from runner.data.decoding.picture import reading_of
+from runner.config.words.expand_user import at_home
+from runner.data.decoding.pixels import reading_of
 from runner.inference.finished_run import FinishedRun, Privacy, open_run
-from runner.inference.in_place import activate_in_place
+from runner.inference.in_place_activations import activate_in_place
 from runner.inference.preprocessing import Normalise, to_pixels
 from runner.models.memory_format import format_for
 from runner.plan.device import detect_device
-from runner.training.distributed.processes import torch_device
+from runner.training.distributed.world import torch_device
 from runner.training.eval_chunks import logits_in_pieces
 from runner.training.precision.precision import build_precision
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from runner.config.words.typed_paths import at_home
+from runner.config.words.expand_user import at_home
+from runner.data.decoding.bit_depth import NoRangeError
 from runner.data.decoding.decode import FORMATS, OPENED, fit, read_image, read_picture, strict_decoding
-from runner.data.decoding.depth import NoRangeError
 from runner.data.decoding.memory_budget import ROOM
-from runner.data.decoding.picture import BILINEAR, BadImageError, Bands, Picture, Reading
+from runner.data.decoding.pixels import BILINEAR, BadImageError, Bands, Picture, Reading
 from runner.data.folders.listing import refuse_file
 from runner.errors import RequestError
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from runner.config.rules.ranges import AT_LEAST_1, Choices, Range
+from runner.config.words.expand_user import at_home
+from runner.config.words.override_lines import tell_repeated
 from runner.config.words.reference import documented
-from runner.config.words.shell_words import shell_line
-from runner.config.words.typed_lines import tell_repeated
-from runner.config.words.typed_paths import at_home
+from runner.config.words.shell_quoting import shell_line
 from runner.errors import RequestError, as_typed, nearest
 
 BEST = "best"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.disk.files import write_bytes, write_text
 from runner.inference.finished_run import Privacy
 from runner.inference.measure import Speed
@@ -19,7 +19,7 @@ from runner.records.progress import rate_text
 
 if TYPE_CHECKING:
     from runner.data.images import SkippedFile
-    from runner.inference.images import Subject
+    from runner.inference.image_sources import Subject
     from runner.inference.measure import Answers
 
 RESULTS_FILE = "inference.json"
@@ -156,7 +156,7 @@ def _picture(results: Results, subject: Subject) -> tuple[bytes | None, str | No
         return None, None
     if results.scores.confusion is None:
         return None, f"no picture of {len(subject.data.classes):,} classes (at most {MOST_SQUARE:,})"
-    from runner.inference.picture import draw_confusion
+    from runner.inference.confusion_plot import draw_confusion
 
     title = f"{results.name}\n{results.images_from}, {results.images:,} images: {results.scores.accuracy:.2%} right"
     try:

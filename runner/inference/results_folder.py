@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.disk.files import publish_directory
-from runner.disk.lacking import is_lacking
 from runner.disk.lock import acquire, release
-from runner.disk.made import missing_folders, remove_empty
+from runner.disk.rollback import missing_folders, remove_empty
+from runner.disk.unsupported import is_lacking
 from runner.errors import RequestError, RunError
 from runner.statement.write import STATEMENT_FILE
 

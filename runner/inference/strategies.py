@@ -11,7 +11,7 @@ from safetensors.torch import save as save_tensors
 
 from runner.config.schema import PrecisionConfig
 from runner.errors import RequestError
-from runner.inference.in_place import activate_in_place
+from runner.inference.in_place_activations import activate_in_place
 from runner.models.memory_format import format_for
 from runner.plan.build import choose_precision
 from runner.training.precision.precision import Precision, build_precision

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from runner.errors import RequestError, nearest
-from runner.models.adapt import check_image_size
+from runner.models.surgery import check_image_size
 from runner.models.weights import PRETRAINED, new_head
 
 log = logging.getLogger(__name__)

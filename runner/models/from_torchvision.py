@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from runner.errors import RequestError, nearest
-from runner.models.adapt import (
+from runner.models.surgery import (
     SMALL,
     adapt_channels,
     adapt_patches,

@@ -15,9 +15,9 @@ from runner.environment.accelerate_settings import accelerate_notes
 from runner.environment.launchers import local_processes
 from runner.errors import RequestError
 from runner.plan.device import Device, available_cores
-from runner.plan.length import updates_asked, updates_per_epoch
 from runner.plan.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan, SplitPlan
-from runner.plan.private import plan_privacy
+from runner.plan.privacy_plan import plan_privacy
+from runner.plan.run_length import updates_asked, updates_per_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from runner.config.rules.ranges import read_bytes
 from runner.environment.container_limits import allowed_cores, allowed_memory
 from runner.errors import RequestError
-from runner.plan.natives import Natives, natives_of, of_capability
+from runner.plan.native_types import Natives, natives_of, of_capability
 
 if TYPE_CHECKING:
     from runner.config.schema import HardwareConfig

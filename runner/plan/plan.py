@@ -12,10 +12,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runner.config.recipe import identity_of, recipe_of
+from runner.config.identity import identity_of, recipe_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
-from runner.config.words.counted import counted
-from runner.privacy.accounting.figures import delta_text, epsilon_text
+from runner.config.words.pluralize import counted
+from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
 
 _SHOWN = 5
 """Classes that are named to people."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runner.config.recipe import identity_of
+from runner.config.identity import identity_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 from runner.config.untrusted.typed_values import check_types
 from runner.errors import RunError

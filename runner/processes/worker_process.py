@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from runner.data.open import open_data
 from runner.errors import RequestError, RunError
-from runner.plan.private import plan_privacy
+from runner.plan.privacy_plan import plan_privacy
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

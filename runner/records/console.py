@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from runner.environment.letters import showable
+from runner.environment.text_encoding import showable
 from runner.records.epoch_lines import EpochLines
 from runner.records.progress import (
     NOT_PRIVATE,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.plan.device import available_cores, cpu_name, kinds_here, ram_bytes
-from runner.plan.natives import natives_of
+from runner.plan.native_types import natives_of
 from runner.records.repository import describe_repository
 
 if TYPE_CHECKING:

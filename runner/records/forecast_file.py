@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.data.cache.folder_cache import cache_folder
 from runner.disk.json_files import read_json
-from runner.disk.own import foreign
+from runner.disk.ownership import foreign
 from runner.records.json_values import write_json
 from runner.records.run_file import FINISHED, RunRecord
 

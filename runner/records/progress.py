@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from runner.privacy.accounting.figures import delta_text, epsilon_text
+from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
 
 PRECISION_MARKS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
 """Type -> how it is marked in a line."""

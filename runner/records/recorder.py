@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from runner.records.console import Console
 from runner.records.json_values import plain
-from runner.records.judge import Judge
 from runner.records.metrics import METRICS_FILE, Kind, MetricsWriter
+from runner.records.non_private_figures import NOT_COVERED, uncovered_of_record
+from runner.records.pruning_hook import Judge
 from runner.records.run_file import RunRecord
 from runner.records.sink import RunInfo, Sink
-from runner.records.uncovered import NOT_COVERED, uncovered_of_record
 
 if TYPE_CHECKING:
     from runner.privacy.ledger.ledger import Sitting

@@ -92,7 +92,7 @@ class RunRecord:
     void: str | None = None
     """Why the recorded epsilon does not hold: then ``privacy`` has none (``runner.privacy.ledger.void_runs``)."""
     not_covered_by_epsilon: tuple[str, ...] = ()
-    """Of a private run: dotted names of what stands here and is not covered (``runner.records.uncovered``)."""
+    """Of a private run: dotted names of the figures here that epsilon does not cover (``non_private_figures.py``)."""
     steps: int = 0
     """Updates made, skipped ones included."""
     epochs: float = 0.0

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from runner.config.schema import TrackerConfig
-from runner.config.untrusted.own_code import with_place
 from runner.config.untrusted.targets import locate
+from runner.config.untrusted.user_code import with_place
 from runner.errors import RequestError
 from runner.records.metrics import Record
 

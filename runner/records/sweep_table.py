@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from runner.config.untrusted.foreign_yaml import load_plain
 from runner.disk.files import write_text
 from runner.errors import RequestError, RunError
-from runner.privacy.accounting.figures import epsilon_text
+from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.csv_table import to_csv
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
 from runner.records.sweep_cells import find_cells

@@ -9,25 +9,25 @@ from functools import partial
 from pathlib import Path
 
 from runner.config.schema import ComparisonConfig
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.disk.json_files import read_json
 from runner.errors import RunError
-from runner.privacy.accounting.figures import epsilon_text
+from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.document import Bullets, Grid, Heading, Paragraph
 from runner.records.printable import printable
 from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import Sweep
 from runner.report.comparison import Comparison, Verdict, compare
 from runner.report.document import Part
-from runner.report.drawn import drawn, section
 from runner.report.front_plots import draw_front, draw_privacy
+from runner.report.grid_plots import draw_curves, draw_differences, draw_time
 from runner.report.pareto import Front, find_front
-from runner.report.plots import draw_curves, draw_differences, draw_time
+from runner.report.plot_sections import drawn, section
 from runner.report.provenance import left_out, repeat
 from runner.report.question import Question, ask
 from runner.report.recipes import Grouping, epsilon, group, images_per_second, peak_mebibytes, seconds, void
-from runner.report.search import Search, read_search
 from runner.report.search_plots import describe_trial, draw_history, draw_importances
+from runner.report.search_records import Search, read_search
 from runner.report.statements import read_statements, state_all
 from runner.report.statistics import MOST_RUNS, mean_interval
 from runner.report.step_time import draw_steps, tabulate_steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from runner.privacy.accounting.figures import epsilon_text
+from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.printable import shortened
 from runner.report.pareto import CLOSE, Front
 from runner.report.question import Question

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runner.records.document import Bullets, Command, Heading
-from runner.records.moved import differences, with_earlier
+from runner.records.environment_changes import differences, with_earlier
 from runner.records.sweep_table import tell_strangers
 from runner.report.cells import Sweep
 from runner.report.document import Part

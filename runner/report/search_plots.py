@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.records.printable import printable
-from runner.report.search import Search, Trial
+from runner.report.search_records import Search, Trial
 from runner.report.style import INK, MUTED, PAPER, Picture, canvas, colour, finish
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from runner.records.document import Grid
 from runner.records.printable import shortened
 from runner.records.step_time import PHASES, Phase, StepTime
-from runner.report.plots import MOST_ROWS
+from runner.report.grid_plots import MOST_ROWS
 from runner.report.recipes import Recipe
 from runner.report.style import INK, MUTED, PAPER, SERIES, Picture, canvas, finish
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.report.cells import Sweep
 from runner.report.comparison import Comparison, Verdict
 from runner.report.question import Question

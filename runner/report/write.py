@@ -11,7 +11,7 @@ from runner.errors import RunError
 from runner.report.cells import read_sweep
 from runner.report.contents import find, write_down
 from runner.report.document import PICTURES, Figure, Part, to_markdown
-from runner.report.page import to_html
+from runner.report.html_page import to_html
 from runner.report.statements import write_statements
 
 REPORT_FILE = "report.html"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.schema import RunConfig
-from runner.config.untrusted.own_code import place_in_own_code, with_place
+from runner.config.untrusted.user_code import place_in_own_code, with_place
 from runner.errors import ExitCode, RequestError, RunError
 from runner.processes.keyboard_interrupt import interrupted
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.recipe import recipe_of
+from runner.config.identity import recipe_of
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import locate
-from runner.disk import lacking
+from runner.disk import unsupported
 from runner.environment.launchers import launched
 from runner.errors import EpsilonVoid, ExitCode, RequestError, RunError, is_out_of_memory
 from runner.records.printable import printable
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from runner.privacy.accounting.stopping_draws import Draw
     from runner.processes.signals import StopRequest
     from runner.records.console import Console
-    from runner.records.judge import Judge
+    from runner.records.pruning_hook import Judge
     from runner.records.recorder import Recorder
     from runner.records.run_file import FinalMetrics, RunRecord
-    from runner.search.judge import TrialLink
+    from runner.search.trial_pruning import TrialLink
     from runner.training.checkpointing.checkpoint import Checkpoint
-    from runner.training.distributed.processes import World
+    from runner.training.distributed.world import World
     from runner.training.state import Outcome
     from runner.training.trainers import StandardTrainer
 
@@ -89,9 +89,9 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
     sweep = trial = draw = None
     learns = False
     if sweep_dir is not None:
-        from runner.search.judge import find_link, settings_learn
-        from runner.sweep.draws import is_drawn, read_draw
-        from runner.sweep.spending import identify_sweep
+        from runner.search.trial_pruning import find_link, settings_learn
+        from runner.sweep.privacy_file import identify_sweep
+        from runner.sweep.selection_file import is_drawn, read_draw
 
         trial = find_link(config)
         draw = read_draw(sweep_dir) if privacy.selection == "random_stopping" else None
@@ -112,7 +112,7 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
     if launched():
         return lead_followers(job, run_rank)
     from runner.plan.device import detect_device
-    from runner.training.distributed.processes import SingleProcess, torch_device
+    from runner.training.distributed.world import SingleProcess, torch_device
 
     device = detect_device(config.hardware)
     if (processes := _processes(config, device)) > 1:
@@ -209,7 +209,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
 def _judge(trial: TrialLink | None) -> Judge | None:
     if trial is None:
         return None
-    from runner.search.judge import SearchJudge
+    from runner.search.trial_pruning import SearchJudge
 
     return SearchJudge(trial)
 
@@ -257,7 +257,7 @@ def plan_run(config: RunConfig, run_dir: Path | None = None) -> Plan:
     if run_dir is None:
         return plan
     from runner.autotune.resolve import settle
-    from runner.training.distributed.processes import SingleProcess, torch_device
+    from runner.training.distributed.world import SingleProcess, torch_device
 
     return settle(plan, config, device, SingleProcess(torch_device(device.kind)), run_dir=run_dir)
 
@@ -297,7 +297,7 @@ def _out_of_memory_told() -> Iterator[None]:
     Raises:
         RunError: names the cures.
     """
-    from runner.training.gradients.batch_sizes import no_room
+    from runner.training.gradients.micro_batch_size import no_room
 
     try:
         yield
@@ -317,12 +317,12 @@ def _fit_on_record(
 ) -> Outcome:
     """Train, and keep ``run.json`` true from the first moment to the last, whatever happens in between."""
     from runner.records.environment import describe_environment
+    from runner.records.environment_changes import environments_before
     from runner.records.forecast_file import confront, find_forecast
-    from runner.records.kept_values import keep_resolved
-    from runner.records.moved import environments_before
+    from runner.records.non_private_figures import uncovered_of_run
+    from runner.records.resolved_config import keep_resolved
     from runner.records.run_file import RunRecord, write_run
     from runner.records.sink import RunInfo
-    from runner.records.uncovered import uncovered_of_run
     from runner.run.final_record import final_record
     from runner.statement.write import state_privacy
     from runner.training.checkpointing.resume import seconds_before
@@ -354,13 +354,13 @@ def _fit_on_record(
         recorder.start(info, title=plan.name, plan_lines=plan.describe())
         for note in record.notes:
             _warn(recorder.console, True, note)
-        for lack in (known := lacking.told()):  # the log has it
+        for lack in (known := unsupported.told()):  # the log has it
             recorder.console.note(lack)
         with _out_of_memory_told():
             outcome = trainer.fit(checkpoint, stop)
         for note in outcome.notes:
             _warn(recorder.console, True, note)
-        for lack in lacking.told()[len(known) :]:
+        for lack in unsupported.told()[len(known) :]:
             recorder.console.note(lack)
     except BaseException as error:
         reason, code = " ".join(f"{error}".split()) or type(error).__name__, ExitCode.FAILED
@@ -378,7 +378,7 @@ def _fit_on_record(
     # what is done is put down: a signal that comes now changes nothing, unless it insists
     with stop.heeded():
         record = final_record(record, plan, outcome, begun)
-        record = dataclasses.replace(record, notes=(*record.notes, *lacking.told()))
+        record = dataclasses.replace(record, notes=(*record.notes, *unsupported.told()))
         if checkpoint is None:  # the time of a run that goes on is counted from there
             record = confront(record)
         if recorder.sitting is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.errors import RequestError
-from runner.privacy.accounting.sweep_account import Terms, admit
+from runner.privacy.accounting.sweep_epsilon import Terms, admit
 from runner.privacy.ledger.ledger import KEY, Ledger, PlannedRun, Sitting, contents_of, ledger_folder
 from runner.training.distributed.agreement import first_acts
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runner.plan.plan import Plan
     from runner.privacy.accounting.stopping_draws import Draw
     from runner.training.checkpointing.checkpoint import Checkpoint
-    from runner.training.distributed.processes import World
+    from runner.training.distributed.world import World
 
 
 def sit_down(

@@ -12,12 +12,12 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from runner.config.request.search import DIRECTIONS, SearchConfig, directions
+from runner.config.request.search_config import DIRECTIONS, SearchConfig, directions
 from runner.disk.files import write_text
-from runner.privacy.accounting.figures import epsilon_text
+from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.csv_table import to_csv
-from runner.search.claims import FOLDER, OWNER
-from runner.search.outcome import CAUSE
+from runner.search.trial_leases import FOLDER, OWNER
+from runner.search.trial_result import CAUSE
 
 TRIALS_FILE = "trials.csv"
 RESULTS_FILE = "optimization_results.yaml"

@@ -16,7 +16,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from runner.config.request.search import KEY, part_options, target_of, whole_ends
+from runner.config.request.search_config import KEY, part_options, target_of, whole_ends
 from runner.config.untrusted.targets import locate
 from runner.errors import RequestError
 from runner.search.cma_es import CmaEs

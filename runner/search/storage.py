@@ -19,8 +19,8 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
-from runner.config.request.search import KEY
-from runner.config.words.typed_paths import at_home
+from runner.config.request.search_config import KEY
+from runner.config.words.expand_user import at_home
 from runner.disk.files import ordinary, sync_handle
 from runner.disk.lock import locked
 from runner.errors import RequestError

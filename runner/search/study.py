@@ -14,7 +14,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from runner.config.request.search import KEY, SearchConfig, directions
+from runner.config.request.search_config import KEY, SearchConfig, directions
 from runner.errors import RequestError
 from runner.search.sampling import Space
 from runner.search.storage import RECIPE, Storage

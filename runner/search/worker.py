@@ -20,20 +20,20 @@ from optuna.trial import TrialState
 
 from runner.config.compose import Composer
 from runner.config.request.presets import added_to
-from runner.config.request.search import KEY, first_options, is_whole, load_search, parse_limits
+from runner.config.request.search_config import KEY, first_options, is_whole, load_search, parse_limits
 from runner.config.rules.privacy_rules import may_change_mechanism
 from runner.config.untrusted.targets import locate
 from runner.errors import ExitCode, RequestError, RunError
 from runner.privacy.accounting.stopping_draws import Draw
 from runner.records.sweep_cells import write_cells
-from runner.search.claims import FOLDER, Claims
-from runner.search.drawn_study import refuse_chosen, share_draw, share_identity
-from runner.search.independence import learns_from_trials, require_random_trials
-from runner.search.outcome import Outcome, read_outcome, settled, tell
+from runner.search.private_study import refuse_chosen, share_draw, share_identity
 from runner.search.results import best_of, describe, write_results
+from runner.search.sampler_check import learns_from_trials, require_random_trials
 from runner.search.sampling import build_pruner, build_sampler, grid_size, read_space
 from runner.search.storage import MEMORY, forgotten, open_storage, place_of
 from runner.search.study import Recipe, open_study
+from runner.search.trial_leases import FOLDER, Claims
+from runner.search.trial_result import Outcome, read_outcome, settled, tell
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 """While other workers' trials may have to be taken over."""
@@ -151,7 +151,7 @@ class Worker:
 
     def _require_an_account(self) -> None:
         """Refuse, before the first trial, a private search for which no account of its trials holds."""
-        from runner.sweep.draws import refuse_varied
+        from runner.sweep.selection_file import refuse_varied
 
         if self._drawn:
             require_random_trials(self._sampler, self._pruner, self._search, self._run.trainer.monitor)
@@ -167,7 +167,7 @@ class Worker:
             )
 
     def _ask(self, recipe: Recipe) -> Draw:
-        from runner.sweep.draws import draw_trials, question_of
+        from runner.sweep.selection_file import draw_trials, question_of
 
         return draw_trials(
             self._run.privacy, question=question_of(recipe.keys), cells=None, expected=self._search.n_trials

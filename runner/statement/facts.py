@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.disk.json_files import read_json
 from runner.errors import RunError
 from runner.records.run_file import RUN_FILE, RunRecord

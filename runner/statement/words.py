@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from runner.config.words.counted import counted
-from runner.privacy.accounting.figures import (
+from runner.config.words.pluralize import counted
+from runner.privacy.accounting.privacy_text import (
     certainty_text,
     delta_text,
     epsilon_text,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from runner.config.request.request import Request
 from runner.config.schema import RunConfig
 from runner.errors import RequestError
-from runner.sweep.spending import SPENDING_FILE
+from runner.sweep.privacy_file import SPENDING_FILE
 
 if TYPE_CHECKING:
     from runner.privacy.accounting.random_stopping import TrialCount
@@ -69,7 +69,7 @@ def refuse_over_budget(request: Request, planned: dict[str, list[PlannedRun]]) -
     Raises:
         RequestError: names how many of the cells fit.
     """
-    from runner.privacy.accounting.sweep_account import admit_grid
+    from runner.privacy.accounting.sweep_epsilon import admit_grid
 
     private = [config for config in request.configs if config.privacy.enabled]
     limit = min((limit for config in private if (limit := _limit(config)) is not None), default=None)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config import store
 from runner.config.schema import RunConfig
-from runner.environment.letters import take_any_letter
+from runner.environment.text_encoding import take_any_letter
 from runner.errors import ExitCode, RequestError
 from runner.processes.fork_server import Ended
 from runner.processes.keyboard_interrupt import WATCHED

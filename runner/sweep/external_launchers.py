@@ -16,9 +16,9 @@ from runner.processes.fork_server import shared_server
 from runner.records.sweep_table import write_table
 from runner.run.attempt import Attempt, record_failure
 from runner.sweep.cell import Cell, Place, killed, plain_types, run_forked
-from runner.sweep.draws import is_drawn
+from runner.sweep.cell_progress import failed_before, read_record
 from runner.sweep.preload import modules_for
-from runner.sweep.progress import failed_before, read_record
+from runner.sweep.selection_file import is_drawn
 
 
 def run_elsewhere(composed: DictConfig) -> float:

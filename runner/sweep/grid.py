@@ -11,9 +11,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from runner.records.sweep_cells import write_cells
-from runner.sweep.drawn_trials import chosen_cells
-from runner.sweep.draws import is_drawn
-from runner.sweep.sweep import Sweep
+from runner.sweep.driver import Sweep
+from runner.sweep.random_trials import chosen_cells
+from runner.sweep.selection_file import is_drawn
 
 
 class GridSweeper(BasicSweeper):

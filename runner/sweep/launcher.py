@@ -27,9 +27,9 @@ from runner.processes.keyboard_interrupt import WATCHED, Asked, is_ignored
 from runner.records.run_file import FINISHED
 from runner.run.attempt import Attempt, record_failure
 from runner.sweep.cell import Cell, Place, killed, plain_types, run_cell, run_forked
-from runner.sweep.progress import failed_before, read_record
+from runner.sweep.cell_progress import failed_before, read_record
+from runner.sweep.driver import Sweep
 from runner.sweep.resume import finished_attempts, refuse_other_recipe
-from runner.sweep.sweep import Sweep
 
 _LOOK_SECONDS = 0.5
 """Time between two looks at the cells under way."""

@@ -15,7 +15,7 @@ MODULES = (
     "runner.plan.build",
     "runner.records.environment",
     "runner.records.recorder",
-    "runner.sweep.spending",
+    "runner.sweep.privacy_file",
     "runner.sweep.cell",
     "runner.sweep.resume",
     "runner.training.distributed.launch",

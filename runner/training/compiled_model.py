@@ -19,7 +19,7 @@ import torch
 from runner.errors import RunError, is_out_of_memory
 
 if TYPE_CHECKING:
-    from runner.training.gradients.batch_sizes import BatchSizes
+    from runner.training.gradients.micro_batch_size import BatchSizes
 
 _OPTIONS: dict[str, Any] = {"fallback_random": True}
 """Dropout draws what it would draw without the compiler, whose own generator gives other numbers."""

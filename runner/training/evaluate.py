@@ -12,8 +12,8 @@ from runner.training.losses import log_probabilities
 
 if TYPE_CHECKING:
     from runner.data.feed import Feed
-    from runner.training.distributed.processes import World
-    from runner.training.gradients.batch_sizes import BatchSizes
+    from runner.training.distributed.world import World
+    from runner.training.gradients.micro_batch_size import BatchSizes
     from runner.training.precision.precision import Precision
 
 

@@ -18,19 +18,19 @@ from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.progress import PRECISION_MARKS, Progress
 from runner.records.run_file import FinalMetrics
 from runner.records.step_time import StepTime
-from runner.training.account import open_account
 from runner.training.checkpointing.checkpoint import Checkpoint, load_checkpoint
 from runner.training.checkpointing.plain_state import refuse_unholdable_parts
 from runner.training.checkpointing.resume import noise_form
-from runner.training.checkpointing.schedule import Saving, Snapshot
-from runner.training.diagnosis import explain_non_finite
+from runner.training.checkpointing.save_schedule import Saving, Snapshot
 from runner.training.distributed.same_run import refuse_other_start
+from runner.training.eval_weights import published, refuse_traces, take_up, weights_to_save
 from runner.training.evaluate import evaluate, share_buffers
-from runner.training.garbage import set_up_is_kept
+from runner.training.garbage_collection import set_up_is_kept
+from runner.training.non_finite_gradients import explain_non_finite
 from runner.training.parts import Parts
 from runner.training.precision.precision import NonFiniteGradient
+from runner.training.privacy_account import open_account
 from runner.training.profiling.slow_input import name_slow_input
-from runner.training.published_weights import published, refuse_traces, take_up, weights_to_save
 from runner.training.running_metrics import StepTotals
 from runner.training.state import Outcome, Standing, Status
 from runner.training.step import TrainStep

@@ -10,17 +10,17 @@ import torch
 from runner.data.feed import Feed
 from runner.errors import RequestError
 from runner.models.build import build_model
+from runner.models.gradient_checkpointing import recompute_blocks
 from runner.models.memory_format import format_for
-from runner.models.recomputed import recompute_blocks
 from runner.optim.modes import has_modes
 from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
 from runner.training.distributed.agreement import together
 from runner.training.ema import WeightAverage
-from runner.training.gradients.batch_order import ShuffledStream, Stream
-from runner.training.gradients.batch_sizes import BatchSizes
+from runner.training.gradients.batch_sampler import ShuffledStream, Stream
 from runner.training.gradients.mean_rule import GradientRule, MeanRule
-from runner.training.gradients.random_draws import Draws, SeededDraws
+from runner.training.gradients.micro_batch_size import BatchSizes
+from runner.training.gradients.step_rng import Draws, SeededDraws
 from runner.training.losses import cross_entropy
 from runner.training.precision.precision import Precision, build_precision
 from runner.training.profiling.phase_timer import EVERY, StepClock
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from runner.plan.plan import Plan
     from runner.privacy.mechanism.key import SecretKey
     from runner.training.compiled_model import CompiledModel
-    from runner.training.distributed.processes import World
+    from runner.training.distributed.world import World
 
 
 @dataclass(frozen=True, kw_only=True)

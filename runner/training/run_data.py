@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runner.config.load import OfOption
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.data.open import open_data
 from runner.errors import RequestError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runner.config.schema import DataConfig, RunConfig
     from runner.data.cache.listed_data import Foreseen
     from runner.data.images import ImageData, ImageSet
-    from runner.models.own_input import OwnInput
+    from runner.models.input_spec import OwnInput
     from runner.plan.plan import DataPlan
 
 _LOOKED_AT = 512
@@ -33,7 +33,7 @@ def open_run_data(config: RunConfig) -> ImageData:
     Raises:
         RequestError, RunError: see ``open_data``.
     """
-    from runner.models.own_input import input_of_network, input_of_weights
+    from runner.models.input_spec import input_of_network, input_of_weights
 
     data, weights = config.data, None
     if config.model.weights is not None:

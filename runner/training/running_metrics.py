@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from runner.training.distributed.processes import World
+    from runner.training.distributed.world import World
 
 _WAITING = 64
 """Micro-batches whose answers may wait to be marked."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from runner.records.run_file import FinalMetrics
 from runner.records.step_time import StepTime
-from runner.training.gradients.batch_sizes import Halving
+from runner.training.gradients.micro_batch_size import Halving
 
 Status = Literal["completed", "interrupted", "pruned", "budget_exhausted"]
 """How a run that did not fail ends."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from runner.errors import TooFewExamples, is_out_of_memory
-from runner.training.gradients.buffers import BuffersBefore
+from runner.training.gradients.buffer_snapshot import BuffersBefore
 from runner.training.gradients.micro_batches import micro_batches
 from runner.training.lookahead import Lookahead
 from runner.training.running_metrics import Answers, Tally

@@ -27,7 +27,7 @@ from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.plan.plan import Plan
 from runner.privacy.mechanism.key import SecretKey
-from runner.training.distributed.processes import AccelerateProcesses, SingleProcess, World, torch_device
+from runner.training.distributed.world import AccelerateProcesses, SingleProcess, World, torch_device
 from runner.training.parts import Parts, build_parts
 from runner.training.run_data import open_run_data
 from runner.training.step import TrainStep

@@ -28,7 +28,7 @@ def configuration(*overrides, base=("experiment=audit",)):
 
 
 def by_canaries(epsilon, fault, seed):
-    from runner.audit.run import run_audit
+    from runner.audit.canary_audit import run_audit
     from runner.commands.audit import CONFIDENCE, GUESSES
 
     config = configuration(
@@ -39,8 +39,8 @@ def by_canaries(epsilon, fault, seed):
 
 
 def of_a_recipe(epsilon, fault, seed):
-    from runner.audit.recipe import audit_recipe
-    from tests.audit.recipes import AUGMENTED, COPIES, SMALL, request, with_dropout
+    from runner.audit.config_audit import audit_recipe
+    from tests.audit.configs import AUGMENTED, COPIES, SMALL, request, with_dropout
 
     recipe = [line for line in SMALL if not line.startswith(("privacy.noise", "privacy.unsafe", "privacy.acc"))]
     changes = COPIES if "copy" in fault else AUGMENTED

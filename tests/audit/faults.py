@@ -8,15 +8,15 @@ import torch
 
 from runner.config.schema import AugmentConfig
 from runner.data import augment
-from runner.privacy.independence.companion_watch import CompanionWatch
-from runner.privacy.mechanism.example_draws import ExampleDraws
+from runner.privacy.independence.runtime_check import CompanionWatch
+from runner.privacy.mechanism.example_rng import ExampleDraws
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.noise import NoiseSource
-from runner.privacy.mechanism.poisson import PoissonStream
+from runner.privacy.mechanism.poisson_sampler import PoissonStream
 from runner.privacy.mechanism.private_rule import PrivateRule
 from runner.training import parts
 from runner.training.gradients import private_parts
-from runner.training.gradients.batch_order import ShuffledStream, fold_in
+from runner.training.gradients.batch_sampler import ShuffledStream, fold_in
 
 
 def _noise(change):

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from tests.audit.campaign import configuration
+from tests.audit.configs import with_dropout
 from tests.audit.faults import draws_by_position, planted
-from tests.audit.recipes import with_dropout
 
 COMMON = ("trainer=dp", "hardware.threads=1", "privacy.grad_sample=ghost", "tracker=none")
 SHORT = ("data=digits", "data.limit=200", "data.val_fraction=0", "trainer.steps=10")
@@ -32,11 +32,11 @@ CODES = {"now": lambda patch: None, "before": draws_by_position}
 
 def log_odds_of_a_run(plan, data, *, present):
     """Train a run with or without the first example; the log odds that it is present, and how far it moves a sum."""
+    from runner.audit.audited_run import Without
     from runner.audit.likelihood import log_odds
     from runner.audit.observer import Observer, RecordingFeed
     from runner.audit.sensitivity import clipped_sum
-    from runner.audit.watch import Without
-    from runner.training.distributed.processes import SingleProcess
+    from runner.training.distributed.world import SingleProcess
     from runner.training.parts import build_parts
     from runner.training.step import TrainStep
 

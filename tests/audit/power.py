@@ -198,8 +198,8 @@ def by_batches(change, size, random):
 
 
 def by_training(plant, size, random):
-    from runner.audit.recipe import audit_recipe
-    from tests.audit.recipes import request
+    from runner.audit.config_audit import audit_recipe
+    from tests.audit.configs import request
 
     config = configuration(
         *("trainer=dp", "privacy.epsilon=3", "privacy.accountant=rdp", "data.augment.crop_padding=1"),

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from runner.commands.audit import main
-from runner.privacy.accounting.figures import epsilon_text, lower_bound_text
+from runner.privacy.accounting.privacy_text import epsilon_text, lower_bound_text
 from tests.audit.faults import planted
 from tests.conftest import ROOT
 

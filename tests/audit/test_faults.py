@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from runner.audit import run
-from runner.audit.run import run_audit
+from runner.audit import canary_audit
+from runner.audit.canary_audit import run_audit
 from runner.training.run_data import open_run_data
 from tests.audit.faults import FAULTS, planted
 
@@ -78,7 +78,7 @@ def test_random_images_as_canaries_would_miss_absent_noise(configure, monkeypatc
         canaries[:, :64] = np.random.default_rng(0).integers(0, 256, (400, 64))
         return data
 
-    monkeypatch.setattr(run, "open_run_data", overlapping)
+    monkeypatch.setattr(canary_audit, "open_run_data", overlapping)
     with planted("no noise"):
         audit = run_audit(configure(*CANARIES, "privacy.epsilon=3"), guesses=200, confidence=0.95)
     assert audit.lower_bound < audit.claimed

@@ -6,10 +6,10 @@ import json
 import pytest
 from omegaconf import OmegaConf, open_dict
 
-from runner.audit.recipe import audit_recipe
+from runner.audit.config_audit import audit_recipe
 from runner.commands.audit import main
+from tests.audit.configs import AUGMENTED, COPIES, SMALL, request, with_dropout
 from tests.audit.faults import FAULTS, MORE, planted
-from tests.audit.recipes import AUGMENTED, COPIES, SMALL, request, with_dropout
 from tests.conftest import last_of_each
 
 SENSITIVITY, SUMS, AGAIN, WEIGHTS, SAMPLER = (

@@ -1,4 +1,4 @@
-"""``data.batch_size=auto`` against trying everything: ``python -m tests.autotune.campaign [RECIPE ...] --cifar FOLDER``.
+"""``data.batch_size=auto`` against all sizes: ``python -m tests.autotune.campaign [RECIPE ...] --cifar FOLDER``.
 
 Of each recipe every divisor of the effective batch is run as a fixed setting, for evaluation too, in a process of its
 own, and its peak memory read from ``run.json``.  Limits are then set between the smallest and the largest of these,

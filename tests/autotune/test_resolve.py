@@ -10,9 +10,9 @@ from runner.autotune.resolve import _what, _where, settle
 from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import Device, detect_device
-from runner.plan.natives import of_capability
+from runner.plan.native_types import of_capability
 from runner.run.job import run_job
-from runner.training.distributed.processes import SingleProcess
+from runner.training.distributed.world import SingleProcess
 
 RECIPE = ("tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=60", "model=linear", "trainer.steps=2",
           "scheduler=constant")  # fmt: skip

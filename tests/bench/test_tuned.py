@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from runner.bench import tuned
-from runner.bench.duel import run_duel
 from runner.bench.named_models import parse_model
+from runner.bench.paired_benchmark import run_duel
 from runner.bench.settings import Settings
 from runner.bench.task import prepare
 

@@ -8,7 +8,7 @@ import pytest
 
 from runner.commands.train import main
 from runner.config.request.request import read_request
-from runner.config.request.search import parse_limits
+from runner.config.request.search_config import parse_limits
 from runner.errors import RequestError
 from tests.conftest import ROOT
 

@@ -10,10 +10,10 @@ from image_files import encode
 from PIL import Image, TiffImagePlugin
 
 from runner.config.schema import DataConfig
-from runner.data.decoding import decode, depth, tiff
+from runner.data.decoding import bit_depth, decode, tiff
+from runner.data.decoding.bit_depth import NoRangeError, Stated, left_justified, to_bytes
 from runner.data.decoding.decode import fit, read_image, strict_decoding
-from runner.data.decoding.depth import NoRangeError, Stated, left_justified, to_bytes
-from runner.data.decoding.picture import BadImageError, Reading
+from runner.data.decoding.pixels import BadImageError, Reading
 from runner.data.open import open_data
 from runner.errors import RequestError
 
@@ -204,7 +204,7 @@ def test_values_that_are_not_finite_are_unreadable():
 
 
 def test_without_the_range_twelve_bits_come_out_all_but_black(monkeypatch):
-    monkeypatch.setattr(depth, "UNSTATED_BELOW", 0)
+    monkeypatch.setattr(bit_depth, "UNSTATED_BELOW", 0)
     assert pixels(written(twelve())).max() == 16
 
 

@@ -6,7 +6,7 @@ from image_files import RED, encode, noise
 from PIL import Image
 
 from runner.data.decoding.decode import fit, fit_array, read_image, strict_decoding
-from runner.data.decoding.picture import BadImageError, Reading
+from runner.data.decoding.pixels import BadImageError, Reading
 
 
 def pixels(raw, *, size=None, channels=3):

@@ -13,7 +13,7 @@ from image_files import class_folders
 from runner.config.schema import DataConfig
 from runner.data.cache import folder_cache as cache
 from runner.data.open import open_data
-from runner.disk import own
+from runner.disk import ownership
 from runner.errors import RequestError
 
 ANN, BOB = 64_001, 64_002
@@ -153,7 +153,7 @@ def test_what_a_third_user_may_have_put_there_is_not_read(ask, place, caplog, mo
     assert whole(ask(BOB))
     assert decodings(caplog) == 3
     assert "is left alone" in caplog.text
-    for module in (own, cache):
+    for module in (ownership, cache):
         monkeypatch.setattr(module, "foreign", lambda path, **_: None)
     ask(BOB)
     assert decodings(caplog) == 3  # without the check it is read

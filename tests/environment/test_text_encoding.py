@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from runner.environment.letters import showable
+from runner.environment.text_encoding import showable
 from runner.processes import command_end
 from runner.processes.command_end import answer
 

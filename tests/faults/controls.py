@@ -7,7 +7,7 @@ import copy
 import shutil
 
 from runner.training import loop as loop_module
-from runner.training.gradients import random_draws as draws
+from runner.training.gradients import step_rng as draws
 from tests.faults import forked_runs
 from tests.faults.final_state import differences, final_state
 from tests.faults.recipes import COMMON, RECIPES

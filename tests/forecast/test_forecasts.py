@@ -13,14 +13,14 @@ import torch
 from runner.data.open import open_data
 from runner.errors import RequestError
 from runner.forecast.assess import assess
+from runner.forecast.describe import describe
 from runner.forecast.forecast import forecast
-from runner.forecast.lines import describe
-from runner.forecast.operations import measure_model
+from runner.forecast.operation_counts import measure_model
 from runner.forecast.warnings import find_trouble
 from runner.models.build import build_model
 from runner.plan.build import build_plan
 from runner.plan.device import Device, detect_device, foresee_device
-from runner.plan.natives import of_capability, of_processor
+from runner.plan.native_types import of_capability, of_processor
 from runner.privacy.ledger.ledger import contents_of
 
 
@@ -375,7 +375,7 @@ def test_nothing_helps_only_where_libraries_and_weights_are_too_much(configure, 
 
 
 def test_cells_of_several_kinds_are_told_apart_by_what_differs(configure):
-    from runner.forecast.sweep import _values_of
+    from runner.forecast.sweep_forecast import _values_of
 
     cells = [configure("data.batch_size=32", f"seed={seed}", f"optimizer.lr={seed}") for seed in (1, 2)]
     varied = {"data.batch_size", "seed", "optimizer.lr", "optimizer.momentum", "model"}
@@ -384,10 +384,10 @@ def test_cells_of_several_kinds_are_told_apart_by_what_differs(configure):
 
 def test_one_disturbed_round_does_not_spoil_an_estimate(monkeypatch):
     """Each round takes its seconds by a clock that stands still otherwise; the first is not timed."""
-    from runner.forecast import machine
+    from runner.forecast import machine_speed
 
     now = [0.0]
-    monkeypatch.setattr(machine, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(machine_speed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
     def median(*rounds):
         left = iter(rounds)
@@ -395,7 +395,7 @@ def test_one_disturbed_round_does_not_spoil_an_estimate(monkeypatch):
         def work():
             now[0] += next(left)
 
-        return machine._median(work, torch.device("cpu"))
+        return machine_speed._median(work, torch.device("cpu"))
 
     assert median(0.01, 5.0, 0.01) == pytest.approx(0.01)
     assert median(0.01, 0.02, 5.0, 0.02) == pytest.approx(0.02)

@@ -139,7 +139,7 @@ def test_an_estimate_imports_neither_compiler_nor_accountant(tmp_path):
 
 HELD = """
 import sys
-import runner.forecast.sweep as sweep
+import runner.forecast.sweep_forecast as sweep
 from runner.commands.plan import main
 sweep._in_a_process = lambda config, probe: sys.exit(" ".join(sys.modules))
 main(sys.argv[1:])

@@ -13,11 +13,11 @@ from runner.config.rules.batches import affordable
 from runner.data.open import open_data
 from runner.forecast import rehearsal
 from runner.forecast.assess import assess
-from runner.forecast.lines import describe
+from runner.forecast.describe import describe
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.privacy.example_gradients.fastest import fastest_way
-from runner.training.distributed.processes import SingleProcess, torch_device
+from runner.privacy.example_gradients.autoselect import fastest_way
+from runner.training.distributed.world import SingleProcess, torch_device
 from tests.faults import slow
 
 RECIPE = (

@@ -9,10 +9,10 @@ import pytest
 
 from runner.config.schema import TrackerConfig
 from runner.data.cache.folder_cache import cache_folder
-from runner.forecast import tracking
+from runner.forecast import tracker_cost
 from runner.forecast.assess import assess
 from runner.forecast.forecast import forecast
-from runner.forecast.tracking import Tracking, rehearse_tracker
+from runner.forecast.tracker_cost import Tracking, rehearse_tracker
 from runner.records.wandb_sink import WandbSink
 
 
@@ -103,7 +103,7 @@ def test_one_that_may_leave_traces_is_only_imported(configure, monkeypatch):
 
 def test_one_that_fails_is_told_and_waited_for_no_longer(configure, caplog):
     found = rehearse_tracker(tracked_by(configure("tracker=none"), Broken), neighbours=0)
-    assert found.start_seconds < tracking._PATIENCE / 2
+    assert found.start_seconds < tracker_cost._PATIENCE / 2
     (told,) = said(caplog)
     assert told.startswith("tracker one was switched off (OSError: no room (")
     assert told.endswith("in start)); the run goes on and its own files hold every record")

@@ -34,12 +34,12 @@ from runner.data.feed import Feed
 from runner.inference.evaluation import infer
 from runner.inference.exporting import export
 from runner.inference.finished_run import open_run
-from runner.inference.images import open_folder, open_split
-from runner.inference.in_place import activate_in_place
+from runner.inference.image_sources import open_folder, open_split
+from runner.inference.in_place_activations import activate_in_place
 from runner.inference.measure import answer
 from runner.inference.request import read_request
 from runner.models.memory_format import format_for
-from runner.training.distributed.processes import SingleProcess
+from runner.training.distributed.world import SingleProcess
 from runner.training.eval_chunks import images_at_once
 from runner.training.precision.precision import build_precision
 from runner.training.torch_settings import torch_settings

@@ -65,7 +65,7 @@ def digit_files(digits_run, tmp_path):
     from PIL import Image
 
     from runner.inference.finished_run import open_run
-    from runner.inference.images import open_split
+    from runner.inference.image_sources import open_split
 
     subject = open_split(open_run(digits_run), "test")
     root = tmp_path / "files"

@@ -6,11 +6,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from runner.inference.compare import strategies, tables
 from runner.inference.measure import Speed
 from runner.inference.request import InferenceRequest
 from runner.inference.results import Results
 from runner.inference.scores import score
+from runner.inference.strategy_comparison import strategies, tables
 from tests.conftest import ROOT
 
 

@@ -17,7 +17,7 @@ from runner.data.decoding.decode import FORMATS
 from runner.errors import RequestError
 from runner.inference import evaluation, measure
 from runner.inference.finished_run import open_run
-from runner.inference.images import open_folder
+from runner.inference.image_sources import open_folder
 from runner.plan.device import detect_device
 from runner.privacy.ledger.ledger import find_ledgers
 

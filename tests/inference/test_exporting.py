@@ -16,7 +16,7 @@ from runner.commands import export as command
 from runner.inference import exporting
 from runner.inference.exporting import CHECKED, _compare
 from runner.inference.finished_run import open_run
-from runner.inference.images import open_own_data, open_split
+from runner.inference.image_sources import open_own_data, open_split
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, TiffImagePlugin
 
-from runner.data.decoding.picture import Reading
+from runner.data.decoding.pixels import Reading
 from runner.errors import RequestError
 from runner.inference import preprocessing
 from runner.inference.preprocessing import to_pixels

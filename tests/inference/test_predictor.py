@@ -9,7 +9,7 @@ from runner import load_run
 from runner.data.feed import Feed
 from runner.errors import RequestError
 from runner.inference.finished_run import open_run
-from runner.inference.images import open_split
+from runner.inference.image_sources import open_split
 from runner.inference.preprocessing import Normalise, to_pixels
 
 

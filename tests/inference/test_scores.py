@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from runner.disk.json_files import read_json
-from runner.inference.picture import draw_confusion
+from runner.inference.confusion_plot import draw_confusion
 from runner.inference.results import Results, write_results
 from runner.inference.scores import score
 
@@ -99,7 +99,7 @@ def test_a_picture_that_fails_takes_no_results_with_it(tmp_path, monkeypatch, fa
         raise ValueError("no\nfont")
 
     if fails:
-        monkeypatch.setattr("runner.inference.picture.draw_confusion", fail)
+        monkeypatch.setattr("runner.inference.confusion_plot.draw_confusion", fail)
     labels = np.array([0, 1, 1])
     told = write_results(tmp_path, *results_of(labels, labels, NAMES))
     assert read_json(tmp_path / "inference.json")["metrics"]["accuracy"] == 1.0

@@ -11,8 +11,8 @@ from torch import nn
 
 from runner.config.schema import ModelConfig
 from runner.errors import RequestError
-from runner.models.adapt import patch_size_for
 from runner.models.build import build_model
+from runner.models.surgery import patch_size_for
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 SHAPE = {"channels": 1, "num_classes": 7, "image_size": 8, "norm": "batch"}

@@ -80,7 +80,7 @@ FACTORIES = {
 @pytest.mark.parametrize("mode", ["functional", "hooks"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_gradients_per_example_are_those_of_each_example_alone(name, mode, channels):
-    from runner.privacy.independence.check import check_examples_independent
+    from runner.privacy.independence.mixing_check import check_examples_independent
 
     torch.manual_seed(0)
     model = FACTORIES[name](in_channels=channels, num_classes=4, image_size=12)

@@ -11,8 +11,8 @@ from torch import nn
 
 from runner.config.schema import ModelConfig
 from runner.errors import RequestError
-from runner.models.adapt import adapt_channels
 from runner.models.build import build_model
+from runner.models.surgery import adapt_channels
 
 TORCHVISION = "runner.models.from_torchvision.build"
 

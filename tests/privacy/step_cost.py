@@ -37,7 +37,7 @@ def build(model, batch, trainer, threads, *, grad_sample="auto", secure_noise=Tr
     from runner.data.open import open_data
     from runner.plan.build import build_plan
     from runner.plan.device import detect_device
-    from runner.training.distributed.processes import SingleProcess
+    from runner.training.distributed.world import SingleProcess
     from runner.training.parts import build_parts
 
     private = [f"privacy.grad_sample={grad_sample}", f"privacy.secure_noise={secure_noise}"] if trainer == "dp" else []

@@ -13,7 +13,7 @@ from runner.errors import RequestError
 from runner.privacy.accounting import accountants
 from runner.privacy.accounting.accountants import ACCOUNTANTS, default_delta, epsilon
 from runner.privacy.accounting.calibration import solve_noise_multiplier, solve_steps
-from runner.privacy.accounting.spending import Spending
+from runner.privacy.accounting.step_epsilon import Spending
 
 KNOWN = {"sample_rate": 512 / 50_000, "noise_multiplier": 1.0, "steps": 970, "delta": 1e-5}
 SHORT = {"sample_rate": 0.02, "noise_multiplier": 1.311, "steps": 1500, "delta": 1e-5}

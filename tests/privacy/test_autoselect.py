@@ -9,10 +9,10 @@ from runner.data.open import open_data
 from runner.errors import RequestError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.privacy.example_gradients import fastest as module
-from runner.privacy.example_gradients.fastest import fastest_way, working_ways
+from runner.privacy.example_gradients import autoselect as module
+from runner.privacy.example_gradients.autoselect import fastest_way, working_ways
 from runner.privacy.mechanism.random_layers import draw_by_example
-from runner.training.distributed.processes import SingleProcess
+from runner.training.distributed.world import SingleProcess
 from runner.training.parts import build_parts
 
 SHAPE = (1, 8, 8)

@@ -15,14 +15,14 @@ from runner.inference.evaluation import infer
 from runner.inference.finished_run import open_run
 from runner.inference.request import read_request
 from runner.plan.plan import identity_of
-from runner.privacy.accounting.sweep_account import Terms, admit, spending_of
+from runner.privacy.accounting.sweep_epsilon import Terms, admit, spending_of
 from runner.privacy.ledger.ledger import Ledger, compose_entries
 from runner.records.console import result_rows
 from runner.records.csv_table import from_csv
 from runner.records.run_file import read_run
 from runner.records.sweep_table import render_table, write_table
 from runner.run.job import run_job
-from runner.sweep.spending import render_spending, write_spending
+from runner.sweep.privacy_file import render_spending, write_spending
 from runner.training.checkpointing.checkpoint import seal
 from tests.privacy.test_ledger import RUN
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from runner.errors import RequestError, RunError
-from runner.privacy.accounting.sweep_account import Terms, admit, spending_of
+from runner.privacy.accounting.sweep_epsilon import Terms, admit, spending_of
 from runner.privacy.ledger.chain import BrokenChain
 from runner.privacy.ledger.ledger import (
     Ledger,

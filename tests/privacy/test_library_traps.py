@@ -22,12 +22,12 @@ from runner.errors import RequestError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.privacy.accounting.accountants import epsilon
-from runner.privacy.accounting.spending import Spending
+from runner.privacy.accounting.step_epsilon import Spending
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.noise import NoiseSource
-from runner.privacy.mechanism.poisson import PoissonStream
+from runner.privacy.mechanism.poisson_sampler import PoissonStream
 from runner.privacy.mechanism.private_rule import PrivateRule
-from runner.training.distributed.processes import SingleProcess
+from runner.training.distributed.world import SingleProcess
 from runner.training.parts import build_parts
 from runner.training.step import TrainStep
 

@@ -124,7 +124,7 @@ def test_common_images_are_counted_within_four_deviations(one, other):
 
 
 def test_identities_do_not_depend_on_how_the_ledger_knows_the_data(configure):
-    from runner.config.recipe import recipe_of
+    from runner.config.identity import recipe_of
     from runner.plan.build import build_plan
     from runner.plan.device import detect_device
 

@@ -8,10 +8,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
 from runner.config.load import load_config
+from runner.config.request.exclusive_keys import rivals_of
 from runner.config.request.request import read_request
-from runner.config.request.rivals import rivals_of
 from runner.config.rules.rules import check
-from runner.config.words.typed_lines import key_of
+from runner.config.words.override_lines import key_of
 from runner.errors import RequestError
 from runner.records.run_file import RUN_FILE, RunRecord, write_run
 from runner.run.job import run_job

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import optuna
 
-from runner.search.claims import FOLDER
 from runner.search.storage import open_storage
+from runner.search.trial_leases import FOLDER
 from tests.conftest import ROOT
 
 DIVERGES = "1e30"

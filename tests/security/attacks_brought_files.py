@@ -10,7 +10,7 @@ from hydra.utils import UNSAFE_DISABLE_EXECUTION_CHECKS
 
 from runner.config import store
 from runner.config.request import output_folders, resume_request
-from runner.config.request.search import load_search
+from runner.config.request.search_config import load_search
 from runner.config.rules import rules
 from runner.config.rules.tracker_rules import TRACKER_RELATIONS
 from runner.config.untrusted import foreign_yaml as brought_yaml

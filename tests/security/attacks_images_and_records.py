@@ -17,7 +17,7 @@ from runner.data.cache import checked_map
 from runner.data.cache import folder_cache as cache
 from runner.data.decoding import decode
 from runner.data.open import open_data
-from runner.disk import own
+from runner.disk import ownership
 from runner.inference.preprocessing import to_pixels
 from runner.models.weights import read_weights
 from runner.records import metrics
@@ -105,7 +105,7 @@ def postscript_that_the_caller_has_opened(stage):
 @guard("cache")
 def _believed(patch):
     patch.setattr(cache, "foreign", lambda path, besides=None: None)
-    patch.setattr(own, "_refuse_others", lambda path, found: None)
+    patch.setattr(ownership, "_refuse_others", lambda path, found: None)
     patch.setattr(checked_map.Blocks, "_is_whole", lambda self, block: True)
 
 

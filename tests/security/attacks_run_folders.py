@@ -18,7 +18,7 @@ from hydra.utils import UNSAFE_DISABLE_EXECUTION_CHECKS, instantiate
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from runner.config.recipe import identity_of
+from runner.config.identity import identity_of
 from runner.config.rules import rules
 from runner.config.untrusted import run_config
 from runner.data.open import open_data

@@ -20,7 +20,7 @@ from runner.data.cache.checked_map import BLOCK_BYTES, CheckedMap
 from runner.data.feed import Feed
 from runner.data.folders import contents
 from runner.data.open import open_data
-from runner.disk import own
+from runner.disk import ownership
 from runner.errors import RequestError, RunError
 from runner.inference.finished_run import read_config
 from tests.security.attacks_run_folders import folder as crafted_run
@@ -126,8 +126,8 @@ def test_another_users_cache_is_refused(ask, monkeypatch):
     ask()
     pretend_to_be_another(monkeypatch)
     assert "(it belongs to another user: " in refusal(ask)
-    monkeypatch.setattr(own, "_refuse_others", lambda path, found: None)
-    monkeypatch.setattr(own, "foreign", lambda path, **_: None)
+    monkeypatch.setattr(ownership, "_refuse_others", lambda path, found: None)
+    monkeypatch.setattr(ownership, "foreign", lambda path, **_: None)
     for name in ("foreign", "tighten"):
         monkeypatch.setattr(cache, name, lambda path, **_: None)
     ask()  # without the guard it is read

@@ -9,8 +9,8 @@ import xml.dom.minidom
 import numpy as np
 import pytest
 
-from runner.inference import picture
-from runner.inference.picture import draw_confusion
+from runner.inference import confusion_plot
+from runner.inference.confusion_plot import draw_confusion
 from runner.records import csv_table
 from runner.records.csv_table import from_csv, to_csv
 from runner.records.printable import printable
@@ -79,7 +79,7 @@ def test_what_is_no_table_is_refused(text):
 
 def test_a_search_of_such_names_is_read_back(tmp_path):
     from runner.report.cells import Sweep
-    from runner.report.search import read_search
+    from runner.report.search_records import read_search
 
     columns = ["number", "value", "params_+model._target_", "state"]
     rows = [{"number": i, "value": -0.5 * i, columns[2]: "=cmd()", "state": "COMPLETE"} for i in range(2)]
@@ -153,7 +153,7 @@ def test_every_name_is_text_in_a_plot(name):
 
 @pytest.mark.parametrize("name", ["$\\frac{$", "a\udcffb"])
 def test_without_the_guard_a_name_ends_a_plot(name, monkeypatch):
-    monkeypatch.setattr(picture, "printable", str)
+    monkeypatch.setattr(confusion_plot, "printable", str)
     monkeypatch.setitem(style._RULES, "text.parse_math", True)
     import matplotlib
 

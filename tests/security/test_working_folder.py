@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runner.commands import train as cli
-from runner.inference import picture
+from runner.inference import confusion_plot
 from runner.records import repository
 from runner.records.repository import describe_repository
 from runner.report import style
@@ -141,7 +141,7 @@ def _report():
 
 
 def _confusion():
-    picture.draw_confusion(np.eye(2, dtype=np.int64), ["$a$", "b"], title="$x$")
+    confusion_plot.draw_confusion(np.eye(2, dtype=np.int64), ["$a$", "b"], title="$x$")
 
 
 @pytest.mark.parametrize("draw", [_report, _confusion])

@@ -15,8 +15,8 @@ from runner.errors import ExitCode
 from runner.inference.finished_run import open_run
 from runner.processes.fork_server import ForkServer
 from runner.sweep.cell import run_forked
+from runner.sweep.driver import Sweep
 from runner.sweep.launcher import ForkServerLauncher
-from runner.sweep.sweep import Sweep
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from tests.conftest import last_of_each
 from tests.sweep.faulty_model import MENDED

@@ -40,7 +40,7 @@ def test_what_stands_beside_a_grid_has_what_all_have(composer):
     ],
 )
 def test_a_cell_is_named_for_what_is_its_own(composer, lines, name, varied):
-    from runner.sweep.sweep import Sweep
+    from runner.sweep.driver import Sweep
 
     request = read_request(composer, lines, multirun=True, check=check)
     assert request.varied == varied

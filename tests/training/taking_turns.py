@@ -69,7 +69,7 @@ class Turns:
 
 
 class World:
-    """What one process sees of the others (``runner.training.distributed.processes.World``)."""
+    """What one process sees of the others (``runner.training.distributed.world.World``)."""
 
     def __init__(self, turns, rank):
         self.rank, self.size, self.is_main = rank, turns.size, rank == 0

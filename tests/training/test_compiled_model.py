@@ -15,7 +15,7 @@ from runner.errors import RunError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.training.compiled_model import _is_worth_telling, _not_compiled
-from runner.training.distributed.processes import SingleProcess
+from runner.training.distributed.world import SingleProcess
 from runner.training.parts import build_parts
 
 # 80 examples in micro-batches of 32, 32 and 16, by a model with dropout

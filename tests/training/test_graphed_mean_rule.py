@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from runner.errors import RunError
-from runner.training.distributed.processes import SingleProcess
+from runner.training.distributed.world import SingleProcess
 from runner.training.gradients import graphed_mean_rule
 from runner.training.gradients.graphed_mean_rule import GraphedMeanRule
 from runner.training.gradients.mean_rule import MeanRule

@@ -9,7 +9,7 @@ import pytest
 
 from runner.errors import RunError
 from runner.run.job import run_job
-from runner.search.judge import SearchJudge
+from runner.search.trial_pruning import SearchJudge
 from runner.training import loop
 from runner.training import state as standing
 from runner.training.checkpointing.checkpoint import load_checkpoint

@@ -112,7 +112,7 @@ def test_what_fits_is_remembered_and_another_request_is_taken_at_its_word(run):
 @pytest.mark.parametrize("put_back", [True, False])
 def test_batch_statistics_are_put_back(run, monkeypatch, put_back):
     """Both runs see micro-batches of 12 in the end; without putting back, the failed attempts count as well."""
-    from runner.training.gradients.buffers import BuffersBefore
+    from runner.training.gradients.buffer_snapshot import BuffersBefore
 
     if not put_back:
         monkeypatch.setattr(BuffersBefore, "put_back", lambda self: None)

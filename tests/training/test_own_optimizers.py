@@ -9,8 +9,8 @@ from runner.errors import RequestError, RunError
 from runner.models.build import build_model
 from runner.optim.optimizer import build_optimizer
 from runner.run.job import run_job
+from runner.training import eval_weights as published
 from runner.training import parts
-from runner.training import published_weights as published
 from runner.training.checkpointing import plain_state as holdable
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from runner.training.checkpointing.plain_state import refuse_unholdable

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from runner.training.distributed.processes import SingleProcess
+from runner.training.distributed.world import SingleProcess
 from runner.training.gradients.mean_rule import MeanRule
 from runner.training.losses import cross_entropy
 from runner.training.precision.precision import Bfloat16, Float16, NonFiniteGradient, Precision, ScaledFloat16

@@ -12,8 +12,8 @@ from runner import load_run
 from runner.data.decoding.decode import fit
 from runner.errors import RequestError
 from runner.inference.finished_run import open_run
-from runner.inference.images import open_own_data
-from runner.models import own_input
+from runner.inference.image_sources import open_own_data
+from runner.models import input_spec
 from runner.run.job import plan_run
 from runner.training.run_data import open_run_data, settled_by
 
@@ -78,8 +78,8 @@ def test_constants_of_the_data_s_option_give_way_to_those_of_the_weights(weights
 
 
 def test_constants_of_the_data_s_option_are_not_called_typed(weights, configure, monkeypatch):
-    same = own_input.OwnInput(size=None, mean=(0.3,), std=(0.38,), interpolation=None, stated_by="a run on digits")
-    monkeypatch.setattr(own_input, "input_of_weights", lambda model: same)
+    same = input_spec.OwnInput(size=None, mean=(0.3,), std=(0.38,), interpolation=None, stated_by="a run on digits")
+    monkeypatch.setattr(input_spec, "input_of_weights", lambda model: same)
     (note,) = open_run_data(configure("data=digits", "model=linear", f"model.weights={weights}")).notes
     assert "takes them, by a run on digits: mean (0.300)" in note
 
@@ -97,27 +97,27 @@ def test_without_weights_nothing_changes(configure):
 @pytest.mark.parametrize(
     ("target", "name", "wanted"),
     [
-        (own_input.TIMM, "vit_base_patch16_clip_224.openai", (224, CLIP, "bicubic")),
-        (own_input.TIMM, "resnet18.tv_in1k", (224, (0.485, 0.456, 0.406), "bilinear")),
-        (own_input.TIMM, "vit_tiny_patch16_384", (384, HALF, "bicubic")),
-        (own_input.TORCHVISION, "inception_v3", (299, (0.485, 0.456, 0.406), "bilinear")),
-        (own_input.TORCHVISION, "swin_t", (224, (0.485, 0.456, 0.406), "bicubic")),
+        (input_spec.TIMM, "vit_base_patch16_clip_224.openai", (224, CLIP, "bicubic")),
+        (input_spec.TIMM, "resnet18.tv_in1k", (224, (0.485, 0.456, 0.406), "bilinear")),
+        (input_spec.TIMM, "vit_tiny_patch16_384", (384, HALF, "bicubic")),
+        (input_spec.TORCHVISION, "inception_v3", (299, (0.485, 0.456, 0.406), "bilinear")),
+        (input_spec.TORCHVISION, "swin_t", (224, (0.485, 0.456, 0.406), "bicubic")),
     ],
 )
 def test_what_the_libraries_state(target, name, wanted, configure):
     model = configure().model
     model.target, model.name, model.weights = target, name, "DEFAULT"
-    found = own_input.input_of_weights(model)
+    found = input_spec.input_of_weights(model)
     assert (found.size, found.mean, found.interpolation) == wanted
 
 
 def test_every_constant_of_timm_is_heeded(configure):
     model = configure().model
-    model.target, model.weights = own_input.TIMM, "DEFAULT"
+    model.target, model.weights = input_spec.TIMM, "DEFAULT"
     other = 0
     for name in timm.list_pretrained():
         model.name = name
-        stated, found = timm.get_pretrained_cfg(name), own_input.input_of_weights(model)
+        stated, found = timm.get_pretrained_cfg(name), input_spec.input_of_weights(model)
         assert (found.mean, found.std, found.size) == (stated.mean, stated.std, stated.input_size[-1]), name
         assert found.interpolation == stated.interpolation, name
         other += stated.mean != (0.485, 0.456, 0.406)

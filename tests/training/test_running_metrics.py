@@ -2,7 +2,7 @@
 
 import torch
 
-from runner.training.distributed.processes import SingleProcess
+from runner.training.distributed.world import SingleProcess
 from runner.training.running_metrics import _SMALL, _WAITING, Tally, Unmarked
 
 

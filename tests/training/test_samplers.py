@@ -1,6 +1,6 @@
 import torch
 
-from runner.training.gradients.batch_order import ShuffledStream, fold_in
+from runner.training.gradients.batch_sampler import ShuffledStream, fold_in
 
 
 def test_an_epoch_holds_every_example_once_and_its_last_batch_is_the_remainder():

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from runner.bench.pictures import write_small
+from runner.bench.jpeg_files import write_small
 from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.records.step_time import PHASES, StepTime
-from runner.training.distributed.processes import SingleProcess, torch_device
+from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.parts import build_parts
 from runner.training.profiling import slow_input
 from runner.training.profiling.slow_input import name_slow_input

@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
+from runner.bench.interleaving import Turns
 from runner.bench.task import Task, load_prepared
-from runner.bench.turns import Turns
 
 
 def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:

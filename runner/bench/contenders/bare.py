@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch.nn.functional import cross_entropy
 
+from runner.bench.interleaving import Turns
 from runner.bench.task import Task, load_prepared
-from runner.bench.turns import Turns
 
 
 def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:

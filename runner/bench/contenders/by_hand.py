@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
+from runner.bench.interleaving import Turns
 from runner.bench.named_models import INIT_SCALE
 from runner.bench.task import Task, load_prepared
-from runner.bench.turns import Turns
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
+from runner.bench.interleaving import Turns
 from runner.bench.task import Task, load_prepared
-from runner.bench.turns import Turns
 
 _EVERY = 50
 

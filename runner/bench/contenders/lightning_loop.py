@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from runner.bench.interleaving import Turns
 from runner.bench.task import Prepared, Task, load_prepared
-from runner.bench.turns import Turns
 
 
 class _Module(lightning.LightningModule):

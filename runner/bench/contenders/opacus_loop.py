@@ -15,8 +15,8 @@ from opacus import PrivacyEngine
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from runner.bench.interleaving import Turns
 from runner.bench.task import Task, load_prepared
-from runner.bench.turns import Turns
 
 
 def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:

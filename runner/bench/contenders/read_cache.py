@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
+from runner.bench.interleaving import Turns
 from runner.bench.task import Task, configure
-from runner.bench.turns import Turns
 from runner.data import augment as augmentation
 from runner.data.feed import Feed
 from runner.data.open import open_data
-from runner.training.gradients.batch_order import ShuffledStream
+from runner.training.gradients.batch_sampler import ShuffledStream
 
 
 def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:

@@ -13,8 +13,8 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import transforms as v1
 from torchvision.transforms import v2
 
+from runner.bench.interleaving import Turns
 from runner.bench.task import Task, configure
-from runner.bench.turns import Turns
 from runner.config.schema import RunConfig
 from runner.data.cache.image_store import MARGIN
 from runner.data.open import RGB_MEAN, RGB_STD

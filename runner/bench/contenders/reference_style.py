@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from runner.bench.interleaving import Turns
 from runner.bench.task import Task, load_prepared
-from runner.bench.turns import Turns
 
 
 class _Meter:

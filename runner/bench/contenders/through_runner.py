@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.bench.interleaving import Turns
 from runner.bench.task import Task, configure
-from runner.bench.turns import Turns
 from runner.records.metrics import Record
 from runner.records.sink import RunInfo
 
@@ -52,7 +52,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     from runner.processes.signals import StopRequest
     from runner.records.console import make_console
     from runner.records.recorder import Recorder
-    from runner.training.distributed.processes import SingleProcess, torch_device
+    from runner.training.distributed.world import SingleProcess, torch_device
     from runner.training.loop import Loop
     from runner.training.parts import build_parts
     from runner.training.torch_settings import torch_settings

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.config.words.typed_paths import at_home
+from runner.config.words.expand_user import at_home
 from runner.errors import RequestError
 
 HYDRA_FOLDER = ".hydra"

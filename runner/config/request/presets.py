@@ -15,7 +15,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.groups import OPEN, RECIPES, yaml_key
-from runner.config.request.rivals import Replaced, replaced_by
+from runner.config.request.exclusive_keys import Replaced, replaced_by
 from runner.errors import as_typed
 
 _PRESETS = ("hardware", "trainer")

@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config.compose import Composer, line_of
 from runner.config.groups import OPEN
+from runner.config.request.exclusive_keys import rivals_of
 from runner.config.request.idle_keys import idle_keys, refuse_idle_questions
 from runner.config.request.presets import added_to
-from runner.config.request.rivals import rivals_of
-from runner.config.request.search import SWEEPER, check_search, ends_of, first_options, is_whole, load_search
+from runner.config.request.search_config import SWEEPER, check_search, ends_of, first_options, is_whole, load_search
 from runner.config.request.swept_values import params_as_typed
 from runner.config.rules import rules
 from runner.config.schema import RunConfig

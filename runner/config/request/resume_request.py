@@ -10,13 +10,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from runner.config.request.begun_run import ROOT, paths_from_there, read_begun, require_sources
-from runner.config.request.rivals import rivals_of
+from runner.config.request.exclusive_keys import rivals_of
+from runner.config.request.hydra_record import ROOT, paths_from_there, read_begun, require_sources
 from runner.config.request.search_path import SEARCHPATH
 from runner.config.untrusted.foreign_files import screen_lines
 from runner.config.untrusted.foreign_yaml import load_plain
-from runner.config.words.typed_lines import key_of
-from runner.config.words.typed_paths import at_home
+from runner.config.words.expand_user import at_home
+from runner.config.words.override_lines import key_of
 from runner.errors import RequestError
 
 OVERRIDES_FILE = ".hydra/overrides.yaml"

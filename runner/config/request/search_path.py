@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
-from runner.config.words.typed_lines import key_of
+from runner.config.words.override_lines import key_of
 from runner.errors import RequestError
 
 SEARCHPATH = "hydra.searchpath"

@@ -34,7 +34,7 @@ from runner.config.rules.ranges import (
 from runner.config.rules.tracker_rules import TRACKER_RELATIONS
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import check_target, refuse_instructions
-from runner.config.words.typed_paths import at_home
+from runner.config.words.expand_user import at_home
 from runner.errors import RequestError
 
 RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from runner.config.schema import RunConfig
-from runner.config.words.typed_paths import at_home
+from runner.config.words.expand_user import at_home
 from runner.errors import RequestError
 
 _FILES = ("wandb/settings", ".wandb/settings")

@@ -11,7 +11,7 @@ from runner.config.load import CONSTANTS, load_config
 from runner.config.schema import RunConfig
 from runner.config.untrusted.foreign_files import screen_texts
 from runner.config.untrusted.foreign_yaml import load_brought
-from runner.config.words.typed_lines import key_of
+from runner.config.words.override_lines import key_of
 from runner.errors import RequestError
 
 CONFIG_FILE = ".hydra/config.yaml"

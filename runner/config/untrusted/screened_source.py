@@ -11,7 +11,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 
 from runner.config.groups import RECIPES
-from runner.config.request.rivals import settle_file
+from runner.config.request.exclusive_keys import settle_file
 from runner.config.store import shipped
 from runner.config.untrusted.foreign_files import screen_file
 from runner.config.untrusted.foreign_yaml import parse_brought, read_brought

@@ -133,7 +133,7 @@ def locate(place: str, target: str, *, among: Iterable[str] = ()) -> Any:
     try:
         found = getattr(import_module(module), name)
     except Exception as error:  # a module may end in any, its author's mistakes among them
-        from runner.config.untrusted.own_code import with_place
+        from runner.config.untrusted.user_code import with_place
 
         near, reason = nearest(name, among), " ".join(str(error).split()) or type(error).__name__
         raise RequestError(_key(place), target, f"{expected} ({with_place(reason, error)})", nearest=near) from error

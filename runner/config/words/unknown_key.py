@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config import store
 from runner.config.groups import OPEN
-from runner.config.words.usual_words import Usual, usual, usual_as_a_whole
+from runner.config.words.synonyms import Usual, usual, usual_as_a_whole
 from runner.errors import RequestError, nearest
 
 

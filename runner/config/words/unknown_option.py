@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runner.config.words.usual_words import usual
+from runner.config.words.synonyms import usual
 from runner.errors import RequestError, as_typed, nearest
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.config.words.typed_paths import at_home
+from runner.config.words.expand_user import at_home
 from runner.data.cache.checked_map import (
     BLOCK_BYTES,
     DIGEST_BYTES,
@@ -28,7 +28,15 @@ from runner.data.cache.checked_map import (
     map_checked,
 )
 from runner.disk.files import sync, sync_directory, write_bytes
-from runner.disk.own import OPEN_TO_OTHERS, WRITABLE_BY_OTHERS, foreign, make_own_folder, may, owner_to_read, tighten
+from runner.disk.ownership import (
+    OPEN_TO_OTHERS,
+    WRITABLE_BY_OTHERS,
+    foreign,
+    make_own_folder,
+    may,
+    owner_to_read,
+    tighten,
+)
 from runner.errors import RequestError, RunError
 
 log = logging.getLogger(__name__)

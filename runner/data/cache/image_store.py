@@ -24,7 +24,7 @@ from runner.data.cache.checked_map import CheckedMap
 from runner.data.cache.folder_cache import Entry
 from runner.data.decoding.decode import fit, strict_decoding
 from runner.data.decoding.memory_budget import ROOM
-from runner.data.decoding.picture import BILINEAR, NOTE, BadImageError, Picture
+from runner.data.decoding.pixels import BILINEAR, NOTE, BadImageError, Picture
 from runner.data.images import Decoded, ImageSet, Pixels, SkippedFile
 from runner.environment.container_limits import allowed_cores
 from runner.errors import RequestError

@@ -15,7 +15,7 @@ from runner.data.cache.folder_cache import Cache
 from runner.data.cache.image_store import Layout, PixelFormat, Read, common_size, find_bad, unequal
 from runner.data.decoding.decode import fit, strict_decoding
 from runner.data.decoding.memory_budget import ROOM
-from runner.data.decoding.picture import NOTE, BadImageError
+from runner.data.decoding.pixels import NOTE, BadImageError
 from runner.data.images import Decoded
 from runner.errors import RunError
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from runner.data.decoding import tiff
-from runner.data.decoding.depth import FULL_16, UNSTATED_BELOW, NoRangeError, Stated, left_justified, to_bytes
+from runner.data.decoding.bit_depth import FULL_16, UNSTATED_BELOW, NoRangeError, Stated, left_justified, to_bytes
 from runner.data.decoding.memory_budget import ROOM, ROOM_BYTES
-from runner.data.decoding.picture import (
+from runner.data.decoding.pixels import (
     BILINEAR,
     INTERPOLATIONS,
     LARGEST_PIXELS,

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
-from runner.config.words.counted import counted
-from runner.data.decoding.depth import Stated
+from runner.config.words.pluralize import counted
+from runner.data.decoding.bit_depth import Stated
 from runner.data.decoding.memory_budget import ROOM
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 
 _BY_FORMAT = {
     "HEIC": ".heic .heif .hif .heics .heifs",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.data.folders.listing import Listing, folders_of, list_files
 from runner.data.folders.split_names import SPLITS, hinted_role, is_fold, roles_of, says_nothing
 from runner.errors import RequestError, nearest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.data.cache.folder_cache import Cache
 
 MOST_FILES = 100_000

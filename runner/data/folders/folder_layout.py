@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.data.cache.image_store import Layout
 from runner.data.decoding.undecodable import note_undecodable
 from runner.data.folders.arrangement import Arrangement

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from runner.config.words.counted import counted
+from runner.config.words.pluralize import counted
 from runner.data.images import ImageSet
 
 _CALLED = {"train": "training", "val": "validation", "test": "test"}

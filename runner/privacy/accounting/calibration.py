@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from runner.errors import RequestError
 from runner.privacy.accounting import accountants
-from runner.privacy.accounting.figures import epsilon_text
+from runner.privacy.accounting.privacy_text import epsilon_text
 
 LEAST_NOISE = 0.05
 MOST_NOISE = 1e4

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from runner.internals.functional_grad import compiler_left_out
-from runner.privacy.example_gradients.out_of_place import out_of_place
-from runner.privacy.example_gradients.parameter import Rows
-from runner.privacy.example_gradients.per_example import Forward, Loss, PerExample, trainable
-from runner.privacy.example_gradients.sixteen_bits import (
+from runner.privacy.example_gradients.low_precision import (
     at_least_float32,
     normalisations,
     norms_in_float32,
     plain_attention,
     quiet_fallbacks,
 )
+from runner.privacy.example_gradients.out_of_place import out_of_place
+from runner.privacy.example_gradients.parameter import Rows
+from runner.privacy.example_gradients.per_example import Forward, Loss, PerExample, trainable
 from runner.privacy.mechanism.random_layers import LayerKeys
 
 

@@ -18,9 +18,9 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from runner.errors import RequestError
 from runner.privacy.example_gradients.layer_rules import rule_for
+from runner.privacy.example_gradients.low_precision import at_least_float32, plain_attention, quiet_fallbacks
 from runner.privacy.example_gradients.parameter import ExampleGradients, Rows, over_copies
 from runner.privacy.example_gradients.per_example import Forward, Loss, PerExample, trainable
-from runner.privacy.example_gradients.sixteen_bits import at_least_float32, plain_attention, quiet_fallbacks
 from runner.privacy.mechanism.random_layers import LayerKeys
 
 

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from runner.errors import RequestError
-from runner.privacy.example_gradients.out_of_place import out_of_place
-from runner.privacy.example_gradients.parameter import Rows, over_copies
-from runner.privacy.example_gradients.per_example import Forward, Loss, PerExample, trainable
-from runner.privacy.example_gradients.sixteen_bits import (
+from runner.privacy.example_gradients.low_precision import (
     at_least_float32,
     normalisations,
     norms_in_float32,
     plain_attention,
     quiet_fallbacks,
 )
+from runner.privacy.example_gradients.out_of_place import out_of_place
+from runner.privacy.example_gradients.parameter import Rows, over_copies
+from runner.privacy.example_gradients.per_example import Forward, Loss, PerExample, trainable
 
 
 class HookGradients:

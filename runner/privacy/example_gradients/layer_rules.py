@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from runner.privacy.example_gradients.low_precision import at_least_float32
 from runner.privacy.example_gradients.parameter import (
     Convolutions,
     ExampleGradients,
@@ -17,7 +18,6 @@ from runner.privacy.example_gradients.parameter import (
     over_copies,
     product_norms,
 )
-from runner.privacy.example_gradients.sixteen_bits import at_least_float32
 
 LayerRule = Callable[[nn.Module, Tensor, Tensor, int], dict[str, ExampleGradients]]
 """(layer, its input [b * copies, ...], the gradient of its output [b * copies, ...], at least float32, images of each

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from runner.errors import RequestError
-from runner.privacy.example_gradients.grad_sample import per_example_gradients
+from runner.privacy.example_gradients.build import per_example_gradients
 from runner.privacy.example_gradients.out_of_place import out_of_place
 from runner.privacy.example_gradients.per_example import Forward, PerExample, PerExampleGradients, trainable
-from runner.privacy.independence.companions import (
+from runner.privacy.independence.batch_mixing import (
     KINDS,
     Batch,
     allowed,
@@ -23,7 +23,7 @@ from runner.privacy.independence.companions import (
     moved_by_rounding,
     unlike_by_companions,
 )
-from runner.privacy.independence.meeting import ExamplesMeet
+from runner.privacy.independence.refusals import ExamplesMeet
 from runner.privacy.mechanism.random_layers import LayerKeys
 
 _SEED = 20_260

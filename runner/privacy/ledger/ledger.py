@@ -8,7 +8,8 @@ split, limit or image size a run makes of them.  Kinds of lines:
 - ``evaluate``: its model was measured on private validation data, without noise, after ``step`` updates; with ``by``,
   it was measured once more after the run, which releases other figures;
 - ``end``: it ended after ``steps`` updates;
-- ``selection`` and ``filter``: what was settled for a sweep before its first run (``draws.py``, ``renyi_filter.py``).
+- ``selection`` and ``filter``: what was fixed for a sweep before its first run (``stopping_draws.py``,
+  ``renyi_filter.py``).
 
 A run counts with the steps that it did.  One that was killed, in whichever of its sittings, counts with all the
 steps that it planned: nobody knows how many it made.  So does one that a search has pruned: when to end it was chosen
@@ -30,7 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from runner.config.words.typed_paths import at_home
+from runner.config.words.expand_user import at_home
 from runner.environment.home import lasting_home
 from runner.errors import RequestError, RunError
 from runner.privacy.accounting import renyi_filter
@@ -283,7 +284,7 @@ class Sitting:
 
     def spent_by_sweep(self) -> Composed | None:
         """What the cells of this run's sweep have spent together so far; see ``sweep.spent_together``."""
-        from runner.privacy.accounting.sweep_account import spent_together
+        from runner.privacy.accounting.sweep_epsilon import spent_together
 
         return spent_together(self._chain, self.run.sweep)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.config.recipe import identity_of
+from runner.config.identity import identity_of
 
 DRAWS = "example"
 """``PrivacyPlan.draws`` of every run that starts today."""

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from runner.optim.flat_gradients import FLAGS, gradient_views
-from runner.privacy.example_gradients.grad_sample import per_example_gradients
+from runner.privacy.example_gradients.build import per_example_gradients
 from runner.privacy.example_gradients.per_example import Forward, Loss, trainable
-from runner.privacy.independence.companion_watch import CompanionWatch
-from runner.privacy.independence.companion_watch import void as found_void
+from runner.privacy.independence.runtime_check import CompanionWatch
+from runner.privacy.independence.runtime_check import void as found_void
 from runner.privacy.mechanism.noise import NoiseSource
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Summing(Protocol):
     """The part of a world that the rule needs."""
 
     def sum_(self, tensor: Tensor, flags: Sequence[bool] = ()) -> list[bool]:
-        """Replaces ``tensor`` by its sum over all processes; see ``runner.training.distributed.processes.World``."""
+        """Replaces ``tensor`` by its sum over all processes; see ``runner.training.distributed.world.World``."""
 
 
 class PrivateRule:

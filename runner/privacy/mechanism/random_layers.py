@@ -160,7 +160,7 @@ def draw_by_example(model: nn.Module) -> None:
     """Let every layer of ``model`` that is known to draw do so by example, with keys that they share.
 
     Known are torch's dropout layers, and stochastic depth by row of torchvision and timm.  Other layers stay as they
-    are; that nothing draws from a generator of the process is for ``runner.privacy.independence.check`` to see.
+    are; that nothing draws from a generator of the process is for ``runner.privacy.independence.mixing_check`` to see.
     """
     keys = LayerKeys()
     for module in model.modules():

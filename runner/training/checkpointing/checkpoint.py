@@ -34,8 +34,8 @@ from runner.data.cache.cache_policy import available_memory
 from runner.disk.core_dumps import leave_no_core_dump
 from runner.disk.files import ordinary, publish_directory
 from runner.disk.json_files import parse_json
-from runner.disk.lacking import is_lacking, tell
-from runner.disk.own import OPEN_TO_OTHERS
+from runner.disk.ownership import OPEN_TO_OTHERS
+from runner.disk.unsupported import is_lacking, tell
 from runner.errors import RunError
 from runner.training.checkpointing.plain_state import refuse_unholdable
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runner.errors import RequestError, RunError, as_typed
 
 if TYPE_CHECKING:
-    from runner.training.distributed.processes import World
+    from runner.training.distributed.world import World
 
 T = TypeVar("T")
 

@@ -21,13 +21,13 @@ import torch.multiprocessing as mp
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.multiprocessing.spawn import start_processes as spawn
 
-from runner.config.untrusted.own_code import with_place
+from runner.config.untrusted.user_code import with_place
 from runner.errors import ExitCode, RequestError, RunError
 from runner.plan.device import detect_device
 from runner.processes.keyboard_interrupt import WATCHED, Asked, is_ignored
 from runner.processes.signals import born_deaf, end_quietly
 from runner.training.distributed.agreement import met_by_all, refuse_differences
-from runner.training.distributed.processes import AccelerateProcesses, World
+from runner.training.distributed.world import AccelerateProcesses, World
 
 if TYPE_CHECKING:
     from runner.config.schema import HardwareConfig

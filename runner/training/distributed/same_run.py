@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from runner.config.schema import RunConfig
     from runner.plan.plan import Plan
-    from runner.training.distributed.processes import World
+    from runner.training.distributed.world import World
 
 _PACKAGES = ("torch", "torchvision", "timm")
 _OF_EACH_NODE = ("device_name", "threads")

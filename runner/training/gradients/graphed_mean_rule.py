@@ -19,7 +19,7 @@ from runner.training.profiling.phase_timer import unobserved
 from runner.training.running_metrics import Answers, Unmarked
 
 if TYPE_CHECKING:
-    from runner.training.gradients.batch_sizes import BatchSizes
+    from runner.training.gradients.micro_batch_size import BatchSizes
 
 _WARM_UPS = 3
 """Passes before the recording, in which libraries choose their kernels and allocate what they keep."""

@@ -13,7 +13,7 @@ from runner.training.profiling.phase_timer import Enter, unobserved
 from runner.training.running_metrics import Answers, Unmarked
 
 if TYPE_CHECKING:
-    from runner.training.distributed.processes import World
+    from runner.training.distributed.world import World
     from runner.training.precision.precision import Precision
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def micro_batches(parts: Parts, step: int, rows: Tensor, *, rank: int, size: int) -> Iterator[tuple[Tensor, ...]]:
     """Every ``size``-th example of logical batch ``step``, from number ``rank`` on, split by ``data.batch_size``.
 
-    The split changes no augmentation (``runner.training.gradients.random_draws``).  When a micro-batch is yielded, the
+    The split changes no augmentation (``runner.training.gradients.step_rng``).  When a micro-batch is yielded, the
     model's random layers are ready for it.
 
     Args:

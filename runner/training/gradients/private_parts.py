@@ -9,14 +9,14 @@ import torch
 
 from runner.data import augment
 from runner.models.memory_format import convolves
-from runner.privacy.example_gradients.fastest import fastest_way, working_ways
+from runner.privacy.example_gradients.autoselect import fastest_way, working_ways
 from runner.privacy.example_gradients.per_example import trainable
-from runner.privacy.independence.check import check_examples_independent
-from runner.privacy.independence.companion_watch import CompanionWatch
-from runner.privacy.mechanism.example_draws import ExampleDraws
+from runner.privacy.independence.mixing_check import check_examples_independent
+from runner.privacy.independence.runtime_check import CompanionWatch
+from runner.privacy.mechanism.example_rng import ExampleDraws
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.noise import NoiseSource, layout_of
-from runner.privacy.mechanism.poisson import PoissonStream
+from runner.privacy.mechanism.poisson_sampler import PoissonStream
 from runner.privacy.mechanism.private_rule import PrivateRule
 from runner.privacy.mechanism.random_layers import draw_by_example
 from runner.training.distributed.agreement import first_decides, together
@@ -24,7 +24,7 @@ from runner.training.losses import cross_entropy_in_parts
 
 if TYPE_CHECKING:
     from runner.plan.plan import Plan
-    from runner.training.distributed.processes import World
+    from runner.training.distributed.world import World
     from runner.training.precision.precision import Precision
     from runner.training.profiling.phase_timer import StepClock
 

@@ -1,0 +1,107 @@
+"""What other tools call things, and what is typed here for it.
+
+The words stand in ``synonyms.yaml``: one table serves every place where a word can be wrong, be it a bare key, one
+below a group, a flag, or a key in a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.config.words.shell_quoting import shell_line
+
+_TABLE = Path(__file__).with_suffix(".yaml")
+_NUMBER = re.compile(r"\d+(\.\d*)?(e[+-]?\d+)?")
+_SAMPLE = re.compile(r"(\S+=)\{(.*?)\}")
+_SWITCH = ("true", "false", "null", "none", "yes", "no", "on", "off", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usual:
+    """A thing that has other names elsewhere."""
+
+    words: str
+    """Its names, separated by blanks."""
+    key: str | None = None
+    """The key of the same meaning, which takes the same value."""
+    typed: list[str] = field(default_factory=list)
+    """What is typed instead, where the value has another form.  What stands in braces is a sample, in whose place the
+    user's value goes where it is of that kind: a number for a number, and a text for a text."""
+    note: str = ""
+    """What has to be known besides; without ``key`` and ``typed`` the reason why there is nothing to set."""
+
+    def expected(self, value: str | None) -> str:
+        """What to type where ``value`` was given for one of the words, in words; None for no value."""
+        if self.key is None and not self.typed:
+            return f"nothing: {self.note}"
+        lines = [self.key] if self.key else self.lines(value)
+        return " or ".join(lines) + (f" ({self.note})" if self.note else "")
+
+    def lines(self, value: str | None) -> list[str]:
+        """The lines of ``typed``, with ``value`` where it fits."""
+        return [_SAMPLE.sub(lambda found: _filled(found[1], found[2], value), line) for line in self.typed]
+
+
+@cache
+def table() -> tuple[Usual, ...]:
+    """Every entry, in order."""
+    return tuple(Usual(**entry) for entry in _read()["words"])
+
+
+@cache
+def options() -> dict[str, dict[str, str]]:
+    """Group -> option -> what the option is called elsewhere, separated by blanks."""
+    return _read()["options"]
+
+
+def usual(key: str) -> Usual | None:
+    """What the dotted ``key``, which does not exist here, means elsewhere; None when it is no usual word."""
+    return usual_as_a_whole(key) or _entries().get(_plain(key.rpartition(".")[2]))
+
+
+def usual_as_a_whole(key: str) -> Usual | None:
+    """What ``key`` means elsewhere with its group, or without one; None when only its last name counts."""
+    return _entries().get(".".join(map(_plain, key.split("."))) if "." in key else f".{_plain(key)}")
+
+
+def usual_option(group: str, value: str, there: Iterable[str] = ()) -> str | None:
+    """The option of ``group`` that ``value`` means elsewhere, or that is spelled like it but for capitals and dashes.
+
+    None when it is neither; ``there`` are those that there are.
+    """
+    alike = [option for option in there if _letters(option) == _letters(value)]
+    meant = [option for option, words in options().get(group, {}).items() if value.lower() in words.split()]
+    return next(iter([*alike, *meant]), None)
+
+
+def _read() -> Any:
+    return yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
+
+
+@cache
+def _entries() -> dict[str, Usual]:
+    return {word: entry for entry in table() for word in entry.words.split()}
+
+
+def _filled(key: str, sample: str, value: str | None) -> str:
+    """``key=`` with ``value`` where it is of the kind of ``sample``, and else with that."""
+    if value is None or bool(_NUMBER.fullmatch(sample)) != bool(_NUMBER.fullmatch(value)) or value.lower() in _SWITCH:
+        return f"{key}{sample}"
+    return shell_line(f"{key}{value}")
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[-_ /.]", "", name.lower())
+
+
+def _plain(name: str) -> str:
+    """``name`` without capitals and dashes: ``maxEpochs`` and ``max-epochs`` are max_epochs."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return snake.lower().replace("-", "_").strip("_")

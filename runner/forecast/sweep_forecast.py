@@ -1,0 +1,231 @@
+"""A sweep, planned: what each cell will take, all of them together, and what publishing them will spend."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runner.config.request.request import Request
+from runner.config.request.search_config import SWEEPER, load_search
+from runner.config.rules.rules import value_at
+from runner.config.schema import RunConfig
+from runner.config.words.pluralize import counted
+from runner.errors import RequestError, RunError, as_typed
+from runner.forecast.forecast import Range
+from runner.forecast.quantities import mib, seconds_text, time_text
+from runner.processes.worker_process import Beside
+from runner.records.progress import budget_text
+from runner.sweep.preload import modules_for
+
+if TYPE_CHECKING:
+    from runner.forecast.assess import Assessment
+    from runner.privacy.accounting.composition import Composed
+    from runner.privacy.ledger.ledger import PlannedRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Cells of one kind: they differ in what costs nothing, such as the seed or the learning rate."""
+
+    count: int
+    what: tuple[str, ...]
+    """The keys, with their values, by which they differ from those of other kinds beside model, trainer and type."""
+    assessment: Assessment
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPlan:
+    """What a sweep will be."""
+
+    cells: int
+    """Runs; of a search its trials."""
+    at_a_time: int
+    """Runs that the launcher keeps going."""
+    kinds: tuple[Cell, ...]
+    seconds: Range
+    """Wall time of all runs together."""
+    price: Range | None
+    search: bool
+    """Whether the trials are drawn as it goes, so that the first stands for all of them."""
+    spent: tuple[tuple[str, int, Composed], ...]
+    """Of each data set with private cells: its name, their number, and what publishing all of them spends."""
+    best: Composed | None
+    """What publishing the best alone spends where ``privacy.selection=random_stopping``; None otherwise."""
+
+
+def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
+    """Plan the sweep of ``request``; each kind of cell is assessed once, in a process of its own.
+
+    Raises:
+        RequestError: a cell does not fit the data or the machine, or all of them pass ``privacy.sweep_epsilon``.
+        RunError: a cell cannot be assessed.
+    """
+    search = request.cells is None
+    cells = request.cells or _trials(request)
+    alike: dict[str, list[RunConfig]] = {}
+    for config in request.configs:
+        alike.setdefault(_cost_key(config), []).append(config)
+    if probe:
+        # each cell holds what any of them needs
+        for module in modules_for(request.configs, searched=search):
+            importlib.import_module(module)
+    kinds = tuple(
+        Cell(
+            count=cells if search else len(configs),
+            what=() if search else _values_of(configs, request.varied),
+            assessment=_in_a_process(configs[0], probe),
+        )
+        for configs in alike.values()
+    )
+    at_a_time = _at_a_time(request)
+    spent, best = _spending(request, cells)
+    return SweepPlan(
+        cells=cells,
+        at_a_time=at_a_time,
+        kinds=kinds,
+        seconds=_sum([(kind.count, kind.assessment.forecast.seconds) for kind in kinds], at_a_time),
+        price=_price(kinds),
+        search=search,
+        spent=spent,
+        best=best,
+    )
+
+
+def describe_sweep(sweep: SweepPlan) -> list[str]:
+    """The plan of a sweep in lines for people."""
+    what = f"{counted(sweep.cells, 'trial')} of a search" if sweep.search else counted(sweep.cells, "cell")
+    lines = [f"{what}, {sweep.at_a_time} at a time: a plan, nothing was run"]
+    for kind in sweep.kinds:
+        found = kind.assessment
+        spent = found.plan.semantic.privacy
+        ending = "" if spent is None else f", {budget_text(spent.epsilon, spent.delta)}"
+        semantic = found.plan.semantic
+        name = "-".join((semantic.data.name, semantic.model.name, found.plan.trainer, semantic.precision.dtype))
+        lines.append(
+            f"{kind.count:>4} x {' '.join((name, *kind.what))}: {seconds_text(found.forecast.seconds.expected)},"
+            f" {mib(found.forecast.peak_bytes.expected)}{ending}"
+        )
+        lines += [f"       warning {t.key}: {t.what} ({t.evidence}); {t.cure}" for t in found.troubles]
+    shorter = ", pruning left out" if sweep.search else ""
+    lines.append(f"time       {time_text(sweep.seconds, sweep.kinds[0].assessment.device)}{shorter}")
+    if sweep.price is not None:
+        lines.append(f"price      {sweep.price.expected:.2g} ({sweep.price.low:.2g} to {sweep.price.high:.2g})")
+    for name, count, composed in sweep.spent:
+        figure = budget_text(composed.epsilon, composed.delta)
+        every = f"{'all ' if count > 1 else ''}{counted(count, 'private cell')}"
+        lines.append(f"privacy    publishing {every} on {name}: {figure} ({composed.accountant})")
+    if sweep.best is not None:
+        lines.append(f"           publishing the best alone: {budget_text(sweep.best.epsilon, sweep.best.delta)}")
+    return lines
+
+
+def described_sweep(sweep: SweepPlan) -> dict[str, Any]:
+    """The same as plain values, for JSON."""
+    from runner.forecast.assess import described
+
+    return {
+        "cells": sweep.cells,
+        "at_a_time": sweep.at_a_time,
+        "search": sweep.search,
+        "seconds": sweep.seconds,
+        "price": sweep.price,
+        "kinds": [{"count": kind.count, "what": kind.what, **described(kind.assessment)} for kind in sweep.kinds],
+        "privacy": {
+            "publish_all": [{"data": name, "cells": n, **dataclasses.asdict(spent)} for name, n, spent in sweep.spent],
+            "publish_best": None if sweep.best is None else dataclasses.asdict(sweep.best),
+        },
+    }
+
+
+def _cost_key(config: RunConfig) -> str:
+    """What two cells have in common that take the same: everything but the values that no kernel sees."""
+    same = dataclasses.replace(
+        config,
+        seed=0,
+        name=None,
+        optimizer=dataclasses.replace(config.optimizer, lr=0.1, weight_decay=0.0),
+        scheduler=dataclasses.replace(config.scheduler, warmup_epochs=0.0, warmup_start=0.0),
+    )
+    return repr(same)
+
+
+def _values_of(configs: Sequence[RunConfig], varied: Collection[str]) -> tuple[str, ...]:
+    """The ``varied`` keys in which ``configs`` do not differ; what a group chooses is named by its own name."""
+    values = {key: {as_typed(value_at(config, key)) for config in configs} for key in varied if "." in key}
+    return tuple(f"{key}={next(iter(found))}" for key, found in sorted(values.items()) if len(found) == 1)
+
+
+def _in_a_process(config: RunConfig, probe: bool) -> Assessment:
+    """Assess ``config`` as its cell will run: in a process forked from one that has torch and has computed nothing.
+
+    What an earlier cell held in memory would count for a later one in the same process.
+    """
+    from runner.forecast.assess import assess
+
+    with Beside() as call:
+        return call(assess, config, probe=probe)
+
+
+def _trials(request: Request) -> int:
+    assert request.hydra is not None
+    sweeper = request.hydra.sweeper
+    if sweeper._target_ == SWEEPER:
+        return load_search(sweeper).n_trials
+    raise RequestError("hydra/sweeper", sweeper._target_, "grid or optuna, whose number of runs is known beforehand")
+
+
+def _at_a_time(request: Request) -> int:
+    assert request.hydra is not None
+    jobs = request.hydra.launcher.get("n_jobs", 1)
+    return max(1, int(jobs))
+
+
+def _spending(request: Request, cells: int) -> tuple[tuple[tuple[str, int, Composed], ...], Composed | None]:
+    """What the private cells spend together on each data set, and what publishing the best alone does."""
+    private = [config for config in request.configs if config.privacy.enabled]
+    if not private:
+        return (), None
+    from runner.privacy.ledger.ledger import Entry, compose_entries
+    from runner.sweep.budget import count_of, planned_cells, refuse_over_budget
+
+    planned = planned_cells(private)
+    if planned is None:
+        raise RunError("a private cell cannot be planned, so what the sweep spends is not known")
+    if request.cells is None:
+        planned = {contents: runs * cells for contents, runs in planned.items()}
+    else:
+        refuse_over_budget(request, planned)
+    spent = []
+    for runs in planned.values():
+        composed = compose_entries([Entry(id="", planned=run, started="") for run in runs])
+        if composed is not None:
+            spent.append((runs[0].data, len(runs), composed))
+    return tuple(spent), _best(request, next(iter(planned.values())), count_of(request))
+
+
+def _best(request: Request, runs: Sequence[PlannedRun], count: Any) -> Composed | None:
+    if count is None:
+        return None
+    from runner.privacy.accounting.sweep_epsilon import best_of
+
+    return best_of(runs[0], count)
+
+
+def _sum(counted: Sequence[tuple[int, Range]], at_a_time: int) -> Range:
+    # one that keeps another waiting for its cores is not known before; each is taken to run as alone
+    def total(values: list[float]) -> float:
+        return sum(values) / at_a_time
+
+    return Range(
+        expected=total([count * range_.expected for count, range_ in counted]),
+        low=total([count * range_.low for count, range_ in counted]),
+        high=total([count * range_.high for count, range_ in counted]),
+    )
+
+
+def _price(kinds: Sequence[Cell]) -> Range | None:
+    prices = [(kind.count, price) for kind in kinds if (price := kind.assessment.forecast.price) is not None]
+    return _sum(prices, 1) if prices else None

@@ -1,0 +1,72 @@
+"""The mechanism of a private run: what is asked of it, with nothing left open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.config.rules.batches import split_batch
+from runner.errors import RequestError
+from runner.plan.plan import PrivacyPlan
+from runner.plan.run_length import updates_asked, updates_per_epoch
+from runner.privacy.ledger.void_runs import DRAWS
+
+if TYPE_CHECKING:
+    from runner.config.schema import RunConfig
+
+DEFAULT_EPSILON = 3.0
+"""Budget of a private run that names neither epsilon nor a noise multiplier."""
+
+
+def plan_privacy(config: RunConfig, *, examples: int, validated: bool, processes: int) -> tuple[PrivacyPlan, int]:
+    """The mechanism on ``examples`` training images, and the number of updates; one of the two may be solved for.
+
+    ``validated``: whether there is a validation split.
+
+    Raises:
+        RequestError: the batch is larger than the data, or no mechanism meets what is asked.
+    """
+    from runner.privacy.accounting.accountants import default_delta
+    from runner.privacy.accounting.calibration import settle_mechanism
+
+    split = split_batch(config, processes)
+    if split.logical > examples:
+        raise RequestError(
+            "data.batch_size",
+            f"an effective batch of {split.logical} ({split.batch_size} x {split.accumulation} x {processes})",
+            f"at most the {examples} training examples, because it is sampled from them with q = B / N",
+        )
+    asked = config.privacy
+    delta = default_delta(examples) if asked.delta is None else asked.delta
+    if delta >= 1 / examples:
+        raise RequestError(
+            "privacy.delta",
+            delta,
+            f"less than 1/n = {1 / examples:.3g} for {examples} training examples, such as {default_delta(examples):g}",
+        )
+    rate = split.logical / examples
+    budget = DEFAULT_EPSILON if asked.epsilon is None and asked.noise_multiplier is None else asked.epsilon
+    settled = settle_mechanism(
+        asked.accountant,
+        epsilon=budget,
+        noise_multiplier=asked.noise_multiplier,
+        steps=updates_asked(config, updates_per_epoch(config, examples, split.logical)),
+        delta=delta,
+        sample_rate=rate,
+    )
+    plan = PrivacyPlan(
+        epsilon=settled.epsilon,
+        budget=budget,
+        solved=settled.solved,
+        delta=delta,
+        noise_multiplier=settled.noise_multiplier,
+        max_grad_norm=asked.max_grad_norm,
+        augmentation_multiplicity=asked.augmentation_multiplicity,
+        sample_rate=rate,
+        accountant=asked.accountant,
+        adjacency="add or remove one training example",
+        sampling="Poisson",
+        unsafe_noise_seed=asked.unsafe_noise_seed,
+        validation=asked.validation if validated else "none",
+        draws=DRAWS,
+    )
+    return plan, settled.steps

@@ -1,0 +1,209 @@
+"""What a person sees of a sweep while it goes on: a live table on a terminal, a line a cell anywhere else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from runner.environment.launchers import launched
+from runner.errors import ExitCode
+from runner.records.console import put
+from runner.records.progress import duration
+from runner.records.run_file import RunRecord
+from runner.run.attempt import Attempt
+from runner.sweep.cell import Cell
+from runner.sweep.cell_progress import CellWatch, read_record
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+_FRAME_LINES = 8
+"""Of the table, that are no cells."""
+
+
+class Board(Protocol):
+    """Shows a sweep to a person."""
+
+    def begin(self, cell: Cell) -> None:
+        """A cell starts."""
+
+    def look(self) -> None:
+        """Some time has passed."""
+
+    def end(self, cell: Cell, attempt: Attempt) -> None:
+        """A cell has ended."""
+
+    def skip(self, cell: Cell, attempt: Attempt) -> None:
+        """A cell had ended before the sweep was started again."""
+
+    def close(self) -> None:
+        """The sweep is over; again is allowed."""
+
+
+def make_board(total: int | None) -> Board:
+    """Return the live table if a terminal reads standard error, else plain lines; ``total`` is None for a search."""
+    # under torchrun the cells run in this process and show themselves
+    alone = not launched()
+    fancy = alone and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return LiveBoard(total) if fancy else PlainBoard(total)
+
+
+class PlainBoard:
+    """A line on standard output when a cell starts and one when it ends."""
+
+    def __init__(self, total: int | None) -> None:
+        """``total`` is the number of cells, where it is known."""
+        self._total = "" if total is None else f"/{total}"
+
+    def begin(self, cell: Cell) -> None:
+        """Name the cell."""
+        put(sys.stdout, f"{self._head(cell)} {cell.name}")
+
+    def look(self) -> None:
+        """Show nothing: a log has no use for it."""
+
+    def end(self, cell: Cell, attempt: Attempt) -> None:
+        """Say how it ended, and what the cell warned of."""
+        record = read_record(cell.folder)
+        notes = [] if record is None else [f"warning: {note}" for note in record.notes]
+        put(sys.stdout, *(f"{self._head(cell)} {line}" for line in (*notes, _outcome(attempt, record))))
+
+    def skip(self, cell: Cell, attempt: Attempt) -> None:
+        """Say what became of it then."""
+        put(sys.stdout, f"{self._head(cell)} {cell.name}: {_earlier(attempt)}")
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def _head(self, cell: Cell) -> str:
+        return f"[{cell.number + 1}{self._total}]"
+
+
+class LiveBoard:
+    """A table that renews itself: counts, the cells under way, the latest that ended, and the best so far."""
+
+    def __init__(self, total: int | None) -> None:
+        """Write to the standard error of this moment; ``total`` is the number of cells, where it is known."""
+        from rich.console import Console
+
+        self._terminal = Console(stderr=True, highlight=False)
+        self._live: Live | None = None
+        self._begun = time.monotonic()
+        self._total = total
+        self._running: dict[int, tuple[Cell, CellWatch]] = {}
+        self._ended: deque[tuple[Cell, str, str, str]] = deque(maxlen=100)
+        self._counts = {"done": 0, "failed": 0}
+        self._best: tuple[float, str] | None = None
+
+    def begin(self, cell: Cell) -> None:
+        """Watch the cell's files."""
+        self._running[cell.number] = cell, CellWatch(cell.folder)
+        self.look()
+
+    def look(self) -> None:
+        """Draw the table anew."""
+        if self._live is None:
+            from rich.live import Live
+
+            # Without a thread of its own: the driver draws when it has looked.
+            self._live = Live(
+                console=self._terminal,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+            )
+            self._live.start()
+            self._terminal.show_cursor(True)  # A killed sweep would leave the user's terminal without one.
+        self._live.update(self._table(), refresh=True)
+
+    def end(self, cell: Cell, attempt: Attempt) -> None:
+        """Move the cell to those that ended; what went wrong stays above the table."""
+        _, watch = self._running.pop(cell.number)
+        record = read_record(cell.folder)
+        for note in () if record is None else record.notes:
+            self._terminal.print(f"cell {cell.number}: warning: {note}", style="yellow", markup=False)
+        self._settle(cell, attempt, record, duration(watch.seconds))
+
+    def skip(self, cell: Cell, attempt: Attempt) -> None:
+        """Count the cell with those that ended."""
+        self._settle(cell, attempt, read_record(cell.folder), "before")
+
+    def close(self) -> None:
+        """Remove the table: the final one takes its place."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _settle(self, cell: Cell, attempt: Attempt, record: RunRecord | None, when: str) -> None:
+        failed = attempt.error is not None
+        self._counts["failed" if failed else "done"] += 1
+        if failed:
+            self._terminal.print(f"cell {cell.number} ({cell.name}): {attempt.error}", style="red", markup=False)
+        state = "failed" if failed else "interrupted" if attempt.exit_code == ExitCode.INTERRUPTED else "done"
+        value = None if record is None else _figure(record.metrics.val_accuracy, record.metrics.val_loss)
+        self._ended.append((cell, state, "" if value is None else value[1], when))
+        if value is not None and not failed and (self._best is None or value[0] > self._best[0]):
+            self._best = value[0], f"{value[1]} in cell {cell.number} ({cell.name})"
+        self.look()
+
+    def _table(self) -> RenderableType:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(self._headline(), "bold"), title_justify="left")
+        table.add_column("cell", justify="right")
+        table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
+        for name in ("state", "epoch", "validation", "time"):
+            table.add_column(name, justify="right", no_wrap=True)
+        room = max(1, shutil.get_terminal_size().lines - _FRAME_LINES - len(self._running))
+        for cell, state, value, when in list(self._ended)[-room:]:
+            style = {"failed": "red", "done": "green"}.get(state, "yellow")
+            table.add_row(str(cell.number), Text(cell.name), Text(state, style), "", value, when)
+        for cell, watch in self._running.values():
+            at = watch.look()
+            found = _figure(at.val_accuracy, at.val_loss)
+            epoch = "" if at.epoch is None else f"{at.epoch}/{at.epochs}"
+            left = duration(watch.seconds) if at.seconds_left is None else f"{duration(at.seconds_left)} left"
+            value = "" if found is None else found[1]
+            table.add_row(str(cell.number), Text(cell.name), Text("running", "bold"), epoch, value, left)
+        if self._best is not None:
+            table.caption = Text(f"best so far: {self._best[1]}")
+            table.caption_justify = "left"
+        return table
+
+    def _headline(self) -> str:
+        counts = {"running": len(self._running)} | self._counts
+        if self._total is not None:
+            counts["waiting"] = self._total - sum(counts.values())
+        told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        return f"cells: {told}; {duration(time.monotonic() - self._begun)}"
+
+
+def _figure(accuracy: float | None, loss: float | None) -> tuple[float, str] | None:
+    """What is better the higher it is, and how it is said."""
+    if accuracy is not None:
+        return accuracy, f"{accuracy:.2%}"
+    return None if loss is None else (-loss, f"loss {loss:.4f}")
+
+
+def _outcome(attempt: Attempt, record: RunRecord | None) -> str:
+    if attempt.error is not None:
+        return f"failed: {attempt.error}"
+    if attempt.exit_code == ExitCode.INTERRUPTED:
+        return "interrupted; the same command goes on"
+    assert record is not None
+    accuracy = record.metrics.test_accuracy
+    figures = ["" if accuracy is None else f"test acc {accuracy:.2%}", duration(record.seconds or 0)]
+    return ", ".join([record.status, *filter(None, figures)])
+
+
+def _earlier(attempt: Attempt) -> str:
+    if attempt.error is not None:
+        return f"failed before: {attempt.error} (retry_failed=true runs it again)"
+    return "finished before"
