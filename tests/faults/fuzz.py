@@ -1,4 +1,4 @@
-"""Five hundred requests from ``hostile_requests.py``: each must end with exit code 0 or 2, in one line, without a traceback.
+"""Five hundred requests from ``hostile_requests.py``: each must end with exit code 0 or 2, in one line.
 
 ``python -m tests.faults.fuzz`` calls the program in this process, and some of the requests in processes of their own.
 """
