@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
@@ -48,11 +47,6 @@ class RequestError(ValueError):
         return " ".join(line.split())
 
 
-def is_refusal(line: str | None) -> bool:
-    """Whether ``line`` is what a ``RequestError`` says: what it is about was never begun."""
-    return line is not None and re.match(r"[^ :]+: got .*, expected ", line) is not None
-
-
 def _restore(key: str, got: object, expected: str, nearest: str | None, cell: str | None) -> RequestError:
     return RequestError(key, got, expected, nearest=nearest, cell=cell)
 
@@ -86,16 +80,6 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-_OUT_OF_MEMORY = (
-    "out of memory",  # CUDA and MPS
-    "can't allocate memory",  # torch's allocator on the CPU
-    "bad_alloc",
-    "STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory ran out: torch uses a class of its own on CUDA alone."""
-    if isinstance(error, MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+def plainly(value: object) -> str:
+    """``value`` as it would be typed, a whole number without its fraction."""
+    return f"{value:g}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e6 else as_typed(value)

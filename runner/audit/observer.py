@@ -46,6 +46,11 @@ class Observer:
         self.released: list[Tensor] = []
         """The gradients of the latest step, as the optimizer is to see them."""
 
+    @property
+    def zeroed(self) -> Tensor | None:
+        """Hands on."""
+        return self._rule.zeroed
+
     def begin(self, denominator: float) -> None:
         """Hands on; a step that ran out of memory begins again."""
         self._feed.rows.clear()

@@ -38,6 +38,11 @@ class Witness:
         self.contributions = torch.zeros_like(self.scores)
         """[m]: the released gradient along the direction of each canary's own weights, summed over the steps."""
 
+    @property
+    def zeroed(self) -> Tensor | None:
+        """Hands on."""
+        return self._rule.zeroed
+
     def begin(self, denominator: float) -> None:
         """Starts a logical batch."""
         self._rule.begin(denominator)

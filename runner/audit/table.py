@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from runner.audit.findings import UNSEEN
 from runner.config.words.pluralize import counted
-from runner.privacy.accounting.privacy_text import epsilon_text, lower_bound_text
+from runner.privacy.accounting.privacy_text import delta_text, epsilon_text, lower_bound_text
 
 if TYPE_CHECKING:
     from runner.audit.findings import Audit
@@ -67,7 +67,7 @@ def _attacked(audit: Audit) -> list[str]:
         ),
         *_wrapped(
             f"claimed: epsilon {epsilon_text(privacy.epsilon)} for {counted(semantic.steps, 'update')} at delta"
-            f" {privacy.delta:g} ({privacy.accountant}); q {privacy.sample_rate:.4g}, sigma"
+            f" {delta_text(privacy.delta)} ({privacy.accountant}); q {privacy.sample_rate:.4g}, sigma"
             f" {privacy.noise_multiplier:.4g}, C {privacy.max_grad_norm:g}"
         ),
         *_wrapped(

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from runner.config.words.pluralize import counted
 from runner.errors import ExitCode, RequestError, nearest
-from runner.privacy.accounting.privacy_text import epsilon_text
+from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
 from runner.privacy.accounting.sweep_epsilon import UNCOVERED
 from runner.privacy.ledger.chain import BrokenChain
 from runner.privacy.ledger.ledger import Entry, Ledger, compose_entries, find_ledgers, ledger_folder
@@ -144,7 +144,7 @@ def _page(ledger: Ledger, entries: Sequence[Entry], width: int, others: Sequence
         adjacency = ", ".join(sorted({f"{one.planned.adjacency}, {one.planned.sampling} sampling" for one in private}))
         every = f"{'all ' if len(private) > 1 else ''}{counted(len(private), 'private run')}"
         lines.append(
-            f"publishing {every}: ε={epsilon_text(composed.epsilon)} at δ={composed.delta:g}"
+            f"publishing {every}: ε={epsilon_text(composed.epsilon)} at δ={delta_text(composed.delta)}"
             f" ({composed.accountant} composition; {adjacency})"
         )
     lines += _together(entries, others)
@@ -176,7 +176,11 @@ def _together(entries: Sequence[Entry], others: Sequence[tuple[Ledger, int | Non
         lines.append(f"has {have} in common with {names}  {other.contents[:16]}")
     composed = compose_entries(every)
     if lines and composed is not None:
-        bound = "no bound is known" if composed.void else f"ε={epsilon_text(composed.epsilon)} at δ={composed.delta:g}"
+        bound = (
+            "no bound is known"
+            if composed.void
+            else f"ε={epsilon_text(composed.epsilon)} at δ={delta_text(composed.delta)}"
+        )
         lines.append(f"publishing all private runs on any of these data: {bound}")
     return lines
 

@@ -49,7 +49,7 @@ def is_on(config: AugmentConfig) -> bool:
     return bool(config.crop_padding or config.flip or config.random_resized_crop or config.color_jitter or config.hue)
 
 
-def draw(config: AugmentConfig, image_size: int, seed: int, step: int, n: int) -> Tensor | None:
+def draw(config: AugmentConfig, seed: int, step: int, n: int) -> Tensor | None:
     """Draw the uniform numbers in [0, 1) that decide the changes to a logical batch.
 
     Counter-based (Philox 4x64-10, Salmon et al. 2011): row i is a function of (seed, step, i) alone, so the first rows
@@ -57,7 +57,6 @@ def draw(config: AugmentConfig, image_size: int, seed: int, step: int, n: int) -
 
     Args:
         config: What is on.
-        image_size: Unused by the changes there are, which scale the same numbers by the size.
         seed: Seed of the run; any integer, taken modulo 2**64.
         step: Number of the update.
         n: Examples in the logical batch.
@@ -65,7 +64,6 @@ def draw(config: AugmentConfig, image_size: int, seed: int, step: int, n: int) -
     Returns:
         float32 on the CPU, ``[n, COLUMNS]``, with ``hue`` one column more, or None when nothing is on.
     """
-    del image_size
     if not is_on(config):
         return None
     # Typed, because numpy reads a list that holds both small and very large integers as floating point.

@@ -19,7 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from runner.errors import RequestError, is_out_of_memory
+from runner.error_texts import is_out_of_memory
+from runner.errors import RequestError
 from runner.models.batch_statistics import exchangeable, fixed_scales, no_exchange
 from runner.models.norm import batch_to_group, groups_for
 from runner.models.scratch_buffers import scratch_buffers

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
 
+from runner.error_texts import unexpected_argument
 from runner.errors import RequestError, nearest
 from runner.models.surgery import check_image_size
 from runner.models.weights import PRETRAINED, new_head
@@ -48,15 +48,14 @@ def build(
         try:
             # Only networks with positions know this argument; there is no telling which without asking.
             model = timm.create_model(name, pretrained=pretrained, img_size=image_size, **shape, **options)
-        except TypeError as error:
-            if "'img_size'" not in str(error):
-                raise
+        except TypeError:
+            # what else is wrong is met again
             model = timm.create_model(name, pretrained=pretrained, **shape, **options)
     except TypeError as error:
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if unknown is None or unknown[1] not in options:
+        unknown = unexpected_argument(error)
+        if unknown is None or unknown not in options:
             raise
-        raise RequestError(f"model.{unknown[1]}", options[unknown[1]], f"an argument of timm's {name}") from error
+        raise RequestError(f"model.{unknown}", options[unknown], f"an argument of timm's {name}") from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from runner.error_texts import unexpected_argument
 from runner.errors import RequestError, nearest
 from runner.models.surgery import (
     SMALL,
@@ -99,14 +99,14 @@ def _library_model(
         with _fetching():
             model = models.get_model(name, weights=PRETRAINED, **options)
     except TypeError as error:
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if unknown is None or unknown[1] not in options:
+        unknown = unexpected_argument(error)
+        if unknown is None or unknown not in options:
             raise
         raise RequestError(
-            f"model.{unknown[1]}",
-            options[unknown[1]],
+            f"model.{unknown}",
+            options[unknown],
             f"an argument of torchvision.models.{name}",
-            nearest=nearest(unknown[1], ["small_stem", "patch_size"]),
+            nearest=nearest(unknown, ["small_stem", "patch_size"]),
         ) from error
     old_classes = len(models.get_model_weights(name)[PRETRAINED].meta["categories"])
     if old_classes != num_classes:

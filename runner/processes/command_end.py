@@ -13,7 +13,8 @@ from runner.config.untrusted.user_code import place_in_own_code
 from runner.environment.home import have_a_home
 from runner.environment.standard_streams import open_streams
 from runner.environment.text_encoding import take_any_letter
-from runner.errors import ExitCode, RequestError, RunError, is_out_of_memory
+from runner.error_texts import is_out_of_memory
+from runner.errors import ExitCode, RequestError, RunError
 from runner.processes.keyboard_interrupt import Interruption, hearing
 
 

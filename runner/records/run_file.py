@@ -25,8 +25,10 @@ Status = Literal["running", "completed", "pruned", "failed", "interrupted", "bud
 ``interrupted`` can be resumed; ``budget_exhausted`` was to train as long as its privacy budget lasts, and did: another
 step would have passed it."""
 
-STATUSES: tuple[Status, ...] = ("running", "completed", "pruned", "failed", "interrupted", "budget_exhausted")
+ErrorKind = Literal["request", "run"]
+"""``request`` for what was refused as it was typed (a ``RequestError``), ``run`` for what failed on its way."""
 
+STATUSES: tuple[Status, ...] = ("running", "completed", "pruned", "failed", "interrupted", "budget_exhausted")
 
 FINISHED: tuple[Status, ...] = ("completed", "budget_exhausted")
 """How a run ends that has done all that it was to do."""
@@ -116,6 +118,10 @@ class RunRecord:
     """Others, in order, in which the run went before it was taken up again."""
     error: str | None = None
     """Why the run failed, in one line; the traceback is in the run's log."""
+    error_kind: ErrorKind | None = None
+    """Of what kind ``error`` is; None without one, and in records of earlier versions."""
+    error_key: str | None = None
+    """Key at fault of a refused request."""
     started: str = field(default_factory=lambda: utc_now())
     """UTC, ISO 8601."""
     finished: str | None = None
@@ -125,6 +131,16 @@ class RunRecord:
     again, without the time between them and, of one that was killed, without what it did since its last save.  None
     where it was killed for good."""
 
+    @property
+    def refused(self) -> bool:
+        """Whether the run was refused rather than failed, as for want of data or of privacy: it may be asked for again.
+
+        A record of an earlier version does not say: there, what had not begun, and so has no plan, counts as refused.
+        """
+        if self.status != "failed":
+            return False
+        return self.error_kind == "request" or (self.error_kind is None and not self.plan)
+
     def end(self, status: Status, *, begun: float | None = None, **changes: Any) -> RunRecord:
         """Return the same run, finished now with ``status``; ``changes`` are other fields that are known by now.
 
@@ -133,6 +149,11 @@ class RunRecord:
         """
         known = {"finished": utc_now(), "seconds": None if begun is None else time.monotonic() - begun, **changes}
         return dataclasses.replace(self, status=status, **known)
+
+    def fail(self, error: str, key: str | None, **changes: Any) -> RunRecord:
+        """Return the same run, finished now because of ``error``; ``key`` is the one at fault of a refused request."""
+        kind: ErrorKind = "run" if key is None else "request"
+        return self.end("failed", error=error, error_kind=kind, error_key=key, **changes)
 
 
 def utc_now() -> str:

@@ -105,4 +105,4 @@ def record_failure(run_dir: Path, attempt: Attempt) -> None:
             own = ("failed", "running") if attempt.exit_code == ExitCode.FAILED else ("failed",)
             if record.status not in own or record.error == attempt.error:
                 return
-        write_run(run_dir, record.end("failed", error=attempt.error))
+        write_run(run_dir, record.fail(attempt.error or "", attempt.key))

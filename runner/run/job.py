@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.config.identity import recipe_of
+from runner.config.rules.privacy_rules import refuse_outside_sweep
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import locate
 from runner.disk import unsupported
 from runner.environment.launchers import launched
-from runner.errors import EpsilonVoid, ExitCode, RequestError, RunError, is_out_of_memory
+from runner.error_texts import is_out_of_memory
+from runner.errors import EpsilonVoid, ExitCode, RequestError, RunError
 from runner.records.printable import printable
 
 if TYPE_CHECKING:
@@ -78,12 +80,8 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_di
         RunError: the run failed on the way.
     """
     privacy = config.privacy
-    if sweep_dir is None and privacy.sweep_epsilon is not None:
-        raise RequestError(
-            "privacy.sweep_epsilon", f"{privacy.sweep_epsilon:g} in a single run", "null: it limits a multirun"
-        )
-    if sweep_dir is None and privacy.selection == "random_stopping":
-        raise RequestError("privacy.selection", "random_stopping in a single run", "composition: it is for a multirun")
+    if sweep_dir is None:
+        refuse_outside_sweep(privacy)
     from runner.training.distributed.launch import lead_followers, start_processes
 
     sweep = trial = draw = None
@@ -365,9 +363,10 @@ def _fit_on_record(
     except BaseException as error:
         reason, code = " ".join(f"{error}".split()) or type(error).__name__, ExitCode.FAILED
         void = reason if isinstance(error, EpsilonVoid) else None
-        record = record.end("failed", error=reason, begun=begun, void=void)
         if isinstance(error, KeyboardInterrupt):
-            record, code = record.end("interrupted", error=None, begun=begun), ExitCode.INTERRUPTED
+            record, code = record.end("interrupted", begun=begun), ExitCode.INTERRUPTED
+        else:
+            record = record.fail(reason, error.key if isinstance(error, RequestError) else None, begun=begun, void=void)
         if recorder.sitting is not None:
             recorder.sitting.end(record.status, void=void)
         with contextlib.suppress(RunError):  # a full disk stops both, and the first reason is the one to tell

@@ -20,7 +20,7 @@ CAUSE = "cause"
 EPOCHS = "epochs"
 """User attribute: passes over the training data made."""
 
-_BUDGET = "privacy.sweep_epsilon: "
+_BUDGET = "privacy.sweep_epsilon"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,8 @@ def read_outcome(folder: Path, objectives: Sequence[str], limits: Sequence[Limit
         return Outcome(state=TrialState.FAIL, cause=str(unreadable))
     if record.status == "interrupted":
         return Outcome(state=TrialState.RUNNING)
-    if record.status == "failed" and str(record.error).startswith(_BUDGET):
-        return Outcome(state=TrialState.WAITING, cause=str(record.error).removeprefix(_BUDGET))
+    if record.status == "failed" and record.error_key == _BUDGET:
+        return Outcome(state=TrialState.WAITING, cause=str(record.error).removeprefix(f"{_BUDGET}: "))
     if record.status in ("failed", "running"):
         cause = record.error or error or "its process ended without a word"
         return Outcome(state=TrialState.FAIL, epochs=record.epochs, cause=cause)
@@ -71,10 +71,12 @@ def read_outcome(folder: Path, objectives: Sequence[str], limits: Sequence[Limit
 def settled(folder: Path, objectives: Sequence[str], limits: Sequence[Limit]) -> Outcome | None:
     """The outcome of a run whose worker was killed before it could tell; None where the run is to be gone on with."""
     try:
-        status = read_run(folder).status
+        record = read_run(folder)
     except (FileNotFoundError, RunError):
         return None
-    return None if status in ("running", "interrupted") else read_outcome(folder, objectives, limits)
+    # what an earlier version's record leaves open is found out by asking again
+    again = record.status in ("running", "interrupted") or (record.refused and record.error_kind is None)
+    return None if again else read_outcome(folder, objectives, limits)
 
 
 def measure(record: RunRecord, folder: Path) -> dict[str, float]:

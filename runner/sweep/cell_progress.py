@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.disk.files import ordinary
 from runner.disk.json_files import parse_json
-from runner.errors import RunError, is_refusal
+from runner.errors import RunError
 from runner.records.metrics import METRICS_FILE
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
 
@@ -77,8 +77,8 @@ def read_record(folder: Path) -> RunRecord | None:
 
 
 def failed_before(record: RunRecord | None) -> bool:
-    """Whether a run has failed, and not merely been refused, for want of data or of privacy, before it began."""
-    return record is not None and record.status == "failed" and not is_refusal(record.error)
+    """Whether a run has failed, and not merely been refused."""
+    return record is not None and record.status == "failed" and not record.refused
 
 
 def _latest(path: Path) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from runner.config.words.pluralize import counted
 from runner.disk.json_files import read_json
 from runner.errors import RequestError, RunError
 from runner.privacy.accounting.composition import Composed
-from runner.privacy.accounting.privacy_text import epsilon_text
+from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
 from runner.privacy.accounting.renyi_filter import ACCOUNTANT
 from runner.privacy.accounting.sweep_epsilon import BEST_BY_RANDOM_STOPPING, UNCOVERED, DataSpending, spending_of
 from runner.privacy.ledger.chain import BrokenChain
@@ -101,7 +101,7 @@ def render_spending(found: Iterable[DataSpending], *, ordinary: int, best: str |
             composed = epsilon_text(spent.composed.epsilon)
             assert spent.best is not None
             lines += [
-                f"privacy of {counted(len(private), 'cell')} on {spent.data}, δ={spent.composed.delta:g}:",
+                f"privacy of {counted(len(private), 'cell')} on {spent.data}, δ={delta_text(spent.composed.delta)}:",
                 f"  each cell              ε={low}" + ("" if low == high else f" to {high}"),
                 f"  publishing all cells   ε={composed} ({_how(spent.composed)})",
                 f"  publishing the best    ε={epsilon_text(spent.best.epsilon)}, by {spent.best_by}",

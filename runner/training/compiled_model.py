@@ -7,7 +7,6 @@ stay where they are, under their own names, so that a checkpoint does not know h
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import tempfile
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from runner.errors import RunError, is_out_of_memory
+from runner.error_texts import is_out_of_memory, trouble_with_disk
+from runner.errors import RunError
 
 if TYPE_CHECKING:
     from runner.training.gradients.micro_batch_size import BatchSizes
@@ -82,19 +82,14 @@ def _is_worth_telling(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("No CUDA runtime is found")
 
 
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-
-
 def _not_compiled(error: BaseException) -> RunError:
     cause = getattr(error, "inner_exception", error)
-    # the compiler is a program of its own, and what it says stands far below what torch says of it
-    for trouble in _OF_THE_DISK:
-        if os.strerror(trouble) in str(cause):
-            temporary = tempfile.gettempdir()
-            places = dict.fromkeys((os.environ.get("TORCHINDUCTOR_CACHE_DIR", temporary), temporary))
-            return RunError(
-                f"the model cannot be compiled ({os.strerror(trouble)} in {' or '.join(places)}); try TMPDIR=FOLDER,"
-                " with a folder that has room and can be written"
-            )
+    if (trouble := trouble_with_disk(cause)) is not None:
+        temporary = tempfile.gettempdir()
+        places = dict.fromkeys((os.environ.get("TORCHINDUCTOR_CACHE_DIR", temporary), temporary))
+        return RunError(
+            f"the model cannot be compiled ({trouble} in {' or '.join(places)}); try TMPDIR=FOLDER, with a folder that"
+            " has room and can be written"
+        )
     reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
     return RunError(f"the model cannot be compiled ({type(cause).__name__}: {reason}); try hardware.compile=false")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from runner.errors import is_out_of_memory
+from runner.error_texts import is_out_of_memory
 from runner.training.eval_chunks import logits_in_pieces
 from runner.training.losses import log_probabilities
 

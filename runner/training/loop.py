@@ -387,10 +387,9 @@ class Loop:
 
     def _zeroed(self) -> int:
         """Examples whose gradient was not finite and which DP left out, over all processes."""
-        zeroed = getattr(self._parts.rule, "zeroed", None)
-        if zeroed is None:
+        if self._parts.rule.zeroed is None:
             return 0
-        total = zeroed.clone()
+        total = self._parts.rule.zeroed.clone()
         self._world.sum_(total)
         return self._zeroed_before + int(total.item())
 

@@ -156,7 +156,7 @@ def build_parts(
         else:
             rule = MeanRule(model, **same)
         stream = ShuffledStream(len(data.train), semantic.logical_batch, semantic.seed)
-        draws = SeededDraws(semantic.data.augment, model, image_size=semantic.data.image_size, seed=semantic.seed)
+        draws = SeededDraws(semantic.data.augment, model, seed=semantic.seed)
     else:
         from runner.training.gradients.private_parts import build_private_parts
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from runner.errors import TooFewExamples, is_out_of_memory
+from runner.error_texts import has_too_few_values, is_out_of_memory
+from runner.errors import TooFewExamples
 from runner.training.gradients.buffer_snapshot import BuffersBefore
 from runner.training.gradients.micro_batches import micro_batches
 from runner.training.lookahead import Lookahead
@@ -99,7 +100,7 @@ class TrainStep:
             # The traceback holds on to what the attempt had allocated, so it must end before another one begins.
             return None
         except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
+            if not has_too_few_values(error):
                 raise
             raise TooFewExamples(
                 f"step {step + 1}: a micro-batch of one example is too small for BatchNorm; try model.norm=group, or a"

@@ -170,7 +170,7 @@ def draws_by_position(patch, *, images=True, layers=True):
     every_column = AugmentConfig(flip=True, hue=0.1)
 
     def of_images(self, step, rows, *, rank, size):
-        drawn = augment.draw(every_column, 0, PUBLIC_SEED, step, rows.numel() * self._copies)
+        drawn = augment.draw(every_column, PUBLIC_SEED, step, rows.numel() * self._copies)
         return drawn.unflatten(0, (rows.numel(), self._copies))[rank::size]
 
     def of_layers(self, step, rows):

@@ -11,7 +11,8 @@ from runner.config.groups import CLOSED, OPEN, RECIPES, SECTIONS
 from runner.config.words import reference
 from runner.config.words.help_text import MOST_TYPED, help_text
 from runner.config.words.key_page import key_page
-from runner.config.words.reference import keys_of, options_of, plainly
+from runner.config.words.reference import keys_of, options_of
+from runner.errors import plainly
 from tests.conftest import ROOT
 
 PAGE = ROOT / "docs" / "keys.md"

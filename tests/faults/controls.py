@@ -27,7 +27,7 @@ def augmentation():
 
     def change(loop, step):
         draw = draws.augment.draw
-        draws.augment.draw = lambda config, size, seed, now, n: draw(config, size, seed, now - step, n)
+        draws.augment.draw = lambda config, seed, now, n: draw(config, seed, now - step, n)
 
     _after_resume(change)
 

@@ -91,3 +91,25 @@ def test_an_unknown_status_is_refused(tmp_path):
 def test_a_run_that_never_started_has_no_record(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_run(tmp_path)
+
+
+def test_a_refusal_is_told_from_a_failure_by_its_kind(tmp_path):
+    begun = RunRecord(name="r", status="running", plan={"steps": 10})
+    failed = begun.fail("data.root: got x, expected y", None)
+    refused = begun.fail("no words of a refusal", "privacy.sweep_epsilon")
+    assert (failed.error_kind, failed.error_key, failed.refused) == ("run", None, False)
+    assert (refused.error_kind, refused.error_key, refused.refused) == ("request", "privacy.sweep_epsilon", True)
+    write_run(tmp_path, refused)
+    assert read_run(tmp_path).refused
+    assert not refused.end("interrupted").refused
+
+
+@pytest.mark.parametrize(("plan", "refused"), [({}, True), ({"steps": 10}, False)])
+def test_a_failure_of_an_earlier_version_that_never_began_may_be_asked_for_again(tmp_path, plan, refused):
+    write_run(tmp_path, RunRecord(name="r", status="running", plan=plan).fail("why", None))
+    found = json.loads((tmp_path / "run.json").read_text())
+    del found["error_kind"], found["error_key"]
+    (tmp_path / "run.json").write_text(json.dumps(found))
+    record = read_run(tmp_path)
+    assert record.error_kind is None
+    assert record.refused == refused

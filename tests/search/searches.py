@@ -59,7 +59,9 @@ class Launcher:
                 run_job(config, {}, folder, Path(composed.hydra.sweep.dir))
             except (RequestError, RuntimeError) as error:
                 if not (folder / RUN_FILE).exists():
-                    write_run(folder, RunRecord(name="trial", status="running").end("failed", error=str(error)))
+                    write_run(
+                        folder, RunRecord(name="trial", status="running").fail(str(error), getattr(error, "key", None))
+                    )
             finally:
                 HydraConfig.instance().cfg = before
 

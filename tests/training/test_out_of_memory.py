@@ -6,7 +6,8 @@ import shutil
 import pytest
 import torch
 
-from runner.errors import ExitCode, RunError, is_out_of_memory
+from runner.error_texts import is_out_of_memory
+from runner.errors import ExitCode, RunError
 from runner.records.metrics import read_metrics
 from runner.run.job import run_job
 from runner.training.checkpointing.checkpoint import load_checkpoint

@@ -28,4 +28,4 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
     stream = ShuffledStream(len(data.train), task.batch, config.seed)
     for step in turns:
         rows = stream.rows(step)
-        feed.batch(rows, augmentation.draw(augment, data.image_size, config.seed, step, len(rows)))
+        feed.batch(rows, augmentation.draw(augment, config.seed, step, len(rows)))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from runner.config.schema import PrivacyConfig, RunConfig
-from runner.errors import RequestError, as_typed
+from runner.errors import RequestError, as_typed, plainly
 
 
 def _privacy_keys_need_privacy(config: RunConfig) -> None:
@@ -40,7 +40,7 @@ def _two_of_epsilon_noise_and_length(config: RunConfig) -> None:
     if both and given:
         raise RequestError(
             "privacy.noise_multiplier",
-            f"{privacy.noise_multiplier:g} beside privacy.epsilon={privacy.epsilon:g} and {given[0]}",
+            f"{privacy.noise_multiplier:g} beside privacy.epsilon={plainly(privacy.epsilon)} and {given[0]}",
             "two of the three, because each follows from the others; trainer.epochs=null trains until epsilon is spent",
         )
     if not both and not given:
@@ -58,8 +58,21 @@ def _a_cell_fits_its_sweep(config: RunConfig) -> None:
         raise RequestError(
             "privacy.sweep_epsilon",
             privacy.sweep_epsilon,
-            f"at least privacy.epsilon={privacy.epsilon:g}, which one cell may spend",
+            f"at least privacy.epsilon={plainly(privacy.epsilon)}, which one cell may spend",
         )
+
+
+def refuse_outside_sweep(privacy: PrivacyConfig) -> None:
+    """Refuse what only a multirun can have.
+
+    Raises:
+        RequestError: names the key.
+    """
+    if privacy.sweep_epsilon is not None:
+        got = f"{plainly(privacy.sweep_epsilon)} in a single run"
+        raise RequestError("privacy.sweep_epsilon", got, "null: it limits a multirun")
+    if privacy.selection == "random_stopping":
+        raise RequestError("privacy.selection", "random_stopping in a single run", "composition: it is for a multirun")
 
 
 def _a_random_number_of_trials_is_asked_for(config: RunConfig) -> None:

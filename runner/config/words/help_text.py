@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config.compose import Composer
 from runner.config.groups import CLOSED, OPEN, SECTIONS
-from runner.config.words.reference import keys_of, plainly, short
+from runner.config.words.reference import keys_of, short
+from runner.errors import plainly
 
 MOST_TYPED = (
     *("data.root", "data.batch_size", "data.image_size", "data.fold"),

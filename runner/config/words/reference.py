@@ -19,7 +19,7 @@ from runner.config.groups import CLOSED, OPEN, SECTIONS, field_name, yaml_key
 from runner.config.rules.rules import RULES
 from runner.config.schema import AugmentConfig, RunConfig
 from runner.config.store import Root, shipped
-from runner.errors import as_typed
+from runner.errors import plainly
 
 _NOT_SET = ("name", "_target_", "defaults", "hydra")
 """What of an option's file is no key that it sets: what it is, and how it is composed."""
@@ -164,11 +164,6 @@ def _kind_of(value: Any) -> str:
     if isinstance(value, list):
         return f"list of {_kind_of(value[0])}s".replace("texts", "words") if value else "list"
     return "mapping" if isinstance(value, dict) else "null or a value" if value is None else _KINDS[type(value)]
-
-
-def plainly(value: Any) -> str:
-    """``value`` as it would be typed, a whole number without its fraction."""
-    return f"{value:g}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e6 else as_typed(value)
 
 
 def short(text: str) -> str:

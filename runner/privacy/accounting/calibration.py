@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from runner.errors import RequestError
 from runner.privacy.accounting import accountants
-from runner.privacy.accounting.privacy_text import epsilon_text
+from runner.privacy.accounting.privacy_text import epsilon_text, lower_bound_text
 
 LEAST_NOISE = 0.05
 MOST_NOISE = 1e4
@@ -109,7 +109,9 @@ def solve_noise_multiplier(accountant: str, *, epsilon: float, delta: float, sam
             "privacy.epsilon", epsilon, f"at least {epsilon_text(found)}, which noise multiplier {noise:g} gives"
         )
     if noise == LEAST_NOISE:
-        raise RequestError("privacy.epsilon", epsilon, f"at most {found:.4g}, which noise multiplier {noise:g} gives")
+        raise RequestError(
+            "privacy.epsilon", epsilon, f"at most {lower_bound_text(found)}, which noise multiplier {noise:g} gives"
+        )
     return noise
 
 

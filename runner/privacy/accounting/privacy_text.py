@@ -25,7 +25,7 @@ def epsilon_text(epsilon: float) -> str:
 
 
 def lower_bound_text(epsilon: float) -> str:
-    """What ε was shown to be at least, to two decimals, rounded down."""
+    """What ε is at least, shown or to be asked for, to two decimals, rounded down."""
     return str(_decimal(epsilon).quantize(Decimal("0.01"), ROUND_FLOOR)) if math.isfinite(epsilon) else str(epsilon)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.config.words.pluralize import counted
-from runner.errors import RequestError, RunError
+from runner.errors import RequestError, RunError, plainly
 from runner.privacy.accounting.composition import Composed, Spent
 from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
 from runner.privacy.accounting.random_stopping import TrialCount, epsilon_of_best
@@ -192,7 +192,7 @@ def admit_grid(limit: float | None, runs: Sequence[PlannedRun], count: TrialCoun
     raise RequestError(
         "privacy.sweep_epsilon",
         f"{len(entries)} cells that compose to {_described_sum(together)}",
-        f"at most {limit:g}, which the first {counted(fits, 'cell')} keep to",
+        f"at most {plainly(limit)}, which the first {counted(fits, 'cell')} keep to",
     )
 
 
@@ -277,10 +277,11 @@ def _admit_within_budget(
         raise RequestError(
             "privacy.sweep_epsilon",
             terms.limit,
-            f"{budget.epsilon:g}, as the search began: a budget that is set after a look at results bounds nothing",
+            f"{plainly(budget.epsilon)}, as the search began: a budget that is set after a look at results bounds"
+            " nothing",
         )
     if run.delta != budget.delta:
-        raise RequestError("privacy.delta", run.delta, f"{budget.delta:g}, as in the first trial of the search")
+        raise RequestError("privacy.delta", run.delta, f"{plainly(budget.delta)}, as in the first trial of the search")
     private = [cell.spent for cell in cells if cell.planned.private]
     epsilon = budget.spent([*private, _planned(run)])
     if epsilon > budget.epsilon:
@@ -312,16 +313,15 @@ def _beyond(limit: float, together: Composed, cells: int, before: float | None) 
     return RequestError(
         "privacy.sweep_epsilon",
         f"a cell with which all compose to {_described_sum(together)}",
-        f"at most {limit:g}; {spent}",
+        f"at most {plainly(limit)}; {spent}",
     )
 
 
 def _keep_best_to_limit(limit: float | None, best: Composed) -> None:
     if limit is not None and best.epsilon > limit:
+        costs = f"ε={epsilon_text(best.epsilon)} (rdp, δ={delta_text(best.delta)})"
         raise RequestError(
-            "privacy.sweep_epsilon",
-            f"trials of which publishing the best costs ε={epsilon_text(best.epsilon)} (rdp, δ={best.delta:g})",
-            f"at most {limit:g}",
+            "privacy.sweep_epsilon", f"trials of which publishing the best costs {costs}", f"at most {plainly(limit)}"
         )
 
 

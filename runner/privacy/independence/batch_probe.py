@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from runner.error_texts import reads_numbers
 from runner.errors import RequestError
 from runner.privacy.example_gradients.build import per_example_gradients
 from runner.privacy.example_gradients.out_of_place import out_of_place
@@ -41,8 +42,6 @@ batch or on the place in it does so at each try."""
 _WRONG = 1e-2
 """Relative error of a gradient that no rounding explains: float32 kernels of torch round by up to 7e-4 in the backward
 pass of a group normalisation."""
-_READS = ("data-dependent", ".item()", "dynamic shape", "data pointer")
-"""What ``vmap`` says of a forward pass that reads numbers out of a tensor."""
 
 
 class BatchProbe:
@@ -121,7 +120,7 @@ class BatchProbe:
             with torch.no_grad():
                 torch.func.vmap(one)(*split)
         except RuntimeError as failure:
-            if any(words in str(failure) for words in _READS):
+            if reads_numbers(failure):
                 raise self._meet(f"{type(self._model).__name__}, which reads numbers out of the batch") from failure
 
     def compare(self, gradients: PerExampleGradients, size: int, *, full_precision: bool) -> None:

@@ -9,7 +9,8 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
 
-from runner.errors import RequestError, is_out_of_memory
+from runner.error_texts import is_out_of_memory
+from runner.errors import RequestError
 from runner.privacy.example_gradients.build import per_example_gradients
 from runner.privacy.example_gradients.low_precision import normalisations, norms_in_float32
 from runner.privacy.example_gradients.per_example import Forward, PerExampleGradients

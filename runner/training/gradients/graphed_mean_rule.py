@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from runner.errors import RunError, is_out_of_memory
+from runner.error_texts import is_out_of_memory
+from runner.errors import RunError
 from runner.training.gradients.mean_rule import MeanRule
 from runner.training.profiling.phase_timer import unobserved
 from runner.training.running_metrics import Answers, Unmarked

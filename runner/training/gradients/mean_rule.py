@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 class GradientRule(Protocol):
     """How the gradients of single examples become the gradient of an update."""
 
+    @property
+    def zeroed(self) -> torch.Tensor | None:
+        """Times that an example was left out because its gradient was not finite, int64; None where none ever is."""
+        ...
+
     def begin(self, denominator: float) -> None:
         """Start a logical batch whose summed gradient will be divided by ``denominator``."""
         ...
@@ -63,6 +68,8 @@ class MeanRule:
     Dividing by the number of micro-batches instead, as most loops do, halves the gradient of an epoch's last,
     shorter window.
     """
+
+    zeroed = None
 
     def __init__(
         self,

@@ -45,10 +45,9 @@ class SeededDraws:
     Never under DP: whoever knows the seed knows these draws, and one example more moves those of all later ones.
     """
 
-    def __init__(self, config: AugmentConfig, model: nn.Module, *, image_size: int, seed: int) -> None:
-        """Of a run with ``seed`` that trains ``model`` on images of ``image_size``."""
+    def __init__(self, config: AugmentConfig, model: nn.Module, *, seed: int) -> None:
+        """Of a run with ``seed`` that trains ``model``."""
         self._config = config
-        self._image_size = image_size
         self._seed = seed
         self._device = next(model.parameters()).device
         self._may_draw = may_draw(model)
@@ -60,7 +59,7 @@ class SeededDraws:
 
     def images(self, step: int, rows: Tensor, *, rank: int, size: int) -> Tensor:
         """See ``Draws``; the draws of the example at position i follow from (seed, step, i)."""
-        draws = augment.draw(self._config, self._image_size, self._seed, step, rows.numel())
+        draws = augment.draw(self._config, self._seed, step, rows.numel())
         assert draws is not None
         return draws.unsqueeze(1)[rank::size]
 
