@@ -26,13 +26,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def last_of_each(arguments):
     """``arguments``, a recipe that many tests share and what one of them changes in it, as a person would type them."""
-    from runner.config.request.exclusive_keys import rivals_of
+    from runner.config.request.exclusive_keys import exclusive_with
     from runner.config.words.override_lines import key_of
 
     last = {}
     for argument in arguments:
         key = key_of(argument) if "=" in argument else argument
-        for rival in rivals_of(key):
+        for rival in exclusive_with(key):
             last.pop(rival, None)
         last[key] = argument
     return list(last.values())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from runner.config.untrusted import user_code
-from runner.config.untrusted.user_code import place_in_own_code
+from runner.config.untrusted.user_code import location_in_user_code
 from runner.errors import ExitCode, RequestError
 from runner.processes.command_end import answer
 from runner.run import attempt
@@ -125,9 +125,9 @@ def test_an_error_that_another_was_made_of_is_followed_back(monkeypatch):
             raise RequestError("a", "b", "c") from error.with_traceback(error.__traceback__.tb_next)
     except RequestError as error:
         wrapped = error.with_traceback(None)
-    assert place_in_own_code(wrapped) == f"{PARTS}, line {line_of('the source fails here')}, in failing_source"
+    assert location_in_user_code(wrapped) == f"{PARTS}, line {line_of('the source fails here')}, in failing_source"
     monkeypatch.setattr(user_code, "own_packages", lambda: ())
-    assert place_in_own_code(wrapped) is None
+    assert location_in_user_code(wrapped) is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch import Tensor
 from runner.audit.observer import Observer, RecordingFeed
 from runner.audit.released_noise import Noise
 from runner.audit.sensitivity import Sensitivity, rounding
-from runner.audit.step_observations import Eyes, SumDifference, Targets
+from runner.audit.step_observations import StepObservations, SumDifference, Targets
 from runner.training.distributed.world import SingleProcess
 from runner.training.parts import Parts, build_parts
 from runner.training.step import TrainStep
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from runner.plan.plan import Plan
     from runner.privacy.mechanism.key import SecretKey
     from runner.training.distributed.world import World
-    from runner.training.gradients.batch_sampler import Stream
+    from runner.training.gradients.batch_sampler import BatchSampler
     from runner.training.gradients.mean_rule import GradientRule
 
 
 @dataclass(kw_only=True)
-class Watched:
+class AuditedRun:
     """What came of one run."""
 
     noise: Noise
@@ -45,7 +45,7 @@ class Watched:
     again_allowed: float
     followed: bool
     """Whether weights that saw nothing but the releases are those that were trained."""
-    stream: Stream
+    stream: BatchSampler
     sensitivities: list[Sensitivity]
     differences: list[SumDifference]
     scores: NDArray[np.float64]
@@ -69,7 +69,7 @@ def watch(
     kept: int,
     thorough: bool,
     over: Callable[[Parts], GradientRule] | None = None,
-) -> tuple[Parts, Watched]:
+) -> tuple[Parts, AuditedRun]:
     """Train ``steps`` updates of ``plan`` with every part that a run has; equal in every process.
 
     Args:
@@ -90,11 +90,11 @@ def watch(
     way = parts.plan.performance.grad_sample
     again = build_parts(plan, data, world, key=key, grad_sample=way)
     absent = [row for row, present in zip(targets.rows, targets.present, strict=True) if not present]
-    stream: Stream = Without(parts.stream, absent)
+    stream: BatchSampler = Without(parts.stream, absent)
     feed = RecordingFeed(parts.feed)
     eyes = None
     if world.is_main:
-        eyes = Eyes(
+        eyes = StepObservations(
             parts, stream, targets, sums=sums, thorough=thorough, rule_in_float64=_in_float64(parts, data, key, way)
         )
     observer = Observer(parts, kept=kept, feed=feed, look=None if eyes is None else eyes.look)
@@ -121,7 +121,7 @@ def watch(
     unit = privacy.noise_multiplier * privacy.max_grad_norm / semantic.logical_batch
     parts.feed.close()
     again.feed.close()
-    return parts, Watched(
+    return parts, AuditedRun(
         noise=observer.noise(),
         asked=asked,
         taken=taken,
@@ -149,12 +149,12 @@ def _in_float64(parts: Parts, data: ImageData, key: SecretKey, grad_sample: str 
 class Without:
     """A stream without some examples, as of a data set that lacks them."""
 
-    def __init__(self, stream: Stream, absent: list[int]) -> None:
+    def __init__(self, stream: BatchSampler, absent: list[int]) -> None:
         self._stream = stream
         self._absent = torch.tensor(absent, dtype=torch.int64)
 
     def rows(self, step: int) -> Tensor:
-        """See ``Stream.rows``."""
+        """See ``BatchSampler.rows``."""
         rows = self._stream.rows(step)
         return rows[~torch.isin(rows, self._absent)]
 

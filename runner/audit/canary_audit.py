@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from runner.audit.audited_run import Watched, watch
+from runner.audit.audited_run import AuditedRun, watch
 from runner.audit.bound import epsilon_lower_bound, guess, largest_bound
 from runner.audit.canaries import Layout, coins, every_canary
 from runner.audit.checks import at_one_level, clipping_check
 from runner.audit.config_audit import FEWEST_STEPS, new_key
 from runner.audit.findings import Audit, direct_checks
 from runner.audit.request import CANARIES
-from runner.audit.score import Witness
+from runner.audit.score import Attacker
 from runner.audit.step_observations import Targets
 from runner.autotune.resolve import settle
 from runner.config.schema import RunConfig
@@ -56,9 +56,9 @@ def run_audit(config: RunConfig, *, guesses: int, confidence: float) -> Audit:
     assert privacy is not None
     if steps < FEWEST_STEPS:
         raise RequestError("trainer.steps", steps, f"at least {FEWEST_STEPS} for an audit")
-    witness: list[Witness] = []
+    witness: list[Attacker] = []
 
-    def over(parts: Parts) -> Witness:
+    def over(parts: Parts) -> Attacker:
         witness.append(_witness(parts, data, canaries))
         return witness[0]
 
@@ -100,7 +100,7 @@ def _check(config: RunConfig, guesses: int, confidence: float) -> int:
     return canaries
 
 
-def _witness(parts: Parts, data: ImageData, canaries: int) -> Witness:
+def _witness(parts: Parts, data: ImageData, canaries: int) -> Attacker:
     layout = Layout.of(canaries)
     first = parts.parameters[0]
     if first.shape[1:] != (layout.size**2,) or any(parameter.ndim != 2 for parameter in parts.parameters):
@@ -112,11 +112,11 @@ def _witness(parts: Parts, data: ImageData, canaries: int) -> Witness:
     feed = parts.plain_feed(data, every_canary(data, canaries))
     images, labels = feed.batch(torch.arange(canaries), None)
     loss = cross_entropy(parts.plan.semantic.label_smoothing)
-    return Witness(parts, images=images, labels=labels, loss=loss)
+    return Attacker(parts, images=images, labels=labels, loss=loss)
 
 
 def _judge(
-    plan: Plan, witness: Witness, watched: Watched, present: np.ndarray, *, guesses: int, confidence: float
+    plan: Plan, witness: Attacker, watched: AuditedRun, present: np.ndarray, *, guesses: int, confidence: float
 ) -> Audit:
     privacy, semantic = plan.semantic.privacy, plan.semantic
     assert privacy is not None

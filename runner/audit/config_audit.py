@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runner.audit.audited_run import Watched, watch
+from runner.audit.audited_run import AuditedRun, watch
 from runner.audit.bound import epsilon_lower_bound, guess, largest_bound
 from runner.audit.checks import LEVEL, Check, at_one_level
 from runner.audit.findings import Audit, direct_checks
@@ -73,7 +73,7 @@ class Request:
     sums: int = SUMS
 
 
-def audit_recipe(request: Request, *, failures: Path) -> Audit:
+def audit_config(request: Request, *, failures: Path) -> Audit:
     """Train the recipe for a few updates, several times over, and see what its releases give away.
 
     Nothing is published and nothing enters the ledger: the runs have keys of their own, which nobody keeps.  Several
@@ -119,7 +119,7 @@ def audit_rank(request: Request, world: World, device: Device) -> Audit | None:
     count = _count(plan, request)
     guesses = _guesses(request.guesses, runs * count)
     random = np.random.default_rng(privacy.unsafe_noise_seed)
-    watched: list[Watched] = []
+    watched: list[AuditedRun] = []
     coins: list[Targets] = []
     with torch_settings(plan):
         for number in range(runs):
@@ -181,7 +181,7 @@ def _guesses(asked: int | None, watched: int) -> int:
 
 def _judge(
     plan: Plan,
-    watched: Sequence[Watched],
+    watched: Sequence[AuditedRun],
     coins: Sequence[Targets],
     *,
     steps: int,
@@ -213,7 +213,7 @@ def _judge(
     )
 
 
-def _log_odds(privacy: PrivacyPlan, watched: Sequence[Watched], coins: Sequence[Targets], steps: int) -> Check:
+def _log_odds(privacy: PrivacyPlan, watched: Sequence[AuditedRun], coins: Sequence[Targets], steps: int) -> Check:
     """How sure an attacker who knows everything else was of the truth about one example."""
     truths = [np.array([*targets.present, *[True] * (len(run.odds) - len(targets.present))])
               for run, targets in zip(watched, coins, strict=True)]  # fmt: skip

@@ -15,7 +15,7 @@ from runner.audit.inclusions import inclusion_checks
 from runner.audit.released_noise import Noise, noise_checks
 
 if TYPE_CHECKING:
-    from runner.audit.audited_run import Watched
+    from runner.audit.audited_run import AuditedRun
     from runner.plan.plan import Plan
 
 LOWER_BOUND = "lower bound"
@@ -87,7 +87,7 @@ class Audit:
         }
 
 
-def direct_checks(plan: Plan, runs: Sequence[Watched], *, left_out: Sequence[int]) -> list[Check]:
+def direct_checks(plan: Plan, runs: Sequence[AuditedRun], *, left_out: Sequence[int]) -> list[Check]:
     """What ``runs`` of ``plan`` did, against what was claimed; the sensitivity comes first.
 
     ``left_out`` are the rows of examples that may have been absent.
@@ -108,7 +108,7 @@ def direct_checks(plan: Plan, runs: Sequence[Watched], *, left_out: Sequence[int
     ]
 
 
-def _sensitivity(runs: Sequence[Watched]) -> Check:
+def _sensitivity(runs: Sequence[AuditedRun]) -> Check:
     """Leaving out one example, at the first, the middle and the last place, moves the sum by C at most."""
     found = [each for run in runs for each in run.sensitivities]
     worst = max(found, key=lambda each: each.moved - each.allowed, default=None)
@@ -120,7 +120,7 @@ def _sensitivity(runs: Sequence[Watched]) -> Check:
     )
 
 
-def _sums(runs: Sequence[Watched]) -> Check:
+def _sums(runs: Sequence[AuditedRun]) -> Check:
     """Clipped sums, against those of one example at a time."""
     found = [each for run in runs for each in run.differences]
     worst = max(found, key=lambda each: each.found / each.allowed, default=None)
@@ -132,7 +132,7 @@ def _sums(runs: Sequence[Watched]) -> Check:
     )
 
 
-def _again(runs: Sequence[Watched]) -> Check:
+def _again(runs: Sequence[AuditedRun]) -> Check:
     """A step that is done again, as after a kill, must release what it released before: one key, one noise."""
     worst = max(runs, key=lambda run: run.again - run.again_allowed)
     return Check.exact(
@@ -143,7 +143,7 @@ def _again(runs: Sequence[Watched]) -> Check:
     )
 
 
-def _taken(runs: Sequence[Watched]) -> Check:
+def _taken(runs: Sequence[AuditedRun]) -> Check:
     """Every step released, from the images of the examples that were drawn and of no other."""
     steps = sum(len(run.asked) for run in runs)
     right = sum(np.array_equal(asked, taken) for run in runs for asked, taken in zip(run.asked, run.taken, strict=True))
@@ -153,7 +153,7 @@ def _taken(runs: Sequence[Watched]) -> Check:
     )
 
 
-def _inclusions(plan: Plan, runs: Sequence[Watched], left_out: Sequence[int]) -> list[Check]:
+def _inclusions(plan: Plan, runs: Sequence[AuditedRun], left_out: Sequence[int]) -> list[Check]:
     privacy, examples = plan.semantic.privacy, plan.semantic.data.examples
     assert privacy is not None
     enough = min(BATCHES / privacy.sample_rate, _DRAWS / examples) / len(runs)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from runner.data import augment
 from runner.privacy.example_gradients.per_example import trainable
-from runner.privacy.mechanism.example_rng import ExampleDraws
+from runner.privacy.mechanism.example_rng import ExampleRng
 from runner.training.gradients.micro_batches import micro_batches
 from runner.training.losses import cross_entropy
 from runner.training.parts import Parts
@@ -31,7 +31,7 @@ class OneExample:
         self._dtype = dtype
         copies = semantic.privacy.augmentation_multiplicity
         self._copies = copies
-        draws = ExampleDraws(parts.key, self._model, copies=copies, columns=augment.MOST_COLUMNS)
+        draws = ExampleRng(parts.key, self._model, copies=copies, columns=augment.MOST_COLUMNS)
         self._parts = dataclasses.replace(parts, model=self._model, draws=draws)
         self._forward = nullcontext if dtype is not None else parts.precision.forward
         scaled = dtype is None and semantic.precision.dtype == "float16"

@@ -10,7 +10,7 @@ from pathlib import Path
 from runner.config.compose import Composer
 from runner.config.rules import rules
 from runner.config.schema import RunConfig
-from runner.config.words.expand_user import at_home, lines_at_home
+from runner.config.words.expand_user import expand_user, expand_user_in_lines
 from runner.config.words.override_lines import key_of
 from runner.errors import RequestError
 
@@ -21,7 +21,7 @@ _CHOOSES = ("experiment", "data", "trainer")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AuditRequest:
     """What to audit, and where to leave the record."""
 
     config: RunConfig
@@ -38,13 +38,13 @@ class Asked:
         return self.config.data.target == CANARIES
 
 
-def read_request(lines: Sequence[str]) -> Asked:
+def read_request(lines: Sequence[str]) -> AuditRequest:
     """The request of ``lines``, as typed.
 
     Raises:
         RequestError: for whatever cannot be audited.
     """
-    lines = lines_at_home(list(lines))
+    lines = expand_user_in_lines(list(lines))
     runs = [line for line in lines if key_of(line) == "run"]
     if runs:
         return _of_run(runs[-1], [line for line in lines if line not in runs])
@@ -60,13 +60,13 @@ def read_request(lines: Sequence[str]) -> Asked:
     _check(config)
     for note in composer.notes:
         print(f"note: {note}", file=sys.stderr)
-    return Asked(config=config, folder=Path(composed.hydra.runtime.output_dir), run=None)
+    return AuditRequest(config=config, folder=Path(composed.hydra.runtime.output_dir), run=None)
 
 
-def _of_run(line: str, others: Sequence[str]) -> Asked:
+def _of_run(line: str, others: Sequence[str]) -> AuditRequest:
     from runner.inference.finished_run import read_config, read_record
 
-    folder = Path(at_home(line.partition("=")[2].strip("'\"")))
+    folder = Path(expand_user(line.partition("=")[2].strip("'\"")))
     others = [line for line in others if key_of(line) != "hydra.run.dir"]
     if others:
         raise RequestError(key_of(others[0]), others[0], f"nothing besides run={folder}, whose own recipe is audited")
@@ -75,7 +75,7 @@ def _of_run(line: str, others: Sequence[str]) -> Asked:
     if plan.semantic.privacy is None:
         raise RequestError("run", f"{folder} (trainer={plan.trainer})", "a private run, of trainer=dp")
     _check(config)
-    return Asked(config=config, folder=folder, run=folder, identity=record.plan["identity"])
+    return AuditRequest(config=config, folder=folder, run=folder, identity=record.plan["identity"])
 
 
 def _check(config: RunConfig) -> None:

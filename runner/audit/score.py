@@ -12,7 +12,7 @@ from runner.training.parts import Parts
 from runner.training.running_metrics import Answers
 
 
-class Witness:
+class Attacker:
     """A gradient rule that hands everything on to the real one and looks at what comes out of it.
 
     The score of canary i is the sum over steps of <released gradient, gradient of canary i at the weights of that

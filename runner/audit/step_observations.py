@@ -16,7 +16,7 @@ from runner.audit.one_example import OneExample
 from runner.audit.sensitivity import Sensitivity, clipped_sum, measure_sensitivity
 
 if TYPE_CHECKING:
-    from runner.training.gradients.batch_sampler import Stream
+    from runner.training.gradients.batch_sampler import BatchSampler
     from runner.training.parts import Parts
 
 _SURE = 8.0
@@ -46,13 +46,13 @@ class SumDifference:
     """Rounding: see ``_compare``."""
 
 
-class Eyes:
+class StepObservations:
     """Sees each step of a run twice: before it is made, and when its gradient was released and not yet used."""
 
     def __init__(
         self,
         parts: Parts,
-        stream: Stream,
+        stream: BatchSampler,
         targets: Targets,
         *,
         sums: int,
@@ -81,9 +81,9 @@ class Eyes:
         self.sensitivities: list[Sensitivity] = []
         self.differences: list[SumDifference] = []
         self.scores = np.zeros(len(targets.rows))
-        """See ``Watched.scores``."""
+        """See ``AuditedRun.scores``."""
         self.odds = np.zeros(len(targets.rows) + (thorough and bool(targets.rows)))
-        """See ``Watched.odds``."""
+        """See ``AuditedRun.odds``."""
 
     def before(self, step: int, *, last: bool) -> None:
         """Look at update ``step`` before it is made."""

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from runner.errors import RequestError, RunError, TooFewExamples
-from runner.processes.signals import born_deaf, end_quietly
+from runner.processes.signals import block_signals, end_quietly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +91,7 @@ class PeakMemory:
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._helper is None:
-            with born_deaf():
+            with block_signals():
                 self._helper = subprocess.Popen(
                     [sys.executable, "-m", __name__],
                     stdin=subprocess.PIPE,

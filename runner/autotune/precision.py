@@ -42,7 +42,7 @@ Samples = Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Candidate:
     """What is chosen among."""
 
     dtype: str
@@ -53,7 +53,7 @@ class Recipe:
         return f"{self.dtype} {'channels_last' if self.channels_last else 'contiguous'}"
 
 
-def recipes(device: Device, channels_last: bool | None, dtype: str | None = None) -> list[Recipe]:
+def recipes(device: Device, channels_last: bool | None, dtype: str | None = None) -> list[Candidate]:
     """What is worth trying on ``device``, the first of equals first.
 
     float16 is not among them on a CPU: what it gains in memory traffic it loses in rounding by software
@@ -70,10 +70,12 @@ def recipes(device: Device, channels_last: bool | None, dtype: str | None = None
     if dtype is None and device.kind != "cpu" and device.native.fp16:
         dtypes.append("float16")
     formats = [True, False] if channels_last is None else [channels_last]
-    return [Recipe(dtype=dtype, channels_last=chosen) for dtype in dtypes for chosen in formats]
+    return [Candidate(dtype=dtype, channels_last=chosen) for dtype in dtypes for chosen in formats]
 
 
-def fastest_recipe(plan: Plan, tried: Sequence[Recipe], *, memory_bytes: int) -> tuple[Recipe, str | None] | None:
+def fastest_candidate(
+    plan: Plan, tried: Sequence[Candidate], *, memory_bytes: int
+) -> tuple[Candidate, str | None] | None:
     """One of ``tried`` and the times, measured by updates of ``plan`` on random images, in turns against drifts.
 
     No times where one alone is left: the memory format is not tried with a model to which it does not matter.  None
@@ -117,7 +119,7 @@ def fastest_recipe(plan: Plan, tried: Sequence[Recipe], *, memory_bytes: int) ->
     return _choose(samples), f"{told} for an update by {probed.performance.batch_size} random images ({rounds} rounds)"
 
 
-def _open(plan: Plan, recipe: Recipe) -> AbstractContextManager[Stepper]:
+def _open(plan: Plan, recipe: Candidate) -> AbstractContextManager[Stepper]:
     """``plan`` by ``recipe``, to be stepped.
 
     The clock is that of the processor's work where a single thread does it: other programs on the machine, cells of the
@@ -128,7 +130,7 @@ def _open(plan: Plan, recipe: Recipe) -> AbstractContextManager[Stepper]:
     return stepping(_variant(plan, recipe), clock=time.process_time if alone else time.perf_counter)
 
 
-def _variant(plan: Plan, recipe: Recipe) -> Plan:
+def _variant(plan: Plan, recipe: Candidate) -> Plan:
     semantic = plan.semantic
     precision = dataclasses.replace(semantic.precision, dtype=recipe.dtype)
     return dataclasses.replace(
@@ -143,7 +145,7 @@ def _with_way(plan: Plan, stepper: Stepper) -> Plan:
     return plan if way is None else plan.with_grad_sample(way, "as probed")
 
 
-def _looked_at(plan: Plan, recipe: Recipe) -> tuple[float, bool]:
+def _looked_at(plan: Plan, recipe: Candidate) -> tuple[float, bool]:
     """Seconds that an image takes in an update with few; and whether the memory format matters to the model."""
     few = min(plan.performance.batch_size, _FEW_IMAGES)
     with _open(one_share(plan, few, 1), recipe) as stepper:
@@ -157,7 +159,7 @@ def _updates(plan: Plan, probed: Plan) -> float:
     return share / probed.performance.batch_size
 
 
-def _measure(steppers: dict[Recipe, Stepper], updates: float | None, seconds: float) -> dict[Recipe, Samples]:
+def _measure(steppers: dict[Candidate, Stepper], updates: float | None, seconds: float) -> dict[Candidate, Samples]:
     """Time updates in turns, there and back (A B B A), until one recipe is left or the ``seconds`` are over.
 
     ``updates`` are those of the run, of which a small share may be spent; None for the whole time.
@@ -165,7 +167,7 @@ def _measure(steppers: dict[Recipe, Stepper], updates: float | None, seconds: fl
     for stepper in steppers.values():
         stepper.step()
     left = [recipe for recipe, stepper in steppers.items() if stepper.fits]
-    samples: dict[Recipe, list[float]] = {recipe: [] for recipe in steppers}
+    samples: dict[Candidate, list[float]] = {recipe: [] for recipe in steppers}
     start = time.perf_counter()
     for finished in range(1, _MOST_ROUNDS + 1):
         for recipe in left if finished % 2 else reversed(left):
@@ -179,7 +181,7 @@ def _measure(steppers: dict[Recipe, Stepper], updates: float | None, seconds: fl
     return dict(samples)
 
 
-def _still_in(left: Sequence[Recipe], samples: Mapping[Recipe, Samples]) -> list[Recipe]:
+def _still_in(left: Sequence[Candidate], samples: Mapping[Candidate, Samples]) -> list[Candidate]:
     """Those of ``left``, which were all in each round so far, that may yet be the fastest."""
     if not left:
         return []
@@ -187,7 +189,7 @@ def _still_in(left: Sequence[Recipe], samples: Mapping[Recipe, Samples]) -> list
     rounds, least = len(samples[fastest]), min(samples[fastest])
     limit = next((factor for needed, factor in _HOPELESS if rounds >= needed), math.inf)
 
-    def may_win(recipe: Recipe) -> bool:
+    def may_win(recipe: Candidate) -> bool:
         pairs = zip(samples[recipe], samples[fastest], strict=True)
         clear = rounds >= _CLEAR_ROUNDS and all(mine > best for mine, best in pairs)
         # what disturbs an update only ever adds to it, so one good update saves a recipe
@@ -196,7 +198,7 @@ def _still_in(left: Sequence[Recipe], samples: Mapping[Recipe, Samples]) -> list
     return [recipe for recipe in left if may_win(recipe)]
 
 
-def _choose(samples: Mapping[Recipe, Samples]) -> Recipe:
+def _choose(samples: Mapping[Candidate, Samples]) -> Candidate:
     """The fastest; of those that are as good as equal, the one that was tried first."""
     chosen, best = next(iter(samples.items()))
     for recipe, taken in samples.items():

@@ -72,7 +72,7 @@ def settle(
         RequestError: the model, optimizer, schedule or per-example gradients cannot be had as asked.
         RunError: there is no memory for one example, or ``run.json`` is not a record of a run.
     """
-    plan = settle_recipe(plan, config, device, world, run_dir=run_dir, sweep_dir=sweep_dir)
+    plan = resolve_precision(plan, config, device, world, run_dir=run_dir, sweep_dir=sweep_dir)
     if config.data.batch_size == "auto":
         from runner.autotune.batch_size import with_batch
 
@@ -81,7 +81,7 @@ def settle(
     return plan
 
 
-def settle_recipe(
+def resolve_precision(
     plan: Plan,
     config: RunConfig,
     device: Device,
@@ -181,14 +181,14 @@ def _begun_with(run_dir: Path | None) -> dict[str, Any] | None:
 
 
 def _measure(plan: Plan, config: RunConfig, device: Device) -> dict[str, Any]:
-    from runner.autotune.precision import fastest_recipe, recipes
+    from runner.autotune.precision import fastest_candidate, recipes
     from runner.autotune.probe import give_back_memory
 
     start = time.perf_counter()
     precision, channels_last = plan.semantic.precision, plan.performance.channels_last
     named = None if precision.requested == "auto" else precision.dtype
     candidates = recipes(device, config.hardware.channels_last, named)
-    found = fastest_recipe(plan, candidates, memory_bytes=device.memory_bytes)
+    found = fastest_candidate(plan, candidates, memory_bytes=device.memory_bytes)
     give_back_memory()
     if found is None:
         large = "too large to measure within hardware.probe_seconds and memory"

@@ -15,7 +15,7 @@ from runner.bench.task import Task, load_prepared
 from runner.errors import RunError
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.noise import NoiseSource
-from runner.privacy.mechanism.poisson_sampler import PoissonStream
+from runner.privacy.mechanism.poisson_sampler import PoissonSampler
 from runner.privacy.mechanism.private_rule import PrivateRule
 from runner.training.distributed.world import SingleProcess
 from runner.training.losses import cross_entropy as per_example
@@ -43,7 +43,7 @@ def prove(task: Task, prepared: Path, *, grad_sample: str) -> str:
             raise RunError(f"the clipped sums of the runner and of Opacus' {mode} differ by {difference:.1g}")
         differences.append(f"{difference:.0e} ({mode})")
     rate = task.batch / len(given.labels)
-    stream = PoissonStream(len(given.labels), rate, SecretKey.from_unsafe_seed(0))
+    stream = PoissonSampler(len(given.labels), rate, SecretKey.from_unsafe_seed(0))
     mean = sum(len(stream.rows(step)) for step in range(_DRAWS)) / _DRAWS
     # Five standard errors of a mean of binomials
     if abs(mean - task.batch) > 5 * (task.batch * (1 - rate) / _DRAWS) ** 0.5:

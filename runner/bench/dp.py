@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.bench.clipped_sums import prove
-from runner.bench.paired_benchmark import Contender, run_duel
-from runner.bench.section import Section, duel_section
+from runner.bench.paired_benchmark import Contender, run_paired
+from runner.bench.section import Section, paired_section
 from runner.bench.settings import Settings
 from runner.bench.task import Task, prepare
 
@@ -43,8 +43,8 @@ def measure(settings: Settings) -> Iterator[Section]:
     prepared = Path(settings.work) / "dp.pt"
     prepare(TASK, prepared)
     proof = prove(TASK, prepared, grad_sample="ghost")
-    results = run_duel(TASK, prepared, (_ORDINARY, _AGAIN, _PRIVATE, _OPACUS, _GHOST), settings)
-    yield duel_section(
+    results = run_paired(TASK, prepared, (_ORDINARY, _AGAIN, _PRIVATE, _OPACUS, _GHOST), settings)
+    yield paired_section(
         results,
         name="dp",
         title=f"The private step: {TASK.about}",

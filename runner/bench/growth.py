@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runner.bench.paired_benchmark import Contender, Result, run_duel
-from runner.bench.section import Section, duel_section
+from runner.bench.paired_benchmark import Contender, Result, run_paired
+from runner.bench.section import Section, paired_section
 from runner.bench.settings import Settings
 from runner.bench.task import Task, configure, prepare
 from runner.errors import RunError
@@ -39,8 +39,8 @@ def measure(settings: Settings) -> Iterator[Section]:
     """Two sections: time and memory in a running process, and files."""
     prepared = Path(settings.work) / "growth.pt"
     prepare(TASK, prepared)
-    results = run_duel(TASK, prepared, (_FIRST, _AGAIN, _LATE, *_MORE), settings)
-    yield duel_section(
+    results = run_paired(TASK, prepared, (_FIRST, _AGAIN, _LATE, *_MORE), settings)
+    yield paired_section(
         results,
         name="growth",
         title=f"More images, more epochs: {TASK.about}",

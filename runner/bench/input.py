@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.bench.jpeg_files import PHOTO, bytes_per_file, write_photos, write_small
-from runner.bench.paired_benchmark import Contender, Result, run_duel
+from runner.bench.paired_benchmark import Contender, Result, run_paired
 from runner.bench.paired_ratios import paired_ratio
 from runner.bench.section import Bar, Section
 from runner.bench.settings import Settings
@@ -59,7 +59,7 @@ def measure(settings: Settings) -> Iterator[Section]:
 
 
 def _section(task: Task, folder: Path, files: str, settings: Settings) -> Section:
-    results = run_duel(
+    results = run_paired(
         replace(task, overrides=(*task.overrides, f"data.root={folder}")),
         folder,
         (_FILES, _AGAIN, _TUNED, _RUNNER),

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
-from runner.bench.meters import Gauge, HostGauge
+from runner.bench.meters import HostMeter, Meter
 
 
-class Turns:
+class TimedSteps:
     """A contender's side: ``for step in turns`` is its training loop, and waits between blocks for the next turn."""
 
     def __init__(
@@ -21,7 +21,7 @@ class Turns:
         block: int,
         proof_steps: int | None = None,
         warm_up: int = 1,
-        gauge: Gauge | None = None,
+        gauge: Meter | None = None,
     ) -> None:
         """Take orders line by line from ``orders`` and answer each with a line of JSON.
 
@@ -42,7 +42,7 @@ class Turns:
         self.facts: dict[str, Any] = {}
         """What else to say at the end."""
         self.proving = proof_steps is not None
-        self._gauge = HostGauge() if gauge is None else gauge
+        self._gauge = HostMeter() if gauge is None else gauge
 
     def __iter__(self) -> Iterator[int]:
         """Steps from 0 on; the first blocks are the warm-up."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from runner.bench.paired_benchmark import Contender, run_duel
-from runner.bench.section import Section, duel_section
+from runner.bench.paired_benchmark import Contender, run_paired
+from runner.bench.section import Section, paired_section
 from runner.bench.settings import Settings
 from runner.bench.task import TASKS, prepare
 
@@ -37,8 +37,8 @@ def measure(settings: Settings) -> Iterator[Section]:
         prepared = Path(settings.work) / f"{task.name}.pt"
         prepare(task, prepared)
         contenders = _BY_HAND + (_OTHERS if task.name == "tiny_mlp" else ())
-        results = run_duel(task, prepared, contenders, settings)
-        yield duel_section(
+        results = run_paired(task, prepared, contenders, settings)
+        yield paired_section(
             results,
             name=f"loop_{task.name}",
             title=f"The loop: {task.about}",

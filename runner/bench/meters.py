@@ -11,7 +11,7 @@ Device = str
 """``cpu`` or ``cuda``."""
 
 
-class Gauge(Protocol):
+class Meter(Protocol):
     """Read before and after a block."""
 
     def begin(self) -> None:
@@ -27,24 +27,24 @@ class Gauge(Protocol):
         ...
 
 
-def gauge_for(device: Device) -> Gauge:
+def meter_for(device: Device) -> Meter:
     """The gauge of the device that computes."""
-    return CudaGauge() if device == "cuda" else HostGauge()
+    return CudaMeter() if device == "cuda" else HostMeter()
 
 
-class HostGauge:
+class HostMeter:
     """The clocks of this process."""
 
     def __init__(self) -> None:
         self._began = self._cpu = 0.0
 
     def begin(self) -> None:
-        """See ``Gauge.begin``."""
+        """See ``Meter.begin``."""
         self._cpu = time.process_time()
         self._began = time.perf_counter()
 
     def end(self) -> dict[str, float]:
-        """See ``Gauge.end``."""
+        """See ``Meter.end``."""
         return {"seconds": time.perf_counter() - self._began, "cpu_seconds": time.process_time() - self._cpu}
 
     def peak_bytes(self) -> int:
@@ -55,7 +55,7 @@ class HostGauge:
         raise OSError("/proc/self/status names no VmHWM")
 
 
-class CudaGauge:
+class CudaMeter:
     """CUDA events around a block whose work is done when it ends, and the energy counter of NVML.
 
     The counter (``nvmlDeviceGetTotalEnergyConsumption``, from Volta on) is that of the whole GPU and moves some ten
@@ -72,14 +72,14 @@ class CudaGauge:
         self._cpu = 0.0
 
     def begin(self) -> None:
-        """See ``Gauge.begin``."""
+        """See ``Meter.begin``."""
         self._torch.cuda.synchronize()
         self._cpu = time.process_time()
         self._millijoules = self._read()
         self._events[0].record()
 
     def end(self) -> dict[str, float]:
-        """See ``Gauge.end``."""
+        """See ``Meter.end``."""
         began, ended = self._events
         ended.record()
         self._torch.cuda.synchronize()
@@ -89,7 +89,7 @@ class CudaGauge:
         return found
 
     def peak_bytes(self) -> int:
-        """See ``Gauge.peak_bytes``."""
+        """See ``Meter.peak_bytes``."""
         return int(self._torch.cuda.max_memory_allocated())
 
     def _read(self) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.bench.paired_benchmark import Contender, Result, run_duel
-from runner.bench.section import Section, duel_section
+from runner.bench.paired_benchmark import Contender, Result, run_paired
+from runner.bench.section import Section, paired_section
 from runner.bench.settings import Settings
 from runner.bench.task import Task, prepare
 from runner.errors import RequestError
@@ -34,7 +34,7 @@ _LARGE_BLOCK, _SMALL_BLOCK = 10, 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Duel:
+class PairedBenchmark:
     """What was found about one model."""
 
     task: Task
@@ -47,7 +47,7 @@ class Duel:
         """The table; ``title`` stands before the model's name, and ``about`` before what was timed."""
         task = self.task
         clock = "Processor time of all threads." if task.device == "cpu" else "CUDA events around the block."
-        return duel_section(
+        return paired_section(
             self.results,
             name=f"{part}_{task.name}" if task.device == "cpu" else f"{part}_{task.device}_{task.name}",
             title=f"{title}: {task.about}",
@@ -59,7 +59,7 @@ class Duel:
 
 def duels(
     settings: Settings, part: str, contenders: Sequence[Contender], *, on_cuda: Sequence[Contender] = ()
-) -> Iterator[Duel]:
+) -> Iterator[PairedBenchmark]:
     """One for each of ``settings.models``, between ``contenders`` and, on a GPU, those that are ``on_cuda`` as well.
 
     Raises:
@@ -70,11 +70,11 @@ def duels(
         prepared = Path(settings.work) / f"{part}_{task.name}.pt"
         prepare(task, prepared)
         if task.device == "cpu":
-            timed = run_duel(task, prepared, contenders, settings)
+            timed = run_paired(task, prepared, contenders, settings)
             timed = [dataclasses.replace(result, seconds=result.cpu_seconds) for result in timed]
         else:
-            timed = run_duel(task, prepared, (*contenders, *on_cuda), settings)
-        yield Duel(task=task, prepared=prepared, results=timed)
+            timed = run_paired(task, prepared, (*contenders, *on_cuda), settings)
+        yield PairedBenchmark(task=task, prepared=prepared, results=timed)
 
 
 def parse_model(asked: str, *, device: str) -> Task:

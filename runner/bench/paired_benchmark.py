@@ -55,7 +55,7 @@ class Result:
     """Most memory of each of its processes: resident, or allocated on the GPU."""
 
 
-def run_duel(task: Task, prepared: Path, contenders: Sequence[Contender], settings: Settings) -> list[Result]:
+def run_paired(task: Task, prepared: Path, contenders: Sequence[Contender], settings: Settings) -> list[Result]:
     """Prove, then time as many rounds in as many sets of fresh processes as ``settings`` say.
 
     A round visits every contender in order and then again in reverse (A B C C B A), so that drift within a round

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runner.bench.requirements import COLUMNS, asked_rows
+from runner.bench.requirements import COLUMNS, requirement_rows
 from runner.bench.section import Section
 from runner.bench.settings import Settings
 from runner.disk.files import write_text
@@ -68,7 +68,7 @@ def _page(lines: Sequence[dict[str, Any]]) -> str:
         "",
         "## Asked and measured",
         "",
-        *_table(COLUMNS, asked_rows([line for line in lines if "page" not in line])),
+        *_table(COLUMNS, requirement_rows([line for line in lines if "page" not in line])),
     ]
     for heading in headings:
         page = heading["page"]

@@ -40,13 +40,13 @@ class Section:
     notes: tuple[str, ...] = field(default=())
 
 
-def duel_section(
+def paired_section(
     results: Sequence[Result], *, name: str, title: str, about: str, ours: str, control: str | None
 ) -> Section:
     """The table of a duel: times, ratios over the first contender and over the contender ``ours``, and energy if known.
 
     Args:
-        results: of ``run_duel``; the first is the yardstick.
+        results: of ``run_paired``; the first is the yardstick.
         name: of the section.
         title: its heading.
         about: what was compared.

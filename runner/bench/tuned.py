@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 
-from runner.bench.named_models import SIXTEEN_BITS, Duel, duels
+from runner.bench.named_models import SIXTEEN_BITS, PairedBenchmark, duels
 from runner.bench.paired_benchmark import Contender, Result
 from runner.bench.roofline import measure_limits, shares, work_of
 from runner.bench.section import Section
@@ -67,7 +67,7 @@ def _differences(timed: Sequence[Result]) -> Iterator[str]:
     yield f"Largest relative difference of a loss from that of {first.contender.name}: {said}."
 
 
-def _shares(duel: Duel) -> Iterator[str]:
+def _shares(duel: PairedBenchmark) -> Iterator[str]:
     """A sentence about the runner's rate beside what the device can do."""
     seconds = next(result.seconds for result in duel.results if result.contender is _RUNNER)
     if not seconds:

@@ -9,8 +9,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from runner.bench.interleaving import Turns
-from runner.bench.meters import gauge_for
+from runner.bench.interleaving import TimedSteps
+from runner.bench.meters import meter_for
 from runner.bench.task import Task
 
 
@@ -48,13 +48,13 @@ def main() -> None:
 
     torch.set_num_threads(order.threads)
     proof_steps = order.task.proof_steps if order.proving else None
-    turns = Turns(
+    turns = TimedSteps(
         sys.stdin,
         answers,
         block=order.block,
         proof_steps=proof_steps,
         warm_up=order.warm_up,
-        gauge=gauge_for(order.task.device),
+        gauge=meter_for(order.task.device),
     )
     module = importlib.import_module(f"runner.bench.contenders.{order.contender}")
     module.train(order.task, Path(order.prepared), turns, tuple(order.options))

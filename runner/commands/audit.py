@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from runner.audit.request import Asked, read_request
-from runner.config.words.override_lines import tell_repeated
+from runner.audit.request import AuditRequest, read_request
+from runner.config.words.override_lines import warn_repeated
 from runner.config.words.unknown_flag import KeyParser
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    tell_repeated(args.overrides)
+    warn_repeated(args.overrides)
     return _audit(read_request(args.overrides), guesses=args.guesses, confidence=args.confidence)
 
 
@@ -58,7 +58,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.read(argv)
 
 
-def _audit(asked: Asked, *, guesses: int | None, confidence: float) -> int:
+def _audit(asked: AuditRequest, *, guesses: int | None, confidence: float) -> int:
     require_room_for_torch()
     # Not before the request has been checked: this imports torch.
     from runner.audit.table import render
@@ -76,14 +76,14 @@ def _audit(asked: Asked, *, guesses: int | None, confidence: float) -> int:
     return ExitCode.FAILED if audit.failures else ExitCode.DONE
 
 
-def _attack(asked: Asked, *, guesses: int | None, confidence: float) -> Audit:
+def _attack(asked: AuditRequest, *, guesses: int | None, confidence: float) -> Audit:
     if asked.canaries:
         from runner.audit.canary_audit import run_audit
 
         return run_audit(asked.config, guesses=GUESSES if guesses is None else guesses, confidence=confidence)
-    from runner.audit.config_audit import Request, audit_recipe
+    from runner.audit.config_audit import Request, audit_config
 
     request = Request(
         config=asked.config, run=asked.run, identity=asked.identity, guesses=guesses, confidence=confidence
     )
-    return audit_recipe(request, failures=asked.folder / FAILURES)
+    return audit_config(request, failures=asked.folder / FAILURES)

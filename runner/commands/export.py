@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from runner.config.words.expand_user import at_home
-from runner.config.words.override_lines import tell_repeated
+from runner.config.words.expand_user import expand_user
+from runner.config.words.override_lines import warn_repeated
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode, RequestError, nearest
 from runner.inference.request import BEST, refuse_path
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _read(words: Sequence[str]) -> dict[str, str]:
-    tell_repeated(words)
+    warn_repeated(words)
     given = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -80,17 +80,17 @@ def _read(words: Sequence[str]) -> dict[str, str]:
 def _folder(given: Mapping[str, str]) -> Path:
     """Where the results go."""
     if "output" in given:
-        return Path(at_home(given["output"]))
+        return Path(expand_user(given["output"]))
     form, checkpoint = given["format"], given.get("checkpoint", BEST)
-    return Path(at_home(given["run"])) / "export" / (form if checkpoint == BEST else f"{form}_{checkpoint}")
+    return Path(expand_user(given["run"])) / "export" / (form if checkpoint == BEST else f"{form}_{checkpoint}")
 
 
 def _export(given: dict[str, str]) -> int:
-    run, form = Path(at_home(given["run"])), given["format"]
+    run, form = Path(expand_user(given["run"])), given["format"]
     checkpoint, output = given.get("checkpoint", BEST), _folder(given)
     if "output" not in given and output.parent.is_symlink():
         raise RequestError("run", f"{output.parent} (a link)", "output=FOLDER: nothing is written behind it")
-    images, root = (Path(at_home(given[key])) if key in given else None for key in ("images", "data_root"))
+    images, root = (Path(expand_user(given[key])) if key in given else None for key in ("images", "data_root"))
     for key, folder in (("images", images), ("data_root", root)):
         if folder is not None and not folder.is_dir():
             raise RequestError(

@@ -15,14 +15,14 @@ from typing import Any
 from runner.config.compose import Composer
 from runner.config.request.request import Request, check_run, read_request
 from runner.config.request.search_path import searched
-from runner.config.words.expand_user import at_home, lines_at_home
-from runner.config.words.override_lines import key_of, tell_repeated
+from runner.config.words.expand_user import expand_user, expand_user_in_lines
+from runner.config.words.override_lines import key_of, warn_repeated
 from runner.config.words.unknown_flag import KeyParser
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode, RequestError
 from runner.processes.command_end import answer
 from runner.processes.worker_process import bookkeeper
-from runner.training.garbage_collection import loading
+from runner.training.garbage_collection import collection_paused
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,15 +47,15 @@ def _parser() -> KeyParser:
 
 
 def _main(args: argparse.Namespace) -> int:
-    args.overrides = lines_at_home(args.overrides)
-    tell_repeated(args.overrides, swept=True)
+    args.overrides = expand_user_in_lines(args.overrides)
+    warn_repeated(args.overrides, swept=True)
     for line in args.overrides:
         if key_of(line) == "resume":
             raise RequestError("resume", line.partition("=")[2], "no resume: what was begun has its plan in run.json")
-    extra = None if args.config_dir is None else Path(at_home(args.config_dir)).absolute()
+    extra = None if args.config_dir is None else Path(expand_user(args.config_dir)).absolute()
     if extra is not None and not extra.is_dir():
         raise RequestError("--config-dir", extra, "a folder that exists")
-    args.json = args.json and at_home(args.json)
+    args.json = args.json and expand_user(args.json)
     _refuse_unwritable(args.json)
     composer = Composer(caller=Path.cwd(), extra=extra, search=searched(args.overrides), writes=False)
     request = read_request(composer, args.overrides, multirun=args.multirun, check=check_run)
@@ -85,7 +85,7 @@ def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict
         advice = advise(config, args.overrides, probe=not args.no_probe)
         return describe_advice(advice), described_advice(advice)
     with bookkeeper(config) as keep_books:
-        with loading():
+        with collection_paused():
             from runner.forecast.assess import assess, described
             from runner.forecast.describe import describe
             from runner.records.forecast_file import keep

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from runner.config.schema import ComparisonConfig
-from runner.config.words.expand_user import at_home
+from runner.config.words.expand_user import expand_user
 from runner.errors import RequestError
-from runner.report.cells import Sweep
+from runner.report.cells import SweepResults
 from runner.report.question import checked, configured
 
 _QUESTION = ("by", "metric", "margin", "confidence", "reference")
@@ -31,7 +31,7 @@ def parse(argv: Sequence[str] | None, *, prog: str, description: str) -> argpars
     """
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument(
-        "dir", type=lambda path: Path(at_home(path)), metavar="DIR", help="folder of a sweep, or of a single run"
+        "dir", type=lambda path: Path(expand_user(path)), metavar="DIR", help="folder of a sweep, or of a single run"
     )
     parser.add_argument("--by", metavar="KEY[,KEY]", help="keys that make the recipes (default: what varies)")
     parser.add_argument("--metric", help="test_accuracy, val_accuracy, test_loss, val_loss or train_loss")
@@ -41,7 +41,7 @@ def parse(argv: Sequence[str] | None, *, prog: str, description: str) -> argpars
     return parser.parse_args(argv)
 
 
-def question_of(args: argparse.Namespace, sweep: Sweep) -> ComparisonConfig:
+def question_of(args: argparse.Namespace, sweep: SweepResults) -> ComparisonConfig:
     """The question of the sweep's own configuration, with what the flags change.
 
     Raises:

@@ -38,15 +38,15 @@ from runner.config.request.request import Request, check_run, read_request
 from runner.config.request.resume_request import expand_resume
 from runner.config.request.search_path import SEARCHPATH, searched
 from runner.config.schema import TrackerConfig
-from runner.config.untrusted.targets import see_working_folder
-from runner.config.words.expand_user import at_home, lines_at_home
+from runner.config.untrusted.targets import allow_working_folder
+from runner.config.words.expand_user import expand_user, expand_user_in_lines
 from runner.config.words.help_text import help_text
-from runner.config.words.override_lines import key_of, tell_repeated
+from runner.config.words.override_lines import key_of, warn_repeated
 from runner.config.words.shell_quoting import command_line, folder_line, resume_line
 from runner.config.words.unknown_flag import flag_error
-from runner.config.words.wandb_variables import unheeded
+from runner.config.words.wandb_variables import ignored_variables
 from runner.disk.links import outward_link
-from runner.disk.rollback import Before
+from runner.disk.rollback import FolderSnapshot
 from runner.environment.accelerate_settings import asked_lines
 from runner.environment.address_space import require_room_for_torch
 from runner.environment.launchers import adopt_launch, is_first
@@ -87,15 +87,15 @@ def _main(argv: list[str]) -> int:
     if "--version" in argv:
         print(", ".join(f"{name} {_version(name)}" for name in ("recipe-runner", "hydra-core", "torch")))
         return ExitCode.DONE
-    argv = [re.sub("(?<=^--config-dir=)~.*", lambda path: at_home(path[0]), word) for word in argv]
+    argv = [re.sub("(?<=^--config-dir=)~.*", lambda path: expand_user(path[0]), word) for word in argv]
     args = _parse_flags(argv)
-    tell_repeated(args.overrides, swept=True)
+    warn_repeated(args.overrides, swept=True)
     flags = [argument for argument in argv if argument not in args.overrides]
     extra = None if args.config_dir is None else Path(args.config_dir).absolute()
     if extra is not None and not extra.is_dir():
         raise RequestError("--config-dir", extra, "a folder that exists")
     root = args.config_name or ROOT
-    lines = expand_resume(lines_at_home(args.overrides), multirun=args.multirun, config_dir=extra, root=root)
+    lines = expand_resume(expand_user_in_lines(args.overrides), multirun=args.multirun, config_dir=extra, root=root)
     if args.shell_completion:
         try:
             return _call_hydra(argv, _no_job)
@@ -116,7 +116,7 @@ def _main(argv: list[str]) -> int:
     request = read_request(composer, lines, multirun=args.multirun, check=check_run, check_folder=refuse_other_recipe)
     _refuse_outward_links(request)
     require_room_for_torch()
-    about_wandb = unheeded(request.configs[0].tracker, os.environ)
+    about_wandb = ignored_variables(request.configs[0].tracker, os.environ)
     for note in (*composer.notes, *([about_wandb] if about_wandb else [])):
         print(f"note: {note}", file=sys.stderr)
     if not request.multirun:
@@ -216,7 +216,7 @@ def _parse_flags(argv: Sequence[str]) -> argparse.Namespace:
 def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     """One run, in this process."""
     assert request.run_dir is not None
-    before = Before(request.run_dir, own=(".hydra", LOG_FILE))
+    before = FolderSnapshot(request.run_dir, own=(".hydra", LOG_FILE))
     ended: list[Attempt] = []
 
     def job(composed: DictConfig) -> None:
@@ -246,10 +246,10 @@ def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
 
 def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     """Many runs, each in a process of its own."""
-    from runner.sweep.driver import Sweep
+    from runner.sweep.driver import SweepDriver
 
     _register_plugins()
-    sweep = Sweep(composer=composer, request=request, check=check_run)
+    sweep = SweepDriver(composer=composer, request=request, check=check_run)
     # What has been settled here is settled for Hydra too, which composes everything again.
     settled = [f"hydra.sweep.dir={QuotedString(str(request.sweep_dir), Quote.double).with_quotes()}"]
     if request.seeds is not None:
@@ -343,7 +343,7 @@ def _call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: 
     and ``RunError`` for any other failure of Hydra's own or of a plug-in; the jobs let none out.
     """
     conf = str(store.shipped("conf"))
-    see_working_folder()
+    allow_working_folder()
     run = hydra.main(config_path=conf, config_name="config", execution_whitelist=store.whitelist())(task)
     try:
         with _command_line(argv):

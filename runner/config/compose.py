@@ -47,8 +47,8 @@ from runner.config.request.presets import Presets
 from runner.config.request.search_path import SEARCHPATH
 from runner.config.schema import RunConfig
 from runner.config.untrusted import screened_source
-from runner.config.words.name_overrides import refuse_borrowed_names
-from runner.config.words.synonyms import usual_option
+from runner.config.words.name_overrides import refuse_name_overrides
+from runner.config.words.synonyms import synonym_of_option
 from runner.config.words.unknown_key import nearest_key, unknown_key
 from runner.errors import RequestError, nearest
 
@@ -154,7 +154,7 @@ class Composer:
         HydraConfig.instance().set_config(config)
         try:
             own, typed = self.option_defaults(config), typed_keys(config.hydra)
-            refuse_borrowed_names(config, own, typed, self.options)
+            refuse_name_overrides(config, own, typed, self.options)
             return load_config(config, own, typed_keys=typed)
         finally:
             HydraConfig.instance().cfg = before
@@ -263,7 +263,7 @@ class Composer:
         if group == "sweep" and value in self._broken_sweeps:
             raise self._broken_sweeps[str(value)]
         names = [*options, "null"] if nullable else options
-        meant = usual_option(group, str(value), options) or nearest(str(value), options)
+        meant = synonym_of_option(group, str(value), options) or nearest(str(value), options)
         raise RequestError(group, value, f"one of {', '.join(names)}", nearest=meant)
 
     def _diagnose(self, overrides: list[Override], error: Exception) -> RequestError:

@@ -23,11 +23,11 @@ _FLOAT16_COUNTS = (
 
 def identity_of(semantic: dict[str, Any]) -> str:
     """SHA-256 of the semantic part of a plan, as the plan or a ``run.json`` holds it."""
-    text = json.dumps(recipe_of(semantic), sort_keys=True, allow_nan=False)
+    text = json.dumps(identity_fields(semantic), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def recipe_of(semantic: dict[str, Any]) -> dict[str, Any]:
+def identity_fields(semantic: dict[str, Any]) -> dict[str, Any]:
     """What counts of the semantic part of a plan, as the plan or a ``run.json`` holds it, in the values of JSON.
 
     Why a type was taken, where weights came from, and the loss scale of runs that have none change no number and are

@@ -15,7 +15,7 @@ from runner.config.groups import CLOSED, OPEN, SECTIONS, field_name
 from runner.config.rules.ranges import BATCH_SIZE
 from runner.config.schema import AugmentConfig, RunConfig
 from runner.config.store import root_node
-from runner.config.words.expand_user import PATH_KEYS, at_home
+from runner.config.words.expand_user import PATH_KEYS, expand_user
 from runner.errors import RequestError
 
 CONSTANTS = frozenset({"data.mean", "data.std"})
@@ -72,7 +72,7 @@ def load_config(
     groups["data"].augment = AugmentConfig(**values["data"]["augment"])
     for group, key in (path.split(".") for path in PATH_KEYS):
         if isinstance(path := getattr(groups[group], key), str):
-            setattr(groups[group], key, at_home(path))
+            setattr(groups[group], key, expand_user(path))
     if isinstance(size := groups["data"].batch_size, str):
         if size.isdecimal():  # quoted, or from the environment
             groups["data"].batch_size = int(size)

@@ -18,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.groups import CLOSED, OPEN, SECTIONS, yaml_key
-from runner.config.request.exclusive_keys import settle_file
+from runner.config.request.exclusive_keys import resolve_exclusive_keys
 from runner.config.schema import RunConfig
 from runner.config.untrusted.foreign_files import screen_file
 from runner.config.untrusted.foreign_yaml import load_brought
@@ -117,7 +117,7 @@ def _read_sweep(file: Path) -> DictConfig:
     if not isinstance(node, DictConfig):
         raise RequestError("sweep", file, "a mapping of keys to values")
     screen_file(node, file=str(file), group="sweep", package="_global_")
-    settle_file(node, str(file))
+    resolve_exclusive_keys(node, str(file))
     return node
 
 

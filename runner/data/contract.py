@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.config.words.pluralize import counted
-from runner.data.images import Decoded, ImageSet, Undecoded
+from runner.data.images import Decoded, ImageSet, LazyPixels
 from runner.errors import RequestError, nearest
 
 IMAGES = "square images [N, H, W, C] (tensors [N, C, H, W]): uint8, whole numbers from 0 to 255, or floats from 0 to 1"
@@ -123,7 +123,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _is_undecoded(value: Any) -> bool:
-    return callable(getattr(value, Undecoded.decode.__name__, None)) and hasattr(value, "shape")
+    return callable(getattr(value, LazyPixels.decode.__name__, None)) and hasattr(value, "shape")
 
 
 def _plain_array(value: Any) -> NDArray[Any] | None:

@@ -13,9 +13,9 @@ from runner.config.schema import AugmentConfig
 from runner.data import augment as augmentation
 from runner.data.cache.checked_map import CheckedMap
 from runner.data.cache.image_store import cores
-from runner.data.images import ImageData, ImageSet, Undecoded
+from runner.data.images import ImageData, ImageSet, LazyPixels
 from runner.data.kept_memory import keep_freed_memory
-from runner.data.prefetch import Ahead
+from runner.data.prefetch import Prefetcher
 
 # Sets that are not augmented and stay below this are normalised once, so that a batch is a single gather.
 READY_BYTES = 256 * 2**20
@@ -80,7 +80,7 @@ class Feed:
         self._rows: Tensor | None = torch.from_numpy(images.rows)
         self._ready: Tensor | None = None
         self._pixels: Tensor | None = None  # uint8 [N, H, W, C] on the CPU, maybe a memory map
-        self._ahead: Ahead | None = None
+        self._ahead: Prefetcher | None = None
         on_gpu = device.type == "cuda"
         if device.type == "cpu":
             keep_freed_memory()
@@ -248,21 +248,21 @@ class Feed:
         return resident
 
 
-def _decoding(images: Undecoded, *, pinned: bool) -> Ahead:
+def _decoding(images: LazyPixels, *, pinned: bool) -> Prefetcher:
     """Decode files in all cores that the processes of this machine leave to this one."""
     threads = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
     def fill(rows: Tensor, out: Tensor) -> None:
         images.decode(rows.numpy(), out.numpy())
 
-    return Ahead(fill, images.shape[1:], threads=threads, task=DECODED_ROWS, pinned=pinned)
+    return Prefetcher(fill, images.shape[1:], threads=threads, task=DECODED_ROWS, pinned=pinned)
 
 
-def _gathering(pixels: Tensor, check: Callable[[Tensor], None]) -> Ahead:
+def _gathering(pixels: Tensor, check: Callable[[Tensor], None]) -> Prefetcher:
     """Gather what does not fit on the device from memory, or from the disk, while the device is at work."""
 
     def fill(rows: Tensor, out: Tensor) -> None:
         check(rows)
         torch.index_select(pixels, 0, rows, out=out)
 
-    return Ahead(fill, tuple(pixels.shape[1:]), threads=1, task=GATHERED_ROWS, pinned=True)
+    return Prefetcher(fill, tuple(pixels.shape[1:]), threads=1, task=GATHERED_ROWS, pinned=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.config.schema import DataConfig
-from runner.config.words.expand_user import at_home
+from runner.config.words.expand_user import expand_user
 from runner.data.cache.folder_cache import Cache
 from runner.data.cache.image_store import bad_file, pixel_format
 from runner.data.cache.listed_data import Tell
@@ -109,7 +109,7 @@ def load_image_folder(
         decoded,
         contents=without_names,
         skipped=tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped,
-        places=_places(arranged, Path(at_home(str(config.root)))),
+        places=_places(arranged, Path(expand_user(str(config.root)))),
         repeats=tuple(tuple(listing.files[place].path for place in same) for same in without_names.repeats),
         notes=(*arranged.notes, *notes, *decoded.notes),
     )
@@ -119,7 +119,7 @@ def _existing_folder(root: str | None) -> Path:
     expected = "a folder with train/ and val/, or with one folder for each class"
     if root is None:
         raise RequestError("data.root", "null", expected)
-    folder = Path(at_home(root))
+    folder = Path(expand_user(root))
     if not folder.is_dir():
         raise RequestError("data.root", f"{root} ({'not a folder' if folder.exists() else 'does not exist'})", expected)
     return folder

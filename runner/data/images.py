@@ -15,7 +15,7 @@ from runner.data.image_sketch import Sketch
 from runner.errors import RequestError
 
 
-class Undecoded(Protocol):
+class LazyPixels(Protocol):
     """Images that are decoded each time that they are asked for."""
 
     @property
@@ -32,7 +32,7 @@ class Undecoded(Protocol):
         ...
 
 
-Pixels = NDArray[np.uint8] | Undecoded
+Pixels = NDArray[np.uint8] | LazyPixels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from runner.config.untrusted.targets import locate
 from runner.config.words.pluralize import counted
 from runner.config.words.unknown_option import unknown_option
 from runner.data.cache.image_store import Layout
-from runner.data.cache.listed_data import Foreseen
+from runner.data.cache.listed_data import ListedData
 from runner.data.contract import keep_contract
 from runner.data.decoding.pixels import BILINEAR
 from runner.data.folders.suspicious_splits import notes_on_classes, notes_on_repeats
@@ -37,7 +37,7 @@ TELL = "tell"
 def open_data(
     config: DataConfig,
     *,
-    heed: Callable[[Foreseen], None] | None = None,
+    heed: Callable[[ListedData], None] | None = None,
     constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> ImageData:
     """Decode the source or open its cache, hold out what it does not bring, apply ``limit``.
@@ -132,15 +132,15 @@ def _idle_fractions(decoded: Decoded, config: DataConfig) -> Iterator[str]:
         yield f"data.val_fraction={config.val_fraction:g} changes nothing: {split}"
 
 
-def _foresee(config: DataConfig, layout: Layout | None, origin: str | None) -> Foreseen:
+def _foresee(config: DataConfig, layout: Layout | None, origin: str | None) -> ListedData:
     if layout is None:
-        return Foreseen(classes=None, examples=None, origin=origin)
+        return ListedData(classes=None, examples=None, origin=origin)
     examples = None
     if config.on_bad_file == "refuse":  # otherwise decoding alone knows how many are left out
         no_pixels = {"images": np.empty((0, 0, 0, 0), dtype=np.uint8)}
         with contextlib.suppress(RequestError):  # a class too small to split, which is refused when they are opened
             examples = len(_split(layout.decoded(no_pixels, {}, fingerprint="", origin=""), config)[0])
-    return Foreseen(classes=layout.classes, examples=examples, origin=origin)
+    return ListedData(classes=layout.classes, examples=examples, origin=origin)
 
 
 def _split(decoded: Decoded, config: DataConfig) -> tuple[ImageSet, ImageSet | None, ImageSet | None]:
@@ -184,7 +184,7 @@ def _check_choices(config: DataConfig) -> None:
         )
 
 
-def _call_source(config: DataConfig, heed: Callable[[Foreseen], None] | None) -> Decoded:
+def _call_source(config: DataConfig, heed: Callable[[ListedData], None] | None) -> Decoded:
     source = locate("data", config.target)
     parameters = list(inspect.signature(source).parameters)[1:]
     known = [name for name in parameters if name != TELL]

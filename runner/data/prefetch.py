@@ -26,7 +26,7 @@ class _Batch:
         return self.pixels
 
 
-class Ahead:
+class Prefetcher:
     """Works on the batches that were announced, in their order; what was not announced is done at once.
 
     What is announced is held until it is taken, so memory is bounded by what is announced.  The pixels of a batch are

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from runner.config.schema import DataConfig
-from runner.config.words.expand_user import at_home
+from runner.config.words.expand_user import expand_user
 from runner.data.cache.folder_cache import Cache
 from runner.data.cache.image_store import Layout, pixel_format
 from runner.data.cache.listed_data import Tell
@@ -55,7 +55,7 @@ def load_torchvision(
         raise RequestError("data.root", "null", f"the folder that holds {' and '.join(files)}")
     if "train" not in splits or not set(splits) <= {"train", "val", "test"}:
         raise RequestError("data.splits", ", ".join(splits), "train and optionally val and test")
-    root = Path(at_home(config.root))
+    root = Path(expand_user(config.root))
     missing = [name for name in files if not (root / name).exists()]
     opened: dict[str, Any] | None = None
     if missing:

@@ -8,7 +8,7 @@ from pathlib import Path
 _FILTER = Path("/proc/self/coredump_filter")
 
 
-def leave_no_core_dump() -> None:
+def disable_core_dumps() -> None:
     """From now on, a crash of this process, or of one that it starts, writes none of its memory into a core dump.
 
     Two settings, because either alone has a gap: a limit of 0 bytes (``RLIMIT_CORE``), which does not hold where

@@ -13,7 +13,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from runner.disk.unsupported import is_lacking, tell
+from runner.disk.unsupported import is_unsupported, tell
 
 
 def ordinary(path: Path) -> Path:
@@ -108,7 +108,7 @@ def sync_handle(handle: int) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if not is_lacking(error):
+        if not is_unsupported(error):
             raise
         kind = "folders" if stat.S_ISDIR(os.fstat(handle).st_mode) else "files"
         tell(f"the file system does not put {kind} on the disk when asked: a power cut may take what was saved last")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.disk.links import NO_FOLLOW
-from runner.disk.unsupported import is_lacking, tell
+from runner.disk.unsupported import is_unsupported, tell
 
 if TYPE_CHECKING:
     from filelock import SoftFileLock
@@ -94,7 +94,7 @@ def _lock(handle: int, path: Path, *, shared: bool, wait: bool) -> SoftFileLock 
     except BlockingIOError:
         raise
     except OSError as error:
-        if not is_lacking(error):
+        if not is_unsupported(error):
             raise
         return _soft(path, wait=wait)
     return None

@@ -15,7 +15,7 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def make_own_folder(path: Path) -> None:
+def make_private_folder(path: Path) -> None:
     """Make ``path`` for the user alone (0700), or see that the folder which is there is the user's.
 
     A link to it may be the user's own too.  A folder above that everybody may write to, and that is not sticky, would

@@ -19,7 +19,7 @@ def remove_empty(folders: Sequence[Path]) -> None:
             path.rmdir()
 
 
-class Before:
+class FolderSnapshot:
     """A run's folder as it was before Hydra wrote its own files there, and the log began."""
 
     def __init__(self, run_dir: Path, own: Sequence[str]) -> None:

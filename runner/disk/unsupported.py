@@ -21,7 +21,7 @@ _told: list[str] = []
 _one_at_a_time = threading.Lock()
 
 
-def is_lacking(error: OSError) -> bool:
+def is_unsupported(error: OSError) -> bool:
     """Whether ``error`` says that the file system, rather than its state, does not let something be done."""
     return error.errno in _LACKING
 

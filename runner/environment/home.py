@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 
-def have_a_home() -> None:
+def ensure_home() -> None:
     """Set ``HOME``, and ``USER``, for this process and what it starts, where there is nothing to tell them by.
 
     Libraries look there for their settings, and write what they would rather not do twice.
@@ -26,7 +26,7 @@ def have_a_home() -> None:
     print(f"note: this user has no home folder; what is kept for later goes to {folder}", file=sys.stderr)
 
 
-def lasting_home() -> Path | None:
+def permanent_home() -> Path | None:
     """The user's home folder; None where there is none that outlasts the machine's next start."""
     return Path.home() if _has_one() and not Path.home().name.startswith(_makeshift()) else None
 

@@ -29,7 +29,7 @@ SPELLED = "recipe_runner_spelled"
 """Name of the way to encode by which a letter that an encoding lacks becomes its name, or its escape."""
 
 
-def take_any_letter() -> None:
+def escape_unencodable() -> None:
     """Have the standard streams of this process write what their encoding lacks by its name, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         # streams that were closed, or that a test or a notebook put there, are theirs
@@ -37,7 +37,7 @@ def take_any_letter() -> None:
             stream.reconfigure(errors=SPELLED)
 
 
-def showable(text: str, encoding: str) -> str:
+def encodable_text(text: str, encoding: str) -> str:
     """``text`` in the letters of ``encoding``."""
     return text.encode(encoding, SPELLED).decode(encoding)
 

@@ -163,7 +163,7 @@ def _precision(config: RunConfig, plan: Plan, device: Device, *, probe: bool) ->
 
 def _measured_precision(config: RunConfig, plan: Plan, device: Device, question: str, answer: str) -> Decision:
     """What ``precision=auto`` stands for here, and the memory format that goes with it."""
-    from runner.autotune.resolve import settle_recipe
+    from runner.autotune.resolve import resolve_precision
     from runner.training.distributed.world import SingleProcess, torch_device
 
     left_open = dataclasses.replace(config, precision=dataclasses.replace(config.precision, amp_dtype="auto"))
@@ -171,7 +171,7 @@ def _measured_precision(config: RunConfig, plan: Plan, device: Device, question:
         plan,
         semantic=dataclasses.replace(plan.semantic, precision=choose_precision(left_open.precision, device)),
     )
-    chosen = settle_recipe(plan, left_open, device, SingleProcess(torch_device(device.kind)))
+    chosen = resolve_precision(plan, left_open, device, SingleProcess(torch_device(device.kind)))
     precision = chosen.semantic.precision
     words = [f"precision={_SHORT[precision.dtype]}"]
     if chosen.performance.channels_last != plan.performance.channels_last:

@@ -10,7 +10,7 @@ from runner.data.augment import is_on
 from runner.data.cache.folder_cache import scratch_folder
 from runner.data.feed import READY_BYTES
 from runner.forecast.costs import Costs, ModelSize
-from runner.forecast.machine_load import busy_neighbours
+from runner.forecast.machine_load import competing_load
 from runner.forecast.machine_speed import Machine, Passes, measure_machine, time_passes
 from runner.models.build import build_model
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
@@ -55,7 +55,7 @@ class Activations:
         return self.trained * self.trained_bytes == self.most_bytes
 
 
-def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
+def estimate_costs(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
     """Estimate the pieces of ``plan`` for one process of it; no step is made.
 
     Raises:
@@ -78,7 +78,7 @@ def work_out(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
     size = measure_model(model, image_shape=shape)
     private = semantic.privacy is not None
     neighbours = plan.performance.processes - 1 if device.type == "cpu" else 0
-    with torch_settings(plan), busy_neighbours(neighbours), scratch_folder(cache_dir) as scratch:
+    with torch_settings(plan), competing_load(neighbours), scratch_folder(cache_dir) as scratch:
         machine = measure_machine(device, scratch)
         precision = build_precision(semantic.precision, device, private=private)
         passes = time_passes(model, precision, image_shape=shape, batch=plan.performance.batch_size)
@@ -110,7 +110,7 @@ def work_out_elsewhere(plan: Plan, data: ImageData, *, cache_dir: str | None) ->
     """Estimate ``plan`` for a GPU that is not here: its memory, and the seconds of the same work on this machine's CPU.
 
     Raises:
-        RequestError: see ``work_out``.
+        RequestError: see ``estimate_costs``.
     """
     here = dataclasses.replace(
         plan,
@@ -119,7 +119,7 @@ def work_out_elsewhere(plan: Plan, data: ImageData, *, cache_dir: str | None) ->
         ),
         performance=dataclasses.replace(plan.performance, device="cpu"),
     )
-    costs = work_out(here, data, cache_dir=cache_dir)
+    costs = estimate_costs(here, data, cache_dir=cache_dir)
     peak = _memory(plan, data, costs.model, _optimizer_states(plan))
     return dataclasses.replace(costs, method="elsewhere", peak_bytes=peak, baseline_bytes=0)
 

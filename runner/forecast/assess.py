@@ -13,7 +13,7 @@ from runner.config.schema import RunConfig
 from runner.data.cache.folder_cache import scratch_folder
 from runner.errors import RunError
 from runner.forecast.forecast import Forecast, forecast
-from runner.forecast.warnings import SIXTEEN_BITS, Trouble, find_trouble
+from runner.forecast.warnings import SIXTEEN_BITS, ForecastWarning, find_warnings
 from runner.plan.build import build_plan
 from runner.plan.device import Device, available_cores, foresee_device
 from runner.plan.privacy_plan import plan_privacy
@@ -37,7 +37,7 @@ class Assessment:
     cores: int
     costs: Costs
     forecast: Forecast
-    troubles: tuple[Trouble, ...]
+    troubles: tuple[ForecastWarning, ...]
     planning_seconds: float
     """What all this took, imports apart."""
 
@@ -82,16 +82,16 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
             image_seconds = processes * statistics.fmean(costs.step_seconds) / plan.semantic.logical_batch
             in_turns = step_seconds_in(plan, ("float32", dtype), image_seconds=image_seconds)
     else:
-        from runner.forecast.analytic_costs import work_out
+        from runner.forecast.analytic_costs import estimate_costs
         from runner.forecast.tracker_cost import USUAL
 
-        costs = work_out(plan, data, cache_dir=config.data.cache_dir)
+        costs = estimate_costs(plan, data, cache_dir=config.data.cache_dir)
         costs = dataclasses.replace(costs, tracking=USUAL.get(str(config.tracker.target)))
     if plan.semantic.privacy is not None:
-        from runner.forecast.privacy_costs import time_accounts
+        from runner.forecast.privacy_costs import time_privacy_costs
 
         folders = {"ledger_dir": config.privacy.ledger_dir, "cache_dir": config.data.cache_dir}
-        accounts = keep_books(time_accounts, plan, **folders)
+        accounts = keep_books(time_privacy_costs, plan, **folders)
         costs = dataclasses.replace(costs, accounts=accounts)
     # what an hour of that machine costs says nothing about seconds of this one
     price = config.hardware.price_per_hour if device.here else None
@@ -102,16 +102,16 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
         cores=available_cores(),
         costs=costs,
         forecast=found,
-        troubles=tuple(find_trouble(plan, data, device, costs, found, in_turns=in_turns)),
+        troubles=tuple(find_warnings(plan, data, device, costs, found, in_turns=in_turns)),
         planning_seconds=time.perf_counter() - started,
     )
 
 
 def _settled(config: RunConfig, plan: Plan, device: Device, world: World) -> Plan:
     """``plan`` with the precision and the memory format that a run would find measured, or measure, and keep."""
-    from runner.autotune.resolve import settle_recipe
+    from runner.autotune.resolve import resolve_precision
 
-    return settle_recipe(plan, config, device, world)
+    return resolve_precision(plan, config, device, world)
 
 
 def _probe(config: RunConfig, plan: Plan, data: ImageData, device: Device, processes: int) -> Costs:

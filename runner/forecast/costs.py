@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from runner.forecast.privacy_costs import Accounts
+    from runner.forecast.privacy_costs import PrivacyCosts
     from runner.forecast.tracker_cost import Tracking
 
 EXAMPLES = 2
@@ -67,7 +67,7 @@ class Costs:
     """Images of each update that was timed, where the whole would have taken too long; its seconds are scaled up."""
     same_batch: bool = True
     """Whether the micro-batches that were measured are the run's."""
-    accounts: Accounts | None = None
+    accounts: PrivacyCosts | None = None
     """What the books of a private run take; None without DP."""
     tracking: Tracking | None = None
     """What the tracker takes of the run; None without one that was tried."""

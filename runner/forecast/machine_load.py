@@ -13,7 +13,7 @@ _SIZE = 512
 
 
 @contextmanager
-def busy_neighbours(count: int) -> Iterator[None]:
+def competing_load(count: int) -> Iterator[None]:
     """Keep ``count`` more cores at work, as the other processes of a run do, which share caches, memory and power.
 
     Two hardware threads of one core are half as fast together as each is alone.

@@ -22,7 +22,7 @@ _ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accounts:
+class PrivacyCosts:
     """Seconds of what the first process of a private run writes down."""
 
     set_up: float
@@ -40,7 +40,7 @@ class Accounts:
         return between + evaluations * self.line + self.final
 
 
-def time_accounts(plan: Plan, *, ledger_dir: str | None, cache_dir: str | None) -> Accounts | None:
+def time_privacy_costs(plan: Plan, *, ledger_dir: str | None, cache_dir: str | None) -> PrivacyCosts | None:
     """Time the books of ``plan``; None for an ordinary run.
 
     Raises:
@@ -54,7 +54,7 @@ def time_accounts(plan: Plan, *, ledger_dir: str | None, cache_dir: str | None) 
     steps = plan.semantic.steps
     first = _seconds(lambda: spending.epsilon_after(max(1, steps // 3)))
     epoch = _seconds(lambda: spending.epsilon_after(max(1, steps // 2)))
-    return Accounts(
+    return PrivacyCosts(
         set_up=max(0.0, first - epoch),
         epoch=epoch,
         final=_seconds(lambda: spending.reported_after(steps)),

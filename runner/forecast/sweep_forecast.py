@@ -16,7 +16,7 @@ from runner.config.words.pluralize import counted
 from runner.errors import RequestError, RunError, as_typed
 from runner.forecast.forecast import Range
 from runner.forecast.quantities import mib, seconds_text, time_text
-from runner.processes.worker_process import Beside
+from runner.processes.worker_process import WorkerProcess
 from runner.records.progress import budget_text
 from runner.sweep.preload import modules_for
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class CellForecast:
     """Cells of one kind: they differ in what costs nothing, such as the seed or the learning rate."""
 
     count: int
@@ -44,7 +44,7 @@ class SweepPlan:
     """Runs; of a search its trials."""
     at_a_time: int
     """Runs that the launcher keeps going."""
-    kinds: tuple[Cell, ...]
+    kinds: tuple[CellForecast, ...]
     seconds: Range
     """Wall time of all runs together."""
     price: Range | None
@@ -73,7 +73,7 @@ def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
         for module in modules_for(request.configs, searched=search):
             importlib.import_module(module)
     kinds = tuple(
-        Cell(
+        CellForecast(
             count=cells if search else len(configs),
             what=() if search else _values_of(configs, request.varied),
             assessment=_in_a_process(configs[0], probe),
@@ -165,7 +165,7 @@ def _in_a_process(config: RunConfig, probe: bool) -> Assessment:
     """
     from runner.forecast.assess import assess
 
-    with Beside() as call:
+    with WorkerProcess() as call:
         return call(assess, config, probe=probe)
 
 
@@ -226,6 +226,6 @@ def _sum(counted: Sequence[tuple[int, Range]], at_a_time: int) -> Range:
     )
 
 
-def _price(kinds: Sequence[Cell]) -> Range | None:
+def _price(kinds: Sequence[CellForecast]) -> Range | None:
     prices = [(kind.count, price) for kind in kinds if (price := kind.assessment.forecast.price) is not None]
     return _sum(prices, 1) if prices else None

@@ -15,7 +15,7 @@ import torch
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import locate
 from runner.data.cache.folder_cache import scratch_folder
-from runner.forecast.machine_load import busy_neighbours
+from runner.forecast.machine_load import competing_load
 from runner.records.sink import GuardedSink, RunInfo, Sink
 
 _RECORDS = 32
@@ -137,7 +137,7 @@ def rehearse_tracker(config: RunConfig, *, neighbours: int) -> Tracking | None:
         importlib.import_module(sink_class.requires)
         return None
     warn = logging.getLogger(__name__).warning
-    with busy_neighbours(neighbours), scratch_folder(config.data.cache_dir) as folder:
+    with competing_load(neighbours), scratch_folder(config.data.cache_dir) as folder:
         busy = _Busy()
         sink = _Watched(sink_class(dataclasses.replace(tracker, **traceless), warn=warn))
         guarded = GuardedSink(sink, tracker.name, warn=warn)

@@ -28,7 +28,7 @@ _OVERHEAD_SHARE = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trouble:
+class ForecastWarning:
     """One warning."""
 
     key: str
@@ -39,7 +39,7 @@ class Trouble:
     cure: str
 
 
-def find_trouble(
+def find_warnings(
     plan: Plan,
     data: ImageData,
     device: Device,
@@ -47,7 +47,7 @@ def find_trouble(
     forecast: Forecast,
     *,
     in_turns: Mapping[str, float] | None,
-) -> list[Trouble]:
+) -> list[ForecastWarning]:
     """Everything that is likely to go wrong with ``plan``, what concerns its result before what costs time.
 
     ``in_turns`` are the seconds of an update in float32 and in the 16-bit type of the plan, measured side by side; None
@@ -63,11 +63,11 @@ def find_trouble(
     ]
 
 
-def _batch(plan: Plan, data: ImageData, costs: Costs) -> Iterator[Trouble]:
+def _batch(plan: Plan, data: ImageData, costs: Costs) -> Iterator[ForecastWarning]:
     semantic, performance = plan.semantic, plan.performance
     examples = len(data.train)
     if semantic.logical_batch > examples:
-        yield Trouble(
+        yield ForecastWarning(
             key="data.batch_size",
             what="the effective batch is larger than the training data",
             evidence=f"{semantic.logical_batch} asked, {examples} there: every update sees all of them",
@@ -78,14 +78,14 @@ def _batch(plan: Plan, data: ImageData, costs: Costs) -> Iterator[Trouble]:
         micro = min(performance.batch_size, share)
         last = _last_micro_batch(plan, examples)
         if micro < FEW_FOR_STATISTICS:
-            yield Trouble(
+            yield ForecastWarning(
                 key="data.batch_size",
                 what="BatchNorm's statistics come from tiny micro-batches, which accumulation does not enlarge",
                 evidence=f"{micro} images each",
                 cure=f"data.batch_size of {FEW_FOR_STATISTICS} and more, or model.norm=group",
             )
         elif last < FEW_FOR_STATISTICS:
-            yield Trouble(
+            yield ForecastWarning(
                 key="data.batch_size",
                 what="BatchNorm's statistics of each epoch's last micro-batch come from few images",
                 evidence=f"{examples} images leave {last} for it",
@@ -102,7 +102,7 @@ def _last_micro_batch(plan: Plan, examples: int) -> int:
     return share % performance.batch_size or performance.batch_size
 
 
-def _privacy(plan: Plan, costs: Costs) -> Iterator[Trouble]:
+def _privacy(plan: Plan, costs: Costs) -> Iterator[ForecastWarning]:
     privacy = plan.semantic.privacy
     if privacy is None:
         return
@@ -111,7 +111,7 @@ def _privacy(plan: Plan, costs: Costs) -> Iterator[Trouble]:
     # Each example's clipped gradient has a norm of at most C; their mean over the batch therefore too.
     noise = privacy.noise_multiplier * math.sqrt(costs.model.trainable) / batch
     if noise > 1:
-        yield Trouble(
+        yield ForecastWarning(
             key="data.batch_size",
             what="the noise is larger than any gradient that it hides: too few examples an update for this ε",
             evidence=(
@@ -121,14 +121,14 @@ def _privacy(plan: Plan, costs: Costs) -> Iterator[Trouble]:
             cure=f"a larger effective batch or privacy.epsilon, or {_smaller(model)}",
         )
     if privacy.delta * examples > 0.1:
-        yield Trouble(
+        yield ForecastWarning(
             key="privacy.delta",
             what="δ allows one example in ten to be given away",
             evidence=f"δ = {privacy.delta:g} for {examples} examples: {privacy.delta * examples:.2f} of one",
             cure="privacy.delta=null",
         )
     if privacy.unsafe_noise_seed is not None:
-        yield Trouble(
+        yield ForecastWarning(
             key="privacy.unsafe_noise_seed",
             what="the run will not be private",
             evidence="anyone can compute noise from a known seed",
@@ -145,7 +145,7 @@ def _smaller(model: str) -> str:
     return "a smaller model or fixed features (model=mlp_hog)"
 
 
-def _memory(plan: Plan, data: ImageData, device: Device, costs: Costs, forecast: Forecast) -> Iterator[Trouble]:
+def _memory(plan: Plan, data: ImageData, device: Device, costs: Costs, forecast: Forecast) -> Iterator[ForecastWarning]:
     from runner.forecast.analytic_costs import activations
 
     performance, memory = plan.performance, device.memory_bytes
@@ -156,12 +156,12 @@ def _memory(plan: Plan, data: ImageData, device: Device, costs: Costs, forecast:
         return
     measured = performance.batch_reason is not None
     foreseen, there = f"{mib(needed)} foreseen", f"{mib(memory)} there"
-    unheeded = "a run of a fixed batch takes what it needs, whatever hardware.memory_limit says"
+    ignored_variables = "a run of a fixed batch takes what it needs, whatever hardware.memory_limit says"
     if held > memory:
         what = "no batch is small enough for the memory"
-        yield Trouble(
+        yield ForecastWarning(
             key="hardware.memory_limit" if device.memory_limited else "model",
-            what=f"{what}; {unheeded}" if device.memory_limited and not measured else what,
+            what=f"{what}; {ignored_variables}" if device.memory_limited and not measured else what,
             evidence=f"{foreseen}, {mib(held)} of it libraries, weights and gradients; {there}",
             cure="more memory" if costs.baseline_bytes * sharing > memory else "more memory, or a smaller model",
         )
@@ -171,14 +171,14 @@ def _memory(plan: Plan, data: ImageData, device: Device, costs: Costs, forecast:
     at_once = activations(plan, data, costs.model)
     training = at_once.training_is_larger
     if device.memory_limited:
-        what, size = f"more memory than the limit; {unheeded}", plan.semantic.logical_batch
+        what, size = f"more memory than the limit; {ignored_variables}", plan.semantic.logical_batch
         smaller = f"data.batch_size=auto trainer.effective_batch_size={size}, which keeps to it"
     else:
         what = "the memory will not suffice, and batches will be halved on the way"
         if device.kind == "cpu":
             what += ", if the system does not end the run before"
         smaller = "a smaller data.batch_size with trainer.accumulation_steps in proportion"
-    yield Trouble(
+    yield ForecastWarning(
         key="data.batch_size" if training else "data.eval_batch_size",
         what=what,
         evidence=f"{foreseen}, {there}",
@@ -186,7 +186,7 @@ def _memory(plan: Plan, data: ImageData, device: Device, costs: Costs, forecast:
     )
 
 
-def _sixteen_bits(plan: Plan, device: Device, in_turns: Mapping[str, float] | None) -> Iterator[Trouble]:
+def _sixteen_bits(plan: Plan, device: Device, in_turns: Mapping[str, float] | None) -> Iterator[ForecastWarning]:
     dtype = plan.semantic.precision.dtype
     if dtype not in SIXTEEN_BITS:
         return
@@ -203,14 +203,14 @@ def _sixteen_bits(plan: Plan, device: Device, in_turns: Mapping[str, float] | No
     native = what.startswith("this model")
     if in_turns is None:
         if not native:
-            yield Trouble(
+            yield ForecastWarning(
                 key="precision",
                 what=what,
                 evidence="the device's own statement",
                 cure="precision=fp32, or with a probe",
             )
     elif in_turns["float32"] < GAIN * in_turns[dtype]:
-        yield Trouble(
+        yield ForecastWarning(
             key="precision",
             what=what,
             evidence=(
@@ -220,10 +220,10 @@ def _sixteen_bits(plan: Plan, device: Device, in_turns: Mapping[str, float] | No
         )
 
 
-def _cores(plan: Plan) -> Iterator[Trouble]:
+def _cores(plan: Plan) -> Iterator[ForecastWarning]:
     performance, cores = plan.performance, available_cores()
     if performance.device == "cpu" and performance.processes * performance.threads > cores:
-        yield Trouble(
+        yield ForecastWarning(
             key="hardware.processes" if performance.processes > cores else "hardware.threads",
             what="the processes and their threads are more than the cores, and wait for each other",
             evidence=f"{counted(performance.processes, 'process')} of {counted(performance.threads, 'thread')} on"
@@ -232,14 +232,14 @@ def _cores(plan: Plan) -> Iterator[Trouble]:
         )
 
 
-def _overhead(forecast: Forecast) -> Iterator[Trouble]:
+def _overhead(forecast: Forecast) -> Iterator[ForecastWarning]:
     parts = forecast.parts
     for key, name, seconds in (
         ("trainer.eval_every", "evaluation on the validation split", parts.evaluation),
         ("trainer.save_every", "checkpoints", parts.saving),
     ):
         if seconds > _OVERHEAD_SHARE * parts.total and seconds > 1:
-            yield Trouble(
+            yield ForecastWarning(
                 key=key,
                 what=f"{name} take{'s' if key.endswith('eval_every') else ''} much of the time",
                 evidence=f"{seconds / parts.total:.0%} of it, {seconds:.1f} s",

@@ -14,7 +14,7 @@ import numpy as np
 
 from runner.data.cache.folder_cache import Cache
 from runner.data.cache.image_store import Layout, PixelFormat
-from runner.data.cache.listed_data import Foreseen
+from runner.data.cache.listed_data import ListedData
 from runner.data.cache.storage import Source, hold
 from runner.data.decoding.bit_depth import NoRangeError
 from runner.data.decoding.decode import read_image
@@ -100,13 +100,13 @@ def open_own_data(run: FinishedRun) -> ImageData:
                 "files of one run",
             )
     if data.fingerprint != planned.fingerprint:
-        found = Foreseen(classes=data.classes, examples=len(data.train), origin=data.origin)
+        found = ListedData(classes=data.classes, examples=len(data.train), origin=data.origin)
         _refuse_changed(run, found)
         raise _changed(run, "the same files, taken apart in another way")
     return data
 
 
-def _refuse_changed(run: FinishedRun, found: Foreseen) -> None:
+def _refuse_changed(run: FinishedRun, found: ListedData) -> None:
     """Say what is not as it was, as far as ``run.json`` tells.
 
     Raises:

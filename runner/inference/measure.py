@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from runner.records.progress import rate_text
-from runner.training.eval_chunks import logits_in_pieces, logits_of
+from runner.training.eval_chunks import chunked_logits, forward_logits
 from runner.training.losses import log_probabilities
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def answer(
     with torch.inference_mode():
         for start, stop in _spans(examples, batch_size, world):
             images, labels = feed.span(start, stop)
-            logits = logits_in_pieces(model, images, precision)
+            logits = chunked_logits(model, images, precision)
             # cross-entropy in its two parts, because the first also tells the confidence
             logs = log_probabilities(logits)
             nats = torch.nn.functional.nll_loss(logs, labels, reduction="none").sum()
@@ -133,7 +133,7 @@ def measure_speed(
         start = time.perf_counter()
         with torch.inference_mode():
             for span in batches:
-                last = logits_in_pieces(model, feed.span(*span)[0], precision).argmax(1)
+                last = chunked_logits(model, feed.span(*span)[0], precision).argmax(1)
             if batches:
                 last.cpu()  # waits for the device
         return max(world.gather(time.perf_counter() - start))
@@ -189,7 +189,7 @@ def _latencies(model: torch.nn.Module, feed: Feed, examples: int, precision: Pre
         for number in range(WARM_UP + LATENCY_IMAGES):
             row = number % examples
             start = time.perf_counter()
-            logits_of(model, feed.span(row, row + 1)[0], precision).softmax(1).cpu()
+            forward_logits(model, feed.span(row, row + 1)[0], precision).softmax(1).cpu()
             seconds.append(time.perf_counter() - start)
             if time.perf_counter() > end and len(seconds) > WARM_UP:
                 break

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from runner.config.schema import HardwareConfig
-from runner.config.words.expand_user import at_home
+from runner.config.words.expand_user import expand_user
 from runner.data.decoding.pixels import reading_of
 from runner.inference.finished_run import FinishedRun, Privacy, open_run
 from runner.inference.in_place_activations import activate_in_place
@@ -19,7 +19,7 @@ from runner.inference.preprocessing import Normalise, to_pixels
 from runner.models.memory_format import format_for
 from runner.plan.device import detect_device
 from runner.training.distributed.world import torch_device
-from runner.training.eval_chunks import logits_in_pieces
+from runner.training.eval_chunks import chunked_logits
 from runner.training.precision.precision import build_precision
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Predictor:
         with torch.inference_mode():
             for part in pixels.split(self._batch_size):
                 images = self._normalise(part.to(self.device)).contiguous(memory_format=self._memory_format)
-                parts.append(logits_in_pieces(self._model, images, self._precision).softmax(1).float().cpu())
+                parts.append(chunked_logits(self._model, images, self._precision).softmax(1).float().cpu())
         return torch.cat(parts)
 
 
@@ -118,4 +118,4 @@ def load_run(folder: str | PathLike[str], *, checkpoint: str = "best", device: s
     Raises:
         RequestError: there is no such run, checkpoint or device.
     """
-    return Predictor(open_run(Path(at_home(os.fspath(folder))), checkpoint), device)
+    return Predictor(open_run(Path(expand_user(os.fspath(folder))), checkpoint), device)

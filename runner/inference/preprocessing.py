@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from runner.config.words.expand_user import at_home
+from runner.config.words.expand_user import expand_user
 from runner.data.decoding.bit_depth import NoRangeError
 from runner.data.decoding.decode import FORMATS, OPENED, fit, read_image, read_picture, strict_decoding
 from runner.data.decoding.memory_budget import ROOM
@@ -111,7 +111,7 @@ class _Form:
 def _fit(image: Any, form: _Form) -> list[NDArray[np.uint8]]:
     """Pixels [n, size, size, channels] of one item, n = 1 unless it is a batch."""
     if isinstance(image, str | PathLike):
-        path = Path(at_home(fspath(image)))
+        path = Path(expand_user(fspath(image)))
         with ROOM.one_image(), _named(str(path)):
             return [form.fitted(_read(path, form))]
     if isinstance(image, Image.Image):

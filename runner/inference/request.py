@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from runner.config.rules.ranges import AT_LEAST_1, Choices, Range
-from runner.config.words.expand_user import at_home
-from runner.config.words.override_lines import tell_repeated
+from runner.config.words.expand_user import expand_user
+from runner.config.words.override_lines import warn_repeated
 from runner.config.words.reference import documented
 from runner.config.words.shell_quoting import shell_line
 from runner.errors import RequestError, as_typed, nearest
@@ -119,10 +119,10 @@ def read_request(
     Raises:
         RequestError: a key that does not exist, a value that it cannot take, or keys that do not go together.
     """
-    tell_repeated(lines)
+    warn_repeated(lines)
     given = dict(_split(line) for line in lines)
     if checkpoint_path is not None:
-        given = _from_checkpoint(Path(at_home(checkpoint_path)), given) | given
+        given = _from_checkpoint(Path(expand_user(checkpoint_path)), given) | given
     hints = get_type_hints(InferenceRequest)
     values: dict[str, Any] = {}
     for key, text in given.items():
@@ -191,7 +191,7 @@ def _convert(key: str, text: str, kind: Any) -> Any:
             return int(text)
         except ValueError:
             raise RequestError(key, text, "a whole number") from None
-    return Path(at_home(text)) if plain is Path else text
+    return Path(expand_user(text)) if plain is Path else text
 
 
 def _from_checkpoint(path: Path, given: dict[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from runner.disk.files import publish_directory
 from runner.disk.lock import acquire, release
 from runner.disk.rollback import missing_folders, remove_empty
-from runner.disk.unsupported import is_lacking
+from runner.disk.unsupported import is_unsupported
 from runner.errors import RequestError, RunError
 from runner.statement.write import STATEMENT_FILE
 
@@ -110,7 +110,7 @@ def _open_to_readers(files: Path) -> None:
     try:
         files.chmod(0o755)
     except OSError as error:
-        if not is_lacking(error):
+        if not is_unsupported(error):
             raise
 
 

@@ -22,7 +22,7 @@ TABLE_FILE = "compare.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class StrategyComparison:
     """What came out."""
 
     table: str
@@ -34,7 +34,7 @@ class Comparison:
         return self.table
 
 
-def compare_strategies(request: InferenceRequest) -> Comparison:
+def compare_strategies(request: InferenceRequest) -> StrategyComparison:
     """Run all strategies one after another into ``request.compare_folder``.
 
     Raises:
@@ -54,7 +54,7 @@ def compare_strategies(request: InferenceRequest) -> Comparison:
         write_text(files / TABLE_FILE, sheet)
     head = f"{found[0].name} on {found[0].images_from}, {found[0].images:,} images"
     notes = dict.fromkeys([*(note for results in found for note in results.notes), *left_out])
-    return Comparison(table=f"{head}\n{text}", notes=tuple(notes))
+    return StrategyComparison(table=f"{head}\n{text}", notes=tuple(notes))
 
 
 def strategies(request: InferenceRequest, *, most_processes: int) -> tuple[list[InferenceRequest], list[str]]:

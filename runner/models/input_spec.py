@@ -20,7 +20,7 @@ _LARGEST_NOTE = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnInput:
+class InputSpec:
     """What is known; the rest is None."""
 
     size: int | None
@@ -33,14 +33,14 @@ class OwnInput:
     """Who says so, for messages."""
 
 
-def input_of_network(model: ModelConfig) -> OwnInput | None:
+def input_of_network(model: ModelConfig) -> InputSpec | None:
     """What the library of ``model`` made it for, whatever its weights are; None for other networks."""
     if model.target == TIMM:
         return _of_timm(model.name)
     return _of_torchvision(model.name) if model.target == TORCHVISION else None
 
 
-def input_of_weights(model: ModelConfig) -> OwnInput | None:
+def input_of_weights(model: ModelConfig) -> InputSpec | None:
     """What the starting weights of ``model`` were trained with; None where nobody says.
 
     ``DEFAULT`` is what the library states.  Of a file it is what the run states whose checkpoint it is, or the
@@ -55,7 +55,7 @@ def input_of_weights(model: ModelConfig) -> OwnInput | None:
     return found or (_of_timm(model.name) if model.target == TIMM else None)
 
 
-def _of_timm(name: str) -> OwnInput | None:
+def _of_timm(name: str) -> InputSpec | None:
     if find_spec("timm") is None:
         return None
     import timm
@@ -70,14 +70,14 @@ def _of_timm(name: str) -> OwnInput | None:
     return _as_stated(stated.to_dict(), f"timm for {tag}")
 
 
-def _of_torchvision(name: str) -> OwnInput | None:
+def _of_torchvision(name: str) -> InputSpec | None:
     from torchvision import models
 
     try:
         changes = models.get_model_weights(name)[PRETRAINED].transforms()
     except (ValueError, KeyError):
         return None
-    return OwnInput(
+    return InputSpec(
         size=int(changes.crop_size[0]),
         mean=tuple(changes.mean),
         std=tuple(changes.std),
@@ -86,12 +86,12 @@ def _of_torchvision(name: str) -> OwnInput | None:
     )
 
 
-def _of_run(file: Path) -> OwnInput | None:
+def _of_run(file: Path) -> InputSpec | None:
     """What the run was trained with whose checkpoint ``file`` is."""
     data: Any = _read(file.parent / "manifest.json").get("recipe", {}).get("data")
     if not isinstance(data, dict) or "mean" not in data:
         return None
-    return OwnInput(
+    return InputSpec(
         size=_whole(data.get("image_size")),
         mean=_numbers(data["mean"]),
         std=_numbers(data.get("std")),
@@ -100,15 +100,15 @@ def _of_run(file: Path) -> OwnInput | None:
     )
 
 
-def _of_hub(file: Path) -> OwnInput | None:
+def _of_hub(file: Path) -> InputSpec | None:
     """What the ``config.json`` beside ``file`` says, in the form of timm's repositories on the hub."""
     stated = _read(file.parent / "config.json").get("pretrained_cfg")
     return _as_stated(stated, str(file.parent / "config.json")) if isinstance(stated, dict) else None
 
 
-def _as_stated(stated: Mapping[str, Any], by: str) -> OwnInput:
+def _as_stated(stated: Mapping[str, Any], by: str) -> InputSpec:
     size = stated.get("input_size")
-    return OwnInput(
+    return InputSpec(
         size=_whole(size[-1]) if isinstance(size, list | tuple) and size else None,
         mean=_numbers(stated.get("mean")),
         std=_numbers(stated.get("std")),

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runner.config.identity import identity_of, recipe_of
+from runner.config.identity import identity_fields, identity_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 from runner.config.words.pluralize import counted
 from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
@@ -219,7 +219,7 @@ class Plan:
 
     def recipe(self) -> dict[str, Any]:
         """The semantic part as JSON has it: what a checkpoint keeps, to say later what differs."""
-        return recipe_of(dataclasses.asdict(self.semantic))
+        return identity_fields(dataclasses.asdict(self.semantic))
 
     def as_dict(self) -> dict[str, Any]:
         """The plan for ``run.json``, with its identity."""

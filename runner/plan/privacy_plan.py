@@ -26,7 +26,7 @@ def plan_privacy(config: RunConfig, *, examples: int, validated: bool, processes
         RequestError: the batch is larger than the data, or no mechanism meets what is asked.
     """
     from runner.privacy.accounting.accountants import default_delta
-    from runner.privacy.accounting.calibration import settle_mechanism
+    from runner.privacy.accounting.calibration import calibrate_mechanism
 
     split = split_batch(config, processes)
     if split.logical > examples:
@@ -45,7 +45,7 @@ def plan_privacy(config: RunConfig, *, examples: int, validated: bool, processes
         )
     rate = split.logical / examples
     budget = DEFAULT_EPSILON if asked.epsilon is None and asked.noise_multiplier is None else asked.epsilon
-    settled = settle_mechanism(
+    settled = calibrate_mechanism(
         asked.accountant,
         epsilon=budget,
         noise_multiplier=asked.noise_multiplier,

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from runner.config.untrusted.user_code import place_in_own_code
-from runner.environment.home import have_a_home
+from runner.config.untrusted.user_code import location_in_user_code
+from runner.environment.home import ensure_home
 from runner.environment.standard_streams import open_streams
-from runner.environment.text_encoding import take_any_letter
+from runner.environment.text_encoding import escape_unencodable
 from runner.error_texts import is_out_of_memory
 from runner.errors import ExitCode, RequestError, RunError
 from runner.processes.keyboard_interrupt import Interruption, hearing
@@ -21,8 +21,8 @@ from runner.processes.keyboard_interrupt import Interruption, hearing
 def answer(action: Callable[[], int]) -> int:
     """The exit code of ``action``, a whole command; what is wrong ends as one line on standard error."""
     open_streams()
-    have_a_home()
-    take_any_letter()
+    ensure_home()
+    escape_unencodable()
     try:
         with hearing() as command:
             try:
@@ -62,7 +62,7 @@ def _told(error: Exception) -> int:
         return ExitCode.FAILED
     if isinstance(error, OSError) and _stdout_fails():
         return ExitCode.FAILED
-    if (place := place_in_own_code(error)) is not None:
+    if (place := location_in_user_code(error)) is not None:
         print(f"error: {type(error).__name__}: {' '.join(str(error).split())} ({place})", file=sys.stderr)
         return ExitCode.FAILED
     if is_out_of_memory(error):

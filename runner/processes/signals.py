@@ -15,7 +15,7 @@ from runner.processes.keyboard_interrupt import WATCHED, Asked, is_ignored
 
 
 @contextlib.contextmanager
-def born_deaf() -> Iterator[None]:
+def block_signals() -> Iterator[None]:
     """Processes that are started in this context hear no Ctrl-C until each calls ``end_quietly``.
 
     A terminal tells the whole process group, and a new process would answer with a traceback of whatever it imports at
@@ -47,7 +47,7 @@ class StopRequest:
         """``alone``: this is the only process of the run."""
         self._asked = Asked()
         self._alone = alone
-        self._is_heeded = False
+        self._is_handled = False
         self._previous: dict[signal.Signals, object] = {}
 
     @property
@@ -70,16 +70,16 @@ class StopRequest:
     @contextlib.contextmanager
     def heeded(self) -> Iterator[None]:
         """Inside this context somebody looks at ``pending`` after every step, so that nothing has to be cut short."""
-        self._is_heeded = True
+        self._is_handled = True
         try:
             yield
         finally:
-            self._is_heeded = False
+            self._is_handled = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         heard_before = self.pending is not None
         if self._asked.hear(number):
             # The user insists: no more Python, nothing half-written can be made worse (writes are atomic).
             os._exit(128 + number)
-        if self._alone and not self._is_heeded and not heard_before:
+        if self._alone and not self._is_handled and not heard_before:
             raise KeyboardInterrupt(signal.Signals(number).name)

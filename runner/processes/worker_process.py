@@ -36,7 +36,7 @@ def call_here(function: Callable[Given, Answer], /, *args: Given.args, **kwargs:
     return function(*args, **kwargs)
 
 
-class Beside:
+class WorkerProcess:
     """A process that answers one call after another; a context that ends it.  Fork before any thread has started."""
 
     def __init__(self, prepare: Callable[[], None] | None = None) -> None:
@@ -47,7 +47,7 @@ class Beside:
         self._process.start()
         theirs.close()
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> WorkerProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -110,7 +110,7 @@ def bookkeeper(config: RunConfig) -> Iterator[Call]:
         return
 
     def solve() -> None:
-        # kept by ``settle_mechanism``; what is wrong with the request is said when it is asked for
+        # kept by ``calibrate_mechanism``; what is wrong with the request is said when it is asked for
         with contextlib.suppress(RequestError):
             plan_privacy(
                 config,
@@ -119,5 +119,5 @@ def bookkeeper(config: RunConfig) -> Iterator[Call]:
                 processes=config.hardware.processes or 1,
             )
 
-    with Beside(solve) as call:
+    with WorkerProcess(solve) as call:
         yield call

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from runner.environment.text_encoding import showable
+from runner.environment.text_encoding import encodable_text
 from runner.records.epoch_lines import EpochLines
 from runner.records.progress import (
     NOT_PRIVATE,
@@ -66,7 +66,7 @@ def make_console(is_main: bool) -> Console:
     fancy = (
         sys.stderr.isatty()
         and os.environ.get("TERM") != "dumb"
-        and showable("ε━", sys.stderr.encoding or "utf-8") == "ε━"
+        and encodable_text("ε━", sys.stderr.encoding or "utf-8") == "ε━"
     )
     return RichConsole() if fancy else PlainConsole()
 
@@ -259,7 +259,7 @@ def _progress_line(progress: Progress, width: int) -> RenderableType:
 def put(stream: TextIO, *lines: str) -> None:
     """Write lines to a stream that may lack letters of theirs, and whose reader may go away at any time."""
     try:
-        stream.write("".join(f"{showable(line, stream.encoding or 'utf-8')}\n" for line in lines))
+        stream.write("".join(f"{encodable_text(line, stream.encoding or 'utf-8')}\n" for line in lines))
         stream.flush()
     except OSError:
         # What is left in the buffer would fail again when the interpreter ends, and turn its exit code into 120.

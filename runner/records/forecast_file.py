@@ -57,7 +57,7 @@ def find_forecast(plan: Plan, *, cache_dir: str | None) -> dict[str, Any] | None
         return None  # a cache: what cannot be read is as if it had not been asked
 
 
-def confront(record: RunRecord) -> RunRecord:
+def with_forecast_error(record: RunRecord) -> RunRecord:
     """A ``record`` that has ended, with the errors of what was foreseen where the run did all that it was to do.
 
     An error is a share of the measured figure, positive where too much was foreseen.

@@ -31,7 +31,7 @@ _OF_THE_RUN = (
 """Of ``run.json``: losses and accuracies on people's images, and what depends on how many examples were drawn."""
 
 
-def uncovered_of_record(kind: Kind, names: Iterable[str], *, validation: str) -> list[str]:
+def non_private_figures_of_record(kind: Kind, names: Iterable[str], *, validation: str) -> list[str]:
     """Those of the figures ``names`` of a line of ``metrics.jsonl`` that epsilon does not cover.
 
     ``validation`` is ``PrivacyPlan.validation``: on ``public`` images figures are covered.
@@ -41,6 +41,6 @@ def uncovered_of_record(kind: Kind, names: Iterable[str], *, validation: str) ->
     return [name for name in names if name not in _COVERED]
 
 
-def uncovered_of_run(*, validation: str) -> tuple[str, ...]:
+def non_private_figures_of_run(*, validation: str) -> tuple[str, ...]:
     """Dotted names in ``run.json`` of what epsilon does not cover."""
     return tuple(name for name in _OF_THE_RUN if not (validation == "public" and name.startswith("metrics.val_")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Judge(Protocol):
+class PruningHook(Protocol):
     """What the loop asks after each evaluation on the validation split."""
 
     def is_hopeless(self, epoch: int, *, val_loss: float, val_accuracy: float) -> bool:

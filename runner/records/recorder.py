@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from runner.records.console import Console
 from runner.records.json_values import plain
 from runner.records.metrics import METRICS_FILE, Kind, MetricsWriter
-from runner.records.non_private_figures import NOT_COVERED, uncovered_of_record
-from runner.records.pruning_hook import Judge
+from runner.records.non_private_figures import NOT_COVERED, non_private_figures_of_record
+from runner.records.pruning_hook import PruningHook
 from runner.records.run_file import RunRecord
 from runner.records.sink import RunInfo, Sink
 
 if TYPE_CHECKING:
-    from runner.privacy.ledger.ledger import Sitting
+    from runner.privacy.ledger.ledger import LedgerSession
 
 
 class Recorder:
@@ -28,8 +28,8 @@ class Recorder:
         run_dir: Path | None,
         sinks: Sequence[Sink],
         console: Console,
-        sitting: Sitting | None = None,
-        judge: Judge | None = None,
+        sitting: LedgerSession | None = None,
+        judge: PruningHook | None = None,
     ) -> None:
         """Open ``metrics.jsonl`` in ``run_dir`` to append.
 
@@ -72,7 +72,7 @@ class Recorder:
             RunError: when the file cannot be written.
         """
         if self.sitting is not None:
-            metrics[NOT_COVERED] = uncovered_of_record(kind, metrics, validation=self.sitting.run.validation)
+            metrics[NOT_COVERED] = non_private_figures_of_record(kind, metrics, validation=self.sitting.run.validation)
         if self._metrics is not None:
             record = self._metrics.write(kind, step=step, epoch=epoch, **metrics)
             for sink in self._sinks:

@@ -17,7 +17,7 @@ from runner.disk.files import write_text
 from runner.errors import RequestError
 
 
-def keep_resolved(folder: Path, values: Mapping[str, Any]) -> None:
+def save_resolved_config(folder: Path, values: Mapping[str, Any]) -> None:
     """Put what typed resolvers stood for in their place, in the files that Hydra has just left in a run's ``folder``.
 
     Whoever reads the folder later resolves nothing but keys of the configuration; so a run for which

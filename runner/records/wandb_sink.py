@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from runner.config.schema import TrackerConfig
-from runner.config.words.wandb_variables import is_heeded
+from runner.config.words.wandb_variables import is_honoured
 from runner.records.metrics import METRICS_FILE, Record
 from runner.records.sink import Publication, RunInfo
 from runner.records.wandb_file import WandbRun, read_wandb_file
@@ -191,7 +191,7 @@ def _environment(mode: str, *, own: bool) -> Iterator[None]:
 
     It looks at them while it starts; a service that is not our ``own`` has done so.
     """
-    hidden = [name for name in os.environ if not is_heeded(name)] if own else []
+    hidden = [name for name in os.environ if not is_honoured(name)] if own else []
     before = {name: os.environ.get(name) for name in (*hidden, _REPORTING)}
     for name in hidden:
         del os.environ[name]

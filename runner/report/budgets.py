@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from runner.report.cells import Cell
+from runner.report.cells import CellResult
 from runner.report.recipes import Grouping, Recipe, seconds
 
 _CLOSE = 0.05
@@ -59,13 +59,13 @@ def warnings(grouping: Grouping) -> list[str]:
     return found
 
 
-def _differs(recipes: Sequence[Recipe], of: Callable[[Cell], object]) -> bool:
+def _differs(recipes: Sequence[Recipe], of: Callable[[CellResult], object]) -> bool:
     """Whether the sets of what ``of`` says differ between recipes; repeats within one may vary."""
     sets = [frozenset(repr(of(cell)) for cell in recipe.finished) for recipe in recipes]
     return len(set(sets)) > 1
 
 
-def _all(recipes: Sequence[Recipe], of: Callable[[Cell], int | None]) -> list[int]:
+def _all(recipes: Sequence[Recipe], of: Callable[[CellResult], int | None]) -> list[int]:
     """The different values, in ascending order."""
     return sorted({value for recipe in recipes for cell in recipe.finished if (value := of(cell)) is not None})
 
@@ -74,19 +74,19 @@ def _span(values: Sequence[int]) -> str:
     return f"{values[0]:,}" if min(values) == max(values) else f"{min(values):,} to {max(values):,}"
 
 
-def _steps(cell: Cell) -> int | None:
+def _steps(cell: CellResult) -> int | None:
     return None if cell.record is None else cell.record.steps
 
 
-def _machine(cell: Cell) -> object:
+def _machine(cell: CellResult) -> object:
     return [_environment(cell, key) for key in ("cpu", "cores", "threads", "gpus")]
 
 
-def _environment(cell: Cell, key: str) -> object:
+def _environment(cell: CellResult, key: str) -> object:
     return None if cell.record is None else cell.record.environment.get(key)
 
 
-def _was_taken_up(cell: Cell) -> bool:
+def _was_taken_up(cell: CellResult) -> bool:
     """Whether the clock of a run started later than its work: more seconds of training than of wall time."""
     trained = [record["seconds"] for record in cell.records if record["kind"] == "train" and "seconds" in record]
     wall = seconds(cell)

@@ -28,7 +28,7 @@ _UNFINISHED = ("running", "interrupted", "not_started")
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellResult:
     """One run of a sweep."""
 
     folder: Path
@@ -127,12 +127,12 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepResults:
     """All cells that lie in a folder; a single run is a sweep of one."""
 
     folder: Path
-    cells: tuple[Cell, ...]
-    unknown: tuple[Cell, ...] = ()
+    cells: tuple[CellResult, ...]
+    unknown: tuple[CellResult, ...] = ()
     """Cells of which nobody knows what was asked; they are compared with nothing."""
     strangers: tuple[str, ...] = ()
     """Folders of runs that are no cells of it."""
@@ -144,7 +144,7 @@ class Sweep:
         return tuple(key for key in typed if len({cell.value(key) for cell in self.cells}) > 1)
 
     @property
-    def finished(self) -> tuple[Cell, ...]:
+    def finished(self) -> tuple[CellResult, ...]:
         """The cells that ended as they should."""
         return tuple(cell for cell in self.cells if cell.finished)
 
@@ -168,7 +168,7 @@ class Sweep:
         return shlex.join(["python", "-m", "runner", *flag, *lines])
 
 
-def read_sweep(folder: Path) -> Sweep:
+def read_sweep(folder: Path) -> SweepResults:
     """Read the sweep, or the single run, in ``folder``.
 
     Raises:
@@ -179,7 +179,9 @@ def read_sweep(folder: Path) -> Sweep:
         raise RequestError("DIR", folder, "the folder of a sweep, or of a run")
     if (folder / RUN_FILE).exists():
         record = read_run(folder)
-        return Sweep(folder, (Cell(folder, record.status, _of_a_run(folder), record, record.error, folder.name),))
+        return SweepResults(
+            folder, (CellResult(folder, record.status, _of_a_run(folder), record, record.error, folder.name),)
+        )
     table = read_cells(folder)
     if not table.rows:
         raise RequestError("DIR", folder, "the folder of a sweep, or of a run: there is no cell in it")
@@ -190,10 +192,10 @@ def read_sweep(folder: Path) -> Sweep:
         raise RequestError(
             "DIR", folder, f"a sweep: what was asked is unknown of each of its {len(cells)} cells ({why})"
         )
-    return Sweep(folder, known, tuple(cell for cell, unknown in cells if unknown), table.strangers)
+    return SweepResults(folder, known, tuple(cell for cell, unknown in cells if unknown), table.strangers)
 
 
-def _checked(cell: Cell, unknown: bool) -> tuple[Cell, bool]:
+def _checked(cell: CellResult, unknown: bool) -> tuple[CellResult, bool]:
     """The cell, and whether it is unknown what was asked of it: by its table, or by its damaged configuration."""
     if not unknown:
         try:
@@ -215,9 +217,9 @@ def _of_a_run(folder: Path) -> dict[str, str]:
         return {}
 
 
-def _read_cell(sweep_dir: Path, row: Mapping[str, str], keys: Sequence[str]) -> Cell:
+def _read_cell(sweep_dir: Path, row: Mapping[str, str], keys: Sequence[str]) -> CellResult:
     folder, status = sweep_dir / row["cell"], row["status"]
-    return Cell(
+    return CellResult(
         folder=folder,
         status=status,
         overrides={key: row[key] for key in keys if row[key]},

@@ -16,7 +16,7 @@ from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.document import Bullets, Grid, Heading, Paragraph
 from runner.records.printable import printable
 from runner.report.budgets import describe_budget, warnings
-from runner.report.cells import Sweep
+from runner.report.cells import SweepResults
 from runner.report.comparison import Comparison, Verdict, compare
 from runner.report.document import Part
 from runner.report.front_plots import draw_front, draw_privacy
@@ -44,7 +44,7 @@ _WORDS = frozenset({"weighed", "verdict", "cell", "recipe", "against", "data"})
 class Findings:
     """All that was worked out from a sweep's files."""
 
-    sweep: Sweep
+    sweep: SweepResults
     question: Question
     grouping: Grouping
     comparisons: tuple[Comparison, ...]
@@ -61,7 +61,7 @@ class Findings:
         return headline(self.sweep, self.grouping, self.comparisons, self.question)
 
 
-def find(sweep: Sweep, wanted: ComparisonConfig | None = None) -> Findings:
+def find(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Findings:
     """Work out what ``sweep`` says about the question ``wanted`` (None: its own).
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runner.records.printable import shortened
-from runner.report.cells import Cell
+from runner.report.cells import CellResult
 from runner.report.comparison import Comparison, Verdict
 from runner.report.question import Question
 from runner.report.recipes import Recipe, images_per_second, seconds
@@ -113,13 +113,13 @@ def draw_time(recipes: Sequence[Recipe]) -> Picture | None:
         )
 
 
-def training_seconds(cell: Cell) -> float | None:
+def training_seconds(cell: CellResult) -> float | None:
     """Seconds of the run that went to training, as its last training record says."""
     found = [record["seconds"] for record in cell.records if record["kind"] == "train" and "seconds" in record]
     return found[-1] if found else None
 
 
-def _curve(cell: Cell, kind: str, value: str) -> tuple[list[float], list[float]]:
+def _curve(cell: CellResult, kind: str, value: str) -> tuple[list[float], list[float]]:
     """Epochs and values; a gap where the value was not finite."""
     scale = 100.0 if value == "accuracy" else 1.0
     found = [record for record in cell.records if record["kind"] == kind and value in record]

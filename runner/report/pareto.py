@@ -17,7 +17,7 @@ CLOSE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class RecipePoint:
     """A recipe by its means over finished runs."""
 
     recipe: Recipe
@@ -35,7 +35,7 @@ class Front:
 
     costs: tuple[str, ...]
     """What is weighed against the metric: ``seconds``, ``MiB`` and, where a run is private, ``ε``."""
-    standings: tuple[Standing, ...]
+    standings: tuple[RecipePoint, ...]
 
     @property
     def best(self) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ def find_front(recipes: Sequence[Recipe], question: Question) -> Front:
     return Front(
         costs=tuple(costs),
         standings=tuple(
-            Standing(
+            RecipePoint(
                 recipe=recipe,
                 quality=question.metric.scale * quality,
                 costs=means,

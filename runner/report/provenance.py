@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from runner.records.document import Bullets, Command, Heading
 from runner.records.environment_changes import differences, with_earlier
 from runner.records.sweep_table import tell_strangers
-from runner.report.cells import Sweep
+from runner.report.cells import SweepResults
 from runner.report.document import Part
 
 _MOST_NAMED = 20
 
 
-def left_out(sweep: Sweep) -> Iterator[Part]:
+def left_out(sweep: SweepResults) -> Iterator[Part]:
     """The cells of which nobody knows what was asked, and the runs that are no cells."""
     if not sweep.unknown and not sweep.strangers:
         return
@@ -24,7 +24,7 @@ def left_out(sweep: Sweep) -> Iterator[Part]:
     yield Bullets([*items, *([tell_strangers(sweep.strangers)] if sweep.strangers else [])])
 
 
-def repeat(sweep: Sweep) -> Iterator[Part]:
+def repeat(sweep: SweepResults) -> Iterator[Part]:
     """The command that makes the sweep again, and every environment in which its cells ran."""
     yield Heading(2, "Repeat it")
     if (command := sweep.command) is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from runner.config.rules.rules import RULES
 from runner.config.schema import ComparisonConfig
 from runner.errors import RequestError, nearest
-from runner.report.cells import REPEATS, Cell, Sweep
+from runner.report.cells import REPEATS, CellResult, SweepResults
 
 ACCURACY_MARGIN = 0.2
 """Percentage points within which two accuracies count as equal unless the question says otherwise."""
@@ -77,7 +77,7 @@ class Question:
         return 1.0 - self.confidence
 
 
-def ask(sweep: Sweep, wanted: ComparisonConfig | None = None) -> Question:
+def ask(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Question:
     """The question that ``wanted`` (None: the sweep's own configuration) asks of ``sweep``, with its gaps filled in.
 
     Raises:
@@ -100,7 +100,7 @@ def ask(sweep: Sweep, wanted: ComparisonConfig | None = None) -> Question:
     )
 
 
-def configured(sweep: Sweep) -> ComparisonConfig:
+def configured(sweep: SweepResults) -> ComparisonConfig:
     """The section ``comparison`` of the first cell that has one; the defaults where none has."""
     for cell in sweep.cells:
         found = cell.config.get("comparison")
@@ -123,7 +123,7 @@ def checked(wanted: ComparisonConfig) -> ComparisonConfig:
     return wanted
 
 
-def _telling(sweep: Sweep) -> tuple[str, ...]:
+def _telling(sweep: SweepResults) -> tuple[str, ...]:
     """As few keys as tell the recipes of ``sweep`` apart; of keys that change together, the first one typed."""
 
     def recipes(keys: Sequence[str]) -> int:
@@ -137,7 +137,7 @@ def _telling(sweep: Sweep) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _metric(sweep: Sweep, wanted: str | None) -> str:
+def _metric(sweep: SweepResults, wanted: str | None) -> str:
     if wanted is not None:
         if sweep.finished and not _measured(sweep.finished, wanted):
             have = [name for name in ("test_accuracy", "val_accuracy", "test_loss", "val_loss", "train_loss")
@@ -148,11 +148,11 @@ def _metric(sweep: Sweep, wanted: str | None) -> str:
     return "test_accuracy" if tested else "val_accuracy"
 
 
-def _measured(cells: Sequence[Cell], metric: str) -> bool:
+def _measured(cells: Sequence[CellResult], metric: str) -> bool:
     return any(not math.isnan(cell.metric(metric)) for cell in cells)
 
 
-def _check_key(sweep: Sweep, key: str) -> None:
+def _check_key(sweep: SweepResults, key: str) -> None:
     if any(cell.value(key) is not None for cell in sweep.cells):
         return
     keys = sorted(set().union(*(cell.keys() for cell in sweep.cells)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runner.errors import RequestError, nearest
 from runner.records.printable import printable
-from runner.report.cells import Cell, Sweep
+from runner.report.cells import CellResult, SweepResults
 from runner.report.question import Question
 
 Block = tuple[str | None, ...]
@@ -23,12 +23,12 @@ class Recipe:
     """Short name: the values of the keys that tell recipes apart."""
     values: tuple[str | None, ...]
     """The values themselves, in the order of ``Question.by``."""
-    cells: tuple[Cell, ...]
+    cells: tuple[CellResult, ...]
     blocks: tuple[Block, ...]
     """That of each cell."""
 
     @property
-    def finished(self) -> tuple[Cell, ...]:
+    def finished(self) -> tuple[CellResult, ...]:
         """The cells that ended as they should."""
         return tuple(cell for cell in self.cells if cell.finished)
 
@@ -40,40 +40,40 @@ class Recipe:
                 found.setdefault(block, []).append(value)
         return {block: sum(values) / len(values) for block, values in found.items()}
 
-    def measured(self, figure: Callable[[Cell], float | None]) -> list[float]:
+    def measured(self, figure: Callable[[CellResult], float | None]) -> list[float]:
         """``figure`` of each finished cell that has one."""
         values = [figure(cell) for cell in self.finished]
         return [value for value in values if value is not None and not math.isnan(value)]
 
-    def mean(self, figure: Callable[[Cell], float | None]) -> float | None:
+    def mean(self, figure: Callable[[CellResult], float | None]) -> float | None:
         """Mean of ``figure`` over the finished cells; None where none has one."""
         values = self.measured(figure)
         return sum(values) / len(values) if values else None
 
 
-def images_per_second(cell: Cell) -> float | None:
+def images_per_second(cell: CellResult) -> float | None:
     """Training images a second."""
     return None if cell.record is None else cell.record.throughput.samples_per_second
 
 
-def seconds(cell: Cell) -> float | None:
+def seconds(cell: CellResult) -> float | None:
     """Wall time of the whole run, evaluation included."""
     return None if cell.record is None else cell.record.seconds
 
 
-def peak_mebibytes(cell: Cell) -> float | None:
+def peak_mebibytes(cell: CellResult) -> float | None:
     """Peak memory in MiB."""
     return (
         None if cell.record is None or cell.record.memory.peak_bytes is None else cell.record.memory.peak_bytes / 2**20
     )
 
 
-def epsilon(cell: Cell) -> float | None:
+def epsilon(cell: CellResult) -> float | None:
     """Privacy spent by the run; None without differential privacy."""
     return None if cell.record is None or cell.record.privacy is None else cell.record.privacy.epsilon
 
 
-def void(cell: Cell) -> str | None:
+def void(cell: CellResult) -> str | None:
     """Why the epsilon that the run recorded does not hold; None where it does."""
     return None if cell.record is None else cell.record.void
 
@@ -91,13 +91,13 @@ class Grouping:
     """Keys that change together with the recipe, so that their effects cannot be told from its own."""
 
 
-def group(sweep: Sweep, question: Question) -> Grouping:
+def group(sweep: SweepResults, question: Question) -> Grouping:
     """Put the cells of ``sweep`` together by the keys of ``question``.
 
     Raises:
         RequestError: no recipe is the reference that the question names.
     """
-    members: dict[tuple[str | None, ...], list[Cell]] = {}
+    members: dict[tuple[str | None, ...], list[CellResult]] = {}
     for cell in sweep.cells:
         members.setdefault(tuple(cell.value(key) for key in question.by), []).append(cell)
     others = [key for key in sweep.varied if key not in question.by]

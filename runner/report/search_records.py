@@ -13,7 +13,7 @@ from runner.config.untrusted.foreign_yaml import load_plain
 from runner.disk.files import ordinary
 from runner.errors import RunError
 from runner.records.csv_table import from_csv
-from runner.report.cells import Sweep
+from runner.report.cells import SweepResults
 
 TRIALS_FILE = "trials.csv"
 RESULTS_FILE = "optimization_results.yaml"
@@ -95,7 +95,7 @@ class Search:
         return [name for name in names if len({trial.params.get(name) for trial in self.complete}) > 1]
 
 
-def read_search(sweep: Sweep) -> Search | None:
+def read_search(sweep: SweepResults) -> Search | None:
     """The search whose folder this is; None when it is a grid.
 
     Raises:

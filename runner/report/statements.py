@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from runner.records.document import Heading, Paragraph, Text
-from runner.report.cells import Cell, Sweep
+from runner.report.cells import CellResult, SweepResults
 from runner.report.document import Folded, Part
 from runner.statement.facts import Books, Facts, gather
 from runner.statement.words import TITLE, state, verdict
@@ -15,7 +15,7 @@ from runner.statement.write import STATEMENT_FILE, write_statement
 _MOST = 24
 
 
-def read_statements(sweep: Sweep) -> Mapping[str, Facts]:
+def read_statements(sweep: SweepResults) -> Mapping[str, Facts]:
     """Name of a private cell -> what its statement says.
 
     Raises:
@@ -38,7 +38,7 @@ def read_statements(sweep: Sweep) -> Mapping[str, Facts]:
     return found
 
 
-def write_statements(sweep: Sweep, statements: Mapping[str, Facts]) -> None:
+def write_statements(sweep: SweepResults, statements: Mapping[str, Facts]) -> None:
     """Write each into the folder of its cell.
 
     Raises:
@@ -49,7 +49,7 @@ def write_statements(sweep: Sweep, statements: Mapping[str, Facts]) -> None:
             write_statement(cell.folder, statements[cell.name])
 
 
-def state_all(sweep: Sweep, statements: Mapping[str, Facts]) -> Iterator[Part]:
+def state_all(sweep: SweepResults, statements: Mapping[str, Facts]) -> Iterator[Part]:
     """A single run's statement as a section; those of a sweep's cells one below the other, folded."""
     if not statements:
         return
@@ -69,7 +69,7 @@ def _lowered(parts: Sequence[Text]) -> list[Text]:
     return [dataclasses.replace(part, level=part.level + 1) if isinstance(part, Heading) else part for part in parts]
 
 
-def _typed(cell: Cell, key: str) -> str | None:
+def _typed(cell: CellResult, key: str) -> str | None:
     privacy = cell.config.get("privacy")
     value = privacy.get(key) if isinstance(privacy, Mapping) else None
     return None if value is None else str(value)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from runner.config.words.pluralize import counted
-from runner.report.cells import Sweep
+from runner.report.cells import SweepResults
 from runner.report.comparison import Comparison, Verdict
 from runner.report.question import Question
 from runner.report.recipes import Grouping, Recipe
@@ -44,7 +44,7 @@ def describe_comparison(comparison: Comparison, question: Question) -> str:
             return f"{head}not enough runs: {_how_many(comparison, question)}; so far {size}."
 
 
-def headline(sweep: Sweep, grouping: Grouping, comparisons: Sequence[Comparison], question: Question) -> str:
+def headline(sweep: SweepResults, grouping: Grouping, comparisons: Sequence[Comparison], question: Question) -> str:
     """The verdict on the whole sweep in a sentence or two, the cells that are missing included."""
     metric = question.metric
     measured = [recipe for recipe in grouping.recipes if recipe.by_block(metric.name)]
@@ -131,7 +131,7 @@ def _one_run_each(recipes: Sequence[Recipe], question: Question) -> str:
     )
 
 
-def _unfinished(sweep: Sweep) -> str:
+def _unfinished(sweep: SweepResults) -> str:
     """What is missing from a sweep that is not complete, as the beginning of its verdict."""
     failed, waiting = sum(cell.failed for cell in sweep.cells), sum(cell.unfinished for cell in sweep.cells)
     parts = []

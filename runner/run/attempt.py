@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.schema import RunConfig
-from runner.config.untrusted.user_code import place_in_own_code, with_place
+from runner.config.untrusted.user_code import location_in_user_code, with_place
 from runner.errors import ExitCode, RequestError, RunError
 from runner.processes.keyboard_interrupt import interrupted
 
@@ -60,7 +60,7 @@ def attempt_run(
         log.exception("the run failed")
         return Attempt(exit_code=ExitCode.FAILED, error=_told(failure, run_dir))
     except SystemExit as end:
-        if end.__cause__ is not None or place_in_own_code(end) is None:
+        if end.__cause__ is not None or location_in_user_code(end) is None:
             raise
         log.exception("the run failed")  # the user's own code ends the program: the run is not done
         return Attempt(exit_code=ExitCode.FAILED, error=_told(end, run_dir))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from runner.plan.plan import Plan
 from runner.records.run_file import Memory, PrivacySpent, RunRecord, Throughput
-from runner.training.state import Outcome
+from runner.training.state import FitResult
 
 
-def final_record(record: RunRecord, plan: Plan, outcome: Outcome, begun: float) -> RunRecord:
+def final_record(record: RunRecord, plan: Plan, outcome: FitResult, begun: float) -> RunRecord:
     """``record`` of a run of ``plan`` that was under way, ended as ``outcome`` says.
 
     ``begun`` is what the monotonic clock said when its time began to count.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.identity import recipe_of
+from runner.config.identity import identity_fields
 from runner.config.rules.privacy_rules import refuse_outside_sweep
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import locate
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from runner.privacy.accounting.stopping_draws import Draw
     from runner.processes.signals import StopRequest
     from runner.records.console import Console
-    from runner.records.pruning_hook import Judge
+    from runner.records.pruning_hook import PruningHook
     from runner.records.recorder import Recorder
     from runner.records.run_file import FinalMetrics, RunRecord
     from runner.search.trial_pruning import TrialLink
     from runner.training.checkpointing.checkpoint import Checkpoint
     from runner.training.distributed.world import World
-    from runner.training.state import Outcome
+    from runner.training.state import FitResult
     from runner.training.trainers import StandardTrainer
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
     from runner.records.console import make_console
     from runner.records.recorder import Recorder
     from runner.records.sink import build_sink
-    from runner.run.ledger_entry import sit_down
+    from runner.run.ledger_entry import open_entry
     from runner.training.checkpointing.resume import (
         find_checkpoint,
         forget_after,
@@ -179,7 +179,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
             parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=way)
         together(world, lambda: refuse_other_noise(job.run_dir, checkpoint, parts))
         plan = parts.plan
-        sitting = sit_down(
+        sitting = open_entry(
             config.privacy,
             plan,
             world,
@@ -204,12 +204,12 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
     return JobResult(exit_code=exit_code, objective=objective_of(plan, outcome.metrics))
 
 
-def _judge(trial: TrialLink | None) -> Judge | None:
+def _judge(trial: TrialLink | None) -> PruningHook | None:
     if trial is None:
         return None
-    from runner.search.trial_pruning import SearchJudge
+    from runner.search.trial_pruning import TrialPruningHook
 
-    return SearchJudge(trial)
+    return TrialPruningHook(trial)
 
 
 def objective_of(plan: Plan, metrics: FinalMetrics) -> float | None:
@@ -234,7 +234,7 @@ def find_finished(run_dir: Path, plan: Plan, cache_dir: str | None = None) -> Ru
     if record.status not in FINISHED:
         return None
     if record.plan.get("identity") != plan.identity:
-        raise other_recipe(run_dir, recipe_of(record.plan["semantic"]), plan.recipe(), cache_dir=cache_dir)
+        raise other_recipe(run_dir, identity_fields(record.plan["semantic"]), plan.recipe(), cache_dir=cache_dir)
     return record
 
 
@@ -295,14 +295,14 @@ def _out_of_memory_told() -> Iterator[None]:
     Raises:
         RunError: names the cures.
     """
-    from runner.training.gradients.micro_batch_size import no_room
+    from runner.training.gradients.micro_batch_size import out_of_memory_message
 
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RunError) or not is_out_of_memory(error):
             raise
-        raise RunError(no_room(f"out of memory ({error})")) from error
+        raise RunError(out_of_memory_message(f"out of memory ({error})")) from error
 
 
 def _fit_on_record(
@@ -312,13 +312,13 @@ def _fit_on_record(
     recorder: Recorder,
     checkpoint: Checkpoint | None,
     stop: StopRequest,
-) -> Outcome:
+) -> FitResult:
     """Train, and keep ``run.json`` true from the first moment to the last, whatever happens in between."""
     from runner.records.environment import describe_environment
     from runner.records.environment_changes import environments_before
-    from runner.records.forecast_file import confront, find_forecast
-    from runner.records.non_private_figures import uncovered_of_run
-    from runner.records.resolved_config import keep_resolved
+    from runner.records.forecast_file import find_forecast, with_forecast_error
+    from runner.records.non_private_figures import non_private_figures_of_run
+    from runner.records.resolved_config import save_resolved_config
     from runner.records.run_file import RunRecord, write_run
     from runner.records.sink import RunInfo
     from runner.run.final_record import final_record
@@ -337,7 +337,7 @@ def _fit_on_record(
         environment=environment,
         earlier_environments=earlier,
         prediction=find_forecast(plan, cache_dir=job.config.data.cache_dir),
-        not_covered_by_epsilon=() if privacy is None else uncovered_of_run(validation=privacy.validation),
+        not_covered_by_epsilon=() if privacy is None else non_private_figures_of_run(validation=privacy.validation),
     )
     info = RunInfo(
         run_dir=job.run_dir,
@@ -347,7 +347,7 @@ def _fit_on_record(
         run_id=None if checkpoint is None else checkpoint.state["tracker_run_id"],
     )
     try:
-        keep_resolved(job.run_dir, job.composed)
+        save_resolved_config(job.run_dir, job.composed)
         write_run(job.run_dir, record)
         recorder.start(info, title=plan.name, plan_lines=plan.describe())
         for note in record.notes:
@@ -379,7 +379,7 @@ def _fit_on_record(
         record = final_record(record, plan, outcome, begun)
         record = dataclasses.replace(record, notes=(*record.notes, *unsupported.told()))
         if checkpoint is None:  # the time of a run that goes on is counted from there
-            record = confront(record)
+            record = with_forecast_error(record)
         if recorder.sitting is not None:
             recorder.sitting.end(outcome.status, outcome.epsilon)
         exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runner.errors import RequestError
 from runner.privacy.accounting.sweep_epsilon import Terms, admit
-from runner.privacy.ledger.ledger import KEY, Ledger, PlannedRun, Sitting, contents_of, ledger_folder
+from runner.privacy.ledger.ledger import KEY, Ledger, LedgerSession, PlannedRun, contents_of, ledger_folder
 from runner.training.distributed.agreement import first_acts
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from runner.training.distributed.world import World
 
 
-def sit_down(
+def open_entry(
     config: PrivacyConfig,
     plan: Plan,
     world: World,
@@ -31,7 +31,7 @@ def sit_down(
     learns: bool,
     checkpoint: Checkpoint | None,
     contents: Contents | None = None,
-) -> Sitting | None:
+) -> LedgerSession | None:
     """Record the run of ``plan``, or that it goes on; None for an ordinary run and in every process but the first.
 
     ``contents`` of its data are kept beside the ledger, to find others that hold some of the same images.
@@ -46,7 +46,7 @@ def sit_down(
     if plan.semantic.privacy is None:
         return None
 
-    def begin() -> Sitting:
+    def begin() -> LedgerSession:
         run = planned_run(plan, folder=shown_folder(run_dir), sweep=sweep)
         terms = Terms(limit=config.sweep_epsilon, draw=draw, learns=learns, split=plan.semantic.data.fingerprint)
         ledger = Ledger(ledger_folder(config.ledger_dir), contents_of(plan.semantic.data.ledger_name))

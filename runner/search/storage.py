@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from runner.config.request.search_config import KEY
-from runner.config.words.expand_user import at_home
+from runner.config.words.expand_user import expand_user
 from runner.disk.files import ordinary, sync_handle
 from runner.disk.lock import locked
 from runner.errors import RequestError
@@ -51,7 +51,7 @@ def place_of(storage: str | None, sweep_dir: Path) -> str:
     """Path of a journal file, or URL, for ``hydra.sweeper.storage``."""
     if storage is None:
         return str(sweep_dir / JOURNAL_FILE)
-    return str(sweep_dir / f".{MEMORY}" / JOURNAL_FILE) if storage == MEMORY else at_home(storage)
+    return str(sweep_dir / f".{MEMORY}" / JOURNAL_FILE) if storage == MEMORY else expand_user(storage)
 
 
 @contextlib.contextmanager

@@ -41,14 +41,14 @@ _OF_THE_MACHINE = {"seconds", "samples_per_second", "peak_bytes"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class StudySettings:
     """What makes the trials of a study comparable."""
 
     keys: Mapping[str, Any]
     """Dotted key -> value, of what is fixed, and of what is searched its distribution."""
 
     @classmethod
-    def of(cls, search: SearchConfig, run: DictConfig, space: Space) -> Recipe:
+    def of(cls, search: SearchConfig, run: DictConfig, space: Space) -> StudySettings:
         """The recipe of ``search`` over ``space``; ``run`` is a run with what is not searched."""
         free = _FREE if _OF_THE_MACHINE & set(search.objectives) else (*_FREE, "hardware")
         task = OmegaConf.masked_copy(run, [str(key) for key in run if key != "hydra"])
@@ -63,7 +63,7 @@ class Recipe:
 
 
 def open_study(
-    storage: Storage, name: str, search: SearchConfig, recipe: Recipe, sampler: BaseSampler, pruner: BasePruner
+    storage: Storage, name: str, search: SearchConfig, recipe: StudySettings, sampler: BaseSampler, pruner: BasePruner
 ) -> optuna.Study:
     """The study ``name``, new or as it stands.
 

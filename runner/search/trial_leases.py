@@ -35,7 +35,7 @@ _BEATS = 4
 
 
 @dataclass(eq=False)
-class Claims:
+class TrialLeases:
     """The trials of one worker.  A context: inside it, their owner shows signs of life; at its end they are given back.
 
     A worker on the same machine is gone when its process is; one elsewhere, when its signs of life have not changed for
@@ -62,7 +62,7 @@ class Claims:
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._show_life, name="signs of life", daemon=True)
 
-    def __enter__(self) -> Claims:
+    def __enter__(self) -> TrialLeases:
         self._heart.start()
         return self
 

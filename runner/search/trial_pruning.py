@@ -82,7 +82,7 @@ def settings_learn() -> bool:
     return learns_from_trials(build_sampler(search.sampler, {}), search)
 
 
-class SearchJudge:
+class TrialPruningHook:
     """Hears what each evaluation of one run found, and says whether the run is worth going on with."""
 
     def __init__(self, link: TrialLink) -> None:

@@ -24,7 +24,7 @@ _BUDGET = "privacy.sweep_epsilon"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TrialResult:
     """How the run of a trial ended."""
 
     state: TrialState
@@ -38,29 +38,31 @@ class Outcome:
     """Why it failed or was refused."""
 
 
-def read_outcome(folder: Path, objectives: Sequence[str], limits: Sequence[Limit], error: str | None = None) -> Outcome:
+def read_trial_result(
+    folder: Path, objectives: Sequence[str], limits: Sequence[Limit], error: str | None = None
+) -> TrialResult:
     """The outcome of the run in ``folder``; ``error`` is what its launcher met, if anything."""
     try:
         record = read_run(folder)
     except FileNotFoundError:
-        return Outcome(state=TrialState.FAIL, cause=error or "the run ended before it began")
+        return TrialResult(state=TrialState.FAIL, cause=error or "the run ended before it began")
     except RunError as unreadable:
-        return Outcome(state=TrialState.FAIL, cause=str(unreadable))
+        return TrialResult(state=TrialState.FAIL, cause=str(unreadable))
     if record.status == "interrupted":
-        return Outcome(state=TrialState.RUNNING)
+        return TrialResult(state=TrialState.RUNNING)
     if record.status == "failed" and record.error_key == _BUDGET:
-        return Outcome(state=TrialState.WAITING, cause=str(record.error).removeprefix(f"{_BUDGET}: "))
+        return TrialResult(state=TrialState.WAITING, cause=str(record.error).removeprefix(f"{_BUDGET}: "))
     if record.status in ("failed", "running"):
         cause = record.error or error or "its process ended without a word"
-        return Outcome(state=TrialState.FAIL, epochs=record.epochs, cause=cause)
+        return TrialResult(state=TrialState.FAIL, epochs=record.epochs, cause=cause)
     figures = measure(record, folder)
     pruned = record.status == "pruned"
     needed = [*([] if pruned else objectives), *(limit.figure for limit in limits)]
     if missing := [name for name in needed if not math.isfinite(figures[name])]:
-        return Outcome(
+        return TrialResult(
             state=TrialState.FAIL, epochs=record.epochs, cause=f"the run ended without a finite {' and '.join(missing)}"
         )
-    return Outcome(
+    return TrialResult(
         state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
         values=None if pruned else [figures[name] for name in objectives],
         excesses={str(limit): limit.excess(figures[limit.figure]) for limit in limits},
@@ -68,7 +70,7 @@ def read_outcome(folder: Path, objectives: Sequence[str], limits: Sequence[Limit
     )
 
 
-def settled(folder: Path, objectives: Sequence[str], limits: Sequence[Limit]) -> Outcome | None:
+def settled(folder: Path, objectives: Sequence[str], limits: Sequence[Limit]) -> TrialResult | None:
     """The outcome of a run whose worker was killed before it could tell; None where the run is to be gone on with."""
     try:
         record = read_run(folder)
@@ -76,7 +78,7 @@ def settled(folder: Path, objectives: Sequence[str], limits: Sequence[Limit]) ->
         return None
     # what an earlier version's record leaves open is found out by asking again
     again = record.status in ("running", "interrupted") or (record.refused and record.error_kind is None)
-    return None if again else read_outcome(folder, objectives, limits)
+    return None if again else read_trial_result(folder, objectives, limits)
 
 
 def measure(record: RunRecord, folder: Path) -> dict[str, float]:
@@ -92,7 +94,7 @@ def measure(record: RunRecord, folder: Path) -> dict[str, float]:
     return {name: math.nan if value is None else float(value) for name, value in found.items()}
 
 
-def tell(study: optuna.Study, trial: optuna.Trial, outcome: Outcome) -> None:
+def tell(study: optuna.Study, trial: optuna.Trial, outcome: TrialResult) -> None:
     """Put a final ``outcome`` into the study."""
     for name, excess in outcome.excesses.items():
         trial.set_constraint(name, excess)

@@ -31,9 +31,9 @@ from runner.search.results import best_of, describe, write_results
 from runner.search.sampler_check import learns_from_trials, require_random_trials
 from runner.search.sampling import build_pruner, build_sampler, grid_size, read_space
 from runner.search.storage import MEMORY, forgotten, open_storage, place_of
-from runner.search.study import Recipe, open_study
-from runner.search.trial_leases import FOLDER, Claims
-from runner.search.trial_result import Outcome, read_outcome, settled, tell
+from runner.search.study import StudySettings, open_study
+from runner.search.trial_leases import FOLDER, TrialLeases
+from runner.search.trial_result import TrialResult, read_trial_result, settled, tell
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 """While other workers' trials may have to be taken over."""
@@ -82,14 +82,14 @@ class Worker:
                 stack.enter_context(forgotten(self._sweep_dir))
             storage = open_storage(place_of(self._search.storage, self._sweep_dir))
             name = study_name(self._search.study_name, self._run)
-            recipe = Recipe.of(self._search, self._run, self._space)
+            recipe = StudySettings.of(self._search, self._run, self._space)
             study = open_study(storage, name, self._search, recipe, self._sampler, self._pruner)
             if self._drawn:
                 self._search.n_trials = share_draw(study, storage, self._sweep_dir, self._ask(recipe)).trials
             if self._run.privacy.enabled:
                 share_identity(study, storage, self._sweep_dir)
             try:
-                with Claims(study, storage, self._search.stale_after) as claims:
+                with TrialLeases(study, storage, self._search.stale_after) as claims:
                     self._work_on(study, claims)
             finally:
                 write_results(study, self._search, self._sweep_dir, drawn=self._drawn)
@@ -98,7 +98,7 @@ class Worker:
             if not best_of(study) and not study.get_trials(states=(TrialState.RUNNING,)):
                 raise RunError(describe(study, self._search, shown)[-2])
 
-    def _work_on(self, study: optuna.Study, claims: Claims) -> None:
+    def _work_on(self, study: optuna.Study, claims: TrialLeases) -> None:
         while True:
             taken = claims.take(self._search.n_jobs, self._space, total=self._search.n_trials, prepare=self._prepare)
             if taken:
@@ -119,7 +119,7 @@ class Worker:
         if folder is None or (Path(folder).parent != self._sweep_dir and self._settled(trial) is None):
             trial.set_user_attr(FOLDER, str(self._sweep_dir / str(trial.number)))
 
-    def _run_all(self, study: optuna.Study, claims: Claims, taken: list[optuna.Trial]) -> None:
+    def _run_all(self, study: optuna.Study, claims: TrialLeases, taken: list[optuna.Trial]) -> None:
         outcomes = {trial.number: outcome for trial in taken if (outcome := self._settled(trial)) is not None}
         due, overrides = [], []
         for trial in taken:
@@ -128,7 +128,7 @@ class Worker:
                     overrides.append(self._overrides(trial))
                     due.append(trial)
                 except RequestError as refusal:  # values that do not go together
-                    outcomes[trial.number] = Outcome(state=TrialState.FAIL, cause=str(refusal))
+                    outcomes[trial.number] = TrialResult(state=TrialState.FAIL, cause=str(refusal))
         error = None
         if not self._drawn:
             folders = [Path(trial.user_attrs.get(FOLDER, "")) for trial in study.get_trials(deepcopy=False)]
@@ -140,7 +140,7 @@ class Worker:
                 error = " ".join(str(failure).split())  # values that do not go together, found on composing them
         for trial in due:
             folder = Path(trial.user_attrs[FOLDER])
-            outcomes[trial.number] = read_outcome(folder, self._search.objectives, self._limits, error)
+            outcomes[trial.number] = read_trial_result(folder, self._search.objectives, self._limits, error)
         for number, outcome in outcomes.items():
             if outcome.state.is_finished():
                 tell(study, claims.done(number), outcome)
@@ -166,17 +166,17 @@ class Worker:
                 " picked by results only within a budget that was set before them",
             )
 
-    def _ask(self, recipe: Recipe) -> Draw:
+    def _ask(self, recipe: StudySettings) -> Draw:
         from runner.sweep.selection_file import draw_trials, question_of
 
         return draw_trials(
             self._run.privacy, question=question_of(recipe.keys), cells=None, expected=self._search.n_trials
         )
 
-    def _settled(self, trial: optuna.Trial) -> Outcome | None:
+    def _settled(self, trial: optuna.Trial) -> TrialResult | None:
         return settled(Path(trial.user_attrs[FOLDER]), self._search.objectives, self._limits)
 
-    def _stop_where_due(self, outcomes: list[Outcome]) -> None:
+    def _stop_where_due(self, outcomes: list[TrialResult]) -> None:
         refused = next((outcome for outcome in outcomes if outcome.state == TrialState.WAITING), None)
         if refused is not None:
             raise RequestError("privacy.sweep_epsilon", "a next trial", f"none: the search has ended ({refused.cause})")

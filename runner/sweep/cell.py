@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config import store
 from runner.config.schema import RunConfig
-from runner.environment.text_encoding import take_any_letter
+from runner.environment.text_encoding import escape_unencodable
 from runner.errors import ExitCode, RequestError
 from runner.processes.fork_server import Ended
 from runner.processes.keyboard_interrupt import WATCHED
@@ -99,7 +99,7 @@ def run_forked(argument: tuple[Cell, Place]) -> Attempt:
     except OSError as error:  # a full disk, say, or a file of that name
         where = error.filename or cell.folder
         return Attempt(exit_code=ExitCode.FAILED, error=f"{where}: cannot be written ({error.strerror})")
-    take_any_letter()
+    escape_unencodable()
     # The cause of a segmentation fault is worth more than the fact.
     faulthandler.enable()
     return run_cell(cell)

@@ -21,20 +21,20 @@ from runner.records.run_file import FINISHED
 from runner.records.sweep_table import TABLE_FILE, SweepTable, TableWriter, render_table
 from runner.run.attempt import Attempt
 from runner.sweep.cell import Cell
-from runner.sweep.external_launchers import run_elsewhere
+from runner.sweep.external_launchers import run_external_cell
 from runner.sweep.preload import modules_for
-from runner.sweep.progress_display import Board, make_board
+from runner.sweep.progress_display import ProgressDisplay, make_display
 from runner.sweep.random_trials import best_trial
 from runner.sweep.resume import earlier_config
 from runner.sweep.selection_file import is_drawn
 
 
 def _function() -> Callable[[DictConfig], float]:
-    return run_elsewhere
+    return run_external_cell
 
 
 @dataclass(kw_only=True)
-class Sweep:
+class SweepDriver:
     """A multirun.  Hydra takes it for the function to call with each composed configuration."""
 
     composer: Composer
@@ -51,18 +51,18 @@ class Sweep:
     """What the private cells spent, for people."""
     begun: bool = True
     """Whether any cell has left something; what was interrupted before has nothing to show."""
-    board: Board = field(init=False)
+    board: ProgressDisplay = field(init=False)
     """What is shown while the sweep goes on."""
 
     def __post_init__(self) -> None:
         """Show it from now on."""
         # how many trials were drawn is nobody's to see
         drawn = any(config.privacy.selection == "random_stopping" for config in self.request.configs)
-        self.board = make_board(None if drawn else self.request.cells)
+        self.board = make_display(None if drawn else self.request.cells)
 
     def __call__(self, composed: DictConfig) -> float:
         """What launchers other than the own one call for each cell."""
-        return run_elsewhere(composed)
+        return run_external_cell(composed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What goes to another process is the function alone."""

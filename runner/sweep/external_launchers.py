@@ -21,7 +21,7 @@ from runner.sweep.preload import modules_for
 from runner.sweep.selection_file import is_drawn
 
 
-def run_elsewhere(composed: DictConfig) -> float:
+def run_external_cell(composed: DictConfig) -> float:
     """Run the cell that Hydra has composed here, in a process of its own, and return its objective; NaN for none.
 
     Such launchers know nothing of cells that have failed before, and some run one cell after the other in one process.

@@ -11,7 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from runner.records.sweep_cells import write_cells
-from runner.sweep.driver import Sweep
+from runner.sweep.driver import SweepDriver
 from runner.sweep.random_trials import chosen_cells
 from runner.sweep.selection_file import is_drawn
 
@@ -31,7 +31,7 @@ class GridSweeper(BasicSweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra hands to a sweeper."""
-        assert isinstance(task_function, Sweep)
+        assert isinstance(task_function, SweepDriver)
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self._request = task_function.request
 

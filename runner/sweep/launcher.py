@@ -28,7 +28,7 @@ from runner.records.run_file import FINISHED
 from runner.run.attempt import Attempt, record_failure
 from runner.sweep.cell import Cell, Place, killed, plain_types, run_cell, run_forked
 from runner.sweep.cell_progress import failed_before, read_record
-from runner.sweep.driver import Sweep
+from runner.sweep.driver import SweepDriver
 from runner.sweep.resume import finished_attempts, refuse_other_recipe
 
 _LOOK_SECONDS = 0.5
@@ -49,7 +49,7 @@ class ForkServerLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra hands to a launcher."""
-        assert isinstance(task_function, Sweep)
+        assert isinstance(task_function, SweepDriver)
         self._sweep, self._context, self._config = task_function, hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

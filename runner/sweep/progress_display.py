@@ -26,7 +26,7 @@ _FRAME_LINES = 8
 """Of the table, that are no cells."""
 
 
-class Board(Protocol):
+class ProgressDisplay(Protocol):
     """Shows a sweep to a person."""
 
     def begin(self, cell: Cell) -> None:
@@ -45,15 +45,15 @@ class Board(Protocol):
         """The sweep is over; again is allowed."""
 
 
-def make_board(total: int | None) -> Board:
+def make_display(total: int | None) -> ProgressDisplay:
     """Return the live table if a terminal reads standard error, else plain lines; ``total`` is None for a search."""
     # under torchrun the cells run in this process and show themselves
     alone = not launched()
     fancy = alone and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    return LiveBoard(total) if fancy else PlainBoard(total)
+    return LiveDisplay(total) if fancy else PlainDisplay(total)
 
 
-class PlainBoard:
+class PlainDisplay:
     """A line on standard output when a cell starts and one when it ends."""
 
     def __init__(self, total: int | None) -> None:
@@ -84,7 +84,7 @@ class PlainBoard:
         return f"[{cell.number + 1}{self._total}]"
 
 
-class LiveBoard:
+class LiveDisplay:
     """A table that renews itself: counts, the cells under way, the latest that ended, and the best so far."""
 
     def __init__(self, total: int | None) -> None:

@@ -19,7 +19,7 @@ from runner.error_texts import is_out_of_memory, trouble_with_disk
 from runner.errors import RunError
 
 if TYPE_CHECKING:
-    from runner.training.gradients.micro_batch_size import BatchSizes
+    from runner.training.gradients.micro_batch_size import MicroBatchSizes
 
 _OPTIONS: dict[str, Any] = {"fallback_random": True}
 """Dropout draws what it would draw without the compiler, whose own generator gives other numbers."""
@@ -28,7 +28,7 @@ _OPTIONS: dict[str, Any] = {"fallback_random": True}
 class CompiledModel:
     """Computes the logits of ``model`` by compiled code, which is made at the first whole micro-batch."""
 
-    def __init__(self, model: torch.nn.Module, sizes: BatchSizes) -> None:
+    def __init__(self, model: torch.nn.Module, sizes: MicroBatchSizes) -> None:
         """``sizes`` says what a whole micro-batch is; after one is halved, the smaller ones are compiled for.
 
         Raises:

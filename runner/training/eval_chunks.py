@@ -30,23 +30,23 @@ _wanted: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
 """Images in a piece of each model; None for whole batches."""
 
 
-def logits_in_pieces(model: nn.Module, images: Tensor, precision: Precision) -> Tensor:
+def chunked_logits(model: nn.Module, images: Tensor, precision: Precision) -> Tensor:
     """Logits [b, K] of ``images`` [b, C, H, W], in the parameters' type; ``model`` is in eval mode."""
-    count = -(-len(images) // images_at_once(model, images, precision))
+    count = -(-len(images) // eval_chunk_size(model, images, precision))
     if count == 1:
-        return logits_of(model, images, precision)
+        return forward_logits(model, images, precision)
     # of nearly equal lengths: a short one at the end would take kernels that round in another way
-    return torch.cat([logits_of(model, piece, precision) for piece in images.tensor_split(count)])
+    return torch.cat([forward_logits(model, piece, precision) for piece in images.tensor_split(count)])
 
 
-def logits_of(model: nn.Module, images: Tensor, precision: Precision) -> Tensor:
+def forward_logits(model: nn.Module, images: Tensor, precision: Precision) -> Tensor:
     """Logits [b, K] of all ``images`` [b, C, H, W] at once, in the parameters' type; ``model`` is in eval mode."""
     with precision.forward():
         logits: Tensor = model(images)
     return logits.to(precision.parameter_dtype)
 
 
-def images_at_once(model: nn.Module, images: Tensor, precision: Precision) -> int:
+def eval_chunk_size(model: nn.Module, images: Tensor, precision: Precision) -> int:
     """How many of ``images`` [b, C, H, W] go through ``model`` together, at most."""
     if images.device.type != "cpu" or len(images) < 2 * LEAST:
         return len(images)
@@ -70,7 +70,7 @@ def _largest_activation(model: nn.Module, image: Tensor, precision: Precision) -
 
     watching = [layer.register_forward_hook(look) for layer in model.modules()]
     try:
-        logits_of(model, image, precision)
+        forward_logits(model, image, precision)
     finally:
         for watch in watching:
             watch.remove()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from runner.training.parts import Parts
 
 
-def published(parts: Parts) -> AbstractContextManager[None]:
+def eval_weights(parts: Parts) -> AbstractContextManager[None]:
     """The model holds the published weights inside this context."""
     if parts.average is not None:
         return parts.average.applied()
@@ -39,7 +39,7 @@ def weights_to_save(parts: Parts) -> tuple[dict[str, Tensor], dict[str, Tensor] 
     differ = parts.average is not None or has_modes(parts.optimizer)
     weights: dict[str, Tensor] = {}
     seen: set[int] = set()
-    with published(parts):
+    with eval_weights(parts):
         for name, tensor in parts.model.state_dict().items():
             # cloned where the model gets its own weights back, and where one tensor has two names
             place = tensor.untyped_storage().data_ptr()

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import torch
 
 from runner.error_texts import is_out_of_memory
-from runner.training.eval_chunks import logits_in_pieces
+from runner.training.eval_chunks import chunked_logits
 from runner.training.losses import log_probabilities
 
 if TYPE_CHECKING:
     from runner.data.feed import Feed
     from runner.training.distributed.world import World
-    from runner.training.gradients.micro_batch_size import BatchSizes
+    from runner.training.gradients.micro_batch_size import MicroBatchSizes
     from runner.training.precision.precision import Precision
 
 
 def evaluate(
-    model: torch.nn.Module, feed: Feed, examples: int, *, sizes: BatchSizes, precision: Precision, world: World
+    model: torch.nn.Module, feed: Feed, examples: int, *, sizes: MicroBatchSizes, precision: Precision, world: World
 ) -> tuple[float, float]:
     """Mean cross-entropy (without label smoothing, in nats) and accuracy in [0, 1] over ``examples`` rows of ``feed``.
 
@@ -36,7 +36,7 @@ def evaluate(
     def measure(rows: torch.Tensor) -> torch.Tensor | None:
         try:
             images, labels = feed.batch(rows, None)
-            logits = logits_in_pieces(model, images, precision)
+            logits = chunked_logits(model, images, precision)
             losses = torch.nn.functional.nll_loss(log_probabilities(logits), labels, reduction="none")
             # among values that are not numbers, the first class would be the largest
             right = (logits.argmax(1) == labels) & losses.isfinite()

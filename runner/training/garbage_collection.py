@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def loading() -> Iterator[None]:
+def collection_paused() -> Iterator[None]:
     """Collect nothing inside this context, in which libraries are imported: what they bring stays.
 
     torch alone brings 350,000 objects, over which the collector would go again and again: a tenth of its import.
@@ -23,7 +23,7 @@ def loading() -> Iterator[None]:
 
 
 @contextmanager
-def set_up_is_kept() -> Iterator[None]:
+def setup_objects_frozen() -> Iterator[None]:
     """Leave what exists by now out of the collections inside this context.
 
     The libraries bring some 350,000 objects that live as long as the process.  To look at all of them takes 150 ms, at

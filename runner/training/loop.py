@@ -23,16 +23,16 @@ from runner.training.checkpointing.plain_state import refuse_unholdable_parts
 from runner.training.checkpointing.resume import noise_form
 from runner.training.checkpointing.save_schedule import Saving, Snapshot
 from runner.training.distributed.same_run import refuse_other_start
-from runner.training.eval_weights import published, refuse_traces, take_up, weights_to_save
+from runner.training.eval_weights import eval_weights, refuse_traces, take_up, weights_to_save
 from runner.training.evaluate import evaluate, share_buffers
-from runner.training.garbage_collection import set_up_is_kept
+from runner.training.garbage_collection import setup_objects_frozen
 from runner.training.non_finite_gradients import explain_non_finite
 from runner.training.parts import Parts
 from runner.training.precision.precision import NonFiniteGradient
 from runner.training.privacy_account import open_account
 from runner.training.profiling.slow_input import name_slow_input
 from runner.training.running_metrics import StepTotals
-from runner.training.state import Outcome, Standing, Status
+from runner.training.state import FitResult, LoopState, Status
 from runner.training.step import TrainStep
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Loop:
         self._data = data
         self._val = None if data.val is None else self._feed(data.val)
         self._step = TrainStep(parts)
-        self._standing = Standing()
+        self._standing = LoopState()
         self._spending = open_account(parts.plan)
         self._pruned = False
         self._first = 0
@@ -76,7 +76,7 @@ class Loop:
         parts.optimizer.load_state_dict(state["optimizer"])
         parts.precision.load_state_dict(state["precision"])
         parts.schedule.load_state_dict(state["schedule"])
-        self._standing = Standing.restored(state["standing"])
+        self._standing = LoopState.restored(state["standing"])
         self._begun -= self._standing.run_seconds
         self._step.tally.load(state["totals"])
         self._zeroed_before = state["zeroed_examples"]
@@ -84,7 +84,7 @@ class Loop:
         self._told = len(parts.sizes.halvings)
         self._first = checkpoint.step
 
-    def fit(self, stop: StopRequest) -> Outcome:
+    def fit(self, stop: StopRequest) -> FitResult:
         """Train, then test; ``stop`` asks to save and end before that.
 
         Raises:
@@ -102,7 +102,7 @@ class Loop:
         profile = self._profile()
         with (
             stop.heeded(),
-            set_up_is_kept(),
+            setup_objects_frozen(),
             closing(self._parts.feed),
             nullcontext() if self._val is None else closing(self._val[0]),
         ):
@@ -239,7 +239,7 @@ class Loop:
         plan, standing = self._plan, self._standing
         if self._recorder.sitting is not None:
             self._recorder.sitting.evaluate()
-        with published(self._parts):
+        with eval_weights(self._parts):
             loss, accuracy = self._measure(images)
         spent = {} if self._spending is None else {"epsilon": standing.epsilon}
         self._recorder.write("val", step=step + 1, epoch=plan.epoch_after(step), loss=loss, accuracy=accuracy, **spent)
@@ -296,7 +296,7 @@ class Loop:
         else:
             self._saving.hold(snapshot)
 
-    def _finish(self, done: int, status: Status) -> Outcome:
+    def _finish(self, done: int, status: Status) -> FitResult:
         plan, standing = self._plan, self._standing
         refuse_traces(self._parts)
         epochs = done / plan.semantic.steps_per_epoch
@@ -308,12 +308,12 @@ class Loop:
                 self._load_best()
             # what was saved as best is the published weights already
             test = self._feed(self._data.test)
-            with nullcontext() if best_is_gone else published(self._parts), closing(test[0]):
+            with nullcontext() if best_is_gone else eval_weights(self._parts), closing(test[0]):
                 test_loss, test_accuracy = self._measure(test)
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
         timed = self._step_time()
         rate = standing.timed_examples / standing.seconds if standing.seconds and standing.timed_examples else None
-        return Outcome(
+        return FitResult(
             status=status,
             metrics=FinalMetrics(
                 train_loss=standing.train_loss,

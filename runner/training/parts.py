@@ -17,13 +17,13 @@ from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
 from runner.training.distributed.agreement import together
 from runner.training.ema import WeightAverage
-from runner.training.gradients.batch_sampler import ShuffledStream, Stream
+from runner.training.gradients.batch_sampler import BatchSampler, ShuffledSampler
 from runner.training.gradients.mean_rule import GradientRule, MeanRule
-from runner.training.gradients.micro_batch_size import BatchSizes
-from runner.training.gradients.step_rng import Draws, SeededDraws
+from runner.training.gradients.micro_batch_size import MicroBatchSizes
+from runner.training.gradients.step_rng import SeededRng, StepRng
 from runner.training.losses import cross_entropy
 from runner.training.precision.precision import Precision, build_precision
-from runner.training.profiling.phase_timer import EVERY, StepClock
+from runner.training.profiling.phase_timer import EVERY, PhaseTimer
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData, ImageSet
@@ -49,16 +49,16 @@ class Parts:
     channels_last: bool
     """Memory format of images, which are those of every feed for ``model``."""
     rule: GradientRule
-    sizes: BatchSizes
+    sizes: MicroBatchSizes
     """Of what goes through the model at once."""
-    stream: Stream
+    stream: BatchSampler
     feed: Feed
     """Training images."""
-    draws: Draws
+    draws: StepRng
     """Of augmentation and random layers."""
     key: SecretKey | None
     """Secret of noise and sampling under DP; the same in all processes."""
-    clock: StepClock
+    clock: PhaseTimer
     compiled: CompiledModel | None
     """What trains the model by compiled code; None without ``hardware.compile``."""
     average: WeightAverage | None
@@ -129,12 +129,14 @@ def build_parts(
         channels_last=memory_format == torch.channels_last,
         augment=semantic.data.augment,
     )
-    clock = StepClock(world.device, every=None if performance.profile is False else 1 if performance.profile else EVERY)
-    sizes = BatchSizes(performance)
+    clock = PhaseTimer(
+        world.device, every=None if performance.profile is False else 1 if performance.profile else EVERY
+    )
+    sizes = MicroBatchSizes(performance)
     compiled: CompiledModel | None = None
     rule: GradientRule
-    stream: Stream
-    draws: Draws
+    stream: BatchSampler
+    draws: StepRng
     if semantic.privacy is None:
         if performance.compile:
             # imports the compiler
@@ -155,8 +157,8 @@ def build_parts(
             rule = GraphedMeanRule(model, sizes=sizes, **same)
         else:
             rule = MeanRule(model, **same)
-        stream = ShuffledStream(len(data.train), semantic.logical_batch, semantic.seed)
-        draws = SeededDraws(semantic.data.augment, model, seed=semantic.seed)
+        stream = ShuffledSampler(len(data.train), semantic.logical_batch, semantic.seed)
+        draws = SeededRng(semantic.data.augment, model, seed=semantic.seed)
     else:
         from runner.training.gradients.private_parts import build_private_parts
 

@@ -15,9 +15,9 @@ from runner.errors import RequestError
 
 if TYPE_CHECKING:
     from runner.config.schema import DataConfig, RunConfig
-    from runner.data.cache.listed_data import Foreseen
+    from runner.data.cache.listed_data import ListedData
     from runner.data.images import ImageData, ImageSet
-    from runner.models.input_spec import OwnInput
+    from runner.models.input_spec import InputSpec
     from runner.plan.plan import DataPlan
 
 _LOOKED_AT = 512
@@ -65,7 +65,7 @@ def open_run_data(config: RunConfig) -> ImageData:
 
 
 def open_planned_data(
-    config: RunConfig, plan: DataPlan, *, heed: Callable[[Foreseen], None] | None = None
+    config: RunConfig, plan: DataPlan, *, heed: Callable[[ListedData], None] | None = None
 ) -> ImageData:
     """The images of a run as ``plan`` has settled them, for what reads a run that has begun; asks no model."""
     return open_data(settled_by(config, plan), heed=heed)
@@ -83,7 +83,7 @@ def settled_by(config: RunConfig, plan: DataPlan) -> DataConfig:
     return replace(data, mean=list(plan.mean), std=list(plan.std)) if left_open else data
 
 
-def _as_trained(data: DataConfig, weights: OwnInput) -> DataConfig:
+def _as_trained(data: DataConfig, weights: InputSpec) -> DataConfig:
     changed = replace(
         data,
         image_size=weights.size if data.image_size is None else data.image_size,
@@ -94,7 +94,7 @@ def _as_trained(data: DataConfig, weights: OwnInput) -> DataConfig:
     return changed
 
 
-def _told(config: RunConfig, data: ImageData, weights: OwnInput) -> str:
+def _told(config: RunConfig, data: ImageData, weights: InputSpec) -> str:
     told = (
         f"images as model.weights={config.model.weights} takes them, by {weights.stated_by}: mean"
         f" {_figures(data.mean)}, std {_figures(data.std)}, {data.interpolation}, {data.image_size} pixels"

@@ -18,7 +18,7 @@ _SMALL = 4096
 """Logits of a micro-batch that may wait, so that those that do stay below a MiB."""
 
 
-class Unmarked(NamedTuple):
+class UnscoredLogits(NamedTuple):
     """Answers of which nobody has asked yet whether they are right.
 
     To compare a micro-batch's with its labels takes three operations, which on a small model are a tenth of the step.
@@ -30,7 +30,7 @@ class Unmarked(NamedTuple):
     """int64 [b]."""
 
 
-Answers = Tensor | Unmarked
+Answers = Tensor | UnscoredLogits
 """Of a micro-batch: which are right, bool [b], or what tells it."""
 
 
@@ -45,7 +45,7 @@ class StepTotals:
     examples: int
 
 
-class Tally:
+class RunningMetrics:
     """The sums of this process; only ``read`` and ``state`` wait for the device."""
 
     def __init__(self, world: World, dtype: torch.dtype) -> None:
@@ -62,7 +62,7 @@ class Tally:
         """Take in a micro-batch: the sum of its losses, a scalar, and its answers."""
         self._losses.append(loss)
         self._waiting.append(answers)
-        large = isinstance(answers, Unmarked) and answers.logits.numel() > _SMALL
+        large = isinstance(answers, UnscoredLogits) and answers.logits.numel() > _SMALL
         if large or len(self._waiting) == _WAITING:
             self._mark()
 
@@ -98,8 +98,8 @@ class Tally:
         for loss in self._losses:
             self._loss.add_(loss)
         self._losses.clear()
-        unmarked = [answers for answers in self._waiting if isinstance(answers, Unmarked)]
-        marked = [answers for answers in self._waiting if not isinstance(answers, Unmarked)]
+        unmarked = [answers for answers in self._waiting if isinstance(answers, UnscoredLogits)]
+        marked = [answers for answers in self._waiting if not isinstance(answers, UnscoredLogits)]
         if unmarked:
             logits, labels = zip(*unmarked, strict=True)
             marked.append(torch.cat(logits).argmax(1) == torch.cat(labels))

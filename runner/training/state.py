@@ -15,7 +15,7 @@ Status = Literal["completed", "interrupted", "pruned", "budget_exhausted"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class FitResult:
     """How a run ended and what it measured."""
 
     status: Status
@@ -37,7 +37,7 @@ class Outcome:
 
 
 @dataclass(kw_only=True)
-class Standing:
+class LoopState:
     """What the loop has to remember across a kill, besides weights, optimizer and loss scale."""
 
     best: float | None = None
@@ -67,7 +67,7 @@ class Standing:
     """Evaluations whose loss was not a number or infinite, by which nothing was chosen."""
 
     @classmethod
-    def restored(cls, saved: dict[str, Any]) -> Standing:
+    def restored(cls, saved: dict[str, Any]) -> LoopState:
         """What a checkpoint holds; a best figure that is not finite, as former versions could choose, is none."""
         standing = cls(**saved)
         if standing.best is not None and not math.isfinite(standing.best):

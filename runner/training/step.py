@@ -8,10 +8,10 @@ import torch
 
 from runner.error_texts import has_too_few_values, is_out_of_memory
 from runner.errors import TooFewExamples
-from runner.training.gradients.buffer_snapshot import BuffersBefore
+from runner.training.gradients.buffer_snapshot import BufferSnapshot
 from runner.training.gradients.micro_batches import micro_batches
 from runner.training.lookahead import Lookahead
-from runner.training.running_metrics import Answers, Tally
+from runner.training.running_metrics import Answers, RunningMetrics
 
 if TYPE_CHECKING:
     from runner.training.parts import Parts
@@ -32,8 +32,8 @@ class TrainStep:
         # Under DP the denominator is the constant q * N: the size of a Poisson batch is private.
         self._denominator = None if semantic.privacy is None else float(semantic.logical_batch)
         self._lookahead = Lookahead(parts)
-        self._buffers = BuffersBefore(parts.model)
-        self.tally = Tally(parts.world, parts.precision.parameter_dtype)
+        self._buffers = BufferSnapshot(parts.model)
+        self.tally = RunningMetrics(parts.world, parts.precision.parameter_dtype)
         """Losses and right answers since they were last read."""
         self.lr = 0.0
         """Learning rate of the latest update."""

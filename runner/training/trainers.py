@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runner.records.recorder import Recorder
     from runner.training.checkpointing.checkpoint import Checkpoint
     from runner.training.parts import Parts
-    from runner.training.state import Outcome
+    from runner.training.state import FitResult
 
 
 class StandardTrainer:
@@ -41,7 +41,7 @@ class StandardTrainer:
 
         self._loop = Loop(parts, data, recorder, run_dir)
 
-    def fit(self, checkpoint: Checkpoint | None, stop: StopRequest) -> Outcome:
+    def fit(self, checkpoint: Checkpoint | None, stop: StopRequest) -> FitResult:
         """Train from the start, or from ``checkpoint``, to the end of the plan or until ``stop`` is pending."""
         if checkpoint is not None:
             self._loop.resume(checkpoint)

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import RequestError, RunError, as_typed
-from runner.report.cells import Cell, Sweep
+from runner.report.cells import CellResult, SweepResults
 from runner.report.update_checks import UpdateCheck
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ _IRRELEVANT = (
 """Settings that no update depends on; the noise itself is left out of the comparison."""
 
 
-def pairs_to_check(sweep: Sweep) -> list[tuple[Cell, Cell]]:
+def pairs_to_check(sweep: SweepResults) -> list[tuple[CellResult, CellResult]]:
     """Cells of one identity whose performance settings differ, each against the first; once for all seeds.
 
     Nothing is imported to find out that there are none, which is what most sweeps have.
     """
-    members: dict[str, list[Cell]] = {}
+    members: dict[str, list[CellResult]] = {}
     for cell in sweep.finished:
         if cell.identity is not None:
             members.setdefault(cell.identity, []).append(cell)
-    found: list[tuple[Cell, Cell]] = []
+    found: list[tuple[CellResult, CellResult]] = []
     seen = set()
     for cells in members.values():
         for other in cells[1:]:
@@ -51,7 +51,7 @@ def pairs_to_check(sweep: Sweep) -> list[tuple[Cell, Cell]]:
     return found
 
 
-def check_updates(pairs: Sequence[tuple[Cell, Cell]]) -> Iterator[UpdateCheck]:
+def check_updates(pairs: Sequence[tuple[CellResult, CellResult]]) -> Iterator[UpdateCheck]:
     """Compute one update of each cell of ``pairs`` on the same examples, and compare; imports torch."""
     for one, other in pairs:
         settings = tuple(_differences(one, other))
@@ -64,7 +64,7 @@ def check_updates(pairs: Sequence[tuple[Cell, Cell]]) -> Iterator[UpdateCheck]:
             )  # fmt: skip
 
 
-def _check(one: Cell, other: Cell, settings: tuple[str, ...]) -> UpdateCheck:
+def _check(one: CellResult, other: CellResult, settings: tuple[str, ...]) -> UpdateCheck:
     from runner.verify.one_update import MIXING, Variant
 
     variants = [Variant(float64=True), Variant(float64=False)]
@@ -91,7 +91,7 @@ def _check(one: Cell, other: Cell, settings: tuple[str, ...]) -> UpdateCheck:
     )
 
 
-def _compute(cell: Cell, variants: Sequence[Any]) -> list[Update | None]:
+def _compute(cell: CellResult, variants: Sequence[Any]) -> list[Update | None]:
     from runner.verify.one_update import compute_updates
 
     assert cell.identity is not None
@@ -109,7 +109,7 @@ def _difference(one: Update | None, other: Update | None, *, weights: bool = Tru
     return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-300)).item() for a, b in pairs)
 
 
-def _differences(one: Cell, other: Cell) -> Iterator[str]:
+def _differences(one: CellResult, other: CellResult) -> Iterator[str]:
     """The settings that could matter and differ, in words."""
     first, second = ({"trainer": _plan(cell)["trainer"], **_performance(cell)} for cell in (one, other))
     for key, value in first.items():
@@ -117,14 +117,14 @@ def _differences(one: Cell, other: Cell) -> Iterator[str]:
             yield f"{key}: {as_typed(value)}, {as_typed(second[key])}"
 
 
-def _plan(cell: Cell) -> Any:
+def _plan(cell: CellResult) -> Any:
     assert cell.record is not None
     return cell.record.plan
 
 
-def _performance(cell: Cell) -> dict[str, Any]:
+def _performance(cell: CellResult) -> dict[str, Any]:
     return dict(_plan(cell)["performance"])
 
 
-def _semantic(cell: Cell) -> dict[str, Any]:
+def _semantic(cell: CellResult) -> dict[str, Any]:
     return dict(_plan(cell)["semantic"])

@@ -39,14 +39,14 @@ def by_canaries(epsilon, fault, seed):
 
 
 def of_a_recipe(epsilon, fault, seed):
-    from runner.audit.config_audit import audit_recipe
+    from runner.audit.config_audit import audit_config
     from tests.audit.configs import AUGMENTED, COPIES, SMALL, request, with_dropout
 
     recipe = [line for line in SMALL if not line.startswith(("privacy.noise", "privacy.unsafe", "privacy.acc"))]
     changes = COPIES if "copy" in fault else AUGMENTED
     config = configuration(*recipe, *changes, f"privacy.epsilon={epsilon}", f"seed={seed}", base=())
     with planted(with_dropout), planted(fault):
-        return audit_recipe(request(config, **FEW), failures=Path("failures.log"))
+        return audit_config(request(config, **FEW), failures=Path("failures.log"))
 
 
 def main():

@@ -8,15 +8,15 @@ import torch
 
 from runner.config.schema import AugmentConfig
 from runner.data import augment
-from runner.privacy.independence.runtime_check import CompanionWatch
-from runner.privacy.mechanism.example_rng import ExampleDraws
+from runner.privacy.independence.runtime_check import RuntimeMixingCheck
+from runner.privacy.mechanism.example_rng import ExampleRng
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.noise import NoiseSource
-from runner.privacy.mechanism.poisson_sampler import PoissonStream
+from runner.privacy.mechanism.poisson_sampler import PoissonSampler
 from runner.privacy.mechanism.private_rule import PrivateRule
 from runner.training import parts
 from runner.training.gradients import private_parts
-from runner.training.gradients.batch_sampler import ShuffledStream, fold_in
+from runner.training.gradients.batch_sampler import ShuffledSampler, fold_in
 
 
 def _noise(change):
@@ -88,26 +88,26 @@ def _mean_clipped(patch):
 def _shuffled(patch):
     """Every example once an epoch in batches of a fixed size, accounted for as if it were Poisson sampling."""
 
-    class Stream(PoissonStream):
+    class WrongSampler(PoissonSampler):
         def __init__(self, n, rate, key):
             super().__init__(n, rate, key)
-            self._order = ShuffledStream(n, round(n * rate), int.from_bytes(bytes(key)[:4], "little"))
+            self._order = ShuffledSampler(n, round(n * rate), int.from_bytes(bytes(key)[:4], "little"))
 
         def rows(self, step):
             return self._order.rows(step)
 
-    patch.setattr(private_parts, "PoissonStream", Stream)
+    patch.setattr(private_parts, "PoissonSampler", WrongSampler)
 
 
 def _sampler(change):
     """The sampler whose every batch is ``change(stream, rows, step)``, rows being a function of the step."""
 
     def plant(patch):
-        class Stream(PoissonStream):
+        class WrongSampler(PoissonSampler):
             def rows(self, step):
                 return change(self, super().rows, step)
 
-        patch.setattr(private_parts, "PoissonStream", Stream)
+        patch.setattr(private_parts, "PoissonSampler", WrongSampler)
 
     return plant
 
@@ -115,7 +115,7 @@ def _sampler(change):
 def _alternating_halves(patch):
     """Each half of the examples in every second step, at twice the rate."""
 
-    class Stream(PoissonStream):
+    class WrongSampler(PoissonSampler):
         def __init__(self, n, rate, key):
             super().__init__(n, min(1.0, 2 * rate), key)
 
@@ -123,7 +123,7 @@ def _alternating_halves(patch):
             rows = super().rows(step)
             return rows[rows % 2 == step % 2]
 
-    patch.setattr(private_parts, "PoissonStream", Stream)
+    patch.setattr(private_parts, "PoissonSampler", WrongSampler)
 
 
 def _fixed_size(stream, rows, step):
@@ -179,9 +179,9 @@ def draws_by_position(patch, *, images=True, layers=True):
             self._keys.set((places + (fold_in(PUBLIC_SEED, step) >> 1)).to(self._device))
 
     if images:
-        patch.setattr(ExampleDraws, "images", of_images)
+        patch.setattr(ExampleRng, "images", of_images)
     if layers:
-        patch.setattr(ExampleDraws, "layers", of_layers)
+        patch.setattr(ExampleRng, "layers", of_layers)
 
 
 def _public_noise(patch):
@@ -292,8 +292,8 @@ def model_changed(change, *, unchecked=True):
         patch.setattr(parts, "build_model", lambda *args, **settings: change(build(*args, **settings)))
         if unchecked:
             patch.setattr(private_parts, "check_examples_independent", lambda *args, **settings: None)
-            patch.setattr(CompanionWatch, "look", lambda *args: None)
-            patch.setattr(CompanionWatch, "kept", lambda self: None)
+            patch.setattr(RuntimeMixingCheck, "look", lambda *args: None)
+            patch.setattr(RuntimeMixingCheck, "kept", lambda self: None)
 
     return plant
 

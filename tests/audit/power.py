@@ -198,7 +198,7 @@ def by_batches(change, size, random):
 
 
 def by_training(plant, size, random):
-    from runner.audit.config_audit import audit_recipe
+    from runner.audit.config_audit import audit_config
     from tests.audit.configs import request
 
     config = configuration(
@@ -207,7 +207,7 @@ def by_training(plant, size, random):
         base=(),
     )
     with planted(plant(size)):
-        audit = audit_recipe(request(config, runs=1, steps=10, targets=2, sums=64), failures=Path("failures.log"))
+        audit = audit_config(request(config, runs=1, steps=10, targets=2, sums=64), failures=Path("failures.log"))
     return bool(audit.failures)
 
 

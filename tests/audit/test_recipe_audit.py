@@ -6,7 +6,7 @@ import json
 import pytest
 from omegaconf import OmegaConf, open_dict
 
-from runner.audit.config_audit import audit_recipe
+from runner.audit.config_audit import audit_config
 from runner.commands.audit import main
 from tests.audit.configs import AUGMENTED, COPIES, SMALL, request, with_dropout
 from tests.audit.faults import FAULTS, MORE, planted
@@ -56,7 +56,7 @@ def attack(configure, tmp_path):
     def attack(*overrides, fault="none", **numbers):
         config = configure(*SMALL, *overrides)
         with planted(with_dropout), planted(fault):
-            return audit_recipe(request(config, **FEW | numbers), failures=tmp_path / "failures.log")
+            return audit_config(request(config, **FEW | numbers), failures=tmp_path / "failures.log")
 
     return attack
 
@@ -122,7 +122,7 @@ def test_a_run_is_audited_from_its_folder_and_leaves_the_ledger_alone(train, com
 
 def test_a_run_whose_recipe_is_another_today_is_told(configure, tmp_path):
     asked = dataclasses.replace(request(configure(*SMALL), **FEW), identity="0" * 64)
-    found = audit_recipe(asked, failures=tmp_path / "failures.log")
+    found = audit_config(asked, failures=tmp_path / "failures.log")
     assert "another plan today" in found.notes[0]
 
 
@@ -132,4 +132,4 @@ def test_guesses_and_recipe_are_checked_before_anything_is_trained(attack, confi
     asked = request(configure(*SMALL), **FEW)
     for wrong in ({"guesses": 3}, {"guesses": 1000}, {"confidence": 1.0}):
         with pytest.raises(RequestError):
-            audit_recipe(dataclasses.replace(asked, **wrong), failures=tmp_path / "failures.log")
+            audit_config(dataclasses.replace(asked, **wrong), failures=tmp_path / "failures.log")

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from runner.autotune.precision import Recipe, _choose, _still_in, recipes
+from runner.autotune.precision import Candidate, _choose, _still_in, recipes
 from runner.autotune.resolve import _what, _where, settle
 from runner.data.open import open_data
 from runner.plan.build import build_plan
@@ -178,8 +178,8 @@ def test_the_candidates_are_what_the_device_has_and_the_request_leaves_open(conf
 
 
 def test_another_rounding_is_taken_for_a_gain_only():
-    wide, narrow = Recipe(dtype="float32", channels_last=True), Recipe(dtype="bfloat16", channels_last=True)
-    other = Recipe(dtype="float32", channels_last=False)
+    wide, narrow = Candidate(dtype="float32", channels_last=True), Candidate(dtype="bfloat16", channels_last=True)
+    other = Candidate(dtype="float32", channels_last=False)
     assert _choose({wide: [1.0], other: [0.995], narrow: [0.995]}) == wide
     assert _choose({wide: [1.0], other: [0.98], narrow: [0.975]}) == other
     assert _choose({wide: [1.0], other: [0.999], narrow: [0.9]}) == narrow

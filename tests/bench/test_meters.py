@@ -4,12 +4,12 @@ import importlib.util
 
 import pytest
 
-from runner.bench.meters import CudaGauge, HostGauge, _energy_meter, gauge_for
+from runner.bench.meters import CudaMeter, HostMeter, _energy_meter, meter_for
 
 
 def test_the_clocks_of_the_process():
-    gauge = gauge_for("cpu")
-    assert isinstance(gauge, HostGauge)
+    gauge = meter_for("cpu")
+    assert isinstance(gauge, HostMeter)
     gauge.begin()
     sum(range(100_000))
     found = gauge.end()
@@ -27,8 +27,8 @@ def test_without_the_library_no_energy_is_read(monkeypatch):
 def test_events_cover_what_the_gpu_did_and_the_counter_moves():
     import torch
 
-    gauge = gauge_for("cuda")
-    assert isinstance(gauge, CudaGauge)
+    gauge = meter_for("cuda")
+    assert isinstance(gauge, CudaMeter)
     left = torch.ones(4096, 4096, device="cuda")
     gauge.begin()
     for _ in range(400):

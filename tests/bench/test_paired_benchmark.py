@@ -7,10 +7,10 @@ import shlex
 import numpy as np
 import pytest
 
-from runner.bench.paired_benchmark import Contender, run_duel
+from runner.bench.paired_benchmark import Contender, run_paired
 from runner.bench.paired_ratios import paired_difference, paired_ratio
 from runner.bench.results import write_results
-from runner.bench.section import Section, duel_section
+from runner.bench.section import Section, paired_section
 from runner.bench.settings import Settings
 from runner.bench.task import TASKS, prepare
 from runner.commands.bench import PARTS, _parse, main
@@ -28,7 +28,7 @@ def results(tmp_path_factory):
         Contender(name="another recipe", module="through_runner", options=("optimizer.lr=0.002",)),
     ]
     settings = Settings(threads=1, launches=1, rounds=2, work=str(prepared.parent))
-    return run_duel(task, prepared, contenders, settings)
+    return run_paired(task, prepared, contenders, settings)
 
 
 def test_the_runner_computes_what_the_bare_loop_does_and_another_recipe_gets_no_time(results):
@@ -47,7 +47,7 @@ def test_every_round_gives_a_time_and_every_process_its_peak(results):
 
 
 def test_the_page_holds_the_table_the_plot_and_every_sample(results, tmp_path):
-    section = duel_section(results, name="loop", title="The loop", about="Two loops.", ours="runner", control=None)
+    section = paired_section(results, name="loop", title="The loop", about="Two loops.", ours="runner", control=None)
     settings = Settings(threads=1, launches=1, rounds=2, work=str(tmp_path))
     page = write_results([section], settings, tmp_path / "results").read_text()
     assert "| another recipe | not the same computation: no time taken |" in page
@@ -59,7 +59,7 @@ def test_the_page_holds_the_table_the_plot_and_every_sample(results, tmp_path):
 def test_energy_has_a_column_where_it_was_read(results):
     bare, runner, _ = (dataclasses.replace(result) for result in results)
     bare.joules, runner.joules = [2.0, 4.0], [1.0, 2.0]
-    section = duel_section([bare, runner], name="loop", title="", about="", ours="runner", control=None)
+    section = paired_section([bare, runner], name="loop", title="", about="", ours="runner", control=None)
     assert section.columns[-1] == "J an update"
     assert [row[-1] for row in section.rows] == ["3", "1.5"]
     assert [sample["joules"] for sample in section.samples if "joules" in sample] == [2.0, 4.0, 1.0, 2.0]

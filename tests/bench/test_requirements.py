@@ -1,6 +1,6 @@
 """Limits beside what was found."""
 
-from runner.bench.requirements import asked_rows
+from runner.bench.requirements import requirement_rows
 
 
 def rows(**seconds):
@@ -9,7 +9,7 @@ def rows(**seconds):
         for name, values in seconds.items()
         for number, value in enumerate(values)
     ]
-    return {row[0]: row for row in asked_rows(samples)}
+    return {row[0]: row for row in requirement_rows(samples)}
 
 
 def test_precision_auto_is_held_against_the_fastest_of_the_others_and_not_against_the_control():
@@ -41,7 +41,7 @@ def test_limits_of_a_gpu_are_judged_where_it_was_measured():
             for name, seconds in medians.items()
             for number in range(3)
         ]
-        return {row[0]: row[2:] for row in asked_rows(samples)}
+        return {row[0]: row[2:] for row in requirement_rows(samples)}
 
     script = {"by hand, bf16": 1.0, "by hand, bf16, again": 1.0}
     found = judged("tuned_cuda_resnet50", **script, **{"runner, bf16": 1.25, "fp32, in planes": 2.0})

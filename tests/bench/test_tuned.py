@@ -6,7 +6,7 @@ import pytest
 
 from runner.bench import tuned
 from runner.bench.named_models import parse_model
-from runner.bench.paired_benchmark import run_duel
+from runner.bench.paired_benchmark import run_paired
 from runner.bench.settings import Settings
 from runner.bench.task import prepare
 
@@ -18,7 +18,7 @@ def test_script_and_runner_have_the_same_losses_in_bfloat16_and_another_rate_has
     prepare(task, prepared)
     other = dataclasses.replace(tuned._RUNNER, options=("precision=bf16", "optimizer.lr=1.0"))
     proofs = Settings(threads=1, launches=0, rounds=1, work=str(tmp_path))
-    script, runner, faster = run_duel(task, prepared, (tuned._HAND, tuned._RUNNER, other), proofs)
+    script, runner, faster = run_paired(task, prepared, (tuned._HAND, tuned._RUNNER, other), proofs)
     assert len(script.losses) == task.proof_steps
     assert runner.losses == pytest.approx(script.losses, rel=1e-3)
     assert runner.same

@@ -113,8 +113,8 @@ def test_a_file_that_is_read_later_takes_the_place_too(tmp_path):
 
 
 def test_without_the_rule_a_file_loses(tmp_path, monkeypatch):
-    monkeypatch.setattr("runner.config.store.settle_file", lambda node, file: None)
-    monkeypatch.setattr(screened_source, "settle_file", lambda node, file: None)
+    monkeypatch.setattr("runner.config.store.resolve_exclusive_keys", lambda node, file: None)
+    monkeypatch.setattr(screened_source, "resolve_exclusive_keys", lambda node, file: None)
     request = read_request(brought(tmp_path, LENGTH), ["sweep=mine"], multirun=False, check=check_run)
     assert {run.trainer.steps for run in request.configs} == {10}
 

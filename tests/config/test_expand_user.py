@@ -8,8 +8,8 @@ import safetensors.torch
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from runner.config.words import expand_user
-from runner.config.words.expand_user import at_home, lines_at_home
+from runner.config.words import expand_user as module
+from runner.config.words.expand_user import expand_user, expand_user_in_lines
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def _home(tmp_path, monkeypatch):
     ],
 )
 def test_what_hydra_is_given(line, values, tmp_path):
-    (given,) = lines_at_home([line])
+    (given,) = expand_user_in_lines([line])
     override = OverridesParser.create().parse_override(given)
     if override.is_sweep_override():
         found = [value.text if hasattr(value, "text") else value for value in override.value().list]
@@ -55,7 +55,7 @@ def test_what_hydra_is_given(line, values, tmp_path):
 
 def test_deletions_and_bare_words_stay():
     lines = ["~data.root", "word", "~optimizer=~/x"]
-    assert lines_at_home(lines)[:2] == lines[:2]
+    assert expand_user_in_lines(lines)[:2] == lines[:2]
 
 
 def test_keys_of_a_run_in_quotes_or_files_are_at_home_too(configure, tmp_path):
@@ -90,8 +90,8 @@ def test_further_configuration_is_at_home(command, tmp_path):
 
 
 def test_without_it_a_folder_is_called_like_the_sign(monkeypatch):
-    monkeypatch.setattr(expand_user.os.path, "expanduser", lambda path: path)
-    assert at_home("~/run") == "~/run"
+    monkeypatch.setattr(module.os.path, "expanduser", lambda path: path)
+    assert expand_user("~/run") == "~/run"
 
 
 def test_a_home_that_nobody_knows_is_one_line(command):

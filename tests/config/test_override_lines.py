@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.config.words.override_lines import tell_repeated
+from runner.config.words.override_lines import warn_repeated
 
 
 @pytest.mark.parametrize(("lines", "told"), [
@@ -15,7 +15,7 @@ from runner.config.words.override_lines import tell_repeated
     (["precision=fp16", "precision.init_scale=8"], ""),
 ])  # fmt: skip
 def test_two_values_of_a_key_are_told_and_nothing_else(lines, told, capsys):
-    tell_repeated(lines, swept=True)
+    warn_repeated(lines, swept=True)
     out, err = capsys.readouterr()
     assert (out, err) == ("", told)
 

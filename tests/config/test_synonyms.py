@@ -149,7 +149,7 @@ def test_every_word_is_found_in_any_place():
         for word in entry.words.split():
             places = [word.lstrip(".")] if "." in word else [word, f"trainer.{word}", f"training.{word}"]
             for place in places:
-                assert usual(place) is (synonyms.usual_as_a_whole(place) or entry)
+                assert usual(place) is (synonyms.synonym_of_value(place) or entry)
             if "." not in word:
                 assert in_place_of(word, "1") is not None
 

@@ -17,7 +17,7 @@ from runner.data.decoding.decode import FORMATS
 from runner.data.feed import Feed
 from runner.data.images import SkippedFile
 from runner.data.open import open_data
-from runner.data.prefetch import Ahead
+from runner.data.prefetch import Prefetcher
 from runner.errors import RunError
 from runner.training.checkpointing.checkpoint import load_checkpoint
 
@@ -185,7 +185,7 @@ def test_what_was_announced_is_taken_in_order_and_what_was_not_is_made_at_once()
         made.append(rows.tolist())
         out.copy_(rows.view(-1, 1, 1, 1).expand_as(out))
 
-    ahead = Ahead(fill, (1, 1, 1), threads=1, task=2, pinned=False)
+    ahead = Prefetcher(fill, (1, 1, 1), threads=1, task=2, pinned=False)
     batches = [torch.tensor(rows) for rows in ([1, 2, 3], [4, 5], [6, 7], [8])]
     for batch in batches:
         ahead.announce(batch)

@@ -56,5 +56,5 @@ def test_what_was_in_them_stays(refuse, tmp_path):
 
 def test_without_the_memory_of_what_was_there_the_users_folder_goes(refuse, tmp_path, monkeypatch):
     (tmp_path / "mine" / "run").mkdir(parents=True)
-    monkeypatch.setattr(rollback.Before, "restore", lambda self, run_dir: shutil.rmtree(run_dir))
+    monkeypatch.setattr(rollback.FolderSnapshot, "restore", lambda self, run_dir: shutil.rmtree(run_dir))
     assert refuse("mine/run") == {"mine"}

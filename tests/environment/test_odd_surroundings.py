@@ -11,7 +11,7 @@ import pytest
 
 from runner.config.compose import Composer
 from runner.environment import home
-from runner.environment.home import have_a_home, lasting_home
+from runner.environment.home import ensure_home, permanent_home
 from runner.errors import RequestError
 from runner.privacy.ledger.ledger import ledger_folder
 from runner.processes.command_end import answer
@@ -72,7 +72,7 @@ def test_who_has_no_home_gets_one_for_caches_and_none_for_the_ledger(homeless, c
     assert Path.home() == made
     assert stat.S_IMODE(made.stat().st_mode) == 0o700
     assert capsys.readouterr().err.count("note: this user has no home folder") == 1
-    assert lasting_home() is None
+    assert permanent_home() is None
     with pytest.raises(RequestError, match=r"privacy\.ledger_dir: got null, for a user without a home folder"):
         ledger_folder(None)
     assert ledger_folder("kept") == Path("kept")
@@ -81,17 +81,17 @@ def test_who_has_no_home_gets_one_for_caches_and_none_for_the_ledger(homeless, c
 def test_a_home_that_somebody_else_has_made_is_not_taken(homeless):
     made = homeless / f"recipe-runner-{os.getuid()}"
     made.symlink_to(homeless)
-    have_a_home()
+    ensure_home()
     assert Path.home() != made
     assert Path.home().name.startswith(made.name)
-    assert lasting_home() is None
+    assert permanent_home() is None
 
 
 def test_a_home_that_is_only_a_name(homeless, monkeypatch):
     monkeypatch.setenv("HOME", str(homeless / "not" / "there"))
-    have_a_home()
+    ensure_home()
     assert Path.home().is_relative_to(homeless)
-    assert lasting_home() is None
+    assert permanent_home() is None
 
 
 @pytest.mark.parametrize("name", ["a${b}c", "${oc.env:HOME}", "${"])

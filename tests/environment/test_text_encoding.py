@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from runner.environment.text_encoding import showable
+from runner.environment.text_encoding import encodable_text
 from runner.processes import command_end
 from runner.processes.command_end import answer
 
@@ -27,11 +27,11 @@ def test_a_letter_that_is_lacking_is_spelled(monkeypatch, encoding, written):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(page, encoding=encoding))
     assert answer(say) == 0
     assert page.getvalue() == written
-    assert f"{showable(TEXT, encoding)}\n".encode(encoding) == written
+    assert f"{encodable_text(TEXT, encoding)}\n".encode(encoding) == written
 
 
 def test_without_that_the_same_text_ends_a_command(monkeypatch):
-    monkeypatch.setattr(command_end, "take_any_letter", lambda: None)
+    monkeypatch.setattr(command_end, "escape_unencodable", lambda: None)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     with pytest.raises(UnicodeEncodeError):
         answer(say)

@@ -72,7 +72,7 @@ def standing():
     """Best value, patience, last figures and the sums of the epoch are forgotten."""
 
     def change(loop, step):
-        loop._standing = loop_module.Standing()
+        loop._standing = loop_module.LoopState()
 
     _after_resume(change)
 

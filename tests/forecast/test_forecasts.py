@@ -16,7 +16,7 @@ from runner.forecast.assess import assess
 from runner.forecast.describe import describe
 from runner.forecast.forecast import forecast
 from runner.forecast.operation_counts import measure_model
-from runner.forecast.warnings import find_trouble
+from runner.forecast.warnings import find_warnings
 from runner.models.build import build_model
 from runner.plan.build import build_plan
 from runner.plan.device import Device, detect_device, foresee_device
@@ -113,7 +113,7 @@ def test_trouble_is_named(configure, assessed, costs, overrides, device, key, wh
     known = dataclasses.replace(costs, model=dataclasses.replace(costs.model, batch_norm=batch_norm))
     if device.kind == "cuda":  # whose memory holds no libraries
         known = dataclasses.replace(known, baseline_bytes=0)
-    found = find_trouble(plan, data, device, known, forecast(plan, data, known, price_per_hour=None), in_turns=None)
+    found = find_warnings(plan, data, device, known, forecast(plan, data, known, price_per_hour=None), in_turns=None)
     (named,) = [trouble for trouble in found if what in trouble.what]
     assert named.key == key
     assert named.evidence
@@ -148,7 +148,7 @@ def test_little_memory_of_a_cpu_is_told_by_what_helps(configure, costs, override
     plan = build_plan(config, data, CPU, processes=1)
     known = dataclasses.replace(costs, baseline_bytes=libraries)
     foreseen = forecast(plan, data, known, price_per_hour=None)
-    found = find_trouble(plan, data, device, known, foreseen, in_turns=None)
+    found = find_warnings(plan, data, device, known, foreseen, in_turns=None)
     assert [each.key for each in found] == [key] * (key is not None)
     for trouble in found:
         assert what in trouble.what
@@ -171,7 +171,7 @@ def test_a_model_is_not_advised_to_be_what_it_is(configure, assessed, costs, mod
     config = configure("hardware=cpu", "data.limit=200", f"model={model}", "trainer=dp", "privacy.epsilon=0.1")
     data = open_data(config.data)
     plan = build_plan(config, data, CPU, processes=1)
-    found = find_trouble(plan, data, CPU, costs, forecast(plan, data, costs, price_per_hour=None), in_turns=None)
+    found = find_warnings(plan, data, CPU, costs, forecast(plan, data, costs, price_per_hour=None), in_turns=None)
     (noise,) = [trouble for trouble in found if "noise is larger" in trouble.what]
     assert f"model={cure}" in noise.cure
     assert f"model={model}" not in noise.cure
@@ -221,7 +221,7 @@ def test_sixteen_bits_that_gain_nothing_are_named_by_measurement(configure, cost
     data = open_data(config.data)
     device = dataclasses.replace(CPU, native=of_processor({"amx_bf16"}))
     plan = build_plan(config, data, device, processes=1)
-    found = find_trouble(
+    found = find_warnings(
         plan,
         data,
         device,

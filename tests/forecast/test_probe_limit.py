@@ -7,8 +7,8 @@ import pytest
 import torch.nn.functional as F
 
 from runner.autotune import batch_size as fitting_batch
-from runner.autotune.precision import fastest_recipe, recipes
-from runner.autotune.resolve import settle_recipe
+from runner.autotune.precision import fastest_candidate, recipes
+from runner.autotune.resolve import resolve_precision
 from runner.config.rules.batches import affordable
 from runner.data.open import open_data
 from runner.forecast import rehearsal
@@ -16,7 +16,7 @@ from runner.forecast.assess import assess
 from runner.forecast.describe import describe
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
-from runner.privacy.example_gradients.autoselect import fastest_way
+from runner.privacy.example_gradients.autoselect import autoselect_grad_sample
 from runner.training.distributed.world import SingleProcess, torch_device
 from tests.faults import slow
 
@@ -91,7 +91,7 @@ def test_which_updates_are_timed(configure):
 def test_a_way_to_gradients_is_chosen_on_as_many_images_as_there_is_time_for():
     def chosen(most_seconds):
         slow.seen.clear()
-        return fastest_way(
+        return autoselect_grad_sample(
             slow.build(in_channels=1, num_classes=5, image_size=8, seconds=IMAGE),
             ["ghost", "functional"],
             image_shape=(1, 8, 8),
@@ -112,12 +112,12 @@ def test_a_way_to_gradients_is_chosen_on_as_many_images_as_there_is_time_for():
 def test_a_precision_that_would_take_too_long_to_measure_is_not_measured(slow_config):
     config = slow_config("precision=auto", "hardware.probe_seconds=0.001")
     plan, device = planned(config)
-    assert fastest_recipe(plan, recipes(device, None), memory_bytes=1 << 40) is None
-    told = settle_recipe(plan, config, device, SingleProcess(torch_device("cpu"))).semantic.precision
+    assert fastest_candidate(plan, recipes(device, None), memory_bytes=1 << 40) is None
+    told = resolve_precision(plan, config, device, SingleProcess(torch_device("cpu"))).semantic.precision
     assert told.dtype == "float32"
     assert told.reason.startswith("too large to measure within hardware.probe_seconds")
     patient = dataclasses.replace(plan, performance=dataclasses.replace(plan.performance, probe_seconds=60.0))
-    assert fastest_recipe(patient, recipes(device, None), memory_bytes=1 << 40) is not None
+    assert fastest_candidate(patient, recipes(device, None), memory_bytes=1 << 40) is not None
 
 
 def test_batches_for_which_there_is_no_time_are_left_out_and_named(monkeypatch):

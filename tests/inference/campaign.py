@@ -40,7 +40,7 @@ from runner.inference.measure import answer
 from runner.inference.request import read_request
 from runner.models.memory_format import format_for
 from runner.training.distributed.world import SingleProcess
-from runner.training.eval_chunks import images_at_once
+from runner.training.eval_chunks import eval_chunk_size
 from runner.training.precision.precision import build_precision
 from runner.training.torch_settings import torch_settings
 
@@ -92,7 +92,7 @@ def speed(folder, images, rounds, threads):
     with torch_settings(dataclasses.replace(run.plan, performance=performance)):
         pixels, _ = feed.span(0, count)
         with torch.inference_mode():
-            piece = min(batch, count, images_at_once(model, pixels[:batch], precision))
+            piece = min(batch, count, eval_chunk_size(model, pixels[:batch], precision))
         ours = {
             PRODUCT: timed(lambda: product(model, subject, feed, batch, precision)),
             ALONE: timed(lambda: model_alone(model, pixels, piece)),

@@ -10,7 +10,7 @@ from runner.errors import RequestError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.privacy.example_gradients import autoselect as module
-from runner.privacy.example_gradients.autoselect import fastest_way, working_ways
+from runner.privacy.example_gradients.autoselect import autoselect_grad_sample, working_grad_samples
 from runner.privacy.mechanism.random_layers import draw_by_example
 from runner.training.distributed.world import SingleProcess
 from runner.training.parts import build_parts
@@ -42,7 +42,7 @@ def dense():
 
 
 def choose(model, ways, *, measure=True, batch_size=16):
-    return fastest_way(
+    return autoselect_grad_sample(
         model,
         ways,
         image_shape=SHAPE,
@@ -55,7 +55,7 @@ def choose(model, ways, *, measure=True, batch_size=16):
 
 
 def ways(model):
-    return working_ways(model, image_shape=SHAPE, forward=contextlib.nullcontext, batch_size=16)
+    return working_grad_samples(model, image_shape=SHAPE, forward=contextlib.nullcontext, batch_size=16)
 
 
 def test_only_ways_that_work_are_tried():

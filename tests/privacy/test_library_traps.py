@@ -25,7 +25,7 @@ from runner.privacy.accounting.accountants import epsilon
 from runner.privacy.accounting.step_epsilon import Spending
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.noise import NoiseSource
-from runner.privacy.mechanism.poisson_sampler import PoissonStream
+from runner.privacy.mechanism.poisson_sampler import PoissonSampler
 from runner.privacy.mechanism.private_rule import PrivateRule
 from runner.training.distributed.world import SingleProcess
 from runner.training.parts import build_parts
@@ -198,7 +198,7 @@ def test_batches_without_poisson_sampling_do_not_get_its_epsilon(plan_of):
 
     plan, data = plan_of("data.num_train=64", "data.batch_size=8", "trainer.steps=40")
     parts = build_parts(plan, data, SingleProcess(torch.device("cpu")))
-    assert isinstance(parts.stream, PoissonStream)
+    assert isinstance(parts.stream, PoissonSampler)
     assert plan.semantic.privacy.sampling == "Poisson"
     sizes = {len(parts.stream.rows(step)) for step in range(40)}
     assert len(sizes) > 3, "batches of a fixed size are no Poisson samples"

@@ -10,7 +10,7 @@ from torch import nn
 from runner.errors import RequestError
 from runner.privacy.independence import batch_mixing
 from runner.privacy.independence.mixing_check import check_examples_independent
-from runner.privacy.independence.refusals import RefusedInEveryWay
+from runner.privacy.independence.refusals import NoUsableGradSample
 from runner.privacy.mechanism.random_layers import draw_by_example
 from tests.privacy.mixing_models import (
     MIXING,
@@ -157,7 +157,7 @@ def test_what_lets_examples_meet_is_refused_or_moves_the_clipped_sum_by_c_at_mos
     try:
         check_examples_independent(make(), grad_sample=way, image_shape=SHAPE, batch_size=16)
     except RequestError as refusal:
-        remembers = isinstance(refusal, RefusedInEveryWay)
+        remembers = isinstance(refusal, NoUsableGradSample)
         assert remembers == (name in STATEFUL)
         assert remembers or way != "functional" or name in NOT_VECTORISED
     else:

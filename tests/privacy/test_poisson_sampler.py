@@ -7,7 +7,7 @@ from scipy import stats
 
 from runner.errors import RequestError
 from runner.privacy.mechanism.key import SecretKey
-from runner.privacy.mechanism.poisson_sampler import PoissonStream
+from runner.privacy.mechanism.poisson_sampler import PoissonSampler
 
 KEY = SecretKey.from_unsafe_seed(0)
 
@@ -20,7 +20,7 @@ def membership(stream, steps):
 
 
 def test_rows_are_distinct_ascending_int64_positions():
-    rows = PoissonStream(1000, 0.3, KEY).rows(5)
+    rows = PoissonSampler(1000, 0.3, KEY).rows(5)
     assert rows.dtype == torch.int64
     assert rows.device.type == "cpu"
     assert rows[0] >= 0
@@ -29,16 +29,16 @@ def test_rows_are_distinct_ascending_int64_positions():
 
 
 def test_a_step_repeats_and_steps_keys_differ():
-    stream = PoissonStream(1000, 0.3, KEY)
-    assert torch.equal(stream.rows(7), PoissonStream(1000, 0.3, KEY).rows(7))
+    stream = PoissonSampler(1000, 0.3, KEY)
+    assert torch.equal(stream.rows(7), PoissonSampler(1000, 0.3, KEY).rows(7))
     assert not torch.equal(stream.rows(7), stream.rows(8))
-    assert not torch.equal(stream.rows(7), PoissonStream(1000, 0.3, SecretKey.from_unsafe_seed(1)).rows(7))
+    assert not torch.equal(stream.rows(7), PoissonSampler(1000, 0.3, SecretKey.from_unsafe_seed(1)).rows(7))
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.37, 0.9])
 def test_batch_sizes_are_binomial(rate):
     n, steps = 2000, 2000
-    stream = PoissonStream(n, rate, KEY)
+    stream = PoissonSampler(n, rate, KEY)
     sizes = np.array([len(stream.rows(step)) for step in range(steps)])
     spread = np.sqrt(n * rate * (1 - rate))
     assert abs(sizes.mean() - n * rate) < 4 * spread / np.sqrt(steps)
@@ -47,7 +47,7 @@ def test_batch_sizes_are_binomial(rate):
 
 
 def test_examples_are_independent_of_each_other_and_over_steps():
-    table = membership(PoissonStream(40, 0.3, KEY), 4000)
+    table = membership(PoissonSampler(40, 0.3, KEY), 4000)
     p_values = []
     for first in range(0, 40, 4):
         for second in range(first + 1, 40, 5):
@@ -61,7 +61,7 @@ def test_examples_are_independent_of_each_other_and_over_steps():
 
 
 def test_every_example_has_the_same_rate():
-    table = membership(PoissonStream(500, 0.05, KEY), 4000)
+    table = membership(PoissonSampler(500, 0.05, KEY), 4000)
     expected = 4000 * 0.05
     statistic = ((table.sum(0) - expected) ** 2 / (expected * 0.95)).sum()
     assert 1e-3 < stats.chi2(500).cdf(statistic) < 1 - 1e-3
@@ -70,7 +70,7 @@ def test_every_example_has_the_same_rate():
 def test_the_rate_is_exact_where_the_first_bits_tie():
     # 16 bits alone can only give multiples of 2^-16: this rate is decided by the 64 bits behind a tie.
     rate = 2.0**-17
-    stream = PoissonStream(1 << 20, rate, KEY)
+    stream = PoissonSampler(1 << 20, rate, KEY)
     expected = 300 * (1 << 20) * rate
     total = sum(len(stream.rows(step)) for step in range(300))
     assert abs(total - expected) < 4 * np.sqrt(expected)
@@ -78,17 +78,17 @@ def test_the_rate_is_exact_where_the_first_bits_tie():
 
 @pytest.mark.parametrize("rate", [0.1, 64 / 1437, 1 / 3, 2.0**-20, 1 - 2.0**-53])
 def test_the_threshold_is_the_float64_rate(rate):
-    stream = PoissonStream(10, rate, KEY)
+    stream = PoissonSampler(10, rate, KEY)
     assert Fraction(stream._coarse * 2**64 + stream._fine, 2**80) == Fraction(rate)
 
 
 def test_a_rate_of_one_takes_everyone_and_a_tiny_rate_can_take_nobody():
-    assert torch.equal(PoissonStream(5, 1.0, KEY).rows(0), torch.arange(5))
-    empty = [PoissonStream(5, 0.01, KEY).rows(step) for step in range(5)]
+    assert torch.equal(PoissonSampler(5, 1.0, KEY).rows(0), torch.arange(5))
+    empty = [PoissonSampler(5, 0.01, KEY).rows(step) for step in range(5)]
     assert any(len(rows) == 0 and rows.dtype == torch.int64 for rows in empty)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.01, float("nan")])
 def test_a_rate_that_is_no_probability_is_refused(rate):
     with pytest.raises(RequestError, match=r"data\.batch_size"):
-        PoissonStream(10, rate, KEY)
+        PoissonSampler(10, rate, KEY)

@@ -11,7 +11,7 @@ from torch import nn
 from runner.errors import EpsilonVoid
 from runner.privacy.example_gradients.build import per_example_gradients
 from runner.privacy.independence import batch_probe, runtime_check
-from runner.privacy.independence.runtime_check import CompanionWatch
+from runner.privacy.independence.runtime_check import RuntimeMixingCheck
 from runner.privacy.ledger.ledger import Ledger, contents_of, ledger_folder, read_entries
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.random_layers import LayerKeys, draw_by_example
@@ -27,7 +27,7 @@ def watched(model, way="ghost", looks=1, size=12, **settings):
     """The fault that ``looks`` micro-batches show."""
     images, labels = examples(size, 0, 1)
     model.train()
-    watch = CompanionWatch(model, KEY, full_precision=True, **settings)
+    watch = RuntimeMixingCheck(model, KEY, full_precision=True, **settings)
     gradients = per_example_gradients(way, model, loss=loss, forward=contextlib.nullcontext)
     keys = LayerKeys.of(model)
     with contextlib.nullcontext() if keys is None else keys.during(torch.arange(size)):
@@ -65,7 +65,7 @@ def test_a_micro_batch_shows_what_mixes_or_remembers(name):
 def test_it_looks_at_the_first_and_then_at_few_that_the_key_chooses(monkeypatch):
     looked = []
 
-    class Counting(CompanionWatch):
+    class Counting(RuntimeMixingCheck):
         def _found(self, *arguments, **settings):
             looked.append(self._calls)
 
@@ -127,7 +127,7 @@ def _entries(ledger):
 
 def test_the_control_without_the_watch_it_goes_on(configure, tmp_path, monkeypatch):
     monkeypatch.setattr(batch_probe, "_WORK", 0.0)
-    monkeypatch.setattr(CompanionWatch, "look", lambda *arguments: None)
+    monkeypatch.setattr(RuntimeMixingCheck, "look", lambda *arguments: None)
     fault, run_dir, _ = late(configure, tmp_path, "InLargeBatches", "trainer.steps=5")
     assert fault is None
     assert json.loads((run_dir / "run.json").read_text())["status"] == "completed"

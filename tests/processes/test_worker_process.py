@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from runner.errors import RequestError, RunError
-from runner.processes.worker_process import Beside, bookkeeper, call_here
+from runner.processes.worker_process import WorkerProcess, bookkeeper, call_here
 
 
 def refuse(value):
@@ -14,7 +14,7 @@ def refuse(value):
 
 
 def test_calls_are_answered_elsewhere():
-    with Beside() as call:
+    with WorkerProcess() as call:
         assert call(divmod, 7, 2) == (3, 1)
         there = call(os.getpid)
         assert there != os.getpid()
@@ -26,7 +26,7 @@ def test_calls_are_answered_elsewhere():
 
 
 def test_an_end_without_an_answer_is_one_line():
-    with Beside() as call, pytest.raises(RunError, match="planning ended with code 3"):
+    with WorkerProcess() as call, pytest.raises(RunError, match="planning ended with code 3"):
         call(os._exit, 3)
 
 

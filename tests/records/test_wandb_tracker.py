@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from runner.config.schema import TrackerConfig
-from runner.config.words.wandb_variables import unheeded
+from runner.config.words.wandb_variables import ignored_variables
 from runner.errors import RunError
 from runner.records import wandb_sink
 from runner.records.console import SilentConsole
@@ -119,7 +119,7 @@ def test_variables_of_labels_are_heeded_and_the_others_change_nothing(tmp_path):
 
 
 def test_without_that_the_environment_decides(tmp_path, monkeypatch):
-    monkeypatch.setattr(wandb_sink, "is_heeded", lambda name: True)
+    monkeypatch.setattr(wandb_sink, "is_honoured", lambda name: True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_RESUME", "bogus")
         warnings, _ = record_run(tmp_path / "0", steps=2, config=TrackerConfig(target=TARGET, name="wandb"))
@@ -137,9 +137,9 @@ def test_without_that_the_environment_decides(tmp_path, monkeypatch):
     ],
 )
 def test_variables_that_are_not_heeded_are_named(environ, note):
-    found = unheeded(TrackerConfig(target=TARGET, name="wandb"), environ)
+    found = ignored_variables(TrackerConfig(target=TARGET, name="wandb"), environ)
     assert (found is None) if note is None else (note in found)
-    assert unheeded(TrackerConfig(), environ) is None
+    assert ignored_variables(TrackerConfig(), environ) is None
 
 
 def test_what_is_typed_goes_before_the_variables(tmp_path):

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
 from runner.config.load import load_config
-from runner.config.request.exclusive_keys import rivals_of
+from runner.config.request.exclusive_keys import exclusive_with
 from runner.config.request.request import read_request
 from runner.config.rules.rules import check
 from runner.config.words.override_lines import key_of
@@ -69,7 +69,7 @@ class Launcher:
 def prepare(composer, folder, *overrides, before=None, base=RECIPE):
     """A worker that has not begun, and its launcher; its trials are ``base`` with ``overrides``."""
     typed = {key_of(line) for line in overrides}
-    base = [line for line in base if typed.isdisjoint(rivals_of(key_of(line)))]
+    base = [line for line in base if typed.isdisjoint(exclusive_with(key_of(line)))]
     lines = [*base, "hydra/sweeper=optuna", f"hydra.sweep.dir={folder}", *overrides]
     request = read_request(composer, lines, multirun=True, check=lambda *_: None)
     own = [line for line in lines if line.startswith("hydra") or line.startswith("sweep=")]

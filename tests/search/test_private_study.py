@@ -12,7 +12,7 @@ import pytest
 from runner.errors import RequestError, RunError
 from runner.privacy.accounting.composition import Spent, compose
 from runner.privacy.accounting.random_stopping import TrialCount, epsilon_of_best
-from runner.privacy.ledger.ledger import Sitting, find_ledgers, ledger_folder
+from runner.privacy.ledger.ledger import LedgerSession, find_ledgers, ledger_folder
 from runner.records import run_file
 from runner.search import private_study, worker
 from runner.search.storage import open_storage
@@ -74,7 +74,7 @@ def kill_at(number):
     """A trial is killed before update ``number``: not a word is written any more, by itself or its worker."""
 
     def kill():
-        patch.setattr(Sitting, "end", lambda *_, **__: None)
+        patch.setattr(LedgerSession, "end", lambda *_, **__: None)
         patch.setattr(run_file, "write_json", lambda *_, **__: None)
         raise Killed
 

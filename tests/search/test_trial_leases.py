@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from runner.records.run_lock import lock_run
 from runner.search.storage import RECIPE, open_storage
-from runner.search.trial_leases import FOLDER, OWNER, Claims
+from runner.search.trial_leases import FOLDER, OWNER, TrialLeases
 
 SPACE = {"x": FloatDistribution(0, 1)}
 
@@ -33,7 +33,7 @@ def join(place, stale_after=3600.0):
     storage = open_storage(place)
     study = optuna.create_study(storage=storage.backend, study_name="s", load_if_exists=True)
     study.set_user_attr(RECIPE, {})
-    return Claims(study, storage, stale_after)
+    return TrialLeases(study, storage, stale_after)
 
 
 def take(claims, most=1, total=100):

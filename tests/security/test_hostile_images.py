@@ -18,7 +18,7 @@ from runner.data.cache import image_store
 from runner.data.decoding import decode
 from runner.data.decoding import memory_budget as decoding_room
 from runner.data.decoding.decode import FORMATS, LARGEST_PIXELS, OPENED, BadImageError, read_image
-from runner.data.decoding.memory_budget import DecodingRoom
+from runner.data.decoding.memory_budget import DecodingMemory
 from runner.data.folders import contents
 from runner.data.image_folder import SUFFIXES
 from runner.data.open import open_data
@@ -157,7 +157,7 @@ def test_more_pixels_than_the_limit_are_refused_by_the_header(size, monkeypatch)
 
 def taken(raw, monkeypatch):
     """Bytes of room that decoding took."""
-    room, found = DecodingRoom(), []
+    room, found = DecodingMemory(), []
     monkeypatch.setattr(room, "take", found.append)
     monkeypatch.setattr(decode, "ROOM", room)
     with contextlib.suppress(BadImageError):
@@ -209,13 +209,13 @@ def held_at_once(room, monkeypatch, tmp_path, name):
 
 def test_all_threads_together_hold_no_more_than_the_room(tmp_path, monkeypatch):
     one = 8 * 500 * 500
-    assert held_at_once(DecodingRoom(2 * one), monkeypatch, tmp_path, "bounded") <= 2 * one
-    assert held_at_once(DecodingRoom(one // 2), monkeypatch, tmp_path, "alone") == one
-    assert held_at_once(DecodingRoom(100 * one), monkeypatch, tmp_path, "control") > 2 * one
+    assert held_at_once(DecodingMemory(2 * one), monkeypatch, tmp_path, "bounded") <= 2 * one
+    assert held_at_once(DecodingMemory(one // 2), monkeypatch, tmp_path, "alone") == one
+    assert held_at_once(DecodingMemory(100 * one), monkeypatch, tmp_path, "control") > 2 * one
 
 
 def test_large_files_are_read_one_at_a_time(monkeypatch):
-    room, order, large = DecodingRoom(), [], decoding_room.LARGE_FILE_BYTES + 1
+    room, order, large = DecodingMemory(), [], decoding_room.LARGE_FILE_BYTES + 1
 
     def read(name):
         with room.one_image():
@@ -234,7 +234,7 @@ def test_large_files_are_read_one_at_a_time(monkeypatch):
 
 
 def test_a_failed_image_gives_its_room_back():
-    room = DecodingRoom(10)
+    room = DecodingMemory(10)
 
     def fail():
         with room.one_image():

@@ -78,14 +78,14 @@ def test_what_is_no_table_is_refused(text):
 
 
 def test_a_search_of_such_names_is_read_back(tmp_path):
-    from runner.report.cells import Sweep
+    from runner.report.cells import SweepResults
     from runner.report.search_records import read_search
 
     columns = ["number", "value", "params_+model._target_", "state"]
     rows = [{"number": i, "value": -0.5 * i, columns[2]: "=cmd()", "state": "COMPLETE"} for i in range(2)]
     (tmp_path / "trials.csv").write_text(to_csv(columns, rows))
     (tmp_path / "optimization_results.yaml").write_text("directions: [minimize]\n")
-    search = read_search(Sweep(tmp_path, ()))
+    search = read_search(SweepResults(tmp_path, ()))
     assert [trial.values for trial in search.trials] == [(0.0,), (-0.5,)]
     assert search.trials[0].params == {"+model._target_": "=cmd()"}
 

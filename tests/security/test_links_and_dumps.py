@@ -103,7 +103,7 @@ resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 from runner.disk import core_dumps
 from runner.privacy.mechanism import key
 if sys.argv[1] == "without the guard":
-    key.leave_no_core_dump = lambda: None
+    key.disable_core_dumps = lambda: None
 held = key.SecretKey.from_unsafe_seed(0) if sys.argv[1] == "no secret" else key.SecretKey(bytes(range(100, 132)))
 print(resource.getrlimit(resource.RLIMIT_CORE)[0], open("/proc/self/coredump_filter").read().strip(), flush=True)
 os.abort()

@@ -15,7 +15,7 @@ from runner.errors import ExitCode
 from runner.inference.finished_run import open_run
 from runner.processes.fork_server import ForkServer
 from runner.sweep.cell import run_forked
-from runner.sweep.driver import Sweep
+from runner.sweep.driver import SweepDriver
 from runner.sweep.launcher import ForkServerLauncher
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from tests.conftest import last_of_each
@@ -167,7 +167,7 @@ def test_what_is_interrupted_between_its_cells_says_how_it_goes_on(folder, capsy
 @pytest.mark.parametrize("when", ["load", "server"])
 def test_a_signal_while_a_cell_is_started_reaches_it(folder, capsys, monkeypatch, when, number):
     """It is composed for a tenth of a second, and the server imports torch for seconds, before anybody can be told."""
-    real, name = (Sweep.load, "load") if when == "load" else (ForkServer.start, "start")
+    real, name = (SweepDriver.load, "load") if when == "load" else (ForkServer.start, "start")
     told = []
 
     def at(self, *arguments):
@@ -176,7 +176,7 @@ def test_a_signal_while_a_cell_is_started_reaches_it(folder, capsys, monkeypatch
             signal.raise_signal(number)
         return real(self, *arguments)
 
-    monkeypatch.setattr(Sweep if when == "load" else ForkServer, name, at)
+    monkeypatch.setattr(SweepDriver if when == "load" else ForkServer, name, at)
     where = f"started_{when}_{number.name}"
     code, _, err = folder.sweep(capsys, *TINY, "trainer.steps=1000000", f"hydra.sweep.dir={where}", "seed=0,1")
     assert (code, told) == (ExitCode.INTERRUPTED, [number])

@@ -12,7 +12,7 @@ from runner.records.run_file import FinalMetrics, RunRecord, write_run
 from runner.run.attempt import Attempt
 from runner.sweep.cell import Cell
 from runner.sweep.cell_progress import CellWatch
-from runner.sweep.progress_display import make_board
+from runner.sweep.progress_display import make_display
 
 PLAN = {"semantic": {"steps": 100, "steps_per_epoch": 10.0, "monitor": "val_accuracy"}}
 DONE = Attempt(exit_code=ExitCode.DONE)
@@ -74,7 +74,7 @@ def test_a_resumed_cell_is_not_as_fast_as_what_it_found(cell):
 
 
 def test_a_log_has_a_line_for_each_start_and_end(cell, capsys):
-    board = make_board(3)
+    board = make_display(3)
     one, two, three = cell(0), cell(1), cell(2)
     board.begin(one)
     end(one, 0.975, notes=("float16 falls back to float32",))
@@ -101,7 +101,7 @@ def test_a_terminal_has_a_table_that_renews_itself(cell, monkeypatch):
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("COLUMNS", "90")
     monkeypatch.setenv("TERM", "xterm")
-    board = make_board(5)
+    board = make_display(5)
     cells = [cell(number) for number in range(4)]
     board.skip(cells[0], DONE)
     for each in cells[1:]:
@@ -123,6 +123,6 @@ def test_a_terminal_has_a_table_that_renews_itself(cell, monkeypatch):
 
 
 def test_a_search_does_not_know_how_many_cells_there_will_be(cell, capsys):
-    board = make_board(None)
+    board = make_display(None)
     board.begin(cell(4))
     assert capsys.readouterr().out == "[5] optimizer.lr=0.4\n"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 
 
-class Turns:
+class TimedSteps:
     """The worlds of ``size`` processes, and what calls a function in each."""
 
     def __init__(self, size):

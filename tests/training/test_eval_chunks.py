@@ -6,7 +6,7 @@ from torch import nn
 
 from runner.models.convolutional import small_cnn
 from runner.models.dense import mlp
-from runner.training.eval_chunks import images_at_once, logits_in_pieces, logits_of
+from runner.training.eval_chunks import chunked_logits, eval_chunk_size, forward_logits
 from runner.training.precision.precision import Bfloat16, Precision
 
 CPU = torch.device("cpu")
@@ -32,22 +32,22 @@ def test_pieces_have_the_logits_of_the_batch(precision, most, tolerance, count):
     seen = []
     model[0].register_forward_hook(lambda layer, inputs, output: seen.append(len(output)))
     with torch.inference_mode():
-        found = logits_in_pieces(model, images, precision)
+        found = chunked_logits(model, images, precision)
         pieces = seen[1:] if seen[0] == 1 and count > 1 else seen.copy()  # without the image that is measured first
-        torch.testing.assert_close(found, logits_of(model, images, precision), rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(found, forward_logits(model, images, precision), rtol=tolerance, atol=tolerance)
         assert sum(pieces) == count
         assert max(pieces) <= (count if count < 64 else most)
         assert max(pieces) - min(pieces) <= 1
         # the same pieces when it is asked again, and no image measured again
         seen.clear()
-        assert torch.equal(logits_in_pieces(model, images, precision), found)
+        assert torch.equal(chunked_logits(model, images, precision), found)
         assert seen == pieces
 
 
 def test_a_piece_follows_from_the_activations_and_heavy_or_dense_models_stay_whole():
     def pieces_of(model, size):
         with torch.inference_mode():
-            return images_at_once(model, torch.zeros(1000, 3, size, size), Precision(CPU))
+            return eval_chunk_size(model, torch.zeros(1000, 3, size, size), Precision(CPU))
 
     assert pieces_of(small(32), 32) == 32  # 128 KiB an image in 4 MiB
     assert pieces_of(small(16), 16) == 128

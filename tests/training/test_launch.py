@@ -181,7 +181,7 @@ def test_ctrl_c_while_the_processes_end_is_heard_by_the_one_that_waits_for_them(
 
 def test_a_second_ctrl_c_ends_processes_that_are_busy_with_the_first(tmp_path):
     with pytest.raises(KeyboardInterrupt, match="SIGINT"):
-        share(insisting.twice, tmp_path, heeds_signals=True)
+        share(insisting.twice, tmp_path, handles_signals=True)
 
 
 @pytest.mark.parametrize("trainer", ["standard", "mixed_precision"])

@@ -12,7 +12,7 @@ from runner.run.job import Job
 from runner.training.distributed import agreement, same_run
 from runner.training.distributed.agreement import first_acts, first_decides, first_then_others, met_by_all, together
 from tests.faults.final_state import differences, final_state
-from tests.training.taking_turns import Stop, Turns
+from tests.training.taking_turns import Stop, TimedSteps
 
 RECIPE = ("tracker=none", "trainer=accelerate", "data.limit=32", "data.batch_size=4", "trainer.epochs=2", "model=mlp",
           "hardware=cpu", "hardware.threads=1", "trainer.save_every=1", "optimizer.momentum=0.9")  # fmt: skip
@@ -36,7 +36,7 @@ def run(configure, tmp_path, monkeypatch):
                 own = dataclasses.replace(own, config=theirs, run_dir=tmp_path / elsewhere)
             return job_module._run_alone(own, world, device, Stop(stop_after))
 
-        return Turns(2).call(process)
+        return TimedSteps(2).call(process)
 
     return run
 
@@ -134,7 +134,7 @@ def test_where_one_is_refused_all_are(rank, error):
             raise error
 
     def ended(how):
-        return Turns(2).call(lambda world: how(world, lambda: refused(world)))
+        return TimedSteps(2).call(lambda world: how(world, lambda: refused(world)))
 
     kinds = (RequestError,) if isinstance(error, RequestError) else (RunError, OSError)
     for how in (together, first_then_others):
@@ -148,6 +148,6 @@ def test_where_one_is_refused_all_are(rank, error):
 
 def test_the_first_acts_before_the_others():
     order = []
-    Turns(3).call(lambda world: first_then_others(world, lambda: order.append(world.rank)))
+    TimedSteps(3).call(lambda world: first_then_others(world, lambda: order.append(world.rank)))
     assert order == [0, 1, 2]
-    assert Turns(2).call(lambda world: first_decides(world, lambda: world.rank)) == [0, 0]
+    assert TimedSteps(2).call(lambda world: first_decides(world, lambda: world.rank)) == [0, 0]

@@ -9,11 +9,11 @@ import pytest
 
 from runner.errors import RunError
 from runner.run.job import run_job
-from runner.search.trial_pruning import SearchJudge
+from runner.search.trial_pruning import TrialPruningHook
 from runner.training import loop
 from runner.training import state as standing
 from runner.training.checkpointing.checkpoint import load_checkpoint
-from runner.training.state import Standing
+from runner.training.state import LoopState
 
 RECIPE = ("data.limit=64", "data.batch_size=16", "trainer.save_every=1", "hardware=cpu", "hardware.threads=1")
 NAN, INF = math.nan, math.inf
@@ -73,10 +73,10 @@ def test_numbers_that_never_come_leave_no_best_and_no_right_answer(configure, tm
 
 
 def test_a_checkpoint_whose_best_is_no_number_is_gone_on_with_as_without_one(train, measured, monkeypatch):
-    saved = asdict(Standing(best=NAN, best_step=3, best_val_loss=NAN, best_val_accuracy=0.1, stale=2))
-    restored = Standing.restored(saved)
+    saved = asdict(LoopState(best=NAN, best_step=3, best_val_loss=NAN, best_val_accuracy=0.1, stale=2))
+    restored = LoopState.restored(saved)
     assert (restored.best, restored.best_step, restored.best_val_accuracy, restored.stale) == (None, 0, None, 2)
-    assert Standing.restored({**saved, "best": 0.5}).best_step == 3
+    assert LoopState.restored({**saved, "best": 0.5}).best_step == 3
 
 
 def test_without_the_guard_the_first_would_stay(train, measured, monkeypatch):
@@ -87,7 +87,7 @@ def test_without_the_guard_the_first_would_stay(train, measured, monkeypatch):
 
 
 def test_a_search_is_told_no_figure_of_an_evaluation_that_is_not_finite():
-    judge = object.__new__(SearchJudge)
+    judge = object.__new__(TrialPruningHook)
     judge._figure, judge._reported = "val_accuracy", set()
     for loss in (NAN, INF):
         with pytest.raises(RunError, match="val_loss is not finite after epoch 1"):

@@ -113,10 +113,10 @@ def test_what_fits_is_remembered_and_another_request_is_taken_at_its_word(run):
 @pytest.mark.parametrize("put_back", [True, False])
 def test_batch_statistics_are_put_back(run, monkeypatch, put_back):
     """Both runs see micro-batches of 12 in the end; without putting back, the failed attempts count as well."""
-    from runner.training.gradients.buffer_snapshot import BuffersBefore
+    from runner.training.gradients.buffer_snapshot import BufferSnapshot
 
     if not put_back:
-        monkeypatch.setattr(BuffersBefore, "put_back", lambda self: None)
+        monkeypatch.setattr(BufferSnapshot, "put_back", lambda self: None)
     whole = weights(run("data.batch_size=12", "trainer.accumulation_steps=4", norm=True))
     small = weights(run(room=12, norm=True))
     assert torch.allclose(small, whole, rtol=1e-12, atol=1e-14) == put_back

@@ -9,7 +9,7 @@ from runner.errors import RequestError, RunError
 from runner.models.build import build_model
 from runner.optim.optimizer import build_optimizer
 from runner.run.job import run_job
-from runner.training import eval_weights as published
+from runner.training import eval_weights as eval_weights
 from runner.training import parts
 from runner.training.checkpointing import plain_state as holdable
 from runner.training.checkpointing.checkpoint import load_checkpoint
@@ -135,7 +135,7 @@ def test_evaluation_leaves_training_its_bits_and_a_resumed_run_has_them(run, sto
 
 def test_without_its_modes_the_wrong_weights_are_saved(run, monkeypatch):
     right = last(run("ScheduleFree", folder="right"))
-    monkeypatch.setattr(published, "has_modes", lambda optimizer: False)
+    monkeypatch.setattr(eval_weights, "has_modes", lambda optimizer: False)
     wrong = last(run("ScheduleFree", folder="wrong"))
     assert all(torch.equal(wrong.weights[name], raw) for name, raw in right.state["raw_weights"].items())
 
@@ -218,6 +218,6 @@ def test_tied_weights_are_saved_once_for_each_name():
 
     layer = torch.nn.Linear(2, 2)
     model = torch.nn.Sequential(layer, layer)
-    weights, _ = published.weights_to_save(SimpleNamespace(model=model, average=None, optimizer=None))
+    weights, _ = eval_weights.weights_to_save(SimpleNamespace(model=model, average=None, optimizer=None))
     assert torch.equal(weights["0.weight"], weights["1.weight"])
     assert weights["0.weight"].data_ptr() != weights["1.weight"].data_ptr()

@@ -8,7 +8,7 @@ import torch
 
 from runner.records.step_time import PHASES
 from runner.training.checkpointing.checkpoint import load_checkpoint
-from runner.training.profiling.phase_timer import StepClock
+from runner.training.profiling.phase_timer import PhaseTimer
 
 RECIPE = ("data.limit=128", "data.batch_size=16", "model=small_cnn", "trainer.epochs=3", "hardware.threads=1")
 
@@ -45,7 +45,7 @@ def test_every_run_times_a_few_steps(train):
 
 
 def test_a_long_run_times_fewer_of_its_steps():
-    clock = StepClock(torch.device("cpu"))
+    clock = PhaseTimer(torch.device("cpu"))
     for _ in range(1000):
         clock.begin()
         clock.end()

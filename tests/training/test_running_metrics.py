@@ -3,7 +3,7 @@
 import torch
 
 from runner.training.distributed.world import SingleProcess
-from runner.training.running_metrics import _SMALL, _WAITING, Tally, Unmarked
+from runner.training.running_metrics import _SMALL, _WAITING, RunningMetrics, UnscoredLogits
 
 
 def batches(count, size, classes):
@@ -14,12 +14,12 @@ def batches(count, size, classes):
 
 
 def test_marked_and_unmarked_answers_count_alike_however_many_wait():
-    tally = Tally(SingleProcess(torch.device("cpu")), torch.float32)
+    tally = RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32)
     loss = torch.zeros(())
     right = examples = 0
     for number, (logits, labels, batch_loss) in enumerate(batches(_WAITING + 9, 5, 3)):
         hits = logits.argmax(1) == labels
-        tally.add(batch_loss, hits if number % 3 == 0 else Unmarked(logits, labels))
+        tally.add(batch_loss, hits if number % 3 == 0 else UnscoredLogits(logits, labels))
         tally.examples += len(labels)
         loss += batch_loss
         right += int(hits.sum())
@@ -31,19 +31,19 @@ def test_marked_and_unmarked_answers_count_alike_however_many_wait():
 
 
 def test_large_answers_do_not_wait():
-    tally = Tally(SingleProcess(torch.device("cpu")), torch.float32)
+    tally = RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32)
     logits, labels, loss = next(batches(1, 2, _SMALL))
-    tally.add(loss, Unmarked(logits, labels))
+    tally.add(loss, UnscoredLogits(logits, labels))
     assert not tally._waiting
     logits, labels, loss = next(batches(1, 2, 8))
-    tally.add(loss, Unmarked(logits, labels))
+    tally.add(loss, UnscoredLogits(logits, labels))
     assert len(tally._waiting) == 1
 
 
 def test_sums_are_taken_up_where_they_were_left():
-    first, second = (Tally(SingleProcess(torch.device("cpu")), torch.float32) for _ in range(2))
+    first, second = (RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32) for _ in range(2))
     for logits, labels, loss in batches(7, 4, 3):
-        first.add(loss, Unmarked(logits, labels))
+        first.add(loss, UnscoredLogits(logits, labels))
         first.examples += 4
     second.load([first.state()])
     assert second.state() == first.state()

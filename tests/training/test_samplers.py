@@ -1,10 +1,10 @@
 import torch
 
-from runner.training.gradients.batch_sampler import ShuffledStream, fold_in
+from runner.training.gradients.batch_sampler import ShuffledSampler, fold_in
 
 
 def test_an_epoch_holds_every_example_once_and_its_last_batch_is_the_remainder():
-    stream = ShuffledStream(examples=103, batch=20, seed=3)
+    stream = ShuffledSampler(examples=103, batch=20, seed=3)
     assert stream.steps_per_epoch == 6
     for epoch in range(3):
         batches = [stream.rows(epoch * 6 + step) for step in range(6)]
@@ -13,17 +13,17 @@ def test_an_epoch_holds_every_example_once_and_its_last_batch_is_the_remainder()
 
 
 def test_a_batch_is_a_function_of_seed_and_step_alone():
-    in_order = ShuffledStream(50, 8, seed=1)
+    in_order = ShuffledSampler(50, 8, seed=1)
     expected = {step: in_order.rows(step) for step in range(21)}
-    jumping = ShuffledStream(50, 8, seed=1)
+    jumping = ShuffledSampler(50, 8, seed=1)
     for step in (20, 0, 13, 7, 6, 19):
         assert torch.equal(jumping.rows(step), expected[step])
-    assert not torch.equal(ShuffledStream(50, 8, seed=2).rows(0), expected[0])
+    assert not torch.equal(ShuffledSampler(50, 8, seed=2).rows(0), expected[0])
     assert not torch.equal(expected[0], expected[7]), "epochs must differ in order"
 
 
 def test_a_batch_larger_than_the_data_is_the_whole_epoch():
-    stream = ShuffledStream(5, 8, seed=0)
+    stream = ShuffledSampler(5, 8, seed=0)
     assert stream.steps_per_epoch == 1
     assert len(stream.rows(0)) == 5
 

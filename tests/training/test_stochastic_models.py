@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from runner.models.dense import mlp
-from runner.training.gradients.stochastic_models import may_draw
+from runner.training.gradients.stochastic_models import is_stochastic
 
 
 class Own(nn.Linear):
@@ -35,13 +35,13 @@ def hooked():
     ],
 )
 def test_whatever_may_draw_is_seeded(layer):
-    assert may_draw(nn.Sequential(nn.Linear(2, 2), layer))
+    assert is_stochastic(nn.Sequential(nn.Linear(2, 2), layer))
 
 
 def test_torchs_own_plain_layers_draw_nothing():
     norms = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.GroupNorm(1, 2), nn.MaxPool2d(2), nn.GELU())
     for model in (mlp(in_channels=1, num_classes=3, image_size=8), norms):
-        assert not may_draw(model)
+        assert not is_stochastic(model)
         model.train()
         before = torch.get_rng_state()
         model(torch.zeros(2, 1, 8, 8))

@@ -13,11 +13,11 @@ from accelerate import Accelerator
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from runner.bench.interleaving import Turns
+from runner.bench.interleaving import TimedSteps
 from runner.bench.task import Task, load_prepared
 
 
-def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
     """Train as shipped, or with the ``same_input``."""
     same_input = "same_input" in options
     given = load_prepared(prepared)

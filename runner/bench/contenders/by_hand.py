@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from runner.bench.interleaving import Turns
+from runner.bench.interleaving import TimedSteps
 from runner.bench.named_models import INIT_SCALE
 from runner.bench.task import Task, load_prepared
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
     """Train in the precision and the memory format that ``options`` name."""
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from runner.bench.interleaving import Turns
+from runner.bench.interleaving import TimedSteps
 from runner.bench.task import Task, load_prepared
 
 _EVERY = 50
 
 
-def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
     """Train; there are no variants."""
     given = load_prepared(prepared)
     model, images, labels, rows = given.model, given.gather(), given.labels, given.rows

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from runner.bench.interleaving import Turns
+from runner.bench.interleaving import TimedSteps
 from runner.bench.task import Prepared, Task, load_prepared
 
 
@@ -55,7 +55,7 @@ class _Module(lightning.LightningModule):
 
 
 class _Turn(Callback):
-    def __init__(self, turns: Turns, given: Prepared) -> None:
+    def __init__(self, turns: TimedSteps, given: Prepared) -> None:
         self._turns = turns
         self._given = given
         self._steps = iter(turns)
@@ -79,7 +79,7 @@ class _Batches(IterableDataset):
         return map(list, self._given.batches())
 
 
-def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
     """Train as shipped, with its ``logging``, or with the ``same_input`` and maybe in ``bf16``."""
     # It advises on the number of workers and devices at its start.
     warnings.simplefilter("ignore")

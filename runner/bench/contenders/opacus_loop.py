@@ -15,11 +15,11 @@ from opacus import PrivacyEngine
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from runner.bench.interleaving import Turns
+from runner.bench.interleaving import TimedSteps
 from runner.bench.task import Task, load_prepared
 
 
-def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
     """Train as shipped, or with ``ghost`` clipping."""
     # It warns of its generator, and torch of hooks on inputs that need no gradient.
     warnings.simplefilter("ignore")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from runner.bench.interleaving import Turns
+from runner.bench.interleaving import TimedSteps
 from runner.bench.task import Task, configure
 from runner.data import augment as augmentation
 from runner.data.feed import Feed
 from runner.data.open import open_data
-from runner.training.gradients.batch_sampler import ShuffledStream
+from runner.training.gradients.batch_sampler import ShuffledSampler
 
 
-def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
     """Read ``prepared``, a folder of images, and keep what was decoded beside it; there are no variants."""
     cache = prepared.with_name(f"{prepared.name}-cache")
     config = configure([*task.overrides, f"data.root={prepared}", f"data.cache_dir={cache}"])
@@ -25,7 +25,7 @@ def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) ->
         for step in turns:
             pixels, labels = feed.batch(torch.arange(step * task.batch, (step + 1) * task.batch), None)
             turns.note(float((pixels.abs().mean(dim=(1, 2, 3)) * (1 + labels)).mean()))
-    stream = ShuffledStream(len(data.train), task.batch, config.seed)
+    stream = ShuffledSampler(len(data.train), task.batch, config.seed)
     for step in turns:
         rows = stream.rows(step)
         feed.batch(rows, augmentation.draw(augment, config.seed, step, len(rows)))

@@ -13,14 +13,14 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import transforms as v1
 from torchvision.transforms import v2
 
-from runner.bench.interleaving import Turns
+from runner.bench.interleaving import TimedSteps
 from runner.bench.task import Task, configure
 from runner.config.schema import RunConfig
 from runner.data.cache.image_store import MARGIN
 from runner.data.open import RGB_MEAN, RGB_STD
 
 
-def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
     """Read ``prepared``, a folder of images.  Option ``tuned``: decode by torchvision and change tensors of 8 bits."""
     config = configure(task.overrides)
     tuned = "tuned" in options

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.bench.interleaving import Turns
+from runner.bench.interleaving import TimedSteps
 from runner.bench.task import Task, configure
 from runner.records.metrics import Record
 from runner.records.sink import RunInfo
@@ -21,7 +21,7 @@ class _Pause:
 
     run_id: str | None = None
 
-    def __init__(self, turns: Turns, parts: Parts) -> None:
+    def __init__(self, turns: TimedSteps, parts: Parts) -> None:
         self._turns = turns
         self._parts = parts
 
@@ -41,7 +41,7 @@ class _Pause:
         """Nothing to end."""
 
 
-def train(task: Task, prepared: Path, turns: Turns, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
     """Train the task's recipe changed by ``options``, which are overrides; ``prepared`` is not needed."""
     import torch
 

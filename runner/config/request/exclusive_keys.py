@@ -13,7 +13,7 @@ from runner.errors import RequestError, as_typed
 
 
 @dataclass(frozen=True)
-class _Rivals:
+class _ExclusiveKeys:
     """Two keys of which ``loser`` counts for nothing, or is refused, where ``winner`` is typed."""
 
     winner: str
@@ -31,13 +31,13 @@ def _has_length(config: DictConfig) -> bool:
 
 
 _RIVALS = (
-    _Rivals("trainer.epochs", "trainer.steps", silent=True),
-    _Rivals("data.test_fraction", "data.fold", silent=True),
-    _Rivals("privacy.noise_multiplier", "privacy.epsilon", when=_has_length),
-    _Rivals("privacy.epsilon", "privacy.noise_multiplier", when=_has_length),
-    _Rivals("trainer.effective_batch_size", "trainer.accumulation_steps"),
-    _Rivals("data.augment.random_resized_crop", "data.augment.crop_padding", off=0),
-    _Rivals("data.augment.crop_padding", "data.augment.random_resized_crop", off=False),
+    _ExclusiveKeys("trainer.epochs", "trainer.steps", silent=True),
+    _ExclusiveKeys("data.test_fraction", "data.fold", silent=True),
+    _ExclusiveKeys("privacy.noise_multiplier", "privacy.epsilon", when=_has_length),
+    _ExclusiveKeys("privacy.epsilon", "privacy.noise_multiplier", when=_has_length),
+    _ExclusiveKeys("trainer.effective_batch_size", "trainer.accumulation_steps"),
+    _ExclusiveKeys("data.augment.random_resized_crop", "data.augment.crop_padding", off=0),
+    _ExclusiveKeys("data.augment.crop_padding", "data.augment.random_resized_crop", off=False),
 )
 """A key that replaces another whatever was typed (``trainer.steps``, ``data.fold``) has no line of its own."""
 
@@ -67,13 +67,13 @@ def replaced_by(config: DictConfig, typed: Mapping[str, str]) -> list[Replaced]:
     return list({one.line: one for one in found}.values())
 
 
-def rivals_of(key: str) -> tuple[str, ...]:
+def exclusive_with(key: str) -> tuple[str, ...]:
     """The keys that cannot be typed beside ``key``, because one of the two would lose without a word."""
     pairs = [(one.winner, one.loser) for one in _RIVALS if one.silent]
     return tuple({winner: loser, loser: winner}[key] for winner, loser in pairs if key in (winner, loser))
 
 
-def settle_file(config: DictConfig | ListConfig, file: str) -> None:
+def resolve_exclusive_keys(config: DictConfig | ListConfig, file: str) -> None:
     """Have what a file of whole recipes sets take the place, in ``config``, of what was set before it.
 
     Args:
@@ -106,7 +106,7 @@ def _pairs(config: DictConfig, typed: Mapping[str, str]) -> Iterator[Replaced]:
         yield Replaced.value(one.loser, _value(config, one.loser), one.off, f"{one.winner}={typed[one.winner]}")
 
 
-def _both(one: _Rivals, config: DictConfig, place: str = "") -> RequestError:
+def _both(one: _ExclusiveKeys, config: DictConfig, place: str = "") -> RequestError:
     loser = f"{one.loser}={as_typed(_value(config, one.loser))}"
     got = f"{as_typed(_value(config, one.winner))} beside {loser}{place}"
     return RequestError(one.winner, got, f"one of the two: {one.loser} alone would count")

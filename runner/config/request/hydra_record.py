@@ -27,7 +27,7 @@ _READ = ("data.root", "model.weights")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begun:
+class HydraRecord:
     """What is known of the command that began a run."""
 
     caller: Path | None
@@ -44,7 +44,7 @@ class Begun:
     """The composed configuration."""
 
 
-def read_begun(folder: Path) -> Begun:
+def read_hydra_record(folder: Path) -> HydraRecord:
     """What Hydra left in the ``folder`` of a run; nothing is known of a run that was not begun by the command line.
 
     Raises:
@@ -53,7 +53,7 @@ def read_begun(folder: Path) -> Begun:
     hydra = _mapping(_load(folder / HYDRA_FILE), "hydra")
     runtime, job = _mapping(hydra, "runtime"), _mapping(hydra, "job")
     own = [path for _, path in _places(runtime, "command-line")]
-    begun = Begun(
+    begun = HydraRecord(
         caller=Path(str(runtime["cwd"])) if "cwd" in runtime else None,
         config_dir=Path(own[0]) if own else None,
         searched=tuple(f"{schema}://{path}" for schema, path in _places(runtime, "hydra.searchpath")),
@@ -67,7 +67,9 @@ def read_begun(folder: Path) -> Begun:
     return begun
 
 
-def require_sources(folder: Path, begun: Begun, *, config_dir: Path | None, root: str, searched: bool = False) -> None:
+def require_sources(
+    folder: Path, begun: HydraRecord, *, config_dir: Path | None, root: str, searched: bool = False
+) -> None:
     """Refuse to go on in ``folder`` without the files of the user's that the run was composed from.
 
     They are typed again and not taken from the record, which may have come with the folder.  ``config_dir``, ``root``
@@ -102,7 +104,7 @@ def source_flags(config_dir: Path | None, root: str) -> list[str]:
     return own if root == ROOT else [*own, "--config-name", root]
 
 
-def paths_from_there(begun: Begun, replaced: Sequence[str]) -> list[str]:
+def paths_from_there(begun: HydraRecord, replaced: Sequence[str]) -> list[str]:
     """Overrides for the paths that count from another folder than this one, but for the keys ``replaced`` by now."""
     if begun.caller is None or begun.caller == Path.cwd():
         return []

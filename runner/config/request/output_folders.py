@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.config.words.expand_user import at_home
+from runner.config.words.expand_user import expand_user
 from runner.errors import RequestError
 
 HYDRA_FOLDER = ".hydra"
@@ -46,7 +46,7 @@ def named_folder(config: DictConfig, key: str, *, writable: bool) -> str:
         RequestError: it names none, or one that cannot be made or written, if it has to be ``writable``.
     """
     try:
-        folder = Path(at_home(OmegaConf.select(config, key))).absolute()
+        folder = Path(expand_user(OmegaConf.select(config, key))).absolute()
     except (OmegaConfBaseException, TypeError) as error:
         section, _, last = key.rpartition(".")
         got = OmegaConf.to_container(OmegaConf.select(config, section), resolve=False)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config.compose import Composer, line_of
 from runner.config.groups import OPEN
-from runner.config.request.exclusive_keys import rivals_of
+from runner.config.request.exclusive_keys import exclusive_with
 from runner.config.request.idle_keys import idle_keys, refuse_idle_questions
 from runner.config.request.presets import added_to
 from runner.config.request.search_config import SWEEPER, check_search, ends_of, first_options, is_whole, load_search
@@ -226,7 +226,7 @@ def _listed(composer: Composer, config: DictConfig, task: Sequence[Override]) ->
     typed = {override.key_or_group: override for override in task if override.value() is not None}
     listed = []
     for override in composer.parse(params_as_typed(params, config)):
-        rival = next((key for key in rivals_of(override.key_or_group) if key in typed), None)
+        rival = next((key for key in exclusive_with(override.key_or_group) if key in typed), None)
         if rival is None or override.key_or_group in typed:
             listed.append(override)
         else:

@@ -10,12 +10,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from runner.config.request.exclusive_keys import rivals_of
-from runner.config.request.hydra_record import ROOT, paths_from_there, read_begun, require_sources
+from runner.config.request.exclusive_keys import exclusive_with
+from runner.config.request.hydra_record import ROOT, paths_from_there, read_hydra_record, require_sources
 from runner.config.request.search_path import SEARCHPATH
 from runner.config.untrusted.foreign_files import screen_lines
 from runner.config.untrusted.foreign_yaml import load_plain
-from runner.config.words.expand_user import at_home
+from runner.config.words.expand_user import expand_user
 from runner.config.words.override_lines import key_of
 from runner.errors import RequestError
 
@@ -41,7 +41,7 @@ def expand_resume(lines: list[str], *, multirun: bool, config_dir: Path | None =
         return lines
     if asked[-1] in ("resume", "resume="):
         raise RequestError("resume", "nothing", "the folder of a run")
-    folder = Path(at_home(_as_path(asked[-1])))
+    folder = Path(expand_user(_as_path(asked[-1])))
     typed = [line for line in lines if line not in asked]
     if multirun:
         raise RequestError("resume", f"{folder} with --multirun", "one run, without --multirun")
@@ -54,12 +54,12 @@ def expand_resume(lines: list[str], *, multirun: bool, config_dir: Path | None =
         raise RequestError("resume", folder, f"the folder of a run, with its {OVERRIDES_FILE}") from error
     if not isinstance(earlier, list):
         raise RequestError("resume", folder, f"the folder of a run; its {OVERRIDES_FILE} is not a list")
-    begun = read_begun(folder)
+    begun = read_hydra_record(folder)
     searched = any(key_of(line) == SEARCHPATH for line in typed)
     require_sources(folder, begun, config_dir=config_dir, root=root, searched=searched)
     moved = paths_from_there(begun, [key_of(line) for line in typed])
     typed_keys = {key_of(line) for line in [*typed, *moved]}
-    replaced = typed_keys.union(*(rivals_of(key) for key in typed_keys))
+    replaced = typed_keys.union(*(exclusive_with(key) for key in typed_keys))
     # arguments that gave way to a typed option give way again
     kept = [
         line for line in earlier if key_of(str(line)) not in replaced and not _ARGUMENT_LEFT_OUT.fullmatch(str(line))

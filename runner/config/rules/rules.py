@@ -34,7 +34,7 @@ from runner.config.rules.ranges import (
 from runner.config.rules.tracker_rules import TRACKER_RELATIONS
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import check_target, refuse_instructions
-from runner.config.words.expand_user import at_home
+from runner.config.words.expand_user import expand_user
 from runner.errors import RequestError
 
 RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
@@ -201,7 +201,7 @@ def _what_is_named_is_there(config: RunConfig) -> None:
     What can be downloaded is left to its source, which names the files.
     """
     root, weights = config.data.root, config.model.weights
-    if root is not None and "download" not in config.data.options and not Path(at_home(root)).exists():
+    if root is not None and "download" not in config.data.options and not Path(expand_user(root)).exists():
         raise RequestError("data.root", f"{root} (does not exist)", "a folder that exists")
     if weights not in (None, "DEFAULT") and not Path(str(weights)).is_file():
         why = "not a file" if Path(str(weights)).exists() else "does not exist"

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from runner.config.schema import RunConfig
-from runner.config.words.expand_user import at_home
+from runner.config.words.expand_user import expand_user
 from runner.errors import RequestError
 
 _FILES = ("wandb/settings", ".wandb/settings")
@@ -25,7 +25,7 @@ def _online_sends_where_the_user_says(config: RunConfig) -> None:
     """W&B takes the server, to which it shows the user's key, from a file of the working folder, whoever brought it."""
     if config.tracker.mode != "online":
         return
-    own = Path(at_home(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")), "settings")
+    own = Path(expand_user(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")), "settings")
     server = os.environ.get("WANDB_BASE_URL") or _settings(own).get("base_url", _SERVER)
     for file in _FILES:
         for key, value in _settings(Path(file)).items():

@@ -11,7 +11,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 
 from runner.config.groups import RECIPES
-from runner.config.request.exclusive_keys import settle_file
+from runner.config.request.exclusive_keys import resolve_exclusive_keys
 from runner.config.store import shipped
 from runner.config.untrusted.foreign_files import screen_file
 from runner.config.untrusted.foreign_yaml import parse_brought, read_brought
@@ -32,13 +32,13 @@ class FileConfigSource(file_config_source.FileConfigSource):
             result = super().load_config(config_path)
             if group in RECIPES:
                 content: Any = result.config
-                settle_file(content, str(path))
+                resolve_exclusive_keys(content, str(path))
             return result
         text = read_brought(path, "--config-dir")
         config, header = parse_brought(path, "--config-dir", text), self._get_header_dict(text[:512])
         screen_file(config, file=str(path), group=group, package=header["package"])
         if group in ("", *RECIPES):
-            settle_file(config, str(path))
+            resolve_exclusive_keys(config, str(path))
         place = f"{self.scheme()}://{self.path}"
         return ConfigResult(provider=self.provider, path=place, config=config, header=header)
 

@@ -87,7 +87,7 @@ def own_packages() -> tuple[str, ...]:
     return tuple(name for name in (entry.strip().removesuffix(".*") for entry in entries) if name)
 
 
-def see_working_folder() -> None:
+def allow_working_folder() -> None:
     """Let packages that the user allows be imported from the working folder, as ``python -m`` does by itself.
 
     A console script has its own folder on the path in place of it.  It comes last here: nothing that is installed is
@@ -129,7 +129,7 @@ def locate(place: str, target: str, *, among: Iterable[str] = ()) -> Any:
     if any(part.startswith("__") for part in module.split(".")[1:]):
         raise RequestError(_key(place), target, f"{expected} in a module without two underscores")
     if _below(target, own_packages()):
-        see_working_folder()
+        allow_working_folder()
     try:
         found = getattr(import_module(module), name)
     except Exception as error:  # a module may end in any, its author's mistakes among them

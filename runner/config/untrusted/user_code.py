@@ -14,7 +14,7 @@ _INSTALLED = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"
 _LIBRARIES = _INSTALLED | {path.resolve() for path in _INSTALLED}
 
 
-def place_in_own_code(error: BaseException) -> str | None:
+def location_in_user_code(error: BaseException) -> str | None:
     """``file, line, in function`` of the innermost frame of ``error`` that lies in the user's own code; None without.
 
     That is a module of ``RECIPE_RUNNER_TARGETS``, or one that neither belongs to the runner nor is installed.  An error
@@ -35,7 +35,7 @@ def place_in_own_code(error: BaseException) -> str | None:
 
 def with_place(text: str, error: BaseException) -> str:
     """``text`` with the place in the user's own code behind it, where there is one."""
-    place = place_in_own_code(error)
+    place = location_in_user_code(error)
     return text if place is None or place in text else f"{text} ({place})"
 
 

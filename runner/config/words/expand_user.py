@@ -13,18 +13,18 @@ _UNQUOTED = re.compile(r"(?<=[=,\[(])[^,\[\](){}'\"=~]*~[^,\[\](){}'\"]*")
 _DATABASE = re.compile(r"(?<=^sqlite:///)~.*")
 
 
-def at_home(path: str) -> str:
+def expand_user(path: str) -> str:
     """``path``, or the URL of a database file, with a home in place of ``~``; as it is where nobody knows that home."""
     expand = os.path.expanduser  # that of Path raises where there is no home
     return expand(_DATABASE.sub(lambda found: expand(found[0]), path))
 
 
-def lines_at_home(lines: list[str]) -> list[str]:
+def expand_user_in_lines(lines: list[str]) -> list[str]:
     """The overrides ``lines`` with homes in their values, which Hydra's grammar has no ``~`` for."""
     from hydra.core.override_parser.types import Quote, QuotedString  # programs without overrides do without Hydra
 
     def quoted(found: re.Match[str]) -> str:
-        return str(QuotedString(at_home(found[0]), Quote.double).with_quotes())
+        return str(QuotedString(expand_user(found[0]), Quote.double).with_quotes())
 
     return [
         key + equals + _UNQUOTED.sub(quoted, f"={value}")[1:] if equals else line

@@ -14,7 +14,7 @@ _LOOKED_UP = ("timm", "torchvision")
 """Options of ``model`` whose name chooses the architecture."""
 
 
-def refuse_borrowed_names(
+def refuse_name_overrides(
     config: DictConfig, own: Mapping[str, Mapping[str, Any]], typed: Set[str], options: Callable[[str], Sequence[str]]
 ) -> None:
     """Refuse the name of a part in the place of the option's own.

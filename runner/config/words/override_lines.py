@@ -12,7 +12,7 @@ def key_of(line: str) -> str:
     return re.split("[=@]", line, maxsplit=1)[0].lstrip("+~")
 
 
-def tell_repeated(lines: Iterable[str], *, swept: bool = False) -> None:
+def warn_repeated(lines: Iterable[str], *, swept: bool = False) -> None:
     """Say on standard error where a key is typed twice, of which the last counts, as scripts that append rely on.
 
     ``swept`` says whether several values of a key may be asked for in another way.

@@ -24,7 +24,7 @@ _SWITCH = ("true", "false", "null", "none", "yes", "no", "on", "off", "")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Usual:
+class Synonym:
     """A thing that has other names elsewhere."""
 
     words: str
@@ -50,9 +50,9 @@ class Usual:
 
 
 @cache
-def table() -> tuple[Usual, ...]:
+def table() -> tuple[Synonym, ...]:
     """Every entry, in order."""
-    return tuple(Usual(**entry) for entry in _read()["words"])
+    return tuple(Synonym(**entry) for entry in _read()["words"])
 
 
 @cache
@@ -61,17 +61,17 @@ def options() -> dict[str, dict[str, str]]:
     return _read()["options"]
 
 
-def usual(key: str) -> Usual | None:
+def usual(key: str) -> Synonym | None:
     """What the dotted ``key``, which does not exist here, means elsewhere; None when it is no usual word."""
-    return usual_as_a_whole(key) or _entries().get(_plain(key.rpartition(".")[2]))
+    return synonym_of_value(key) or _entries().get(_plain(key.rpartition(".")[2]))
 
 
-def usual_as_a_whole(key: str) -> Usual | None:
+def synonym_of_value(key: str) -> Synonym | None:
     """What ``key`` means elsewhere with its group, or without one; None when only its last name counts."""
     return _entries().get(".".join(map(_plain, key.split("."))) if "." in key else f".{_plain(key)}")
 
 
-def usual_option(group: str, value: str, there: Iterable[str] = ()) -> str | None:
+def synonym_of_option(group: str, value: str, there: Iterable[str] = ()) -> str | None:
     """The option of ``group`` that ``value`` means elsewhere, or that is spelled like it but for capitals and dashes.
 
     None when it is neither; ``there`` are those that there are.
@@ -86,7 +86,7 @@ def _read() -> Any:
 
 
 @cache
-def _entries() -> dict[str, Usual]:
+def _entries() -> dict[str, Synonym]:
     return {word: entry for entry in table() for word in entry.words.split()}
 
 

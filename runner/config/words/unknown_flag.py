@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from runner.config.groups import CLOSED, OPEN, RECIPES, SECTIONS, yaml_key
 from runner.config.schema import AugmentConfig, RunConfig
 from runner.config.words.shell_quoting import shell_line
-from runner.config.words.synonyms import usual, usual_option
+from runner.config.words.synonyms import synonym_of_option, usual
 from runner.errors import RequestError, nearest
 
 Meaning = Callable[[str, str | None], str | None]
@@ -69,7 +69,7 @@ def in_place_of(word: str, value: str | None) -> str | None:
     if word in ("config", "config-file", "config_file", "cfg-file", "yaml"):
         return _A_FILE
     if word in (*OPEN, *CLOSED, *RECIPES):
-        return shell_line(f"{word}={usual_option(word, given) or given}")
+        return shell_line(f"{word}={synonym_of_option(word, given) or given}")
     name, keys = word.replace("-", "_"), _keys()
     if name in keys:
         return shell_line(f"{name}={given}")

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config import store
 from runner.config.groups import OPEN
-from runner.config.words.synonyms import Usual, usual, usual_as_a_whole
+from runner.config.words.synonyms import Synonym, synonym_of_value, usual
 from runner.errors import RequestError, nearest
 
 
@@ -23,14 +23,14 @@ def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
                 yield from _keys(node, f"{name}.")
 
 
-def _usual_word(key: str, config: DictConfig) -> Usual | None:
+def _usual_word(key: str, config: DictConfig) -> Synonym | None:
     """What ``key`` means elsewhere, unless a key that is there has the same name in another group."""
     last = key.rpartition(".")[2]
     here = [name for name in _keys(config) if name.rpartition(".")[2] == last]
-    return usual_as_a_whole(key) if len(here) == 1 else usual(key)
+    return synonym_of_value(key) if len(here) == 1 else usual(key)
 
 
-def _spelled_alike(key: str, config: DictConfig, word: Usual | None) -> bool:
+def _spelled_alike(key: str, config: DictConfig, word: Synonym | None) -> bool:
     """Whether ``key`` is close to a key of privacy, which ``trainer=dp`` need not be said for again.
 
     Not where ``word``, what it means elsewhere, is another key of privacy: target_epsilon is no sweep_epsilon.

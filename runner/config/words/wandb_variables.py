@@ -42,17 +42,17 @@ _TYPED = {
 """What stands for a variable that is not heeded, for the usual ones."""
 
 
-def is_heeded(name: str) -> bool:
+def is_honoured(name: str) -> bool:
     """Whether W&B may see the variable ``name`` when it starts for a run."""
     return not name.startswith("WANDB_") or name.removeprefix("WANDB_") in (*_LABELS, *_CONNECTION)
 
 
-def unheeded(tracker: TrackerConfig, environ: Mapping[str, str]) -> str | None:
+def ignored_variables(tracker: TrackerConfig, environ: Mapping[str, str]) -> str | None:
     """A note on W&B's variables in ``environ`` that change nothing, and what does; None where there is none."""
     if tracker.target != SINK:
         return None
     agreed = {"WANDB_MODE": tracker.mode, "WANDB_DISABLED": "false", "WANDB_SILENT": "true", "WANDB_CONSOLE": "off"}
-    names = [name for name in sorted(environ) if not is_heeded(name) and environ[name] not in ("", agreed.get(name))]
+    names = [name for name in sorted(environ) if not is_honoured(name) and environ[name] not in ("", agreed.get(name))]
     if not names:
         return None
     typed = [_TYPED.get(name.removeprefix("WANDB_"), "") for name in names]

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.config.words.expand_user import at_home
+from runner.config.words.expand_user import expand_user
 from runner.data.cache.checked_map import (
     BLOCK_BYTES,
     DIGEST_BYTES,
@@ -32,7 +32,7 @@ from runner.disk.ownership import (
     OPEN_TO_OTHERS,
     WRITABLE_BY_OTHERS,
     foreign,
-    make_own_folder,
+    make_private_folder,
     may,
     owner_to_read,
     tighten,
@@ -66,7 +66,7 @@ def default_cache_dir() -> Path:
 
 def cache_folder(configured: str | None) -> Path:
     """The folder that ``data.cache_dir`` names, or the default; it need not exist."""
-    return Path(at_home(configured)) if configured else default_cache_dir()
+    return Path(expand_user(configured)) if configured else default_cache_dir()
 
 
 def cache_of_run(configured: str | None, run: Path) -> str | None:
@@ -96,7 +96,7 @@ def scratch_folder(configured: str | None) -> Iterator[Path]:
     """
     root = cache_folder(configured)
     try:
-        make_own_folder(root)
+        make_private_folder(root)
         made = tempfile.mkdtemp(prefix=".plan-", dir=root)
     except OSError:
         made = tempfile.mkdtemp(prefix="recipe-runner-")
@@ -177,7 +177,7 @@ class Cache:
             if self._besides is not None:
                 self.trouble = "it belongs to another user"
                 return
-            make_own_folder(self.root)
+            make_private_folder(self.root)
             if self.root.stat().st_mode & WRITABLE_BY_OTHERS and not may(self.root, os.W_OK):
                 raise PermissionError(errno.EPERM, "others may write to it")
             if may(self.root, os.W_OK | os.X_OK):

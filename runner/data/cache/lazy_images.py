@@ -22,8 +22,8 @@ from runner.errors import RunError
 log = logging.getLogger(__name__)
 
 
-class UndecodedImages:
-    """The rows of a layout at one size; see ``runner.data.images.Undecoded``."""
+class LazyImages:
+    """The rows of a layout at one size; see ``runner.data.images.LazyPixels``."""
 
     def __init__(
         self, layout: Layout, read: Read, *, size: int, resize: bool, channels: int, interpolation: str
@@ -66,7 +66,7 @@ class UndecodedImages:
                 del image
 
 
-def leave_undecoded(
+def decode_lazily(
     layout: Layout, read: Read, form: PixelFormat, *, cache: Cache, fingerprint: str, origin: str, skip_bad: bool
 ) -> Decoded:
     """The data set with its pixels in their files.
@@ -90,7 +90,7 @@ def leave_undecoded(
         size = form.size or common_size(layout, read, skip_bad=skip_bad)
     sizes = {"images": size} | ({"margin": form.margin} if form.margin else {})
     images = {
-        name: UndecodedImages(
+        name: LazyImages(
             layout,
             read,
             size=wanted,

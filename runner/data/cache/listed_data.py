@@ -9,7 +9,7 @@ from runner.data.cache.image_store import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foreseen:
+class ListedData:
     """As much as a source can tell; the rest is None."""
 
     classes: tuple[str, ...] | None

@@ -12,7 +12,7 @@ from runner.config.schema import DataConfig
 from runner.data.cache.cache_policy import choose_cache
 from runner.data.cache.folder_cache import Cache
 from runner.data.cache.image_store import Layout, PixelFormat, Read, common_size, decode_all, read_store, write_store
-from runner.data.cache.lazy_images import leave_undecoded
+from runner.data.cache.lazy_images import decode_lazily
 from runner.data.images import Decoded
 
 
@@ -72,7 +72,7 @@ def _hold(
         layout, read, form = source.layout, source.read, source.form
         mode = choose_cache(config.cache, lambda: _needed(source, skip_bad=skip_bad), cache.root, trouble=cache.trouble)
         if mode == "off":
-            undecoded = leave_undecoded(
+            undecoded = decode_lazily(
                 layout, read, form, cache=cache, fingerprint=fingerprint, origin=origin, skip_bad=skip_bad
             )
             return undecoded, False

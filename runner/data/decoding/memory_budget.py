@@ -13,7 +13,7 @@ LARGE_FILE_BYTES = 16 * 2**20
 """Files beyond this are held in memory one at a time."""
 
 
-class DecodingRoom:
+class DecodingMemory:
     """Memory that threads take before they decode an image and give back when they have made use of it.
 
     A thread waits only while others hold something, and takes all that it needs at once, so none waits for ever.
@@ -67,4 +67,4 @@ class DecodingRoom:
         return hasattr(self._own, "bytes")
 
 
-ROOM = DecodingRoom()
+ROOM = DecodingMemory()

@@ -24,7 +24,7 @@ _NOISE_UNITS = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
+class CalibratedMechanism:
     """A mechanism with nothing left open."""
 
     noise_multiplier: float
@@ -36,7 +36,7 @@ class Settled:
 
 
 @functools.lru_cache(maxsize=8)
-def settle_mechanism(
+def calibrate_mechanism(
     accountant: str,
     *,
     epsilon: float | None,
@@ -44,7 +44,7 @@ def settle_mechanism(
     steps: int | None,
     delta: float,
     sample_rate: float,
-) -> Settled:
+) -> CalibratedMechanism:
     """Solve for the one that is null: the noise, else the number of updates; with both, ``epsilon`` is what they spend.
 
     Raises:
@@ -69,7 +69,7 @@ def settle_mechanism(
     )
     if not math.isfinite(spent):
         raise RequestError("privacy.noise_multiplier", noise_multiplier, "enough noise for a finite epsilon")
-    return Settled(noise_multiplier=noise_multiplier, steps=steps, epsilon=spent, solved=solved)
+    return CalibratedMechanism(noise_multiplier=noise_multiplier, steps=steps, epsilon=spent, solved=solved)
 
 
 def solve_noise_multiplier(accountant: str, *, epsilon: float, delta: float, sample_rate: float, steps: int) -> float:

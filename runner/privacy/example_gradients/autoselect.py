@@ -15,7 +15,7 @@ from runner.errors import RequestError
 from runner.privacy.example_gradients.build import per_example_gradients
 from runner.privacy.example_gradients.per_example import Forward, Loss, trainable
 from runner.privacy.independence.mixing_check import check_examples_independent, fixed_randomness
-from runner.privacy.independence.refusals import ExamplesMeet, RefusedInEveryWay
+from runner.privacy.independence.refusals import ExamplesMixed, NoUsableGradSample
 from runner.privacy.mechanism.random_layers import drawing
 
 _SEED = 20_261
@@ -32,7 +32,7 @@ _MOST_ROWS = 1 << 28
 """Numbers that the gradients of one micro-batch may hold; beyond, only ``ghost`` is sure to fit (1 GiB in float32)."""
 
 
-def working_ways(
+def working_grad_samples(
     model: nn.Module,
     *,
     image_shape: tuple[int, int, int],
@@ -53,23 +53,23 @@ def working_ways(
     works: list[str] = []
     refusals: dict[str, RequestError] = {}
     for way in ("ghost", "functional", "hooks"):
-        if way == "hooks" and ("ghost" in works or isinstance(refusals["ghost"], ExamplesMeet)):
+        if way == "hooks" and ("ghost" in works or isinstance(refusals["ghost"], ExamplesMixed)):
             break
         try:
             check_examples_independent(
                 model, grad_sample=way, image_shape=image_shape, forward=forward, batch_size=batch_size, copies=copies
             )
             works.append(way)
-        except RefusedInEveryWay:
+        except NoUsableGradSample:
             raise
         except RequestError as refusal:
             refusals[way] = refusal
     if not works:
-        raise refusals["ghost" if isinstance(refusals["ghost"], ExamplesMeet) else "functional"]
+        raise refusals["ghost" if isinstance(refusals["ghost"], ExamplesMixed) else "functional"]
     return works
 
 
-def fastest_way(
+def autoselect_grad_sample(
     model: nn.Module,
     ways: Sequence[str],
     *,

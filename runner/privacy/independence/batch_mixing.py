@@ -190,7 +190,7 @@ def unlike_by_companions(
     return None
 
 
-def meeting_layer(model: nn.Module, one: Batch, other: Batch, kept: Tensor) -> str:
+def mixing_layer(model: nn.Module, one: Batch, other: Batch, kept: Tensor) -> str:
     """The first module to finish whose input agrees on the examples that ``kept`` marks and whose output does not."""
     rows = kept.repeat_interleave(one.copies)
     traces = [_trace(model, batch, rows) for batch in (one, other)]

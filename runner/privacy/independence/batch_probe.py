@@ -20,11 +20,11 @@ from runner.privacy.independence.batch_mixing import (
     Batch,
     allowed,
     contribution,
-    meeting_layer,
+    mixing_layer,
     moved_by_rounding,
     unlike_by_companions,
 )
-from runner.privacy.independence.refusals import ExamplesMeet
+from runner.privacy.independence.refusals import ExamplesMixed
 from runner.privacy.mechanism.random_layers import LayerKeys
 
 _SEED = 20_260
@@ -106,7 +106,7 @@ class BatchProbe:
         """Refuse a forward pass that decides by numbers it reads out of the batch: other examples made them as well.
 
         Raises:
-            ExamplesMeet: ``vmap``, for which such numbers do not exist, cannot run it for that reason.
+            ExamplesMixed: ``vmap``, for which such numbers do not exist, cannot run it for that reason.
         """
         batch, keys = self.batch(2), LayerKeys.of(self._model)
 
@@ -127,7 +127,7 @@ class BatchProbe:
         """The same examples among others, among fewer and alone; ``gradients`` are those of the run.
 
         Raises:
-            ExamplesMeet: they do not add the same to the clipped sum.
+            ExamplesMixed: they do not add the same to the clipped sum.
             RequestError: their gradients are not those of back-propagation.
         """
         batch = self.batch(size)
@@ -169,7 +169,7 @@ class BatchProbe:
         if unlike is not None:
             kept, others = unlike
             with self.forward():
-                layer = meeting_layer(self._model, batch, others, kept)
+                layer = mixing_layer(self._model, batch, others, kept)
             raise self._meet(f"{layer}, which mixes the examples of a batch")
 
     def _unlike_by_size(self, gradients: PerExampleGradients, batch: Batch, found: PerExample) -> str | None:
@@ -217,11 +217,11 @@ class BatchProbe:
             got = f"{self._way}, whose gradients of {type(self._model).__name__} differ from back-propagation"
             raise RequestError("privacy.grad_sample", got, "hooks" if self._way == "functional" else "functional")
 
-    def _meet(self, got: str) -> ExamplesMeet:
+    def _meet(self, got: str) -> ExamplesMixed:
         expected = "layers that treat each by itself"
         if self._way != "functional":
             expected += ", or privacy.grad_sample=functional, where examples cannot meet"
-        return ExamplesMeet("model.name", got, expected)
+        return ExamplesMixed("model.name", got, expected)
 
 
 class _Work(TorchFunctionMode):

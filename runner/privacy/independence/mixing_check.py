@@ -17,7 +17,7 @@ from runner.privacy.example_gradients.per_example import Forward, PerExampleGrad
 from runner.privacy.independence.batch_probe import BatchProbe
 from runner.privacy.independence.carried_state import NOTHING_KEPT, CarriedState
 from runner.privacy.independence.global_generators import GeneratorStates, drawing_layer
-from runner.privacy.independence.refusals import RefusedInEveryWay
+from runner.privacy.independence.refusals import NoUsableGradSample
 
 
 def check_examples_independent(
@@ -52,8 +52,8 @@ def check_examples_independent(
     (C, H, W), ``copies`` the number of images of each example.
 
     Raises:
-        ExamplesMeet: examples meet in batches; names the layer.
-        RefusedInEveryWay: the forward pass changes something or draws for all examples at once; says what and where.
+        ExamplesMixed: examples meet in batches; names the layer.
+        NoUsableGradSample: the forward pass changes something or draws for all examples at once; says what and where.
         RequestError: why per-example gradients cannot be had in this way.
     """
     gradients = per_example_gradients(grad_sample, model, loss=BatchProbe.loss, forward=forward, copies=copies)
@@ -117,13 +117,13 @@ def _twin(model: nn.Module) -> nn.Module | None:
         return None
 
 
-def _keeps(place: str) -> RefusedInEveryWay:
-    return RefusedInEveryWay("model.name", f"{place}, which the forward pass changes", NOTHING_KEPT)
+def _keeps(place: str) -> NoUsableGradSample:
+    return NoUsableGradSample("model.name", f"{place}, which the forward pass changes", NOTHING_KEPT)
 
 
-def _draws(layer: str, whose: str) -> RefusedInEveryWay:
+def _draws(layer: str, whose: str) -> NoUsableGradSample:
     got = f"{layer}, which draws from {whose}'s generator for all examples of a batch"
-    return RefusedInEveryWay("model.name", got, "nn.Dropout or stochastic depth by row, which draw for each by itself")
+    return NoUsableGradSample("model.name", got, "nn.Dropout or stochastic depth by row, which draw for each by itself")
 
 
 def _plainly(model: nn.Module, forward: Forward) -> Forward:

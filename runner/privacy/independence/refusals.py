@@ -5,9 +5,9 @@ from __future__ import annotations
 from runner.errors import RequestError
 
 
-class ExamplesMeet(RequestError):
+class ExamplesMixed(RequestError):
     """In this model, taken in batches, what one example adds depends on the others."""
 
 
-class RefusedInEveryWay(RequestError):
+class NoUsableGradSample(RequestError):
     """What the forward pass leaves behind or draws reaches other examples however gradients are computed."""

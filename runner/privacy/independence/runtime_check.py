@@ -29,7 +29,7 @@ _TRIES = 3
 """See ``runner.privacy.independence.batch_probe``."""
 
 
-class CompanionWatch:
+class RuntimeMixingCheck:
     """Compares, at moments that follow from the secret key, what some examples add among others.
 
     What no test before the run could see acts on the run's own images, at its own batch size, or later.  So at the

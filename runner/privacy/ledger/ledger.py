@@ -31,8 +31,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from runner.config.words.expand_user import at_home
-from runner.environment.home import lasting_home
+from runner.config.words.expand_user import expand_user
+from runner.environment.home import permanent_home
 from runner.errors import RequestError, RunError
 from runner.privacy.accounting import renyi_filter
 from runner.privacy.accounting import stopping_draws as draws
@@ -190,7 +190,9 @@ class Ledger:
         read_entries(lines)
         return len(lines), torn
 
-    def begin(self, run: PlannedRun, *, entry: str | None = None, step: int = 0, admit: Admit | None = None) -> Sitting:
+    def begin(
+        self, run: PlannedRun, *, entry: str | None = None, step: int = 0, admit: Admit | None = None
+    ) -> LedgerSession:
         """Record that ``run`` starts, or that the run ``entry`` goes on after ``step`` updates.
 
         ``admit`` sees all other entries, and all lines, while nobody else can add one.  A run that goes on was admitted
@@ -218,7 +220,7 @@ class Ledger:
         except BrokenChain as broken:
             raise _refusal(self._chain.path, str(broken)) from broken
         assert entry is not None
-        return Sitting(self._chain, run, entry, step)
+        return LedgerSession(self._chain, run, entry, step)
 
     def evaluate_later(self, entry: str, *, step: int, by: str) -> None:
         """Record that the model of the run ``entry`` is measured on private validation data by the program ``by``.
@@ -240,7 +242,7 @@ class Ledger:
             raise _refusal(self._chain.path, str(broken)) from broken
 
 
-class Sitting:
+class LedgerSession:
     """A run's line to the ledger while a process works on it."""
 
     def __init__(self, chain: Chain, run: PlannedRun, entry: str, step: int) -> None:
@@ -367,10 +369,10 @@ def ledger_folder(configured: str | None) -> Path:
         RequestError: the user has no home folder, and what was spent must not be forgotten.
     """
     if configured:
-        return Path(at_home(configured))
+        return Path(expand_user(configured))
     if base := os.environ.get("XDG_DATA_HOME"):
         return Path(base) / "recipe-runner" / "ledger"
-    if (home := lasting_home()) is None:
+    if (home := permanent_home()) is None:
         raise RequestError(KEY, "null, for a user without a home folder", "a folder that lasts")
     return home / ".local" / "share" / "recipe-runner" / "ledger"
 

@@ -20,7 +20,7 @@ from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.random_layers import LayerKeys
 
 
-class ExampleDraws:
+class ExampleRng:
     """The draws of copy k of the example at row r in update t: keyed BLAKE2b (RFC 7693) at (t, r, k).
 
     So they are the same in whichever micro-batch, process or sitting the example is computed; nobody without the key
@@ -44,7 +44,7 @@ class ExampleDraws:
         """Nothing: what is drawn depends on the example alone."""
 
     def images(self, step: int, rows: Tensor, *, rank: int, size: int) -> Tensor:
-        """See ``runner.training.gradients.step_rng.Draws``."""
+        """See ``runner.training.gradients.step_rng.StepRng``."""
         mine = rows[rank::size]
         whole = self._numbers(self._images, step, mine, "<u4", self._columns) >> np.uint32(8)
         # 24 bits: what float32 holds without ever rounding up to 1
@@ -52,7 +52,7 @@ class ExampleDraws:
         return uniform.view(mine.numel(), self._copies, self._columns)
 
     def layers(self, step: int, rows: Tensor) -> None:
-        """See ``runner.training.gradients.step_rng.Draws``."""
+        """See ``runner.training.gradients.step_rng.StepRng``."""
         if self._keys is not None:
             keys = self._numbers(self._layers, step, rows, "<i8", 1)
             self._keys.set(torch.from_numpy(keys).view(-1).to(self._device))

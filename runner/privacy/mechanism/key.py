@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from typing import Self
 
-from runner.disk.core_dumps import leave_no_core_dump
+from runner.disk.core_dumps import disable_core_dumps
 
 KEY_BYTES = 32
 
@@ -25,7 +25,7 @@ class SecretKey:
         """Restores a key from the 32 bytes of ``bytes(key)``, as a checkpoint keeps them."""
         if len(secret) != KEY_BYTES:
             raise ValueError(f"a secret key has {KEY_BYTES} bytes, got {len(secret)}")
-        leave_no_core_dump()
+        disable_core_dumps()
         self._secret = bytes(secret)
 
     @classmethod

@@ -15,7 +15,7 @@ _COARSE_BITS = 16
 _FINE_BITS = 64
 
 
-class PoissonStream:
+class PoissonSampler:
     """Batches in which every example is present independently with probability ``rate``.
 
     Amplification by sampling (Abadi et al. 2016; Mironov et al. 2019) presumes that nobody knows who was in a batch,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from runner.optim.flat_gradients import FLAGS, gradient_views
 from runner.privacy.example_gradients.build import per_example_gradients
 from runner.privacy.example_gradients.per_example import Forward, Loss, trainable
-from runner.privacy.independence.runtime_check import CompanionWatch
+from runner.privacy.independence.runtime_check import RuntimeMixingCheck
 from runner.privacy.independence.runtime_check import void as found_void
 from runner.privacy.mechanism.noise import NoiseSource
 
@@ -57,7 +57,7 @@ class PrivateRule:
         grad_sample: str = "functional",
         copies: int = 1,
         enter: Callable[[Phase], None] = lambda phase: None,
-        watch: CompanionWatch | None = None,
+        watch: RuntimeMixingCheck | None = None,
     ) -> None:
         """``copies`` is the number of images of each example, whose mean gradient is clipped (De et al. 2022).
 

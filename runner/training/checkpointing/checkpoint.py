@@ -31,11 +31,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from runner.data.cache.cache_policy import available_memory
-from runner.disk.core_dumps import leave_no_core_dump
+from runner.disk.core_dumps import disable_core_dumps
 from runner.disk.files import ordinary, publish_directory
 from runner.disk.json_files import parse_json
 from runner.disk.ownership import OPEN_TO_OTHERS
-from runner.disk.unsupported import is_lacking, tell
+from runner.disk.unsupported import is_unsupported, tell
 from runner.errors import RunError
 from runner.training.checkpointing.plain_state import refuse_unholdable
 
@@ -151,7 +151,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # what the two libraries answer crafted files with, is up to the files
         raise RunError(f"checkpoint {path}: holds something other than tensors and plain values") from error
     if state.get("secret_key") is not None:
-        leave_no_core_dump()
+        disable_core_dumps()
     named = {key: manifest[key] for key in ("step", "best", "identity", "recipe")}
     return Checkpoint(path=path, weights=weights, state=state, **named)
 
@@ -254,7 +254,7 @@ def _link(link: Path, step: int) -> None:
     try:
         staging.symlink_to(_name(step))
     except OSError as error:
-        if not is_lacking(error):
+        if not is_unsupported(error):
             raise
         tell("the file system has no links: checkpoints/best and last are known by what is in the checkpoints")
         return

@@ -25,7 +25,7 @@ from runner.config.untrusted.user_code import with_place
 from runner.errors import ExitCode, RequestError, RunError
 from runner.plan.device import detect_device
 from runner.processes.keyboard_interrupt import WATCHED, Asked, is_ignored
-from runner.processes.signals import born_deaf, end_quietly
+from runner.processes.signals import block_signals, end_quietly
 from runner.training.distributed.agreement import met_by_all, refuse_differences
 from runner.training.distributed.world import AccelerateProcesses, World
 
@@ -53,7 +53,7 @@ def start_processes(job: Job, device: Device, processes: int, run: Run) -> JobRe
     """
     hardware, failures = job.config.hardware, job.run_dir / "failures.log"
     return share_work(
-        run, job, hardware=hardware, device=device, processes=processes, failures=failures, heeds_signals=True
+        run, job, hardware=hardware, device=device, processes=processes, failures=failures, handles_signals=True
     )
 
 
@@ -65,7 +65,7 @@ def share_work(
     device: Device,
     processes: int,
     failures: Path,
-    heeds_signals: bool = False,
+    handles_signals: bool = False,
 ) -> Any:
     """Call ``work(job, world, device)`` in ``processes`` new processes; the first one's result, which must be small.
 
@@ -79,11 +79,11 @@ def share_work(
     """
     if device.kind != "cpu" and processes > device.count:
         raise RequestError("hardware.processes", processes, f"at most {device.count}, one per {device.kind} device")
-    # Its lock starts the tracker of multiprocessing, which unblocks SIGINT: not to happen within ``born_deaf``.
+    # Its lock starts the tracker of multiprocessing, which unblocks SIGINT: not to happen within ``block_signals``.
     results = mp.get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder, _signals_forwarded() as forwarding:
         rendezvous = f"file://{Path(folder) / 'rendezvous'}"
-        with born_deaf():
+        with block_signals():
             ranks = spawn(
                 _rank_main,
                 (work, job, hardware, processes, rendezvous, failures, results),
@@ -105,7 +105,7 @@ def share_work(
                 _raise(results.get())
             raise RunError(f"process {error.error_index} of {processes} died ({error})") from error
     # not before the handlers are gone: whatever came to them is in the list
-    if forwarding.heard and not heeds_signals:
+    if forwarding.heard and not handles_signals:
         raise KeyboardInterrupt(forwarding.heard[0].name)
     return results.get()
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 
 
-class Stream(Protocol):
+class BatchSampler(Protocol):
     """The order of the training examples."""
 
     def rows(self, step: int) -> torch.Tensor:
@@ -15,7 +15,7 @@ class Stream(Protocol):
         ...
 
 
-class ShuffledStream:
+class ShuffledSampler:
     """Every example once an epoch in a new order; the last batch of an epoch is shorter when it must be."""
 
     def __init__(self, examples: int, batch: int, seed: int) -> None:

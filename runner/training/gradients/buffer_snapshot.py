@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 
-class BuffersBefore:
+class BufferSnapshot:
     """Copies that follow the buffers of a model; one that nobody has written to since is not copied again."""
 
     def __init__(self, model: torch.nn.Module) -> None:

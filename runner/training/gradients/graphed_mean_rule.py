@@ -17,10 +17,10 @@ from runner.error_texts import is_out_of_memory
 from runner.errors import RunError
 from runner.training.gradients.mean_rule import MeanRule
 from runner.training.profiling.phase_timer import unobserved
-from runner.training.running_metrics import Answers, Unmarked
+from runner.training.running_metrics import Answers, UnscoredLogits
 
 if TYPE_CHECKING:
-    from runner.training.gradients.micro_batch_size import BatchSizes
+    from runner.training.gradients.micro_batch_size import MicroBatchSizes
 
 _WARM_UPS = 3
 """Passes before the recording, in which libraries choose their kernels and allocate what they keep."""
@@ -29,7 +29,7 @@ _WARM_UPS = 3
 class GraphedMeanRule(MeanRule):
     """``MeanRule`` that replays whole micro-batches and adds up all others as they come."""
 
-    def __init__(self, model: torch.nn.Module, *, sizes: BatchSizes, **same: Any) -> None:
+    def __init__(self, model: torch.nn.Module, *, sizes: MicroBatchSizes, **same: Any) -> None:
         """``sizes`` says what a whole micro-batch is; the other arguments are those of ``MeanRule``."""
         super().__init__(model, **same)
         self._sizes = sizes
@@ -65,7 +65,7 @@ class GraphedMeanRule(MeanRule):
         # BatchNorm's statistics have moved where autograd could not see it
         torch.autograd.graph.increment_version(self._buffers)
         # the next replay writes to the same memory
-        return recorded.total.clone(), Unmarked(recorded.logits.clone(), labels)
+        return recorded.total.clone(), UnscoredLogits(recorded.logits.clone(), labels)
 
     def _record(self, images: torch.Tensor, labels: torch.Tensor) -> _Recorded:
         """A recording that leaves gradients, buffers and random state as they are."""

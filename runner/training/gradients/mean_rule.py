@@ -10,7 +10,7 @@ import torch
 from runner.internals.backward import lean_backward
 from runner.optim.flat_gradients import FLAGS, gradient_views
 from runner.training.profiling.phase_timer import Enter, unobserved
-from runner.training.running_metrics import Answers, Unmarked
+from runner.training.running_metrics import Answers, UnscoredLogits
 
 if TYPE_CHECKING:
     from runner.training.distributed.world import World
@@ -118,7 +118,7 @@ class MeanRule:
             return self._nothing
         self._enter("forward")
         total, logits = self.forward_backward(images, labels, enter=self._enter)
-        return total, Unmarked(logits, labels)
+        return total, UnscoredLogits(logits, labels)
 
     def forward_backward(
         self, images: torch.Tensor, labels: torch.Tensor, *, enter: Enter

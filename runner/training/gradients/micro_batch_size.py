@@ -44,7 +44,7 @@ class Halving:
         )
 
 
-class BatchSizes:
+class MicroBatchSizes:
     """The sizes in use; equal in every process."""
 
     def __init__(self, plan: PerformancePlan) -> None:
@@ -67,7 +67,9 @@ class BatchSizes:
             RunError: that was one example.
         """
         if tried <= 1:
-            raise RunError(no_room(f"step {self.step}: out of memory in {phase} with one example at a time"))
+            raise RunError(
+                out_of_memory_message(f"step {self.step}: out of memory in {phase} with one example at a time")
+            )
         self._set(phase, tried // 2)
         # What the failed attempt left in reference cycles and in the caching allocator is needed now.
         gc.collect()
@@ -109,7 +111,7 @@ class BatchSizes:
             self._sizes = dict(state["sizes"])
 
 
-def no_room(what: str) -> str:
+def out_of_memory_message(what: str) -> str:
     """``what`` happened and the cures, in one line."""
     return (
         f"{what}; no update was lost; try a smaller model or data.image_size, precision=bf16, a smaller"

@@ -9,14 +9,14 @@ import torch
 
 from runner.data import augment
 from runner.models.memory_format import convolves
-from runner.privacy.example_gradients.autoselect import fastest_way, working_ways
+from runner.privacy.example_gradients.autoselect import autoselect_grad_sample, working_grad_samples
 from runner.privacy.example_gradients.per_example import trainable
 from runner.privacy.independence.mixing_check import check_examples_independent
-from runner.privacy.independence.runtime_check import CompanionWatch
-from runner.privacy.mechanism.example_rng import ExampleDraws
+from runner.privacy.independence.runtime_check import RuntimeMixingCheck
+from runner.privacy.mechanism.example_rng import ExampleRng
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.noise import NoiseSource, layout_of
-from runner.privacy.mechanism.poisson_sampler import PoissonStream
+from runner.privacy.mechanism.poisson_sampler import PoissonSampler
 from runner.privacy.mechanism.private_rule import PrivateRule
 from runner.privacy.mechanism.random_layers import draw_by_example
 from runner.training.distributed.agreement import first_decides, together
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from runner.plan.plan import Plan
     from runner.training.distributed.world import World
     from runner.training.precision.precision import Precision
-    from runner.training.profiling.phase_timer import StepClock
+    from runner.training.profiling.phase_timer import PhaseTimer
 
 
 def build_private_parts(
@@ -37,8 +37,8 @@ def build_private_parts(
     world: World,
     key: SecretKey | None,
     grad_sample: str | None,
-    clock: StepClock,
-) -> tuple[Plan, SecretKey, PrivateRule, PoissonStream, ExampleDraws]:
+    clock: PhaseTimer,
+) -> tuple[Plan, SecretKey, PrivateRule, PoissonSampler, ExampleRng]:
     """The plan without ``auto``, the key that all processes share, and what is private in the place of the usual.
 
     The rule, the stream of Poisson batches and the draws; layers of ``model`` that draw do so by example from now on.
@@ -67,10 +67,10 @@ def build_private_parts(
         if requested == "auto":
             plan = plan.with_grad_sample(way, "as before the interruption")
     else:
-        ways = together(world, lambda: working_ways(model, **tried))
+        ways = together(world, lambda: working_grad_samples(model, **tried))
         way, reason = first_decides(
             world,
-            lambda: fastest_way(
+            lambda: autoselect_grad_sample(
                 model,
                 ways,
                 image_shape=image_shape,
@@ -99,10 +99,10 @@ def build_private_parts(
         grad_sample=way,
         copies=privacy.augmentation_multiplicity,
         enter=clock.enter,
-        watch=CompanionWatch(model, key, full_precision=isinstance(precision.forward(), nullcontext)),
+        watch=RuntimeMixingCheck(model, key, full_precision=isinstance(precision.forward(), nullcontext)),
     )
-    stream = PoissonStream(semantic.data.examples, privacy.sample_rate, key)
-    draws = ExampleDraws(key, model, copies=privacy.augmentation_multiplicity, columns=augment.MOST_COLUMNS)
+    stream = PoissonSampler(semantic.data.examples, privacy.sample_rate, key)
+    draws = ExampleRng(key, model, copies=privacy.augmentation_multiplicity, columns=augment.MOST_COLUMNS)
     return plan, key, rule, stream, draws
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from runner.config.schema import AugmentConfig
 from runner.data import augment
 from runner.training.gradients.batch_sampler import fold_in
-from runner.training.gradients.stochastic_models import may_draw
+from runner.training.gradients.stochastic_models import is_stochastic
 
 
-class Draws(Protocol):
+class StepRng(Protocol):
     """Where a step's random numbers come from: a pure function of run and step, so that a step repeats itself."""
 
     def begin(self, step: int, rank: int) -> None:
@@ -39,7 +39,7 @@ class Draws(Protocol):
         ...
 
 
-class SeededDraws:
+class SeededRng:
     """Draws from the run's public seed: by an example's position in the logical batch, layers once a step and process.
 
     Never under DP: whoever knows the seed knows these draws, and one example more moves those of all later ones.
@@ -50,15 +50,15 @@ class SeededDraws:
         self._config = config
         self._seed = seed
         self._device = next(model.parameters()).device
-        self._may_draw = may_draw(model)
+        self._is_stochastic = is_stochastic(model)
 
     def begin(self, step: int, rank: int) -> None:
-        """See ``Draws``."""
-        if self._may_draw:
+        """See ``StepRng``."""
+        if self._is_stochastic:
             seed_layers(fold_in(self._seed, step, rank), self._device)
 
     def images(self, step: int, rows: Tensor, *, rank: int, size: int) -> Tensor:
-        """See ``Draws``; the draws of the example at position i follow from (seed, step, i)."""
+        """See ``StepRng``; the draws of the example at position i follow from (seed, step, i)."""
         draws = augment.draw(self._config, self._seed, step, rows.numel())
         assert draws is not None
         return draws.unsqueeze(1)[rank::size]

@@ -15,7 +15,7 @@ _DRAWING = (
 """The layers of torch that draw, or may; what is made of them, as a Transformer is, holds one of these."""
 
 
-def may_draw(model: nn.Module) -> bool:
+def is_stochastic(model: nn.Module) -> bool:
     """Whether a forward pass of ``model`` may draw: for torch's own layers that is known, all others might."""
     return any(
         not type(module).__module__.startswith("torch.nn.modules.")

@@ -38,7 +38,7 @@ def unobserved(phase: Phase) -> None:
     """The ``Enter`` of a rule that is used outside of a run."""
 
 
-class StepClock:
+class PhaseTimer:
     """Adds up the time of the phases of some steps."""
 
     def __init__(self, device: torch.device, *, every: int | None = EVERY) -> None:
