@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from runner.forecast.costs import EXAMPLES
 from runner.forecast.operation_counts import measure_model
+from runner.internals.counting import Operations
+from runner.internals.trees import tree_leaves
 
 _REPEATS = 20
 _SIDE = {"cpu": 1024, "cuda": 8192}
@@ -44,7 +44,7 @@ class Limits:
     """A second, read and written, in a copy."""
 
 
-class _Traffic(TorchDispatchMode):
+class _Traffic(Operations):
     """Bytes of what kernels are given and of what they make."""
 
     def __init__(self) -> None:

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
@@ -51,6 +50,7 @@ from runner.environment.accelerate_settings import asked_lines
 from runner.environment.address_space import require_room_for_torch
 from runner.environment.launchers import adopt_launch, is_first
 from runner.errors import ExitCode, RequestError, RunError
+from runner.internals.hydra_parts import flag_parser
 from runner.processes.command_end import answer
 from runner.processes.keyboard_interrupt import interrupted
 from runner.records.run_lock import lock_sweep
@@ -183,9 +183,8 @@ def _version(package: str) -> str:
 
 def _parse_flags(argv: Sequence[str]) -> argparse.Namespace:
     """Read the flags with Hydra's own parser; raises ``RequestError`` where it, or Hydra later, would refuse."""
-    parser = get_args_parser()
+    parser, flags = flag_parser()
     parser.allow_abbrev = False  # --config would be one of three
-    flags = [name for action in parser._actions for name in action.option_strings]
 
     def refuse(message: str) -> None:
         raise flag_error(message, argv, flags)

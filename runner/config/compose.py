@@ -16,8 +16,6 @@ from typing import Any
 
 import yaml
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -51,6 +49,8 @@ from runner.config.words.name_overrides import refuse_name_overrides
 from runner.config.words.synonyms import synonym_of_option
 from runner.config.words.unknown_key import nearest_key, unknown_key
 from runner.errors import RequestError, nearest
+from runner.internals.hydra_parts import loader_with
+from runner.internals.omegaconf_nodes import element_type, may_be_null, node_of
 
 _FAILURES = (
     HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, TypeError, UserWarning, RecursionError
@@ -100,9 +100,7 @@ class Composer:
         with initialize_config_dir(config_dir=str(store.shipped("conf")), job_name="runner"):
             self._loader = GlobalHydra.instance().config_loader()
         if extra is not None:  # as Hydra does: the file that everything starts from may lie there too
-            places = create_config_search_path(str(store.shipped("conf")))
-            places.append("command-line", f"file://{extra}")
-            self._loader = ConfigLoaderImpl(config_search_path=places)
+            self._loader = loader_with(str(store.shipped("conf")), str(extra))
         self._presets = Presets(self._loader, root, self._searchpath())
         self.notes: dict[str, None] = {}
         """What was replaced by what is typed, in words."""
@@ -345,16 +343,16 @@ def _override_error(override: Override, config: DictConfig, groups: list[str], c
         return unknown_key(key, got, config, groups)
     parent, _, last = key.rpartition(".")
     owner = OmegaConf.select(config, parent, default=None) if parent else config
-    node = owner._get_node(last) if isinstance(owner, DictConfig) else None
+    node = node_of(owner, last) if isinstance(owner, DictConfig) else None
     if node is None:
         return unknown_key(key, got, config, groups)
     if isinstance(node, ListConfig):
-        expected = {float: "a list of numbers", str: "a list of words"}.get(node._metadata.element_type, "a list")
+        expected = {float: "a list of numbers", str: "a list of words"}.get(element_type(node), "a list")
     elif isinstance(node, EnumNode):
         expected = f"one of {', '.join(node.enum_type.__members__)}"
     else:
         expected = next((words for kind, words in _KINDS.items() if isinstance(node, kind)), _first_line(cause))
-    return RequestError(key, got, f"{expected} or null" if node._is_optional() else expected)
+    return RequestError(key, got, f"{expected} or null" if may_be_null(node) else expected)
 
 
 def _composition_error(error: Exception) -> RequestError:

@@ -17,6 +17,7 @@ from runner.config.schema import AugmentConfig, RunConfig
 from runner.config.store import root_node
 from runner.config.words.expand_user import PATH_KEYS, expand_user
 from runner.errors import RequestError
+from runner.internals.omegaconf_nodes import node_of
 
 CONSTANTS = frozenset({"data.mean", "data.std"})
 
@@ -94,7 +95,7 @@ def typed_keys(hydra: DictConfig) -> frozenset[str]:
 
 
 def _plain(config: DictConfig, key: str) -> Any:
-    node = config._get_node(key)
+    node = node_of(config, key)
     if isinstance(node, DictConfig):
         return OmegaConf.to_container(node, resolve=True)
     return config[key]

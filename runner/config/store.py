@@ -24,6 +24,7 @@ from runner.config.untrusted.foreign_files import screen_file
 from runner.config.untrusted.foreign_yaml import load_brought
 from runner.config.untrusted.targets import own_packages
 from runner.errors import RequestError
+from runner.internals.omegaconf_nodes import node_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -132,7 +133,7 @@ def root_node() -> DictConfig:
     for name, kind in OPEN.items():
         typed = OmegaConf.structured(_node_type(kind))
         # A plain mapping whose known children keep their typed nodes: later merges convert those, and add others.
-        groups[name] = DictConfig({key: typed._get_node(key) for key in typed})
+        groups[name] = DictConfig({key: node_of(typed, key) for key in typed})
     return OmegaConf.structured(Root(**groups))
 
 

@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from runner.forecast.costs import EXAMPLES, ModelSize
+from runner.internals.counting import Operations
+from runner.models.layer_kinds import BATCH_NORMS
 from runner.models.memory_format import format_for
 
 
-class Count(TorchDispatchMode):
+class Count(Operations):
     """Floating-point operations and kernels; views compute nothing.
 
     ``torch.utils.flop_counter.FlopCounterMode`` has the same formulas and imports the compiler at its first operation,
@@ -29,14 +30,10 @@ class Count(TorchDispatchMode):
         super().__init__()
         self.flops = self.kernels = 0
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if (formula := flop_registry.get(func._overloadpacket)) is not None:
+        if (formula := flop_registry.get(func.overloadpacket)) is not None:
             self.flops += formula(*args, **kwargs, out_val=result)
         self.kernels += not func.is_view
         return result
@@ -80,5 +77,5 @@ def measure_model(model: nn.Module, *, image_shape: tuple[int, int, int]) -> Mod
         flops=counted.flops // EXAMPLES,
         kernels=counted.kernels,
         saved_per_example=sum(saved.values()) // EXAMPLES,
-        batch_norm=any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()),
+        batch_norm=any(isinstance(module, BATCH_NORMS) for module in model.modules()),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from runner.internals.plain import plain_torch
+
 _RUN = torch.autograd.Variable._execution_engine.run_backward
 
 
@@ -21,4 +23,7 @@ def lean_backward(total: torch.Tensor, weight: torch.Tensor) -> None:
     Raises:
         RuntimeError: no graph leads to ``total``, or it has been gone through before.
     """
+    if plain_torch():
+        total.backward(weight)
+        return
     _RUN((total,), (weight,), False, False, (), allow_unreachable=True, accumulate_grad=True)

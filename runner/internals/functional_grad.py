@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch._functorch import eager_transforms
 
+from runner.internals.plain import plain_torch
+
 
 @contextmanager
 def compiler_left_out() -> Iterator[None]:
@@ -18,7 +20,7 @@ def compiler_left_out() -> Iterator[None]:
     Before it calls the engine it switches compiled autograd off, and has to import it for that: 0.7 s and 100 MiB, the
     largest part of a small private run's start.  Where somebody has imported it, torch's own way is taken.
     """
-    if "torch._dynamo" in sys.modules:
+    if plain_torch() or "torch._dynamo" in sys.modules:
         yield
         return
     torchs_own = eager_transforms._autograd_grad

@@ -6,6 +6,8 @@ import torch
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
+from runner.internals.plain import plain_torch
+
 _WITHOUT_GRAD = torch_optimizer._use_grad_for_differentiable(lambda optimizer: None).__code__
 """What torch wraps around the ``step`` of its own classes; it imports torch's compiler to mark a break in a graph."""
 
@@ -20,7 +22,8 @@ def lean_step(optimizer: Optimizer) -> None:
     """
     step = type(optimizer).step
     needed = (
-        not getattr(step, "hooked", False)
+        plain_torch()
+        or not getattr(step, "hooked", False)
         or "step" in vars(optimizer)
         or optimizer._optimizer_step_pre_hooks
         or optimizer._optimizer_step_post_hooks

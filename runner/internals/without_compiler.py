@@ -8,6 +8,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from runner.internals.plain import plain_torch
+
 _METHODS = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 """Methods that torch hides from its compiler (``torch._compile._disable_dynamo``), which it imports for that."""
 
@@ -18,6 +20,8 @@ def leave_compiler_out() -> None:
     Where no compiler is, nothing has to be hidden from it; as soon as somebody has imported it, torch's own way is
     taken again.
     """
+    if plain_torch():
+        return
     for name in _METHODS:
         method = getattr(Optimizer, name)
         # Of a torch that does it otherwise nothing is changed.

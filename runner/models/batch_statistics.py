@@ -8,22 +8,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from runner.errors import RequestError
+from runner.internals.modules import has_hooks
+from runner.models.layer_kinds import BATCH_NORMS, INSTANCE_NORMS
 
 FUSED = ("drop", "act")
 """What timm puts behind the normalisation of one layer, in this order."""
 _PARAMETERS = {"weight", "bias"}
 _BUFFERS = {"running_mean", "running_var", "num_batches_tracked"}
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
 
 
 def exchangeable(model: nn.Module) -> dict[str, nn.Module]:
@@ -34,7 +28,7 @@ def exchangeable(model: nn.Module) -> dict[str, nn.Module]:
     """
     found = {}
     for name, module in model.named_modules():
-        if not isinstance(module, _BatchNorm):
+        if not isinstance(module, BATCH_NORMS):
             continue
         if (reason := _is_more(module)) is not None:
             raise no_exchange(name, module, reason)
@@ -48,7 +42,7 @@ def exchangeable(model: nn.Module) -> dict[str, nn.Module]:
 
 def batch_norms(model: nn.Module) -> list[str]:
     """The names of the layers of ``model`` that are BatchNorm, whatever else they are."""
-    return [name for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    return [name for name, module in model.named_modules() if isinstance(module, BATCH_NORMS)]
 
 
 def without_exchange(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
@@ -60,7 +54,7 @@ def without_exchange(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
         evolved = (layers.EvoNorm2dB0, layers.EvoNorm2dB1, layers.EvoNorm2dB2)
         in_place = (layers.InplaceAbn,)
     for name, module in model.named_modules():
-        if isinstance(module, _InstanceNorm) and module.track_running_stats:
+        if isinstance(module, INSTANCE_NORMS) and module.track_running_stats:
             yield name, module, "it keeps running statistics of the examples: track_running_stats=False does not"
         elif isinstance(module, evolved):
             yield name, module, "its activation is no function of the normalised values alone"
@@ -96,13 +90,15 @@ def _is_more(layer: nn.Module) -> str | None:
         return "its channels are not known before it is used"
     fused = _fused_forwards()
     forward = type(layer).forward
-    if "forward" in vars(layer) or forward not in (_BatchNorm.forward, nn.SyncBatchNorm.forward, *fused):
+    if "forward" in vars(layer) or forward not in (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward, *fused):
         return "it has a forward pass of its own"
     extra = {name for name, _ in layer.named_children()} - set(FUSED if forward in fused else ())
-    extra |= set(layer._parameters) - _PARAMETERS | set(layer._buffers) - _BUFFERS
-    if extra or not set(layer._parameters) >= _PARAMETERS:
+    extra |= {name for name, _ in layer.named_parameters(recurse=False)} - _PARAMETERS
+    extra |= {name for name, _ in layer.named_buffers(recurse=False)} - _BUFFERS
+    computed = any(not isinstance(getattr(layer, name, None), nn.Parameter | None) for name in _PARAMETERS)
+    if extra or computed:
         return f"it has {', '.join(sorted(extra)) or 'weights that are computed'} beside what BatchNorm has"
-    if any(getattr(layer, hooks) for hooks in _HOOKS):
+    if has_hooks(layer):
         return "hooks of its forward or backward pass belong to it"
     return None
 

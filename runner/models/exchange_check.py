@@ -15,12 +15,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from runner.error_texts import is_out_of_memory
 from runner.errors import RequestError
+from runner.internals.trees import tree_leaves
 from runner.models.batch_statistics import exchangeable, fixed_scales, no_exchange
 from runner.models.norm import batch_to_group, groups_for
 from runner.models.scratch_buffers import scratch_buffers
@@ -190,7 +189,7 @@ class _NoBatchLeft(TorchFunctionMode):
 def _one_process() -> Iterator[None]:
     """SyncBatchNorm computes what BatchNorm does, as in a single process; by itself it insists on a GPU."""
     own = nn.SyncBatchNorm.forward
-    nn.SyncBatchNorm.forward = _BatchNorm.forward  # type: ignore[method-assign]
+    nn.SyncBatchNorm.forward = nn.BatchNorm2d.forward  # type: ignore[method-assign]
     try:
         yield
     finally:

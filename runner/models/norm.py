@@ -33,10 +33,9 @@ def batch_to_group(model: nn.Module) -> nn.Module:
         RequestError: a layer with statistics over a batch for which that cannot be done; names it.
     """
     replaced = {module: _group_norm(module) for module in exchangeable(model).values()}
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if child in replaced:
-                parent._modules[name] = replaced[child]
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if name and module in replaced:
+            model.set_submodule(name, replaced[module])
     return replaced.get(model, model)
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from runner.internals.modules import buffer_slots
+
 
 @contextmanager
 def scratch_buffers(model: nn.Module) -> Iterator[None]:
@@ -16,14 +18,15 @@ def scratch_buffers(model: nn.Module) -> Iterator[None]:
     Buffers of compiled TorchScript are left alone.
     """
     own = [
-        (module._buffers, dict(module._buffers))
+        (module, name, buffer)
         for module in model.modules()
-        if not isinstance(module, torch.jit.ScriptModule) and module._buffers
+        if not isinstance(module, torch.jit.ScriptModule)
+        for name, buffer in buffer_slots(module).items()
     ]
-    for held, buffers in own:
-        held.update({name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()})
+    for module, name, buffer in own:
+        setattr(module, name, None if buffer is None else buffer.clone())
     try:
         yield
     finally:
-        for held, buffers in own:
-            held.update(buffers)
+        for module, name, buffer in own:
+            setattr(module, name, buffer)

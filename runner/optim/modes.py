@@ -38,4 +38,5 @@ def evaluation_weights(optimizer: torch.optim.Optimizer, parameters: Sequence[nn
     finally:
         modal.train()
         # the way there and back would round
-        torch._foreach_copy_(held, own)
+        for weights, before in zip(held, own, strict=True):
+            weights.copy_(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
@@ -15,6 +14,8 @@ from runner.environment.standard_streams import open_streams
 from runner.environment.text_encoding import escape_unencodable
 from runner.error_texts import is_out_of_memory
 from runner.errors import ExitCode, RequestError, RunError
+from runner.internals.interpreter_exit import forget_interrupt, leave_process
+from runner.internals.plain import plain_torch
 from runner.processes.keyboard_interrupt import Interruption, hearing
 
 
@@ -30,13 +31,12 @@ def answer(action: Callable[[], int]) -> int:
             except KeyboardInterrupt:  # a second one, before the first was answered
                 return _interrupted(command)
     finally:
-        # ``python -m`` remembers a Ctrl-C that came while a string was executed, as for each dataclass imported, and
-        # would end by SIGINT in place of the exit code.  Executing another one makes it forget.
-        exec("")
+        forget_interrupt()
 
 
 def _outcome(action: Callable[[], int], command: Interruption) -> int:
     try:
+        plain_torch()  # refuses a value that it cannot have
         code = action()
         sys.stdout.flush()
         return code
@@ -101,7 +101,4 @@ def leave(code: int) -> NoReturn:
     Python would then take down every module: with torch among them that takes 0.4 s.
     """
     ending(code)
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    leave_process(code)

@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from runner.errors import RunError
+from runner.internals.interpreter_exit import leave_process
 from runner.processes.keyboard_interrupt import WATCHED
 
 _BOOT = "import sys; sys.path[:] = {path!r}; from runner.processes.fork_server import main; main({handle}, {modules!r})"
@@ -246,10 +247,7 @@ class _Server:
         """The caller has gone, perhaps by ``kill -9``: nothing of it may go on beside its successor."""
         for pid in self._calls:
             os.kill(pid, signal.SIGKILL)
-        # What libraries have registered, such as the removal of temporary folders, and none of the interpreter's own
-        # end, which takes half a second and prints what extensions have left.
-        atexit._run_exitfuncs()
-        os._exit(0)
+        leave_process(0)
 
 
 def _call(request: bytes, answer: int, *, close: Sequence[int]) -> None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.internals.plain import PLAIN_VARIABLE
 from runner.plan.device import available_cores, cpu_name, kinds_here, ram_bytes
 from runner.plan.native_types import natives_of
 from runner.records.repository import describe_repository
@@ -43,6 +44,7 @@ _VARIABLES = (
     "ONEDNN_MAX_CPU_ISA",
     "MALLOC_ARENA_MAX",
     "WORLD_SIZE",
+    PLAIN_VARIABLE,
 )
 
 

@@ -26,7 +26,7 @@ def share_identity(study: optuna.Study, storage: Storage, sweep_dir: Path) -> No
     """
     from runner.sweep.privacy_file import identify_sweep
 
-    with storage.turn(study._study_id):
+    with storage.turn(storage.study_id(study)):
         known = study.user_attrs.get(_IDENTITY)
         identity = identify_sweep(sweep_dir, known)
         if known is None:
@@ -49,8 +49,8 @@ def share_draw(study: optuna.Study, storage: Storage, sweep_dir: Path, asked: Dr
         write_draw,
     )
 
-    with storage.turn(study._study_id):
-        draw = _drawn_for(study)
+    with storage.turn(storage.study_id(study)):
+        draw = _drawn_for(study, storage)
         mine = read_draw(sweep_dir) if is_drawn(sweep_dir) else None
         if draw is not None and mine is not None and draw != mine:
             raise RequestError(
@@ -66,7 +66,7 @@ def share_draw(study: optuna.Study, storage: Storage, sweep_dir: Path, asked: Dr
             draw.require_same(asked, f"the study {study.study_name}")
         draw = draw or adopt(asked, study.user_attrs.get(_IDENTITY, asked.sweep))
         refuse_drawn_elsewhere(draw, asked, sweep_dir)
-        storage.backend.set_study_system_attr(study._study_id, _DRAW, draw.plain())
+        storage.backend.set_study_system_attr(storage.study_id(study), _DRAW, draw.plain())
         write_draw(sweep_dir, draw)
     return draw
 
@@ -83,8 +83,8 @@ def refuse_chosen(trial: FrozenTrial) -> None:
         )
 
 
-def _drawn_for(study: optuna.Study) -> Draw | None:
-    found: Any = study._storage.get_study_system_attrs(study._study_id).get(_DRAW)
+def _drawn_for(study: optuna.Study, storage: Storage) -> Draw | None:
+    found: Any = storage.backend.get_study_system_attrs(storage.study_id(study)).get(_DRAW)
     try:
         return None if found is None else Draw.from_plain(found)
     except (ValueError, TypeError, KeyError) as error:

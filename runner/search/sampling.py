@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy
-from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, QMCSampler, RandomSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from runner.config.request.search_config import KEY, part_options, target_of, whole_ends
 from runner.config.untrusted.targets import locate
 from runner.errors import RequestError
+from runner.internals.optuna_parts import distributions_of, sampler_beside, values_of
 from runner.search.cma_es import CmaEs
 
 Space = dict[str, BaseDistribution]
@@ -37,7 +37,7 @@ def read_space(arguments: Sequence[str], *, is_whole: Callable[[str], bool]) -> 
     for argument in arguments:
         key = argument.partition("=")[0]
         try:
-            found, _, _ = create_params_from_overrides([argument])
+            found = distributions_of(argument)
         except (ValueError, AssertionError) as error:
             raise RequestError(key, argument, f"values to search ({error})") from error
         space.pop(key, None)
@@ -51,6 +51,19 @@ def read_space(arguments: Sequence[str], *, is_whole: Callable[[str], bool]) -> 
             "hydra.sweeper.params", "no key to search", "one such as 'optimizer.lr=tag(log,interval(0.01,1))'"
         )
     return space, list(fixed.values())
+
+
+def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> None:
+    """Have the sampler draw the value of ``key`` for ``trial``."""
+    match distribution:
+        case FloatDistribution():
+            trial.suggest_float(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+        case IntDistribution():
+            trial.suggest_int(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+        case CategoricalDistribution():
+            trial.suggest_categorical(key, distribution.choices)
+        case _:
+            raise TypeError(f"{key}: {distribution!r}")
 
 
 def _whole(key: str, distribution: BaseDistribution) -> BaseDistribution:
@@ -104,7 +117,7 @@ def is_blind(sampler: BaseSampler) -> bool:
     """Whether ``sampler`` is known not to look at what trials gave; a subclass may do anything."""
     made = behind_seed(sampler)
     if type(made) is QMCSampler:
-        return type(made._independent_sampler) is RandomSampler
+        return type(sampler_beside(made)) is RandomSampler
     return type(made) in (RandomSampler, GridSampler, _Grid)
 
 
@@ -126,7 +139,7 @@ def _listed(space: Space) -> dict[str, Sequence[Any]]:
     listed = {}
     for key, distribution in space.items():
         try:
-            listed[key] = OptunaSweeperImpl._to_grid_sampler_choices(distribution)
+            listed[key] = values_of(distribution)
         except ValueError as error:
             raise RequestError(key, "an interval", "values to list with hydra/sweeper/sampler=grid") from error
     return listed

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
@@ -45,6 +45,14 @@ class Storage:
     """Path or URL, without a password, for people."""
     turn: Callable[[int], AbstractContextManager[Any]]
     """turn(study id): inside it, no other worker of the study claims a trial."""
+
+    def study_id(self, study: optuna.Study) -> int:
+        """The number by which the backend knows ``study``."""
+        return self.backend.get_study_id_from_name(study.study_name)
+
+    def trial_id(self, study: optuna.Study, number: int) -> int:
+        """The number by which the backend knows trial ``number`` of ``study``."""
+        return self.backend.get_trial_id_from_study_id_trial_number(self.study_id(study), number)
 
 
 def place_of(storage: str | None, sweep_dir: Path) -> str:
@@ -149,8 +157,8 @@ def _row_lock(engine: sqlalchemy.Engine, study_id: int) -> Iterator[None]:
         yield
 
 
-class _KernelLock(BaseJournalFileLock):
-    """A lock that ends with its owner; Optuna's own files outlive a killed worker for half a minute."""
+class _KernelLock(JournalFileOpenLock):
+    """A lock that ends with its owner; the file of Optuna's own outlives a killed worker for half a minute."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(f".{path.name}.lock")

@@ -99,7 +99,7 @@ def link_trial(storage: Storage, name: str, number: int, pruner: BasePruner) -> 
         study = optuna.load_study(
             study_name=name, storage=storage.backend, sampler=optuna.samplers.RandomSampler(), pruner=pruner
         )
-    return optuna.Trial(study, storage.backend.get_trial_id_from_study_id_trial_number(study._study_id, number))
+    return optuna.Trial(study, storage.trial_id(study, number))
 
 
 def _other(name: str, storage: Storage, how: str) -> RequestError:

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from runner.errors import RequestError
 from runner.records.run_lock import lock_run
-from runner.search.sampling import Space
+from runner.search.sampling import Space, suggest
 from runner.search.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class TrialLeases:
         }
         self._beat = 0
         self._seen: dict[int, tuple[Any, float, bool]] = {}
+        self._ids: dict[int, int] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._show_life, name="signs of life", daemon=True)
@@ -80,13 +81,13 @@ class TrialLeases:
         ``prepare`` sees each trial once it is this worker's, before any other worker may look.
         """
         taken: list[optuna.Trial] = []
-        with self.storage.turn(self.study._study_id):
+        with self.storage.turn(self.storage.study_id(self.study)):
             trials = self.study.get_trials(deepcopy=False)
             abandoned = [trial for trial in trials if trial.state == TrialState.RUNNING and self._is_free(trial)]
             waiting = sum(trial.state == TrialState.WAITING for trial in trials)
             new = max(waiting, total - len(trials))
             for old in abandoned[:most]:
-                taken.append(self._own(optuna.Trial(self.study, old._trial_id), space, prepare))
+                taken.append(self._own(optuna.Trial(self.study, self._id(old.number)), space, prepare))
             for _ in range(min(most - len(taken), new)):
                 taken.append(self._own(self.study.ask(), space, prepare))
         return taken
@@ -103,17 +104,22 @@ class TrialLeases:
 
     def give_back(self, number: int) -> None:
         """Leave the trial to whoever comes next; it keeps its number, values and folder."""
-        trial = self.done(number)
-        self.storage.backend.set_trial_system_attr(trial._trial_id, OWNER, None)
+        self.done(number)
+        self.storage.backend.set_trial_system_attr(self._id(number), OWNER, None)
 
     def _own(self, trial: optuna.Trial, space: Space, prepare: Callable[[optuna.Trial], None]) -> optuna.Trial:
-        self.storage.backend.set_trial_system_attr(trial._trial_id, OWNER, self._sign())
+        self.storage.backend.set_trial_system_attr(self._id(trial.number), OWNER, self._sign())
         for key, distribution in space.items():
-            trial._suggest(key, distribution)
+            suggest(trial, key, distribution)
         prepare(trial)
         with self._lock:
             self.mine[trial.number] = trial
         return trial
+
+    def _id(self, number: int) -> int:
+        if number not in self._ids:
+            self._ids[number] = self.storage.trial_id(self.study, number)
+        return self._ids[number]
 
     def _is_free(self, trial: FrozenTrial) -> bool:
         """Whether nobody runs ``trial``; to be asked in this worker's turn."""
@@ -148,12 +154,12 @@ class TrialLeases:
         while not self._ended.wait(self.stale_after / _BEATS):
             self._beat += 1
             with self._lock:
-                for trial in self.mine.values():
+                for number in self.mine:
                     try:
-                        self.storage.backend.set_trial_system_attr(trial._trial_id, OWNER, self._sign())
+                        self.storage.backend.set_trial_system_attr(self._id(number), OWNER, self._sign())
                     except Exception as error:
                         # the next one may pass; should none, whoever has taken the trial over finds its folder locked
-                        log.warning("trial %d: no sign of life could be given: %s", trial.number, error)
+                        log.warning("trial %d: no sign of life could be given: %s", number, error)
 
 
 def _lives(pid: int, started: float) -> bool:

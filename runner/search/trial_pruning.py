@@ -96,10 +96,10 @@ class TrialPruningHook:
         from runner.search.study import link_trial
 
         self._figure = link.figure
-        self._trial: optuna.Trial = link_trial(
-            open_storage(link.storage), link.study_name, link.number, build_pruner(link.pruner)
-        )
-        self._reported = set(self._trial.storage.get_trial(self._trial._trial_id).intermediate_values)
+        storage = open_storage(link.storage)
+        self._trial: optuna.Trial = link_trial(storage, link.study_name, link.number, build_pruner(link.pruner))
+        kept = storage.backend.get_trial(storage.trial_id(self._trial.study, link.number))
+        self._reported = set(kept.intermediate_values)
 
     def is_hopeless(self, epoch: int, *, val_loss: float, val_accuracy: float) -> bool:
         """Report the evaluation after ``epoch``; whether the pruner would end the run now.

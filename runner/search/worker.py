@@ -114,7 +114,8 @@ class Worker:
         if self._hook is not None:
             self._hook(self._run, trial)
         if self._drawn:
-            refuse_chosen(trial.storage.get_trial(trial._trial_id))
+            trials = trial.study.get_trials(deepcopy=False)
+            refuse_chosen(next(one for one in trials if one.number == trial.number))
         folder = trial.user_attrs.get(FOLDER)
         if folder is None or (Path(folder).parent != self._sweep_dir and self._settled(trial) is None):
             trial.set_user_attr(FOLDER, str(self._sweep_dir / str(trial.number)))

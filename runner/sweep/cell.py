@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext
@@ -21,6 +20,7 @@ from runner.config import store
 from runner.config.schema import RunConfig
 from runner.environment.text_encoding import escape_unencodable
 from runner.errors import ExitCode, RequestError
+from runner.internals.hydra_parts import Callbacks
 from runner.processes.fork_server import Ended
 from runner.processes.keyboard_interrupt import WATCHED
 from runner.run.attempt import Attempt, attempt_run, record_failure

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import signal
 
-from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from runner.config.load import load_config, typed_keys
 from runner.config.schema import RunConfig
 from runner.errors import RequestError
+from runner.internals.hydra_parts import Callbacks
 from runner.processes.fork_server import shared_server
 from runner.records.sweep_table import write_table
 from runner.run.attempt import Attempt, record_failure

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from runner.internals.hydra_parts import BasicSweeper
 from runner.records.sweep_cells import write_cells
 from runner.sweep.driver import SweepDriver
 from runner.sweep.random_trials import chosen_cells

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runner.config.schema import RunConfig
+from runner.internals.compiler import COMPILER
 
 MODULES = (
     "torch.func",
@@ -47,9 +48,9 @@ def slow_modules(configs: Iterable[RunConfig]) -> tuple[str, ...]:
     found = set()
     for config in configs:
         if config.model.target in _WITH_TORCHVISION:
-            found |= {"torch._dynamo", "torchvision"}
+            found |= {COMPILER, "torchvision"}
         if config.hardware.compile:
-            found.add("torch._dynamo")
+            found.add(COMPILER)
         if config.privacy.enabled:
             found |= {"dp_accounting.pld.privacy_loss_distribution", "runner.training.gradients.private_parts"}
         if config.tracker.target == "runner.records.wandb_sink.WandbSink":

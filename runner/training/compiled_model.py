@@ -17,6 +17,7 @@ import torch
 
 from runner.error_texts import is_out_of_memory, trouble_with_disk
 from runner.errors import RunError
+from runner.internals.compiler import compiler_failures
 
 if TYPE_CHECKING:
     from runner.training.gradients.micro_batch_size import MicroBatchSizes
@@ -63,13 +64,11 @@ class CompiledModel:
         return logits
 
     def _compile(self, images: torch.Tensor) -> Any:
-        from torch._dynamo.exc import TorchDynamoException
-
         speaker = logging.getLogger("torch.utils.cpp_extension")
         speaker.addFilter(_is_worth_telling)
         try:
             return self._compiled(images)
-        except TorchDynamoException as error:
+        except compiler_failures() as error:
             if is_out_of_memory(error):
                 raise
             raise _not_compiled(error) from error

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WeightAverage:
@@ -36,8 +36,8 @@ class WeightAverage:
         An update that float16 skipped counts as one that changed nothing: the average moves on towards the same
         weights, and whether a step was skipped need not be asked of the device.
         """
-        weight = 1.0 - min(self._decay, (1.0 + step) / (10.0 + step))
-        torch._foreach_lerp_(self._average, [parameter.detach() for parameter in self._parameters], weight)
+        move = get_ema_multi_avg_fn(min(self._decay, (1.0 + step) / (10.0 + step)))
+        move(self._average, [parameter.detach() for parameter in self._parameters], step)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -54,10 +54,12 @@ class WeightAverage:
 
     def load(self, average: Sequence[Tensor]) -> None:
         """Take up the average of a checkpoint."""
-        torch._foreach_copy_(self._average, list(average))
+        for held, loaded in zip(self._average, average, strict=True):
+            held.copy_(loaded)
 
     def _exchange(self) -> None:
-        held = [parameter.detach() for parameter in self._parameters]
-        own = [weights.clone() for weights in held]
-        torch._foreach_copy_(held, self._average)
-        torch._foreach_copy_(self._average, own)
+        for parameter, average in zip(self._parameters, self._average, strict=True):
+            weights = parameter.detach()
+            own = weights.clone()
+            weights.copy_(average)
+            average.copy_(own)

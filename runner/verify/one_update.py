@@ -13,8 +13,6 @@ import torch
 from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.multiprocessing.spawn import start_processes as spawn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 from torchvision.ops import StochasticDepth
 
 from runner.autotune.resolve import settle
@@ -23,6 +21,7 @@ from runner.config.untrusted.run_config import read_values
 from runner.data.cache.folder_cache import cache_of_run
 from runner.data.images import ImageData
 from runner.errors import RequestError, RunError
+from runner.models.layer_kinds import BATCH_NORMS, DROPOUTS
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
 from runner.plan.plan import Plan
@@ -34,8 +33,8 @@ from runner.training.step import TrainStep
 from runner.training.torch_settings import torch_settings
 
 MIXING: dict[str, tuple[type[nn.Module], ...]] = {
-    "BatchNorm": (_BatchNorm,),
-    "dropout": (_DropoutNd, StochasticDepth),
+    "BatchNorm": BATCH_NORMS,
+    "dropout": (*DROPOUTS, StochasticDepth),
 }
 """Kinds of layers to which it matters how a logical batch is split: BatchNorm takes its statistics over a micro-batch,
 dropout draws its masks for each anew."""

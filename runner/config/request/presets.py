@@ -7,7 +7,6 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.default_element import ConfigDefault, GroupDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.config.groups import OPEN, RECIPES, yaml_key
 from runner.config.request.exclusive_keys import Replaced, replaced_by
 from runner.errors import as_typed
+from runner.internals.hydra_parts import read_option
 
 _PRESETS = ("hardware", "trainer")
 """Groups whose options may choose one of another group, in the order in which they are read: the later one counts."""
@@ -68,9 +68,7 @@ class Presets:
     def _read_once(self, path: str) -> ConfigResult | None:
         """The file of an option, such as ``trainer/dp``; None where there is none."""
         loader, root, searchpath = self._where
-        repository = CachingConfigRepository(loader.repository)
-        loader._process_config_searchpath(root, searchpath, repository)
-        return repository.load_config(path)
+        return read_option(loader, root, searchpath, path)
 
     def _chosen_for(self, typed: Mapping[str, str], choices: Mapping[str, str]) -> Iterator[Replaced]:
         """Options that a typed preset chooses and a recipe, or a preset that is read earlier, chose otherwise."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -25,6 +24,7 @@ from runner.config.rules import rules
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import locate
 from runner.errors import RequestError
+from runner.internals.hydra_parts import BasicSweeper
 
 GRID = "runner.sweep.grid.GridSweeper"
 """Target of the sweeper whose cells are known, and checked, before the first starts."""

@@ -17,6 +17,7 @@ from runner.config.rules.ranges import AT_LEAST_1, POSITIVE, SHARE, Choices, Ran
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import check_target, refuse_instructions
 from runner.errors import RequestError, nearest
+from runner.internals.omegaconf_nodes import node_of, value_of
 
 SWEEPER = "runner.search.sweeper.SearchSweeper"
 """``_target_`` of ``hydra/sweeper=optuna``."""
@@ -226,10 +227,10 @@ def is_whole(config: DictConfig, key: str) -> bool:
     """Whether ``key`` of the composed ``config`` holds whole numbers."""
     section, _, last = key.lstrip("+").rpartition(".")
     owner = OmegaConf.select(config, section) if section else config
-    node = owner._get_node(last, validate_access=False) if isinstance(owner, DictConfig) else None
+    node = node_of(owner, last) if isinstance(owner, DictConfig) else None
     if isinstance(node, IntegerNode | UnionNode):
         return True
-    value = node._value() if isinstance(node, AnyNode) else None
+    value = value_of(node) if isinstance(node, AnyNode) else None
     return isinstance(value, int) and not isinstance(value, bool)
 
 

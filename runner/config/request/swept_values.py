@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from runner.errors import as_typed
+from runner.internals.omegaconf_nodes import node_of
 
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 """Words that Hydra's grammar reads as they are, whatever they are values of."""
@@ -43,4 +44,4 @@ def _one(value: Any) -> str:
 def _holds_list(config: DictConfig | None, key: str) -> bool:
     section, _, last = key.rpartition(".")
     node = OmegaConf.select(config, section) if config is not None and section else config
-    return isinstance(node, DictConfig) and isinstance(node._get_node(last, validate_access=False), ListConfig)
+    return isinstance(node, DictConfig) and isinstance(node_of(node, last), ListConfig)

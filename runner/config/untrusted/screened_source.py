@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins import file_config_source
-from hydra._internal.sources_registry import SourcesRegistry
-from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 
 from runner.config.groups import RECIPES
@@ -15,9 +12,10 @@ from runner.config.request.exclusive_keys import resolve_exclusive_keys
 from runner.config.store import shipped
 from runner.config.untrusted.foreign_files import screen_file
 from runner.config.untrusted.foreign_yaml import parse_brought, read_brought
+from runner.internals import hydra_parts
 
 
-class FileConfigSource(file_config_source.FileConfigSource):
+class FileConfigSource(hydra_parts.FileConfigSource):
     """Reads a folder of ``--config-dir`` or ``hydra.searchpath``. (Hydra knows it by this name)."""
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -45,5 +43,4 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
 def install() -> None:
     """Have Hydra read folders by this module, from now on and in this process; again does nothing."""
-    Plugins.instance()  # registers Hydra's own, which would be refused beside this one
-    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
+    hydra_parts.replace_file_source(FileConfigSource)

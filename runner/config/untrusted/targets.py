@@ -203,7 +203,7 @@ def _is_kind(found: Any, kind: Kind, target: str) -> bool:
 
 
 def _conforms(found: type, base: Any) -> bool:
-    if not getattr(base, "_is_protocol", False):
+    if typing.Protocol not in base.__bases__:
         return issubclass(found, base)
     # what a property promises may be set on the object alone
     methods = [name for name, member in vars(base).items() if inspect.isfunction(member) and not name.startswith("_")]

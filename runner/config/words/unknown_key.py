@@ -10,6 +10,7 @@ from runner.config import store
 from runner.config.groups import OPEN
 from runner.config.words.synonyms import Synonym, synonym_of_value, usual
 from runner.errors import RequestError, nearest
+from runner.internals.omegaconf_nodes import holds_keys, node_of
 
 
 def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -18,8 +19,8 @@ def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
         if prefix or key != "hydra":
             name = f"{prefix}{key!s}"
             yield name
-            node = config._get_node(key)
-            if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+            node = node_of(config, key)
+            if holds_keys(node):
                 yield from _keys(node, f"{name}.")
 
 

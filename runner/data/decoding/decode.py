@@ -32,6 +32,7 @@ from runner.data.decoding.pixels import (
     dropping,
     eight_bit,
 )
+from runner.internals.images import has_pixels
 
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "TIFF", "JPEG2000", "PPM", "TGA", "ICO")
 """What Pillow may take a file for, whatever its name.  Left out are formats that call other programs (EPS calls
@@ -219,7 +220,7 @@ def read_picture(image: Image.Image, *, shortest: int | None, reading: Reading |
 
 def _undecoded_file(image: Image.Image) -> bytes | None:
     """The file of a picture that is opened and no more; None where there are pixels, or another frame was chosen."""
-    if not isinstance(image, ImageFile.ImageFile) or image._im is not None or image.fp is None or image.tell():
+    if not isinstance(image, ImageFile.ImageFile) or has_pixels(image) or image.fp is None or image.tell():
         return None
     place = image.fp.tell()
     image.fp.seek(0)

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.internals.loss_distributions import directions, masses
+
 _UNIT = 2.0**-53
 """Relative error of one rounding."""
 _CUT = 1e-15
@@ -65,8 +67,13 @@ def epsilon_of_sum(losses: Sequence[tuple[Any, int]], *, grid: float, delta: flo
         grid: Spacing of the losses.
         delta: In (0, 1).
     """
-    ways = ("_pmf_remove",) if all(one._symmetric for one, _ in losses) else ("_pmf_remove", "_pmf_add")
-    return max(_one_way([(_loss(getattr(one, way)), count) for one, count in losses], grid, delta) for way in ways)
+    removed, added = zip(*(directions(one) for one, _ in losses), strict=True)
+    counts = [count for _, count in losses]
+    alike = all(one is other for one, other in zip(removed, added, strict=True))
+    return max(
+        _one_way([(_loss(one), count) for one, count in zip(way, counts, strict=True)], grid, delta)
+        for way in ((removed,) if alike else (removed, added))
+    )
 
 
 def rounding_of_sums(masses: NDArray[np.float64], count: int) -> float:
@@ -80,9 +87,9 @@ def rounding_of_sums(masses: NDArray[np.float64], count: int) -> float:
 
 
 def _loss(pmf: Any) -> _Loss:
-    dense = pmf.to_dense_pmf()
+    probabilities, first, infinite = masses(pmf)
     with np.errstate(divide="ignore"):
-        return _Loss(np.log(dense._probs), int(dense._lower_loss), float(dense._infinity_mass))
+        return _Loss(np.log(probabilities), first, infinite)
 
 
 def _one_way(losses: Sequence[tuple[_Loss, int]], grid: float, delta: float) -> float:

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from runner.errors import RequestError
+from runner.internals.trees import TreeSpec, tree_flatten, tree_unflatten
+from runner.internals.versions import version_of
 from runner.privacy.example_gradients.layer_rules import rule_for
 from runner.privacy.example_gradients.low_precision import at_least_float32, plain_attention, quiet_fallbacks
 from runner.privacy.example_gradients.parameter import ExampleGradients, Rows, over_copies
@@ -122,7 +123,7 @@ class GhostGradients:
                 made = output[0] if isinstance(output, tuple) else output
                 leaves, shape = tree_flatten((inputs, options))
                 values = [value.detach() if isinstance(value, Tensor) else value for value in leaves]
-                versions = tuple(value._version for value in values if isinstance(value, Tensor))
+                versions = tuple(version_of(value) for value in values if isinstance(value, Tensor))
                 calls.append(_Call(name, values, shape, versions, get_gradient_edge(made)))
 
             handles += [
@@ -141,7 +142,7 @@ class GhostGradients:
         rule = self._rules[call.name]
         # a layer without a rule may use those of the layers inside it
         own = dict(layer.named_parameters(recurse=rule is None))
-        if tuple(value._version for value in call.tensors()) != call.versions:
+        if tuple(version_of(value) for value in call.tensors()) != call.versions:
             raise _refusal(f"the input of {call.name} is changed in place after its use")
         if output is None:
             # does not reach the loss

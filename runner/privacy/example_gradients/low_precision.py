@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_map_only
 
-_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm)
+from runner.internals.trees import tree_map_only
+from runner.models.layer_kinds import INSTANCE_NORMS
+
+_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, *INSTANCE_NORMS)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

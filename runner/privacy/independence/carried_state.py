@@ -72,13 +72,15 @@ class CarriedState:
         for name, module in self._model.named_modules():
             kind = type(module)
             of = f"of {name} ({kind.__name__})" if name else f"of {kind.__name__}"
-            for key, tensor in module._buffers.items():
+            buffers = dict(module.named_buffers(recurse=False, remove_duplicate=False))
+            parameters = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+            for key, tensor in buffers.items():
                 yield f"the buffer {key} {of}", _value(tensor)
-            for key, parameter in module._parameters.items():
-                if parameter is not None and (self._trained or not parameter.requires_grad):
+            for key, parameter in parameters.items():
+                if self._trained or not parameter.requires_grad:
                     yield f"the parameter {key} {of}", _bits(parameter.detach())
-            for key, tensor in (module._buffers | module._parameters).items():
-                for inner, value in vars(tensor).items() if tensor is not None else ():
+            for key, tensor in (buffers | parameters).items():
+                for inner, value in vars(tensor).items():
                     for place, found in _within(f"{key}.{inner}", value, seen):
                         yield f"the attribute {place} {of}", found
             for key, value in vars(module).items():
@@ -228,7 +230,7 @@ def _value(value: Any) -> object:
     if isinstance(value, np.random.RandomState):
         return repr(value.get_state())
     if isinstance(value, Tensor):
-        if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        if torch.func.debug_unwrap(value, recurse=False) is not value:
             return object()  # left behind by a vectorised pass: equal to nothing
         if value.layout is not torch.strided or value.device.type == "meta":
             return repr(value)

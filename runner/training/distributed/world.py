@@ -7,12 +7,14 @@ remainder, and a process whose share is empty takes part with zeros instead of l
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
+
+from runner.internals.accelerate_state import forget_processes
+from runner.internals.compiler import load_compiler
 
 
 class World(Protocol):
@@ -107,7 +109,7 @@ class AccelerateProcesses:
 
         # The first optimizer imports this module, and a default argument in it would then hold the group for ever:
         # its threads would outlive `close` and now and then abort the process while the interpreter shuts down.
-        importlib.import_module("torch._dynamo")
+        load_compiler()
         from accelerate import PartialState
 
         group: dict[str, Any] = {}
@@ -164,7 +166,7 @@ class AccelerateProcesses:
         """Leave the process group together, so that no process tears down connections that another still uses."""
         self.barrier()
         self._state.destroy_process_group()
-        self._state._reset_state()
+        forget_processes(self._state)
 
 
 def torch_device(kind: str) -> torch.device:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from runner.internals.plain import plain_torch
+from runner.internals.versions import version_of
+
 
 class BufferSnapshot:
     """Copies that follow the buffers of a model; one that nobody has written to since is not copied again."""
@@ -13,9 +16,9 @@ class BufferSnapshot:
         self._copies = [buffer.clone() for buffer in self._buffers]
         # The kernels of BatchNorm write to its statistics without raising their version.
         statistics = {
-            id(buffer) for module in model.modules() if "running_mean" in module._buffers for buffer in module.buffers()
+            id(buffer) for module in model.modules() if hasattr(module, "running_mean") for buffer in module.buffers()
         }
-        self._always = [id(buffer) in statistics for buffer in self._buffers]
+        self._always = [plain_torch() or id(buffer) in statistics for buffer in self._buffers]
         self._versions = self._read_versions()
 
     def take(self) -> None:
@@ -34,7 +37,7 @@ class BufferSnapshot:
 
     def _changed(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         rows = zip(self._copies, self._buffers, self._always, self._versions, strict=True)
-        return [(copy, buffer) for copy, buffer, always, version in rows if always or buffer._version != version]
+        return [(copy, buffer) for copy, buffer, always, version in rows if always or version_of(buffer) != version]
 
     def _read_versions(self) -> list[int]:
-        return [buffer._version for buffer in self._buffers]
+        return [version_of(buffer) for buffer in self._buffers]

@@ -15,6 +15,7 @@ import torch
 
 from runner.error_texts import is_out_of_memory
 from runner.errors import RunError
+from runner.internals.foreach import zero_
 from runner.training.gradients.mean_rule import MeanRule
 from runner.training.profiling.phase_timer import unobserved
 from runner.training.running_metrics import Answers, UnscoredLogits
@@ -42,7 +43,7 @@ class GraphedMeanRule(MeanRule):
         if self._gradients is None:
             super().forget()
             return
-        torch._foreach_zero_([gradient for gradient in self._gradients if gradient is not None])
+        zero_([gradient for gradient in self._gradients if gradient is not None])
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             parameter.grad = gradient
 

@@ -148,7 +148,7 @@ class MeanRule:
         if self._clip_norm is None:
             return None
         norm = torch.nn.utils.get_total_norm(gradients)
-        torch._foreach_mul_(gradients, (self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        torch.nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
         return norm
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
+from runner.internals.modules import has_forward_hooks
+from runner.models.layer_kinds import DROPOUTS
+
 _DRAWING = (
-    nn.modules.dropout._DropoutNd,
+    *DROPOUTS,
     nn.FractionalMaxPool2d,
     nn.FractionalMaxPool3d,
     nn.MultiheadAttention,
@@ -20,7 +23,6 @@ def is_stochastic(model: nn.Module) -> bool:
     return any(
         not type(module).__module__.startswith("torch.nn.modules.")
         or isinstance(module, _DRAWING)
-        or module._forward_hooks
-        or module._forward_pre_hooks
+        or has_forward_hooks(module)
         for module in model.modules()
     )

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FunctionType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from runner.internals.attention import multi_head_attention_body
 
 
 @contextmanager
@@ -50,7 +51,7 @@ class _Float32Kernels(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             # Written in Python on top of the products above, which this mode would not see while it handles the call.
             with self:
-                return _MULTI_HEAD_ATTENTION(*args, **kwargs)
+                return multi_head_attention_body(*args, **kwargs)
         return func(*args, **kwargs)
 
 
@@ -228,10 +229,3 @@ _COUNTERPARTS: dict[Callable[..., Any], Callable[..., Tensor]] = {
         _product,
     ),
 }
-
-# The body of the function alone, without its first question whether a mode wants to handle the call.
-_MULTI_HEAD_ATTENTION = FunctionType(
-    F.multi_head_attention_forward.__code__,
-    {**F.multi_head_attention_forward.__globals__, "has_torch_function": lambda tensors: False},
-    argdefs=F.multi_head_attention_forward.__defaults__,
-)

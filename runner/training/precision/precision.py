@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from runner.internals.loss_scale import unscale_, update_scale_
 from runner.internals.optimizer_step import lean_step
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Precision:
     def unscale(self, gradients: list[torch.Tensor]) -> None:
         """Divide ``gradients`` by the loss scale in place, and note on the device whether one is not finite."""
         # The flag is never taken back here: the first gradient that is not finite ends the run.
-        torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._found, self._one)
+        unscale_(gradients, self._found, self._one)
         self._checked = True
 
     def step(self, optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor], step: int) -> None:
@@ -162,7 +163,7 @@ class ScaledFloat16(Float16):
     def unscale(self, gradients: list[torch.Tensor]) -> None:
         """Divide by the scale; see ``Precision.unscale``."""
         self._found.zero_()
-        torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._found, self._scale.reciprocal())
+        unscale_(gradients, self._found, self._scale.reciprocal())
         self._checked = True
 
     def step(self, optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor], step: int) -> None:
@@ -177,7 +178,7 @@ class ScaledFloat16(Float16):
             lean_step(optimizer)
         self._skipped.add_(self._found)
         self._in_a_row.add_(1).mul_(self._found)
-        torch._amp_update_scale_(
+        update_scale_(
             self._scale,
             self._growth_tracker,
             self._found,

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from torch.profiler import record_function
 
 from runner.records.step_time import PHASES, Phase, StepTime
 
@@ -127,7 +128,6 @@ class PhaseTimer:
     def _name(self, phase: Phase | None) -> None:
         if self._span is not None:
             self._span.__exit__(None, None, None)
-        # Not record_function, whose operator would go through whatever transforms the step is under.
-        self._span = None if phase is None else torch._C._profiler._RecordFunctionFast(f"{SPAN}{phase}")
+        self._span = None if phase is None else record_function(f"{SPAN}{phase}")
         if self._span is not None:
             self._span.__enter__()

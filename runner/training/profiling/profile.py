@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch._C._autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]  # public, and not in __all__
 from torch.profiler import ProfilerActivity, profile
 
 from runner.disk.files import write_bytes, write_text
