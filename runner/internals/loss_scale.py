@@ -46,7 +46,8 @@ def update_scale_(
     skipped = found > 0
     updates = growth_tracker + 1
     due = updates >= interval
-    grown = scale * growth_factor
+    wide = scale if scale.device.type == "mps" else scale.double()  # as the kernels multiply; Metal has no float64
+    grown = (wide * growth_factor).to(scale.dtype)
     kept = torch.where(due & grown.isfinite(), grown, scale)
-    scale.copy_(torch.where(skipped, scale * backoff_factor, kept))
+    scale.copy_(torch.where(skipped, wide * backoff_factor, kept))
     growth_tracker.copy_(torch.where(skipped | due, torch.zeros_like(updates), updates))
