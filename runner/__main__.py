@@ -1,22 +1,32 @@
-"""``python -m runner [COMMAND] ...``, also called ``recipe-runner``."""
+"""``python -m runner [COMMAND] ...``, also called ``recipe-runner`` and ``ml-train``; ``ml-inference`` is ``infer``."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
-from runner.commands import COMMANDS
+from runner.commands import COMMANDS, chosen, unknown_command
 from runner.processes.command_end import answer, ending, leave
 from runner.processes.single_process import answer_alone
 
 
 def main() -> int:
-    """Run the command line of the process; Ctrl-C is answered from here on, while libraries are imported too."""
-    named = len(sys.argv) > 1 and sys.argv[1] in COMMANDS
-    name = sys.argv[1] if named else "train"
-    argv = sys.argv[1 + named :]
+    """Run the command line of the process."""
+    return _run(*chosen(sys.argv[1:]))
+
+
+def infer() -> int:
+    """Run the command line of the process as that of ``infer``."""
+    return _run("infer", sys.argv[1:])
+
+
+def _run(name: str, argv: Sequence[str]) -> int:
+    """The exit code of the command ``name``; Ctrl-C is answered from here on, while libraries are imported too."""
 
     def start() -> int:
+        if name not in COMMANDS:
+            raise unknown_command(name)
         command = import_module(f"runner.commands.{name}")
         code: int = command.main(argv)
         return code
@@ -24,7 +34,7 @@ def main() -> int:
     if name == "plan":
         # torch was loaded to look and has nothing more to do
         leave(answer_alone(start))
-    return ending(answer_alone(start) if COMMANDS[name].alone else answer(start))
+    return ending(answer_alone(start) if name not in COMMANDS or COMMANDS[name].alone else answer(start))
 
 
 if __name__ == "__main__":

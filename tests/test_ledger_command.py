@@ -113,7 +113,7 @@ def test_a_ledger_of_which_only_the_head_is_left_is_broken(command, folder):
     ("arguments", "message"),
     [
         (("digitz",), "error: DATA: got digitz, expected a data set with a ledger; did you mean digits?\n"),
-        (("--all",), "error: command line: got unrecognized arguments: --all"),
+        (("--all",), "error: --all: got an unknown flag, expected [--dir FOLDER] [[show|verify] DATA ...]"),
     ],
 )
 def test_wrong_requests(command, arguments, message):

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runner.audit.request import AuditRequest, read_request
+from runner.commands.parser import Parser
 from runner.config.words.override_lines import warn_repeated
-from runner.config.words.unknown_flag import KeyParser
+from runner.config.words.unknown_flag import in_place_of
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode
-from runner.processes.command_end import answer
 
 if TYPE_CHECKING:
     from runner.audit.findings import Audit
@@ -31,7 +31,7 @@ FAILURES = "failures.log"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Audit what ``argv`` (null: that of the process) asks for; prints a table and leaves ``audit.json``."""
-    return answer(lambda: _main(_parse(argv)))
+    return _parser().run(argv, _main)
 
 
 def _main(args: argparse.Namespace) -> int:
@@ -39,23 +39,26 @@ def _main(args: argparse.Namespace) -> int:
     return _audit(read_request(args.overrides), guesses=args.guesses, confidence=args.confidence)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = KeyParser(
-        form="--guesses N, --confidence P and key=value",
-        prog="python -m runner audit",
-        description="Attack the private trainer, on canaries or by a recipe of your own, and judge its epsilon.",
+def _parser() -> Parser:
+    parser = Parser(
+        "audit",
+        about="Attack the private trainer, on canaries or by a recipe of your own, and judge its epsilon.",
+        failed="something contradicts the claimed epsilon",
+        meaning=in_place_of,
     )
     parser.add_argument(
         "--guesses",
         type=int,
-        default=None,
+        metavar="N",
         help=f"examples that the attacker calls ({GUESSES} canaries, or half of a recipe's)",
     )
-    parser.add_argument("--confidence", type=float, default=CONFIDENCE, help="of the lower bound (%(default)s)")
+    parser.add_argument(
+        "--confidence", type=float, metavar="P", default=CONFIDENCE, help="of the lower bound (%(default)s)"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="run=DIR, or as for python -m runner: privacy.epsilon=1"
     )
-    return parser.read(argv)
+    return parser
 
 
 def _audit(asked: AuditRequest, *, guesses: int | None, confidence: float) -> int:

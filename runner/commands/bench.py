@@ -11,11 +11,10 @@ import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 from runner.bench.settings import Settings
+from runner.commands.parser import Parser
 from runner.errors import ExitCode, RequestError, nearest
-from runner.processes.command_end import answer
 
 PARTS = ("loops", "dp", "tuned", "recipes", "compiled", "half", "input", "sweep", "growth", "startup")
 """Modules of this package with ``measure(settings)``, in the order of the page."""
@@ -28,20 +27,13 @@ MODELS = {
 """Those whose recipes are compared where ``--models`` names none."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError("command line", message, f"parts of the benchmark: {', '.join(PARTS)}")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what ``argv`` (null: that of the process) names; all parts if it names none."""
-    return answer(lambda: _measure(_parse(argv)))
+    return _parser().run(argv, lambda args: _measure(_checked(args)))
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
-        prog="python -m runner bench", description="Time the runner beside other loops.", allow_abbrev=False
-    )
+def _parser() -> Parser:
+    parser = Parser("bench", about="Time the runner beside other loops.", failed="a contender died")
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; all if none is named")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each process (%(default)s)")
     parser.add_argument("--launches", type=int, default=2, help="sets of fresh processes (%(default)s)")
@@ -60,7 +52,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--images", type=Path, help="folder of JPEG files of 32 x 32 pixels for the input part (made up if not given)"
     )
     parser.add_argument("--results", type=Path, default=Path("outputs/bench"), help="folder of the page (%(default)s)")
-    args = parser.parse_intermixed_args(argv)
+    return parser
+
+
+def _checked(args: argparse.Namespace) -> argparse.Namespace:
+    """``args``, where they can be measured; raises ``RequestError`` where not."""
     for part in args.parts:
         if part not in PARTS:
             raise RequestError("part", part, f"one of {', '.join(PARTS)}", nearest=nearest(part, PARTS))

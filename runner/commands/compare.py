@@ -7,11 +7,11 @@ damaged or cannot be written, 2 the request was wrong.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
-from runner.commands.report_arguments import parse, question_of
+from runner.commands.report_arguments import question_of, question_parser
 from runner.errors import ExitCode
-from runner.processes.command_end import answer
 from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import read_sweep
 from runner.report.contents import find
@@ -22,11 +22,10 @@ from runner.sweep.finish import finish_sweep
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare what ``argv`` (null: that of the process) asks for."""
-    return answer(lambda: _compare(argv))
+    return question_parser("compare", about="Say what a sweep shows, and how sure that is.").run(argv, _compare)
 
 
-def _compare(argv: Sequence[str] | None) -> int:
-    args = parse(argv, prog="python -m runner compare", description="Say what a sweep shows, and how sure that is.")
+def _compare(args: argparse.Namespace) -> int:
     sweep = read_sweep(args.dir)
     wanted = question_of(args, sweep)
     findings = find(sweep, wanted)

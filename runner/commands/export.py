@@ -5,20 +5,19 @@ Exit codes: 0 done, 1 the model cannot be exported or the file gives other answe
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from runner.commands.parser import Parser
 from runner.config.words.expand_user import expand_user
+from runner.config.words.instead import Instead
 from runner.config.words.override_lines import warn_repeated
+from runner.config.words.shell_quoting import shell_line
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode, RequestError, nearest
 from runner.inference.request import BEST, refuse_path
 from runner.inference.results_folder import refuse_existing
-from runner.processes.command_end import ending
-from runner.processes.single_process import answer_alone
 
 FORMATS = ("onnx", "torch_export")
 KEYS = {
@@ -32,29 +31,27 @@ KEYS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Refuse in one line, where argparse would print its usage and leave the process."""
-        raise RequestError("command line", message, "run=DIR format=onnx|torch_export")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    return answer_alone(
-        lambda: _export(_read(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv).words))
-    )
+    return _parser().run(argv, lambda args: _export(_read(args.words)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m runner export",
-        description="Write the model of a finished run, with its preprocessing, as one file, and check it.",
-        epilog="keys:\n" + "\n".join(f"  {key:<10}  {text}" for key, text in KEYS.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def _parser() -> Parser:
+    parser = Parser(
+        "export",
+        about="Write the model of a finished run, with its preprocessing, as one file, and check it.",
+        failed="the model cannot be exported, or the file gives other answers",
+        keys=KEYS,
+        meaning=_in_place_of,
     )
     parser.add_argument("words", nargs="*", metavar="key=value", help="see below; run=DIR and format=... are needed")
     return parser
+
+
+def _in_place_of(word: str, value: str | None) -> Instead | None:
+    """What to type for the flag ``word``; None where it is no key with dashes."""
+    key = word.replace("-", "_")
+    return Instead((shell_line(f"{key}={'VALUE' if value is None else value}"),)) if key in KEYS else None
 
 
 def _read(words: Sequence[str]) -> dict[str, str]:
@@ -120,7 +117,3 @@ def _export(given: dict[str, str]) -> int:
         print(f"note: {found.unfinished}", file=sys.stderr)
     print(f"Files: {output}")
     return ExitCode.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(ending(main()))

@@ -12,18 +12,16 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 
-from runner.config.words.unknown_flag import KeyParser
+from runner.commands.parser import Parser
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode
 from runner.inference.request import InferenceRequest, in_place_of, keys, read_request
 from runner.inference.results_folder import refuse_existing
-from runner.processes.command_end import ending
-from runner.processes.single_process import answer_alone
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    return answer_alone(lambda: _main(_parser().read(argv)))
+    return _parser().run(argv, _main)
 
 
 def _main(args: argparse.Namespace) -> int:
@@ -31,16 +29,13 @@ def _main(args: argparse.Namespace) -> int:
     return _run(request, compare=args.compare)
 
 
-def _parser() -> KeyParser:
-    width = max(len(key) for key, _ in keys())
-    listed = "\n".join(f"  {key:<{width}}  {text}" for key, text in keys())
-    parser = KeyParser(
-        form="run=DIR [key=value ...] [--compare]",
+def _parser() -> Parser:
+    parser = Parser(
+        "infer",
+        about="Evaluate the model of a finished run, or predict images with it.",
+        failed="it failed",
+        keys=dict(keys()),
         meaning=in_place_of,
-        prog="python -m runner infer",
-        description="Evaluate the model of a finished run, or predict images with it.",
-        epilog=f"keys:\n{listed}\n\nexit codes: 0 done, 1 failed, 2 the request was wrong, 75 interrupted",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="*", metavar="key=value", help="see below; run=DIR is needed")
     parser.add_argument("--checkpoint_path", metavar="DIR/checkpoints/best", help="the same as run=DIR checkpoint=best")
@@ -80,7 +75,3 @@ def _speaking() -> Iterator[None]:
     finally:
         speaker.removeHandler(handler)
         speaker.setLevel(level)
-
-
-if __name__ == "__main__":
-    sys.exit(ending(main()))

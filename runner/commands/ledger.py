@@ -12,8 +12,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from runner.commands.parser import Parser
 from runner.config.words.pluralize import counted
 from runner.errors import ExitCode, RequestError, nearest
 from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
@@ -21,15 +21,8 @@ from runner.privacy.accounting.sweep_epsilon import UNCOVERED
 from runner.privacy.ledger.chain import BrokenChain
 from runner.privacy.ledger.ledger import Entry, Ledger, compose_entries, find_ledgers, ledger_folder
 from runner.privacy.ledger.overlap import related
-from runner.processes.single_process import answer_alone
 
 _COMMANDS = ("show", "verify")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Refuse in one line, where argparse would print its usage and leave the process."""
-        raise RequestError("command line", message, "[show|verify] [--dir FOLDER] [DATA ...]")
 
 
 _WIDE = 100
@@ -38,7 +31,7 @@ _WIDE = 100
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    return answer_alone(lambda: _main(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv)))
+    return _parser().run(argv, _main)
 
 
 def _main(args: argparse.Namespace) -> int:
@@ -51,11 +44,11 @@ def _main(args: argparse.Namespace) -> int:
     return _verify(ledgers) if command == "verify" else _show(ledgers, width, find_ledgers(folder))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m runner ledger",
-        description="Show what private runs on a data set have spent together, or verify the record of them.",
-        epilog="Exit codes: 0 done, 1 a ledger is broken, 2 the request was wrong.",
+def _parser() -> Parser:
+    parser = Parser(
+        "ledger",
+        about="Show what private runs on a data set have spent together, or verify the record of them.",
+        failed="a ledger is broken",
     )
     parser.add_argument(
         "words",
@@ -223,7 +216,3 @@ def _table(entries: Sequence[Entry], width: int) -> str:
     page = io.StringIO()
     Console(file=page, width=width, highlight=False, color_system=None).print(table)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines() if line.strip())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

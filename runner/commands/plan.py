@@ -12,30 +12,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.commands.parser import Parser
 from runner.config.compose import Composer
 from runner.config.request.request import Request, check_run, read_request
 from runner.config.request.search_path import searched
 from runner.config.words.expand_user import expand_user, expand_user_in_lines
 from runner.config.words.override_lines import key_of, warn_repeated
-from runner.config.words.unknown_flag import KeyParser
+from runner.config.words.unknown_flag import in_place_of
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode, RequestError
-from runner.processes.command_end import answer
 from runner.processes.worker_process import bookkeeper
 from runner.training.garbage_collection import collection_paused
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
-    return answer(lambda: _main(_parser().read(argv)))
+    return _parser().run(argv, _main)
 
 
-def _parser() -> KeyParser:
-    parser = KeyParser(
-        form="[--json FILE] [--no-probe] [--advise] [key=value ...]",
-        prog="python -m runner plan",
-        description="Say what a run or a sweep would be, what it would take and what is likely to go wrong, without"
+def _parser() -> Parser:
+    parser = Parser(
+        "plan",
+        about="Say what a run or a sweep would be, what it would take and what is likely to go wrong, without"
         " running it.",
+        failed="planning failed",
+        meaning=in_place_of,
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for python -m runner")
     parser.add_argument("--json", metavar="FILE", help="write the plan as JSON too; - prints it instead of the text")

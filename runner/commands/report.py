@@ -6,22 +6,21 @@ Writes the report of a sweep, or of a single run, from its files alone; torch is
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
-from runner.commands.report_arguments import parse, question_of
+from runner.commands.report_arguments import question_of, question_parser
 from runner.errors import ExitCode
-from runner.processes.command_end import answer
 from runner.report.cells import read_sweep
 from runner.report.write import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the report that ``argv`` (null: that of the process) asks for."""
-    return answer(lambda: _report(argv))
+    return question_parser("report", about="Write the report of a sweep, from its files alone.").run(argv, _report)
 
 
-def _report(argv: Sequence[str] | None) -> int:
-    args = parse(argv, prog="python -m runner report", description="Write the report of a sweep, from its files alone.")
+def _report(args: argparse.Namespace) -> int:
     report = write_report(args.dir, question_of(args, read_sweep(args.dir)))
     print(f"verdict: {report.verdict}")
     print(f"report: {report.path}")

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from runner.commands.parser import Parser
 from runner.config.schema import ComparisonConfig
 from runner.config.words.expand_user import expand_user
-from runner.errors import RequestError
 from runner.report.cells import SweepResults
 from runner.report.question import checked, configured
 
 _QUESTION = ("by", "metric", "margin", "confidence", "reference")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Refuse in one line, where argparse would print its usage and leave the process."""
-        raise RequestError("command line", message, f"DIR {' '.join(f'[--{name} ...]' for name in _QUESTION)}")
-
-
-def parse(argv: Sequence[str] | None, *, prog: str, description: str) -> argparse.Namespace:
-    """The folder, and the flags that were given.
-
-    Raises:
-        RequestError: a flag is wrong.
-    """
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+def question_parser(command: str, *, about: str) -> Parser:
+    """The parser of ``command``, which is asked about the sweep in a folder."""
+    parser = Parser(command, about=about, failed="a file of the sweep is damaged or cannot be written")
     parser.add_argument(
         "dir", type=lambda path: Path(expand_user(path)), metavar="DIR", help="folder of a sweep, or of a single run"
     )
@@ -38,7 +26,7 @@ def parse(argv: Sequence[str] | None, *, prog: str, description: str) -> argpars
     parser.add_argument("--margin", type=float, help="largest difference that counts as none: pp, or nats of a loss")
     parser.add_argument("--confidence", type=float, help="of each interval (0.95)")
     parser.add_argument("--reference", metavar="VALUE", help="recipe that the others are held against (the first)")
-    return parser.parse_args(argv)
+    return parser
 
 
 def question_of(args: argparse.Namespace, sweep: SweepResults) -> ComparisonConfig:

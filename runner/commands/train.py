@@ -28,6 +28,8 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
+from runner.commands import COMMANDS, is_bare, unknown_command
+from runner.commands.parser import Parser
 from runner.config import store
 from runner.config.compose import Composer
 from runner.config.load import load_config, typed_keys
@@ -42,7 +44,7 @@ from runner.config.words.expand_user import expand_user, expand_user_in_lines
 from runner.config.words.help_text import help_text
 from runner.config.words.override_lines import key_of, warn_repeated
 from runner.config.words.shell_quoting import command_line, folder_line, resume_line
-from runner.config.words.unknown_flag import flag_error
+from runner.config.words.unknown_flag import A_FILE, in_place_of
 from runner.config.words.wandb_variables import ignored_variables
 from runner.disk.links import outward_link
 from runner.disk.rollback import FolderSnapshot
@@ -110,7 +112,7 @@ def _main(argv: list[str]) -> int:
         if args.package not in (None, "_global_") and OmegaConf.select(composed, args.package) is None:
             raise RequestError("--package", args.package, "a key of the configuration, such as trainer")
         if args.help:
-            print(help_text(composed, composer), end="")
+            print(help_text(composed, composer, {name: one.about for name, one in COMMANDS.items()}), end="")
             return ExitCode.DONE
         return _call_hydra([*flags, *lines, *added_to(composer.parse(lines), composed)], _no_job)
     request = read_request(composer, lines, multirun=args.multirun, check=check_run, check_folder=refuse_other_recipe)
@@ -183,15 +185,16 @@ def _version(package: str) -> str:
 
 def _parse_flags(argv: Sequence[str]) -> argparse.Namespace:
     """Read the flags with Hydra's own parser; raises ``RequestError`` where it, or Hydra later, would refuse."""
-    parser, flags = flag_parser()
-    parser.allow_abbrev = False  # --config would be one of three
-
-    def refuse(message: str) -> None:
-        raise flag_error(message, argv, flags)
-
-    # argparse would print its usage, several lines long, and leave the process.
-    parser.error = refuse  # type: ignore[method-assign, assignment]
-    args = parser.parse_intermixed_args(argv)
+    parser = Parser(
+        "",
+        parents=[flag_parser()],
+        add_help=False,
+        usage="%(prog)s [--multirun] [--cfg job] [--config-dir FOLDER] [--help] [key=value ...]",
+        meaning=in_place_of,
+    )
+    args = parser.read(argv)
+    for word in filter(is_bare, args.overrides):
+        raise _misplaced(word, argv)
     if args.experimental_rerun is not None:
         raise RequestError(
             "--experimental-rerun",
@@ -210,6 +213,16 @@ def _parse_flags(argv: Sequence[str]) -> argparse.Namespace:
     if args.resolve and not (args.cfg or args.help):
         raise RequestError("--resolve", "no --cfg", "--cfg job --resolve")
     return args
+
+
+def _misplaced(word: str, argv: Sequence[str]) -> RequestError:
+    """The refusal of the bare ``word``: a command that does not come first, a file, or a key without its value."""
+    if word in COMMANDS:
+        rest = [other for other in argv if other != word]
+        return RequestError(word, "a command behind other words", command_line([word, *rest], []))
+    if word.endswith((".yaml", ".yml")):
+        return RequestError(word, "a file", str(A_FILE))
+    return unknown_command(word)
 
 
 def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from runner.config.rules.ranges import AT_LEAST_1, Choices, Range
 from runner.config.words.expand_user import expand_user
+from runner.config.words.instead import Instead
 from runner.config.words.override_lines import warn_repeated
 from runner.config.words.reference import documented
 from runner.config.words.shell_quoting import shell_line
@@ -138,11 +139,11 @@ def read_request(
     return request
 
 
-def in_place_of(word: str, value: str | None) -> str | None:
+def in_place_of(word: str, value: str | None) -> Instead | None:
     """What to type for the flag ``word`` of another tool with ``value``; None where nobody knows."""
     name = word.replace("-", "_")
     key = name if name in get_type_hints(InferenceRequest) else _usual(name)
-    return None if key is None else shell_line(f"{key}={'VALUE' if value is None else value}")
+    return None if key is None else Instead((shell_line(f"{key}={'VALUE' if value is None else value}"),))
 
 
 def _usual(word: str) -> str | None:

@@ -53,7 +53,6 @@ def replace_file_source(kind: type[FileConfigSource]) -> None:
     SourcesRegistry.instance().types[kind.scheme()] = kind
 
 
-def flag_parser() -> tuple[argparse.ArgumentParser, list[str]]:
-    """Hydra's parser of its flags, and how each of them may be written."""
-    parser = get_args_parser()
-    return parser, [name for action in parser._actions for name in action.option_strings]
+def flag_parser() -> argparse.ArgumentParser:
+    """Hydra's parser of its flags."""
+    return get_args_parser()

@@ -65,9 +65,12 @@ def test_a_claim_beyond_what_can_be_measured_says_so(audit):
     [
         ("--guesses 7", "--guesses: got 7"),
         ("--guesses 5000", "--guesses: got 5000"),
-        ("--guesses many", "command line: got argument --guesses"),
+        ("--guesses many", "--guesses: got many, expected a whole number"),
         ("--confidence 1", "--confidence: got 1"),
-        ("--guess 7", "command line: got"),
+        (
+            "--guess 7",
+            "--guess: got an unknown flag, expected [--guesses N] [--confidence P]",
+        ),
         ("privacy.eps=3", "privacy.eps: got 3, expected a key that exists; did you mean privacy.epsilon?"),
         ("privacy.epsilon=0", "privacy.epsilon: got 0"),
         ("experiment=debug", "trainer: got standard"),

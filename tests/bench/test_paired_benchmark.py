@@ -13,7 +13,7 @@ from runner.bench.results import write_results
 from runner.bench.section import Section, paired_section
 from runner.bench.settings import Settings
 from runner.bench.task import TASKS, prepare
-from runner.commands.bench import PARTS, _parse, main
+from runner.commands.bench import PARTS, _checked, _parser, main
 from tests.conftest import ROOT
 
 
@@ -89,14 +89,14 @@ def test_differences_are_paired_too():
 def test_the_page_about_the_benchmarks_lists_every_part():
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(PARTS)
-    for command in re.findall(r"^python -m runner\.bench (.*)$", page, re.MULTILINE):
-        _parse(shlex.split(command))
+    for command in re.findall(r"^python -m runner bench (.*)$", page, re.MULTILINE):
+        _checked(_parser().read(shlex.split(command)))
 
 
 @pytest.mark.parametrize(("argv", "told"), [
     (["lops"], f"error: part: got lops, expected one of {', '.join(PARTS)}; did you mean loops?"),
     (["--rounds=0"], "error: --rounds: got 0, expected a whole number, at least 1"),
-    (["--round=1"], "error: command line:"),
+    (["--round=1"], "error: --round: got an unknown flag"),
     (["--device=cpus"], "error: --device: got cpus, expected auto, cpu or cuda; did you mean cpu?"),
     (["recipes", "--models", "resnet18"], "error: --models: got resnet18, expected MODEL@SIZExBATCH, such as"),
 ])  # fmt: skip

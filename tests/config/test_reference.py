@@ -54,7 +54,8 @@ def test_every_option_and_every_key_of_one_says_what_it_is(group):
 @pytest.mark.parametrize("request_", [[], ["trainer=dp", "optimizer=adamw", "hydra.run.dir=x"]], ids=str)
 def test_help_shows_the_values_and_options_that_the_request_has(composer, request_):
     composed = composer.compose(request_)
-    text = help_text(composed, composer)
+    text = help_text(composed, composer, {"plan": "what would be"})
+    assert re.search(r"^  plan        what would be$", text, re.M)
     assert max(map(len, text.splitlines())) <= 80
     for key in MOST_TYPED:
         assert re.search(rf"^  {re.escape(key)}={re.escape(plainly(OmegaConf.select(composed, key)))}\s", text, re.M)

@@ -80,7 +80,7 @@ ASKED = [
     ("--config c.yaml", "--config-dir FOLDER experiment=NAME"),
     ("-c c.yaml", "--config-dir FOLDER experiment=NAME"),
     ("--amp", "trainer=mixed_precision or precision=bf16"),
-    ("--epochs 3 --lr 0.1", "expected trainer.epochs=3"),
+    ("--epochs 3 --lr 0.1", "expected trainer.epochs=3 optimizer.lr=0.1"),
     ("--lr=0.1", "expected optimizer.lr=0.1"),
     ("--batch_size 32", "expected data.batch_size=32"),
     ("--data-dir 'my photos'", "'data.root=my photos'"),

@@ -72,7 +72,10 @@ WRONG = [
     ("+trainer=dp", "trainer", "trainer=dp without +"),
     ("~data", "data", "nothing can be taken out"),
     ("~data.limit", "data.limit", "nothing can be taken out"),
-    ("train", "train", "key=value, such as trainer=dp"),
+    ("trainer", "trainer", "key=value, or a command: train, plan, infer"),
+    ("--multirun plan seed=0,1", "plan", "-m runner plan --multirun seed=0,1"),
+    ("configs/mine.yaml", "configs/mine.yaml", "--config-dir FOLDER experiment=NAME"),
+    ("predict", "predict", "did you mean infer?"),
     ("=3", "=3", "key=value"),
     ("data.mean=[0.1", "data.mean", "a value that Hydra can read"),
     # types
@@ -247,7 +250,7 @@ WRONG = [
     ("--multirunn", "--multirunn", "did you mean --multirun?"),
     ("--data.batch_size=3", "--data.batch_size", "data.batch_size=3"),
     ("--cfg jobb", "--cfg", "did you mean job?"),
-    ("--cfg", "--cfg", "expected one argument"),
+    ("--cfg", "--cfg", "got nothing, expected --cfg job|hydra|all"),
     ("--cfg job --multirun", "--cfg", "one of them at a time"),
     ("--resolve", "--resolve", "--cfg job --resolve"),
     ("--config-dir no_such_folder", "--config-dir", "a folder that exists"),
@@ -277,13 +280,17 @@ WRONG = [
 KNOWN = {
     "data.batchsize=32": "data.batchsize: got 32, expected a key that exists; did you mean data.batch_size?",
     "data.batch_size=abc": "data.batch_size: got abc, expected a whole number, or auto",
-    "train": "train: got a bare word, expected key=value, such as trainer=dp",
+    "pln": (
+        "pln: got a bare word, expected key=value, or a command: train, plan, infer, export, report, compare,"
+        " audit, ledger, bench, keys; did you mean plan?"
+    ),
     "precision=fp17": ("precision: got fp17, expected one of auto, bf16, fp16, fp32, fp64, mixed; did you mean fp16?"),
     "precision=fp32,bf16": (
         "precision: got fp32,bf16, expected one value; add --multirun to run each, or [a,b] for a list"
     ),
     "--multirunn": (
-        "--multirunn: got an unknown flag, expected a flag that --hydra-help lists; did you mean --multirun?"
+        "--multirunn: got an unknown flag, expected [--multirun] [--cfg job] [--config-dir FOLDER] [--help]"
+        " [key=value ...]; did you mean --multirun?"
     ),
     "trainer=dp privacy=none": (
         "privacy: got none with trainer=dp, expected privacy=dp, or trainer=standard for a run that is not private"
@@ -348,7 +355,7 @@ FROM_A_SHELL = [
     ["data.batchsize=32"],
     ["model=resnt18"],
     ["data.batch_size=abc"],
-    ["train"],
+    ["trian"],
     ["--multirunn"],
     ["trainer=dp", "privacy=none"],
     ["--multirun", "precision=fp32,fp17"],

@@ -97,7 +97,7 @@ def test_the_text_says_all_that_is_asked(plan):
     [
         (["data.batchsize=3"], "error: data.batchsize: got 3, expected a key that exists; did you mean"),
         (["trainer=dp", "privacy.delta=0.5"], "error: privacy.delta: got 0.5, expected less than 1/n"),
-        (["--probe"], "error: command line: got unrecognized arguments: --probe, expected"),
+        (["--probe"], "error: --probe: got an unknown flag, expected [--json FILE] [--no-probe] [--advise]"),
         (["--advise", "-m", "seed=1,2"], "error: --advise: got a sweep, expected"),
         (["--config-dir", "nowhere"], "error: --config-dir: got "),
         # at once, whatever else is wrong

@@ -35,7 +35,10 @@ from tests.conftest import ROOT
         (["--compare", "run={}", "inference=standard"], "inference: got standard, expected nothing besides --compare"),
         (["--checkpoint_path", "{}/checkpoints/best", "run={}"], "expected nothing besides --checkpoint_path"),
         (["--checkpoint_path", "{}/model.pt"], "expected DIR/checkpoints/best, with DIR the folder of a run"),
-        (["--check", "run={}"], "command line: got unrecognized arguments: --check"),
+        (
+            ["--check", "run={}"],
+            "--check: got an unknown flag, expected [--checkpoint_path DIR/checkpoints/best] [--compare]",
+        ),
         (["run={}"], "(no run.json), expected the folder of a run, with its run.json"),
     ],
 )

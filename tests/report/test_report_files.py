@@ -234,10 +234,10 @@ def test_a_search_with_two_objectives(tmp_path):
         (["--metric", "test_loss"], "comparison.margin: got null, expected a number of nats"),
         (["--margin", "0"], "comparison.margin: got 0.0, expected a number > 0"),
         (["--margin", "nan"], "comparison.margin: got nan, expected a number > 0"),
-        (["--margin", "wide"], "command line: got argument --margin: invalid float value: 'wide', expected DIR"),
+        (["--margin", "wide"], "--margin: got wide, expected a number"),
         (["--confidence", "95"], "comparison.confidence: got 95.0, expected a number in (0, 1)"),
         (["--reference", "fp23"], "comparison.reference: got fp23, expected one of fp32, fp16,"),
-        (["--colour"], "command line: got unrecognized arguments: --colour, expected DIR"),
+        (["--colour"], "--colour: got an unknown flag, expected [--by KEY[,KEY]] [--metric METRIC] [--margin MARGIN]"),
     ],
 )
 def test_wrong_requests(grid, capsys, flags, line):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import string
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.compose import Composer
 from runner.config.groups import CLOSED, OPEN, SECTIONS
+from runner.config.words.columns import two_columns
 from runner.config.words.reference import keys_of, short
 from runner.errors import plainly
 
@@ -22,32 +22,28 @@ MOST_TYPED = (
 )
 """In the order in which they are shown."""
 
-_WIDTH = 80
 _COLUMN = 32
 
 
-def help_text(composed: DictConfig, composer: Composer) -> str:
-    """The help for the request that ``composed`` is, at most 80 columns wide."""
+def help_text(composed: DictConfig, composer: Composer, commands: Mapping[str, str]) -> str:
+    """The help for the request that ``composed`` is, at most 80 columns wide; ``commands`` is name -> what it does."""
     template = string.Template(composed.hydra.help.template)
-    return template.substitute(GROUPS="\n".join(_groups(composed, composer)), KEYS="\n".join(_keys(composed)))
+    return template.substitute(
+        COMMANDS="\n".join(line for name, about in commands.items() for line in two_columns(name, about, column=14)),
+        GROUPS="\n".join(_groups(composed, composer)),
+        KEYS="\n".join(_keys(composed)),
+    )
 
 
 def _groups(composed: DictConfig, composer: Composer) -> Iterator[str]:
     for group in composer.groups():
         chosen = composed.hydra.runtime.choices.get(group)
         names = [f"{name}*" if name == chosen else name for name in composer.options(group)]
-        yield from _two_columns(group, ", ".join(names), column=14)
+        yield from two_columns(group, ", ".join(names), column=14)
 
 
 def _keys(composed: DictConfig) -> Iterator[str]:
     meanings = {key.name: key.meaning for group in ("", *OPEN, *CLOSED, *SECTIONS) for key in keys_of(group)}
     for key in MOST_TYPED:
         value = plainly(OmegaConf.select(composed, key))
-        yield from _two_columns(f"{key}={value}", short(meanings[key]), column=_COLUMN)
-
-
-def _two_columns(left: str, right: str, *, column: int) -> Iterator[str]:
-    first = f"  {left:<{column - 4}}  " if len(left) <= column - 4 else f"  {left}\n{' ' * column}"
-    lines = textwrap.wrap(right, width=_WIDTH - column, break_on_hyphens=False)
-    yield first + lines[0]
-    yield from (" " * column + line for line in lines[1:])
+        yield from two_columns(f"{key}={value}", short(meanings[key]), column=_COLUMN)

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from runner.config.words.instead import Instead
 from runner.config.words.shell_quoting import shell_line
 
 _TABLE = Path(__file__).with_suffix(".yaml")
@@ -37,12 +38,9 @@ class Synonym:
     note: str = ""
     """What has to be known besides; without ``key`` and ``typed`` the reason why there is nothing to set."""
 
-    def expected(self, value: str | None) -> str:
-        """What to type where ``value`` was given for one of the words, in words; None for no value."""
-        if self.key is None and not self.typed:
-            return f"nothing: {self.note}"
-        lines = [self.key] if self.key else self.lines(value)
-        return " or ".join(lines) + (f" ({self.note})" if self.note else "")
+    def instead(self, value: str | None) -> Instead:
+        """What to type where ``value`` was given for one of the words; None for no value."""
+        return Instead((self.key,) if self.key else tuple(self.lines(value)), self.note)
 
     def lines(self, value: str | None) -> list[str]:
         """The lines of ``typed``, with ``value`` where it fits."""

@@ -76,7 +76,7 @@ def unknown_key(key: str, got: object, config: DictConfig, groups: list[str]) ->
     if _spelled_alike(key, config, word):
         word = None
     if word is not None and (word.note or word.key is None):
-        return RequestError(key, got, word.expected(str(got)))
+        return RequestError(key, got, str(word.instead(str(got))))
     if word is None and (others := _other_options(key, config)):
         return RequestError(key, got, others)
     near = nearest_key(key, config) if word is None else word.key

@@ -12,5 +12,5 @@ def unknown_option(key: str, value: object, names: Sequence[str], of: str) -> Re
     """The refusal of ``value`` at the dotted ``key``, where the part ``of`` that name takes the arguments ``names``."""
     near = nearest(key.rpartition(".")[2], names)
     if near is None and (word := usual(key)) is not None:
-        return RequestError(key, value, word.expected(as_typed(value)))
+        return RequestError(key, value, str(word.instead(as_typed(value))))
     return RequestError(key, value, f"one of {', '.join(names)}{of}" if names else f"no such key{of}", nearest=near)
