@@ -357,3 +357,54 @@ def passes_the_former_check(model, way):
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     plain = torch.autograd.grad(loss(model(images[:1]), labels[:1]).sum(), parameters)
     return not differ(alone, torch.cat([each.flatten() for each in plain]))
+
+
+class PlaceInSixteenBits(Middle):
+    """By place, and in 16 bits alone: no comparison in float32 shows it, and rounding hides it in 16 bits."""
+
+    def forward(self, rows):
+        return rows * (1 + torch.arange(len(rows)))[:, None] if rows.dtype == torch.bfloat16 else rows
+
+
+class SizeUnderAutocast(Middle):
+    def forward(self, rows):
+        return rows / len(rows) if torch.is_autocast_enabled("cpu") else rows
+
+
+class OtherTableUnderAutocast(Middle):
+    """The same operations, of another tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.tables = torch.ones(64, 1), torch.arange(64.0)[:, None]
+
+    def forward(self, rows):
+        return rows * self.tables[torch.is_autocast_enabled("cpu")][: len(rows)]
+
+
+class _PlaceBackwards(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows):
+        return rows.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * (torch.arange(len(gradient))[:, None] if gradient.dtype == torch.bfloat16 else 1)
+
+
+class PlaceBackwardsInSixteenBits(Middle):
+    def forward(self, rows):
+        return _PlaceBackwards.apply(rows)
+
+
+class OtherKernelInSixteenBits(Middle):
+    """By size, in an argument that is no tensor."""
+
+    def forward(self, rows):
+        return rows.mul(1.0 if rows.dtype == torch.float32 else 1.0 / len(rows))
+
+
+IN_SIXTEEN_BITS = (
+    PlaceInSixteenBits, SizeUnderAutocast, OtherTableUnderAutocast, PlaceBackwardsInSixteenBits,
+    OtherKernelInSixteenBits,
+)  # fmt: skip

@@ -1,3 +1,4 @@
+import functools
 import math
 import queue
 import random
@@ -8,15 +9,18 @@ import torch
 from torch import nn
 
 from runner.errors import RequestError
-from runner.privacy.independence import batch_mixing
+from runner.privacy.independence import batch_mixing, batch_probe
 from runner.privacy.independence.mixing_check import check_examples_independent
 from runner.privacy.independence.refusals import NoUsableGradSample
 from runner.privacy.mechanism.random_layers import draw_by_example
+from runner.training.precision.cpu_float16 import half_forward
 from tests.privacy.mixing_models import (
+    IN_SIXTEEN_BITS,
     MIXING,
     NOT_VECTORISED,
     SHAPE,
     STATEFUL,
+    Middle,
     model_with,
     moved,
     passes_the_former_check,
@@ -252,3 +256,30 @@ def test_what_is_computed_once_may_stay_unless_it_depends_on_the_images(mode):
     check(mlp(Table(of_the_batch=False)), mode)
     with pytest.raises(RequestError, match=r"got the attribute table of 2 \(Table\), which the forward pass changes"):
         check(mlp(Table(of_the_batch=True)), mode)
+
+
+BFLOAT16 = functools.partial(torch.autocast, "cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("kind", IN_SIXTEEN_BITS)
+@pytest.mark.parametrize("mode", BATCHED)
+def test_what_is_done_in_sixteen_bits_alone_is_refused(monkeypatch, mode, kind):
+    def check_in_bfloat16():
+        check_examples_independent(model_with(kind()), grad_sample=mode, image_shape=SHAPE, forward=BFLOAT16)
+
+    with pytest.raises(RequestError, match=r"operations in 16 bits are others than in float32 \(from \w+ on\)"):
+        check_in_bfloat16()
+    # the control: nothing else sees it
+    monkeypatch.setattr(batch_probe, "other_operation", lambda *_: None)
+    check_in_bfloat16()
+
+
+@pytest.mark.parametrize("forward", [BFLOAT16, half_forward])
+@pytest.mark.parametrize("mode", BATCHED)
+def test_honest_models_pass_in_sixteen_bits(mode, forward):
+    for middle in (Middle(), nn.Sequential(nn.Dropout(0.3), nn.LayerNorm(16)), nn.GroupNorm(4, 16)):
+        model = model_with(middle)
+        draw_by_example(model)
+        kept = [parameter.grad for parameter in model.parameters()]
+        check_examples_independent(model, grad_sample=mode, image_shape=SHAPE, forward=forward)
+        assert [parameter.grad for parameter in model.parameters()] == kept

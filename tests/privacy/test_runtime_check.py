@@ -1,6 +1,7 @@
 """What no test before a run could see is found while it goes on, and its epsilon is void."""
 
 import contextlib
+import functools
 import json
 
 import pytest
@@ -11,14 +12,14 @@ from torch import nn
 from runner.errors import EpsilonVoid
 from runner.privacy.example_gradients.build import per_example_gradients
 from runner.privacy.independence import batch_probe, runtime_check
-from runner.privacy.independence.runtime_check import RuntimeMixingCheck
+from runner.privacy.independence.runtime_check import RuntimeMixingCheck, SixteenBits
 from runner.privacy.ledger.ledger import Ledger, contents_of, ledger_folder, read_entries
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.random_layers import LayerKeys, draw_by_example
 from runner.records.run_file import read_run
 from runner.run.job import run_job
 from runner.training.checkpointing.checkpoint import load_checkpoint, saved_steps
-from tests.privacy.mixing_models import MIXING, NOT_VECTORISED, examples, model_with
+from tests.privacy.mixing_models import IN_SIXTEEN_BITS, MIXING, NOT_VECTORISED, examples, model_with
 
 KEY = SecretKey.from_unsafe_seed(1)
 
@@ -27,7 +28,7 @@ def watched(model, way="ghost", looks=1, size=12, **settings):
     """The fault that ``looks`` micro-batches show."""
     images, labels = examples(size, 0, 1)
     model.train()
-    watch = RuntimeMixingCheck(model, KEY, full_precision=True, **settings)
+    watch = RuntimeMixingCheck(model, KEY, **settings)
     gradients = per_example_gradients(way, model, loss=loss, forward=contextlib.nullcontext)
     keys = LayerKeys.of(model)
     with contextlib.nullcontext() if keys is None else keys.during(torch.arange(size)):
@@ -62,6 +63,33 @@ def test_a_micro_batch_shows_what_mixes_or_remembers(name):
     assert watch.fault is not None
 
 
+@pytest.mark.parametrize("kind", IN_SIXTEEN_BITS)
+def test_the_first_micro_batch_shows_what_is_done_in_sixteen_bits_alone(monkeypatch, kind):
+    """As a run does it whose own batch is larger than any that was tried before."""
+
+    def fault():
+        forward, model = functools.partial(torch.autocast, "cpu", torch.bfloat16), model_with(kind()).train()
+        images, labels = examples(12, 0, 1)
+        run, plain = (
+            per_example_gradients("ghost", model, loss=loss, forward=each) for each in (forward, contextlib.nullcontext)
+        )
+        watch = RuntimeMixingCheck(model, KEY, sixteen_bits=SixteenBits(forward, loss, plain, batched=True))
+        watch.look(run, images, labels)
+        return watch.fault
+
+    assert fault().startswith("the operations in 16 bits are others than in float32 (from ")
+    monkeypatch.setattr(runtime_check, "other_operation", lambda *_: None)
+    assert fault() is None
+
+
+@pytest.mark.parametrize("way", ["ghost", "functional"])
+def test_an_honest_run_in_sixteen_bits_is_not_at_fault(configure, tmp_path, way):
+    config = configure(*RECIPE, f"privacy.grad_sample={way}", "precision=bf16", "trainer.steps=2", "model=small_cnn")
+    (tmp_path / "run").mkdir()
+    run_job(config, {}, tmp_path / "run", None)
+    assert read_run(tmp_path / "run").status == "completed"
+
+
 def test_it_looks_at_the_first_and_then_at_few_that_the_key_chooses(monkeypatch):
     looked = []
 
@@ -71,7 +99,7 @@ def test_it_looks_at_the_first_and_then_at_few_that_the_key_chooses(monkeypatch)
 
     def moments(key):
         looked.clear()
-        watch = Counting(nn.Linear(2, 2), key, full_precision=True)
+        watch = Counting(nn.Linear(2, 2), key)
         for _ in range(20_000):
             watch.look(None, None, None)
         return list(looked)

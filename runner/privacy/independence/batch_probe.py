@@ -25,6 +25,7 @@ from runner.privacy.independence.batch_mixing import (
     unlike_by_companions,
 )
 from runner.privacy.independence.refusals import ExamplesMixed
+from runner.privacy.independence.same_operations import other_operation
 from runner.privacy.mechanism.random_layers import LayerKeys
 
 _SEED = 20_260
@@ -134,8 +135,11 @@ class BatchProbe:
         found = batch.through(gradients, self._model)
         self._compare_companions(gradients, batch, found)
         if not full_precision:
-            # 16-bit kernels round so much that nothing else would show
+            # 16-bit kernels round so much that nothing else would show: in float32, if that is the same computation
             del found
+            if (name := other_operation(self._model, batch, self.forward, self.loss)) is not None:
+                model = type(self._model).__name__
+                raise self._meet(f"{model}, whose operations in 16 bits are others than in float32 (from {name} on)")
             gradients = self._plain_way()
             found = batch.through(gradients, self._model)
         for attempt in range(_TRIES):

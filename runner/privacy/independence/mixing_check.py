@@ -39,7 +39,8 @@ def check_examples_independent(
     3. What some examples add to the clipped sum keeps its bits when their companions change, in batches of
        ``batch_size`` (fewer for large models) and in the precision's own ``forward`` context.
     4. It stays the same within rounding when they are alone, or among fewer and in another order.  The allowance is
-       measured: what rounding each weight and pixel otherwise does.
+       measured: what rounding each weight and pixel otherwise does.  For a pass in 16 bits, whose rounding would hide
+       much, this is done in float32, and the operations of both are shown to be the same (``same_operations.py``).
     5. It is the gradient of ordinary back-propagation.
 
     Of ``functional``, where ``vmap`` runs the model on one example at a time and examples cannot meet, 2 and 4 are left

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from runner.error_texts import is_out_of_memory
 from runner.errors import EpsilonVoid
-from runner.privacy.example_gradients.per_example import PerExampleGradients
+from runner.privacy.example_gradients.per_example import Forward, Loss, PerExampleGradients
 from runner.privacy.independence.batch_mixing import (
     KINDS,
     Batch,
@@ -20,6 +22,7 @@ from runner.privacy.independence.batch_mixing import (
 )
 from runner.privacy.independence.carried_state import CarriedState
 from runner.privacy.independence.global_generators import GeneratorStates
+from runner.privacy.independence.same_operations import other_operation
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.random_layers import LayerKeys
 
@@ -29,23 +32,35 @@ _TRIES = 3
 """See ``runner.privacy.independence.batch_probe``."""
 
 
+class SixteenBits(NamedTuple):
+    """What a look at a forward pass in 16 bits needs."""
+
+    forward: Forward
+    """Its context."""
+    loss: Loss
+    in_float32: PerExampleGradients
+    """The same gradients without that context."""
+    batched: bool
+    """Whether a pass sees several examples, which that of ``functional`` does not."""
+
+
 class RuntimeMixingCheck:
     """Compares, at moments that follow from the secret key, what some examples add among others.
 
     What no test before the run could see acts on the run's own images, at its own batch size, or later.  So at the
     first micro-batch of each sitting, and at one in ``1 / SHARE`` of the others, drawn by a pseudorandom function of
     the key, what a random half of the examples adds must keep its bits while the others are replaced.  At the first it
-    is computed alone as well, unless in 16 bits, and may differ by what rounding explains.  Buffers, attributes and
-    shared generators must be as they were.
+    is computed alone as well and may differ by what rounding explains; of a pass in 16 bits that is done in float32,
+    where the operations are shown to be the same.  Buffers, attributes and shared generators must be as they were.
 
     What is found is kept until the processes have agreed on it (``PrivateRule.share``).
     """
 
-    def __init__(self, model: nn.Module, key: SecretKey, *, full_precision: bool) -> None:
-        """``full_precision`` says that the forward pass does not round to 16 bits."""
+    def __init__(self, model: nn.Module, key: SecretKey, *, sixteen_bits: SixteenBits | None = None) -> None:
+        """``sixteen_bits`` is needed where the forward pass rounds to 16 bits."""
         self._model = model
         self._moments = key.derive("moments of looking at companions")
-        self._full_precision = full_precision
+        self._sixteen_bits = sixteen_bits
         self._carried = CarriedState(model, trained=False)
         self._calls = 0
         self.fault: str | None = None
@@ -80,9 +95,8 @@ class RuntimeMixingCheck:
         if len(labels) > 1:
             if self._meet(gradients, batch, generator, first=first):
                 return "what examples add to the clipped sum depends on their companions"
-            sizes = _TRIES if first and self._full_precision else 0
-            if sizes and all(self._unlike_alone(gradients, batch, generator) for _ in range(sizes)):
-                return "what examples add to the clipped sum depends on how many they are or on their order"
+            if first and (found := self._by_size(gradients, batch, generator)) is not None:
+                return found
         if (whose := generators.changed()) is not None:
             return f"the forward pass has drawn from {whose}'s generator for all examples of a batch"
         if (place := parameters.changed()) is not None:
@@ -98,6 +112,23 @@ class RuntimeMixingCheck:
             contribution(found, kept) for found in [batch.through(gradients, self._model)] for kept, _ in choices
         ]
         return unlike_by_companions(gradients, self._model, batch, expected, choices, generator) is not None
+
+    def _by_size(self, gradients: PerExampleGradients, batch: Batch, generator: torch.Generator) -> str | None:
+        """What a sum depends on besides its examples, or None; in float32, on as much of ``batch`` as fits."""
+        while True:
+            try:
+                if (low := self._sixteen_bits) is not None:
+                    name = other_operation(self._model, batch, low.forward, low.loss) if low.batched else None
+                    if name is not None:
+                        return f"the operations in 16 bits are others than in float32 (from {name} on)"
+                    gradients = low.in_float32
+                if all(self._unlike_alone(gradients, batch, generator) for _ in range(_TRIES)):
+                    return "what examples add to the clipped sum depends on how many they are or on their order"
+                return None
+            except (MemoryError, RuntimeError) as error:
+                if self._sixteen_bits is None or len(batch.labels) < 4 or not is_out_of_memory(error):
+                    raise
+                batch = batch.at(torch.arange(len(batch.labels) // 2, device=batch.labels.device))
 
     def _unlike_alone(self, gradients: PerExampleGradients, batch: Batch, generator: torch.Generator) -> bool:
         half = _half(batch, generator)

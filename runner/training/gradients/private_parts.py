@@ -10,9 +10,10 @@ import torch
 from runner.data import augment
 from runner.models.memory_format import convolves
 from runner.privacy.example_gradients.autoselect import autoselect_grad_sample, working_grad_samples
-from runner.privacy.example_gradients.per_example import trainable
+from runner.privacy.example_gradients.build import per_example_gradients
+from runner.privacy.example_gradients.per_example import Forward, Loss, trainable
 from runner.privacy.independence.mixing_check import check_examples_independent
-from runner.privacy.independence.runtime_check import RuntimeMixingCheck
+from runner.privacy.independence.runtime_check import RuntimeMixingCheck, SixteenBits
 from runner.privacy.mechanism.example_rng import ExampleRng
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.noise import NoiseSource, layout_of
@@ -99,11 +100,22 @@ def build_private_parts(
         grad_sample=way,
         copies=privacy.augmentation_multiplicity,
         enter=clock.enter,
-        watch=RuntimeMixingCheck(model, key, full_precision=isinstance(precision.forward(), nullcontext)),
+        watch=RuntimeMixingCheck(
+            model,
+            key,
+            sixteen_bits=_sixteen_bits(model, loss, precision.forward, way, privacy.augmentation_multiplicity),
+        ),
     )
     stream = PoissonSampler(semantic.data.examples, privacy.sample_rate, key)
     draws = ExampleRng(key, model, copies=privacy.augmentation_multiplicity, columns=augment.MOST_COLUMNS)
     return plan, key, rule, stream, draws
+
+
+def _sixteen_bits(model: torch.nn.Module, loss: Loss, forward: Forward, way: str, copies: int) -> SixteenBits | None:
+    if isinstance(forward(), nullcontext):
+        return None
+    in_float32 = per_example_gradients(way, model, loss=loss, forward=nullcontext, copies=copies)
+    return SixteenBits(forward, loss, in_float32, batched=way != "functional")
 
 
 def _own_key(resumed: SecretKey | None, unsafe_seed: int | None) -> SecretKey:
