@@ -141,8 +141,7 @@ def _in_float64(parts: Parts, data: ImageData, key: SecretKey, grad_sample: str 
     precision = parts.plan.semantic.precision
     if precision.dtype not in ("bfloat16", "float16"):
         return None
-    wide = dataclasses.replace(parts.plan.semantic, precision=dataclasses.replace(precision, dtype="float64"))
-    plan = dataclasses.replace(parts.plan, semantic=wide)
+    plan = parts.plan.evolve({"semantic.precision.dtype": "float64"})
     return build_parts(plan, data, SingleProcess(parts.world.device), key=key, grad_sample=grad_sample)
 
 

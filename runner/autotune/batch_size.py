@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from runner.autotune.peak_memory import TOO_FEW, PeakMemory
 from runner.autotune.probe import one_share
+from runner.config.choice import Choice
 from runner.config.rules.batches import divisors
 from runner.config.rules.ranges import read_bytes
 from runner.errors import RequestError
@@ -42,8 +42,8 @@ def memory_limit(config: HardwareConfig, device: Device, processes: int) -> int:
     return here if config.memory_limit is None else min(here, read_bytes(config.memory_limit))
 
 
-def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> tuple[int, str]:
-    """The largest divisor of a process's share of the effective batch that fits on this process's device, and why.
+def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> Choice[int]:
+    """The largest divisor of a process's share of the effective batch that fits on this process's device.
 
     Sizes are doubled until one does not fit, then bisected, so no size is tried that is far beyond the memory.  Each
     is measured: on a CPU by the run in short, on a GPU by updates on random images.  Where a limit was asked for, what
@@ -70,7 +70,7 @@ def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> tuple[int, s
         def fits(size: int) -> bool:
             if not limited.leaves_time_for(size):
                 return False
-            tried = with_batch(plan, size, "")
+            tried = with_batch(plan, Choice(size, "measurement", None))
             growth = memory.of(one_share(tried, size, _micro_batches(plan, share // size)))
             limited.took(size)
             if growth is None:
@@ -102,7 +102,8 @@ def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> tuple[int, s
     room = f" with {varies:g} times what it takes beyond the smallest, because runs differ" if varies > 1 else ""
     less = "" if asked is None or decides else f" (hardware.memory_limit={asked} is more than a process may take here)"
     there = f"{limit / _GIB:.3f} GiB{less}{room}"
-    return best, f"the largest divisor of {share} whose update fits into {there}, measured: {told}{limited.told}"
+    reason = f"the largest divisor of {share} whose update fits into {there}, measured: {told}{limited.told}"
+    return Choice(best, "measurement", reason)
 
 
 class _TimeLimit:
@@ -165,17 +166,15 @@ def _micro_batches(plan: Plan, accumulation: int) -> int:
     return min(2, accumulation) if plan.semantic.privacy is None else 4
 
 
-def with_batch(plan: Plan, size: int, reason: str) -> Plan:
+def with_batch(plan: Plan, size: Choice[int]) -> Plan:
     """``plan`` in micro-batches of ``size``; evaluation, which keeps no activations, fits with as many examples."""
     performance = plan.performance
-    share = performance.batch_size * performance.accumulation_steps
-    return dataclasses.replace(
-        plan,
-        performance=dataclasses.replace(
-            performance,
-            batch_size=size,
-            accumulation_steps=share // size,
-            eval_batch_size=min(performance.eval_batch_size, size),
-            batch_reason=reason,
-        ),
+    return plan.evolve(
+        {
+            "performance.batch_size": size.value,
+            "performance.accumulation_steps": performance.batch_size * performance.accumulation_steps // size.value,
+            "performance.eval_batch_size": min(performance.eval_batch_size, size.value),
+            "performance.batch_reason": size.reason,
+            "performance.batch_source": size.source,
+        }
     )

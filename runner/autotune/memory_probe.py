@@ -6,7 +6,6 @@ is thrown away: what is learnt is how much memory numbers of such sizes take, wh
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,11 +74,9 @@ def run_in_short(plan: Plan, data: ImageData, scratch: Path) -> int | None:
 def _one_process(plan: Plan, examples: int) -> Plan:
     """``plan`` without effect; one share of a private batch is a share of its sampling rate."""
     plan = without_effect(plan)
-    if (privacy := plan.semantic.privacy) is None:
+    if plan.semantic.privacy is None:
         return plan
-    rate = min(1.0, plan.semantic.logical_batch / examples)
-    privacy = dataclasses.replace(privacy, sample_rate=rate)
-    return dataclasses.replace(plan, semantic=dataclasses.replace(plan.semantic, privacy=privacy))
+    return plan.evolve({"semantic.privacy.sample_rate": min(1.0, plan.semantic.logical_batch / examples)})
 
 
 def _snapshot(parts: Parts, done: int, *, best: int) -> Snapshot:

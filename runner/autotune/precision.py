@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
 import time
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.autotune.probe import Stepper, one_share, stepping
+from runner.config.choice import Choice
 from runner.config.rules.batches import affordable
 
 if TYPE_CHECKING:
@@ -131,18 +131,12 @@ def _open(plan: Plan, recipe: Candidate) -> AbstractContextManager[Stepper]:
 
 
 def _variant(plan: Plan, recipe: Candidate) -> Plan:
-    semantic = plan.semantic
-    precision = dataclasses.replace(semantic.precision, dtype=recipe.dtype)
-    return dataclasses.replace(
-        plan,
-        semantic=dataclasses.replace(semantic, precision=precision),
-        performance=dataclasses.replace(plan.performance, channels_last=recipe.channels_last),
-    )
+    return plan.evolve({"semantic.precision.dtype": recipe.dtype, "performance.channels_last": recipe.channels_last})
 
 
 def _with_way(plan: Plan, stepper: Stepper) -> Plan:
     way = stepper.plan.performance.grad_sample
-    return plan if way is None else plan.with_grad_sample(way, "as probed")
+    return plan if way is None else plan.with_grad_sample(Choice(way, "measurement", "as probed"))
 
 
 def _looked_at(plan: Plan, recipe: Candidate) -> tuple[float, bool]:

@@ -172,24 +172,19 @@ def _measure(plan: Plan, accumulation: int, *, seconds: float, least: int, most:
 
 def one_share(plan: Plan, batch_size: int, accumulation: int) -> Plan:
     """``plan`` for one process whose share of the logical batch is ``accumulation`` micro-batches of ``batch_size``."""
-    performance = dataclasses.replace(
-        plan.performance, processes=1, batch_size=batch_size, accumulation_steps=accumulation
+    return plan.evolve(
+        {
+            "semantic.logical_batch": batch_size * accumulation,
+            "performance.processes": 1,
+            "performance.batch_size": batch_size,
+            "performance.accumulation_steps": accumulation,
+        }
     )
-    semantic = dataclasses.replace(plan.semantic, logical_batch=batch_size * accumulation)
-    return dataclasses.replace(plan, semantic=semantic, performance=performance)
 
 
 def without_effect(plan: Plan) -> Plan:
     """``plan`` with a learning rate that leaves the weights where they are, and none that would have to be fetched."""
-    semantic = plan.semantic
-    return dataclasses.replace(
-        plan,
-        semantic=dataclasses.replace(
-            semantic,
-            model=dataclasses.replace(semantic.model, weights=None),
-            optimizer=dataclasses.replace(semantic.optimizer, lr=_SMALL_RATE),
-        ),
-    )
+    return plan.evolve({"semantic.model.weights": None, "semantic.optimizer.lr": _SMALL_RATE})
 
 
 def _made_up(plan: Plan) -> Plan:
@@ -197,17 +192,9 @@ def _made_up(plan: Plan) -> Plan:
     plan = without_effect(plan)
     semantic = plan.semantic
     examples = min(semantic.data.examples, _LOGICAL_BATCHES * semantic.logical_batch)
-    privacy = semantic.privacy
-    if privacy is not None:
-        privacy = dataclasses.replace(privacy, sample_rate=min(1.0, semantic.logical_batch / examples))
-    return dataclasses.replace(
-        plan,
-        semantic=dataclasses.replace(
-            semantic,
-            data=dataclasses.replace(semantic.data, examples=examples),
-            privacy=privacy,
-        ),
-    )
+    if semantic.privacy is not None:
+        plan = plan.evolve({"semantic.privacy.sample_rate": min(1.0, semantic.logical_batch / examples)})
+    return plan.evolve({"semantic.data.examples": examples})
 
 
 def _random_data(plan: Plan) -> ImageData:

@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.autotune.cache import keep
+from runner.config.choice import Choice
 from runner.data.cache.folder_cache import default_cache_dir
 from runner.plan.build import derive_name
+from runner.plan.restore import performance_of
 from runner.records.run_file import RUN_FILE, read_run, utc_now
 from runner.training.distributed.agreement import first_decides
 
@@ -76,8 +78,7 @@ def settle(
     if config.data.batch_size == "auto":
         from runner.autotune.batch_size import with_batch
 
-        fitting = first_decides(world, lambda: _fit(plan, config, device, run_dir, sweep_dir))
-        plan = with_batch(plan, fitting["batch_size"], fitting["reason"])
+        plan = with_batch(plan, first_decides(world, lambda: _fit(plan, config, device, run_dir, sweep_dir)))
     return plan
 
 
@@ -100,21 +101,16 @@ def _with_choice(plan: Plan, config: RunConfig, choice: dict[str, Any] | None) -
     if choice is None:
         return plan
     measures_types = plan.semantic.precision.requested == "auto"
-    performance = plan.performance
+    dtype, reason = choice["dtype"], choice["reason"]
     if config.hardware.channels_last is None:
-        reason = "measured with the precision" if measures_types else choice["reason"]
-        performance = dataclasses.replace(
-            performance, channels_last=choice["channels_last"], channels_last_reason=reason
+        why = "measured with the precision" if measures_types else reason
+        plan = plan.evolve(
+            {"performance.channels_last": choice["channels_last"], "performance.channels_last_reason": why}
         )
     if not measures_types:
-        return dataclasses.replace(plan, performance=performance)
-    precision = dataclasses.replace(plan.semantic.precision, dtype=choice["dtype"], reason=choice["reason"])
-    return dataclasses.replace(
-        plan,
-        name=config.name or derive_name(config, precision.dtype),
-        semantic=dataclasses.replace(plan.semantic, precision=precision),
-        performance=performance,
-    )
+        return plan
+    name = config.name or derive_name(config, dtype)
+    return plan.evolve({"name": name, "semantic.precision.dtype": dtype, "semantic.precision.reason": reason})
 
 
 def _choose(
@@ -147,30 +143,32 @@ def _is_long(plan: Plan) -> bool:
     return plan.semantic.steps * plan.semantic.logical_batch * data.channels * data.image_size**2 >= _SHORT
 
 
-def _fit(plan: Plan, config: RunConfig, device: Device, run_dir: Path | None, sweep_dir: Path | None) -> dict[str, Any]:
-    """``batch_size`` and ``reason``."""
+def _fit(plan: Plan, config: RunConfig, device: Device, run_dir: Path | None, sweep_dir: Path | None) -> Choice[int]:
+    """The size of micro-batches."""
     from runner.autotune.batch_size import fitting_batch, memory_limit
 
     performance = plan.performance
     share = performance.batch_size * performance.accumulation_steps
     if (before := _begun_with(run_dir)) is not None:
-        earlier = before["performance"]
-        if earlier["batch_size"] * earlier["accumulation_steps"] == share and earlier["batch_reason"] is not None:
-            return {"batch_size": earlier["batch_size"], "reason": earlier["batch_reason"]}
+        earlier = performance_of(before)
+        measured_before = earlier["batch_source"] == "measurement"
+        if measured_before and earlier["batch_size"] * earlier["accumulation_steps"] == share:
+            return Choice(earlier["batch_size"], "measurement", earlier["batch_reason"])
 
     def measured() -> dict[str, Any]:
-        size, reason = fitting_batch(plan.uncompiled(), config, device)
-        return {"batch_size": size, "reason": reason}
+        found = fitting_batch(plan.uncompiled(), config, device)
+        return {"batch_size": found.value, "reason": found.reason}
 
     if sweep_dir is None:
-        return measured()
+        return fitting_batch(plan.uncompiled(), config, device)
     facts = {
         "dtype": plan.semantic.precision.dtype,
         "share": share,
         "limit": memory_limit(config.hardware, device, performance.processes),
         "augment": dataclasses.asdict(plan.semantic.data.augment),
     }
-    return keep(sweep_dir / CHOICES, _what(plan) | _where(plan, config) | facts, measured)
+    kept = keep(sweep_dir / CHOICES, _what(plan) | _where(plan, config) | facts, measured)
+    return Choice(kept["batch_size"], "measurement", kept["reason"])
 
 
 def _begun_with(run_dir: Path | None) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runner.config.choice import evolve
 from runner.config.schema import RunConfig
 from runner.forecast.analytic_costs import activations
 from runner.forecast.assess import assess
@@ -166,11 +167,8 @@ def _measured_precision(config: RunConfig, plan: Plan, device: Device, question:
     from runner.autotune.resolve import resolve_precision
     from runner.training.distributed.world import SingleProcess, torch_device
 
-    left_open = dataclasses.replace(config, precision=dataclasses.replace(config.precision, amp_dtype="auto"))
-    plan = dataclasses.replace(
-        plan,
-        semantic=dataclasses.replace(plan.semantic, precision=choose_precision(left_open.precision, device)),
-    )
+    left_open = evolve(config, {"precision.amp_dtype": "auto"})
+    plan = plan.evolve({"semantic.precision": choose_precision(left_open.precision, device)})
     chosen = resolve_precision(plan, left_open, device, SingleProcess(torch_device(device.kind)))
     precision = chosen.semantic.precision
     words = [f"precision={_SHORT[precision.dtype]}"]

@@ -112,12 +112,8 @@ def work_out_elsewhere(plan: Plan, data: ImageData, *, cache_dir: str | None) ->
     Raises:
         RequestError: see ``estimate_costs``.
     """
-    here = dataclasses.replace(
-        plan,
-        semantic=dataclasses.replace(
-            plan.semantic, precision=dataclasses.replace(plan.semantic.precision, dtype="float32", tf32=False)
-        ),
-        performance=dataclasses.replace(plan.performance, device="cpu"),
+    here = plan.evolve(
+        {"semantic.precision.dtype": "float32", "semantic.precision.tf32": False, "performance.device": "cpu"}
     )
     costs = estimate_costs(here, data, cache_dir=cache_dir)
     peak = _memory(plan, data, costs.model, _optimizer_states(plan))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from runner.autotune.probe import stepping
+from runner.autotune.probe import one_share, stepping
 from runner.config.rules.batches import affordable
 
 if TYPE_CHECKING:
@@ -49,13 +48,4 @@ def step_seconds_in(plan: Plan, dtypes: Sequence[str], *, image_seconds: float =
 
 def _in(plan: Plan, dtype: str, images: int) -> Plan:
     """A micro-batch of ``images`` of one process of ``plan`` in another type."""
-    semantic, performance = plan.semantic, plan.performance
-    return dataclasses.replace(
-        plan,
-        semantic=dataclasses.replace(
-            semantic,
-            precision=dataclasses.replace(semantic.precision, dtype=dtype),
-            logical_batch=images,
-        ),
-        performance=dataclasses.replace(performance, processes=1, batch_size=images, accumulation_steps=1),
-    )
+    return one_share(plan, images, 1).evolve({"semantic.precision.dtype": dtype})

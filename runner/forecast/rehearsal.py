@@ -119,13 +119,15 @@ def _shortened(plan: Plan, image_seconds: float) -> Plan:
     batch = min(performance.batch_size, images)
     accumulation = images // batch
     logical = batch * accumulation * performance.processes
-    privacy = semantic.privacy
-    if privacy is not None:
-        privacy = dataclasses.replace(privacy, sample_rate=privacy.sample_rate * logical / semantic.logical_batch)
-    return dataclasses.replace(
-        plan,
-        semantic=dataclasses.replace(semantic, logical_batch=logical, privacy=privacy),
-        performance=dataclasses.replace(performance, batch_size=batch, accumulation_steps=accumulation),
+    if (privacy := semantic.privacy) is not None:
+        rate = privacy.sample_rate * logical / semantic.logical_batch
+        plan = plan.evolve({"semantic.privacy.sample_rate": rate})
+    return plan.evolve(
+        {
+            "semantic.logical_batch": logical,
+            "performance.batch_size": batch,
+            "performance.accumulation_steps": accumulation,
+        }
     )
 
 
@@ -161,8 +163,7 @@ def _rehearse(
     made: list[Parts] = []
     limit = plan.performance.probe_seconds
     # a way to per-example gradients that is chosen for a plan alone leaves most of the time to the updates
-    quick = dataclasses.replace(plan.performance, probe_seconds=_SET_UP_SHARE * plan.performance.probe_seconds)
-    quickly = dataclasses.replace(plan, performance=quick)
+    quickly = plan.evolve({"performance.probe_seconds": _SET_UP_SHARE * limit})
     set_up = clock(lambda: made.append(build_parts(quickly, data, world)))
     (parts,) = made
     val = None if data.val is None else parts.plain_feed(data, data.val)

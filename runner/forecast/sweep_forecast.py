@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runner.config.choice import evolve
 from runner.config.request.request import Request
 from runner.config.request.search_config import SWEEPER, load_search
 from runner.config.rules.rules import value_at
@@ -142,14 +143,8 @@ def described_sweep(sweep: SweepPlan) -> dict[str, Any]:
 
 def _cost_key(config: RunConfig) -> str:
     """What two cells have in common that take the same: everything but the values that no kernel sees."""
-    same = dataclasses.replace(
-        config,
-        seed=0,
-        name=None,
-        optimizer=dataclasses.replace(config.optimizer, lr=0.1, weight_decay=0.0),
-        scheduler=dataclasses.replace(config.scheduler, warmup_epochs=0.0, warmup_start=0.0),
-    )
-    return repr(same)
+    unseen = {"seed": 0, "name": None, "optimizer.lr": 0.1, "optimizer.weight_decay": 0.0}
+    return repr(evolve(config, unseen | {"scheduler.warmup_epochs": 0.0, "scheduler.warmup_start": 0.0}))
 
 
 def _values_of(configs: Sequence[RunConfig], varied: Collection[str]) -> tuple[str, ...]:

@@ -154,7 +154,7 @@ def _memory(plan: Plan, data: ImageData, device: Device, costs: Costs, forecast:
     needed, held = forecast.peak_bytes.expected * sharing, costs.held_bytes * sharing
     if needed <= memory:
         return
-    measured = performance.batch_reason is not None
+    measured = performance.batch_source != "request"
     foreseen, there = f"{mib(needed)} foreseen", f"{mib(memory)} there"
     ignored_variables = "a run of a fixed batch takes what it needs, whatever hardware.memory_limit says"
     if held > memory:

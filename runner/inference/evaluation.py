@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -166,7 +165,7 @@ def _settings(run: FinishedRun, request: InferenceRequest, world: World) -> Plan
     """The run's plan with the threads of this inference; its switches of torch hold here too."""
     performance = run.plan.performance
     threads = request.threads or max(1, min(performance.threads, available_cores()) // world.size)
-    return dataclasses.replace(run.plan, performance=dataclasses.replace(performance, threads=threads))
+    return run.plan.evolve({"performance.threads": threads})
 
 
 def _tell_ledger(run: FinishedRun, request: InferenceRequest, world: World) -> None:

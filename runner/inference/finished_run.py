@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.config.choice import evolve
 from runner.config.rules import rules
 from runner.config.schema import RunConfig
 from runner.config.untrusted.run_config import CONFIG_FILE, read_values
@@ -102,8 +103,7 @@ class FinishedRun:
         data = self.config.data
         if data.root is None:
             raise RequestError("data_root", root, f"nothing: the data of this run ({data.name}) come from no folder")
-        config = dataclasses.replace(self.config, data=dataclasses.replace(data, root=str(root)))
-        return dataclasses.replace(self, config=config)
+        return evolve(self, {"config.data.root": str(root)})
 
     def build_model(self, dtype: torch.dtype) -> torch.nn.Module:
         """The network with the checkpoint's weights, on the CPU, in ``dtype`` and in evaluation mode.

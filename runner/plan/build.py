@@ -73,6 +73,7 @@ def build_plan(
         notes.append(f"unreadable files skipped: {len(data.skipped)}, the first is {data.skipped[0]}")
     notes += data.notes
     _check_validation(config, data)
+    measures_batch = config.data.batch_size == "auto"
     norm = {"auto": "group" if private else "batch"}.get(config.model.norm, config.model.norm)
     semantic = SemanticPlan(
         data=DataPlan(
@@ -116,7 +117,8 @@ def build_plan(
         processes=processes,
         batch_size=split.batch_size,
         accumulation_steps=split.accumulation,
-        batch_reason="to begin with: the run measures what fits" if config.data.batch_size == "auto" else None,
+        batch_reason="to begin with: the run measures what fits" if measures_batch else None,
+        batch_source="rule" if measures_batch else "request",
         lr_reason=lr_reason,
         probe_seconds=config.hardware.probe_seconds,
         gradient_checkpointing=config.model.gradient_checkpointing,

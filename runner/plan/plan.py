@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from runner.config.choice import Choice, Source, evolve
 from runner.config.identity import identity_fields, identity_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 from runner.config.words.pluralize import counted
@@ -174,6 +176,8 @@ class PerformancePlan:
     """What ``channels_last`` was chosen by; None where it is as typed, or was not measured."""
     batch_reason: str | None = None
     """Why ``batch_size``; None where it is as typed."""
+    batch_source: Source | None = None
+    """What chose ``batch_size``: ``request``, ``measurement``, or ``rule`` until it is measured."""
     lr_reason: str | None = None
     """How the learning rate was scaled; None where it is as typed."""
     probe_seconds: float = 20.0
@@ -195,16 +199,22 @@ class Plan:
     splits: tuple[SplitPlan, ...] = ()
     """Which splits there are; none in plans of earlier versions."""
 
-    def with_grad_sample(self, grad_sample: str, reason: str) -> Plan:
-        """This plan with ``auto`` replaced, and why."""
-        chosen = dataclasses.replace(self.performance, grad_sample=grad_sample, grad_sample_reason=reason)
-        return dataclasses.replace(self, performance=chosen)
+    def evolve(self, changes: Mapping[str, Any]) -> Plan:
+        """This plan with other values at dotted names, such as ``{"semantic.precision.dtype": "float64"}``.
+
+        Raises:
+            AttributeError: there is no such part.
+            TypeError: the part has no such field, or is None.
+        """
+        return evolve(self, changes)
+
+    def with_grad_sample(self, way: Choice[str]) -> Plan:
+        """This plan with the way to per-example gradients chosen."""
+        return self.evolve({"performance.grad_sample": way.value, "performance.grad_sample_reason": way.reason})
 
     def uncompiled(self) -> Plan:
         """This plan without compiler and recordings, which take longer to make than a short measurement lasts."""
-        return dataclasses.replace(
-            self, performance=dataclasses.replace(self.performance, compile=False, cuda_graphs=False)
-        )
+        return self.evolve({"performance.compile": False, "performance.cuda_graphs": False})
 
     @property
     def layout(self) -> str | None:

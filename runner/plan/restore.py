@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from runner.config.choice import Source
 from runner.config.identity import identity_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 from runner.config.untrusted.typed_values import check_types
@@ -32,6 +33,14 @@ def restore_plan(stated: Mapping[str, Any]) -> Plan:
     return plan
 
 
+def performance_of(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the performance part of a stated plan, with what earlier versions left to be concluded."""
+    performance = dict(stated["performance"])
+    # there, a size was measured where a reason stands for it
+    measured: Source = "request" if performance.get("batch_reason") is None else "measurement"
+    return {"batch_source": measured} | performance
+
+
 def _restore(stated: Mapping[str, Any]) -> Plan:
     semantic = dict(stated["semantic"])
     data = dict(semantic["data"])
@@ -50,7 +59,7 @@ def _restore(stated: Mapping[str, Any]) -> Plan:
         trainer=stated["trainer"],
         classes=tuple(stated["classes"]),
         semantic=SemanticPlan(**semantic),
-        performance=PerformancePlan(**stated["performance"]),
+        performance=PerformancePlan(**performance_of(stated)),
         notes=tuple(stated["notes"]),
         splits=tuple(SplitPlan(**split) for split in stated.get("splits", ())),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -115,7 +115,7 @@ def build_parts(
             tell=notes.append,
         ),
     )
-    plan = replace(plan, notes=(*plan.notes, *notes))
+    plan = plan.evolve({"notes": (*plan.notes, *notes)})
     memory_format = format_for(model, channels_last=performance.channels_last)
     model = model.to(device=world.device, dtype=precision.parameter_dtype).to(memory_format=memory_format)
     model.train()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,8 +126,7 @@ def _compute(
     plan = build_plan(config, data, device, processes=performance["processes"])
     there = SingleProcess(torch_device(device.kind)) if world is None else world
     plan = settle(plan, config, device, there, run_dir=folder)
-    sizes = {key: performance[key] for key in ("batch_size", "accumulation_steps")}
-    plan = dataclasses.replace(plan, performance=dataclasses.replace(plan.performance, **sizes))
+    plan = plan.evolve({f"performance.{key}": performance[key] for key in ("batch_size", "accumulation_steps")})
     if plan.identity != identity:
         raise RunError("its configuration leads to another plan today: code or data have changed")
     with torch_settings(plan):
@@ -137,12 +135,9 @@ def _compute(
 
 def _vary(plan: Plan, variant: Variant) -> Plan:
     """The plan without noise and, if asked, in float64."""
-    semantic = plan.semantic
-    if semantic.privacy is not None:
-        semantic = dataclasses.replace(semantic, privacy=dataclasses.replace(semantic.privacy, noise_multiplier=0.0))
-    if variant.float64:
-        semantic = dataclasses.replace(semantic, precision=dataclasses.replace(semantic.precision, dtype="float64"))
-    return dataclasses.replace(plan, semantic=semantic)
+    if plan.semantic.privacy is not None:
+        plan = plan.evolve({"semantic.privacy.noise_multiplier": 0.0})
+    return plan.evolve({"semantic.precision.dtype": "float64"}) if variant.float64 else plan
 
 
 def _update(plan: Plan, data: ImageData, world: World, variant: Variant, grad_sample: str | None) -> Update | None:

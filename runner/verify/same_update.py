@@ -21,6 +21,7 @@ _IRRELEVANT = (
     "device_name",
     "grad_sample_reason",
     "batch_reason",
+    "batch_source",
     "lr_reason",
     "eval_batch_size",
     "log_every",

@@ -80,9 +80,9 @@ def test_a_micro_batch_that_batchnorm_cannot_use_is_passed_over(configure, train
     device = detect_device(config.hardware)
     assert memory_limit(config.hardware, device, 2) == memory_limit(configure(*auto).hardware, device, 2) < 64e12
     plan = build_plan(config, open_data(config.data), device, processes=1)
-    size, reason = fitting_batch(plan, config, device)
-    assert size == 4
-    assert "GiB (hardware.memory_limit=64TB is more than a process may take here), measured" in reason
-    assert ": 2 take" in reason
+    size = fitting_batch(plan, config, device)
+    assert (size.value, size.source) == (4, "measurement")
+    assert "GiB (hardware.memory_limit=64TB is more than a process may take here), measured" in size.reason
+    assert ": 2 take" in size.reason
     with pytest.raises(RunError, match=r"too small for BatchNorm; try model\.norm=group"):
         train(*recipe, "data.batch_size=1")

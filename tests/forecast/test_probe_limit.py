@@ -101,7 +101,7 @@ def test_a_way_to_gradients_is_chosen_on_as_many_images_as_there_is_time_for():
             channels_last=False,
             measure=True,
             most_seconds=most_seconds,
-        )[1]
+        ).reason
 
     assert chosen(60.0).endswith("for 64 random images")
     assert max(slow.seen) == 64

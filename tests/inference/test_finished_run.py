@@ -35,12 +35,14 @@ def test_a_plan_of_an_earlier_version_has_the_defaults_of_fields_that_came_later
     stated = read_run(digits_run).plan
     del stated["semantic"]["data"]["augment"]["hue"]
     del stated["performance"]["lr_reason"]
+    del stated["performance"]["batch_source"]
     with pytest.raises(RunError, match="has been changed"):
         restore_plan(stated)
     stated["identity"] = identity_of(stated["semantic"])  # as that version computed it
     plan = restore_plan(stated)
     assert plan.semantic.data.augment.hue == 0.0
     assert plan.performance.lr_reason is None
+    assert plan.performance.batch_source == "request"
     stated["semantic"]["data"]["augment"]["blur"] = 1.0
     stated["identity"] = identity_of(stated["semantic"])
     with pytest.raises(RunError, match="blur"):

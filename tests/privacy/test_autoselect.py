@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from runner.config.choice import Choice
 from runner.data.open import open_data
 from runner.errors import RequestError
 from runner.plan.build import build_plan
@@ -93,24 +94,25 @@ def test_a_model_that_remembers_is_refused_in_every_way():
 
 
 def test_the_measured_times_are_the_reason():
-    way, reason = choose(dense(), ["ghost", "functional"])
-    assert way in ("ghost", "functional")
-    assert reason.startswith("ghost ")
-    assert "functional" in reason
-    assert reason.endswith("ms for 16 random images")
+    way = choose(dense(), ["ghost", "functional"])
+    assert way.value in ("ghost", "functional")
+    assert way.source == "measurement"
+    assert way.reason.startswith("ghost ")
+    assert "functional" in way.reason
+    assert way.reason.endswith("ms for 16 random images")
 
 
 @pytest.mark.parametrize(("functional", "expected"), [(0.9, "ghost"), (0.5, "functional"), (2.0, "ghost")])
 def test_more_memory_has_to_be_clearly_faster(monkeypatch, functional, expected):
     monkeypatch.setattr(module, "_measure", lambda *arguments: {"ghost": 1.0, "functional": functional})
-    assert choose(dense(), ["ghost", "functional"])[0] == expected
+    assert choose(dense(), ["ghost", "functional"]).value == expected
 
 
 def test_nothing_is_measured_where_it_must_not_decide_or_would_not_fit(monkeypatch):
     monkeypatch.delattr(module, "_measure")
-    assert choose(dense(), ["functional"]) == ("functional", "the only way that works for this model")
-    assert choose(dense(), ["ghost", "functional"], measure=False)[0] == "ghost"
-    assert choose(dense(), ["ghost", "functional"], batch_size=1 << 16)[0] == "ghost"
+    assert choose(dense(), ["functional"]) == Choice("functional", "rule", "the only way that works for this model")
+    assert choose(dense(), ["ghost", "functional"], measure=False).value == "ghost"
+    assert choose(dense(), ["ghost", "functional"], batch_size=1 << 16).value == "ghost"
 
 
 def test_measuring_leaves_model_and_random_state_as_they_were():

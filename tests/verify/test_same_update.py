@@ -6,6 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from runner.commands.compare import main
+from runner.config.choice import Choice
 from runner.config.load import load_config
 from runner.data.open import open_data
 from runner.plan.build import build_plan
@@ -43,7 +44,7 @@ def planned(composer, tmp_path):
             OmegaConf.save(OmegaConf.masked_copy(composed, keys), hydra / "config.yaml")
             OmegaConf.save(lines.split(), hydra / "overrides.yaml")
             if plan.performance.grad_sample == "auto":
-                plan = plan.with_grad_sample("ghost", "for the test")
+                plan = plan.with_grad_sample(Choice("ghost", "request", "for the test"))
             metrics = FinalMetrics(test_accuracy=0.9)
             write_run(hydra.parent, RunRecord(name="r", status="completed", metrics=metrics, plan=plan.as_dict()))
         return folder

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from runner.config.choice import Choice
 from runner.config.rules.batches import affordable
 from runner.error_texts import is_out_of_memory
 from runner.errors import RequestError
@@ -81,19 +82,19 @@ def autoselect_grad_sample(
     measure: bool,
     copies: int = 1,
     most_seconds: float = 20.0,
-) -> tuple[str, str]:
-    """One of ``ways`` and the reason, measured on a micro-batch of ``batch_size`` examples of ``copies`` random images.
+) -> Choice[str]:
+    """One of ``ways``, measured on a micro-batch of ``batch_size`` examples of ``copies`` random images.
 
     On fewer, where that many would take more than ``most_seconds``.  The model and the random state stay as they were.
     With ``measure=False`` it is the first of ``ways``.
     """
     if len(ways) == 1:
-        return ways[0], "the only way that works for this model"
+        return Choice(ways[0], "rule", "the only way that works for this model")
     if not measure:
-        return ways[0], "the first that works, because deterministic=true rules out measuring"
+        return Choice(ways[0], "rule", "the first that works, because deterministic=true rules out measuring")
     numbers = batch_size * sum(parameter.numel() for parameter in trainable(model).values())
     if "ghost" in ways and numbers > _MOST_ROWS:
-        return "ghost", f"others would hold {numbers:.1e} numbers at once"
+        return Choice("ghost", "rule", f"others would hold {numbers:.1e} numbers at once")
     examples = batch_size
 
     def measured(tried: Sequence[str], examples: int) -> dict[str, float]:
@@ -114,7 +115,7 @@ def autoselect_grad_sample(
     told = {way: f"{1e3 * found:.2f} ms" if math.isfinite(found) else "out of memory" for way, found in seconds.items()}
     figures = ", ".join(f"{way} {told[way]}" for way in ways)
     fewer = "" if examples == batch_size else f", of a micro-batch of {batch_size * copies}: hardware.probe_seconds"
-    return best, f"{figures} for {examples * copies} random images{fewer}"
+    return Choice(best, "measurement", f"{figures} for {examples * copies} random images{fewer}")
 
 
 def _images(model: nn.Module, size: int, shape: tuple[int, int, int], channels_last: bool) -> Tensor:

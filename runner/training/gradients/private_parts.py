@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from runner.config.choice import Choice
 from runner.data import augment
 from runner.models.memory_format import convolves
 from runner.privacy.example_gradients.autoselect import autoselect_grad_sample, working_grad_samples
@@ -66,10 +67,10 @@ def build_private_parts(
         way = requested if grad_sample is None or requested != "auto" else grad_sample
         together(world, lambda: check_examples_independent(model, grad_sample=way, **tried))
         if requested == "auto":
-            plan = plan.with_grad_sample(way, "as before the interruption")
+            plan = plan.with_grad_sample(Choice(way, "earlier", "as before the interruption"))
     else:
         ways = together(world, lambda: working_grad_samples(model, **tried))
-        way, reason = first_decides(
+        chosen = first_decides(
             world,
             lambda: autoselect_grad_sample(
                 model,
@@ -84,7 +85,7 @@ def build_private_parts(
                 most_seconds=plan.performance.probe_seconds,
             ),
         )
-        plan = plan.with_grad_sample(way, reason)
+        plan, way = plan.with_grad_sample(chosen), chosen.value
     key = world.broadcast(_own_key(key, privacy.unsafe_noise_seed) if world.is_main else None)
     rule = PrivateRule(
         model,
