@@ -237,7 +237,7 @@ def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
         plain: Any = OmegaConf.to_container(composed, resolve=True)
         defaults = composer.option_defaults(whole)
         config = load_config(composed, defaults, typed_keys=typed_keys(whole.hydra))
-        attempt = attempt_run(config, plain, run_dir, None)
+        attempt = attempt_run(config, plain, run_dir)
         ended.append(attempt)
         if attempt.exit_code == ExitCode.WRONG_REQUEST:
             before.restore(run_dir)
@@ -258,10 +258,11 @@ def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
 
 def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     """Many runs, each in a process of its own."""
+    from runner.search.cell_context import find_context
     from runner.sweep.driver import SweepDriver
 
     _register_plugins()
-    sweep = SweepDriver(composer=composer, request=request, check=check_run)
+    sweep = SweepDriver(composer=composer, request=request, check=check_run, find_context=find_context)
     # What has been settled here is settled for Hydra too, which composes everything again.
     settled = [f"hydra.sweep.dir={QuotedString(str(request.sweep_dir), Quote.double).with_quotes()}"]
     if request.seeds is not None:

@@ -6,14 +6,18 @@ import contextlib
 import logging
 import re
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.config.schema import RunConfig
 from runner.config.untrusted.user_code import location_in_user_code, with_place
 from runner.errors import ExitCode, RequestError, RunError
 from runner.processes.keyboard_interrupt import interrupted
+
+if TYPE_CHECKING:
+    from runner.run.sweep_context import SweepContext
 
 log = logging.getLogger(__name__)
 
@@ -37,18 +41,22 @@ class Attempt:
 
 
 def attempt_run(
-    config: RunConfig | RequestError, composed: dict[str, Any], run_dir: Path, sweep_dir: Path | None
+    config: RunConfig | RequestError,
+    composed: dict[str, Any],
+    run_dir: Path,
+    find_sweep: Callable[[RunConfig], SweepContext] | None = None,
 ) -> Attempt:
     """Run ``config`` in ``run_dir``; a refusal in its place is what the attempt ends with.
 
-    ``composed`` is the same as plain values, ``sweep_dir`` the folder of the sweep that the run belongs to.
+    ``composed`` is the same as plain values.  ``find_sweep`` says what the run has to know of the sweep that it is a
+    cell of, and may refuse it; None for a run of its own.
     """
     try:
         if isinstance(config, RequestError):
             raise config
         from runner.run.job import run_job
 
-        result = run_job(config, composed, run_dir, sweep_dir)
+        result = run_job(config, composed, run_dir, None if find_sweep is None else find_sweep(config))
         return Attempt(exit_code=result.exit_code, objective=result.objective)
     except KeyboardInterrupt:
         return Attempt(exit_code=ExitCode.INTERRUPTED, cut_short=True)

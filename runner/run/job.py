@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.autotune.resolve import settle
 from runner.config.identity import identity_fields
 from runner.config.rules.privacy_rules import refuse_outside_sweep
 from runner.config.schema import RunConfig
@@ -20,18 +21,47 @@ from runner.disk import unsupported
 from runner.environment.launchers import launched
 from runner.error_texts import is_out_of_memory
 from runner.errors import EpsilonVoid, ExitCode, RequestError, RunError
+from runner.plan.build import build_plan
+from runner.plan.device import detect_device
+from runner.processes.signals import StopRequest
+from runner.records.console import make_console
+from runner.records.environment import describe_environment
+from runner.records.environment_changes import environments_before
+from runner.records.forecast_file import find_forecast, with_forecast_error
+from runner.records.non_private_figures import non_private_figures_of_run
 from runner.records.printable import printable
+from runner.records.recorder import Recorder
+from runner.records.resolved_config import save_resolved_config
+from runner.records.run_file import FINISHED, RUN_FILE, RunRecord, read_run, write_run
+from runner.records.run_lock import lock_run
+from runner.records.sink import RunInfo, build_sink
+from runner.run.final_record import final_record
+from runner.run.ledger_entry import open_entry
+from runner.run.sweep_context import SweepContext
+from runner.statement.write import state_privacy
+from runner.training.checkpointing.resume import (
+    find_checkpoint,
+    forget_after,
+    grad_sample_of,
+    other_recipe,
+    refuse_other_noise,
+    seconds_before,
+    secret_of,
+)
+from runner.training.distributed.agreement import first_acts, first_decides, first_then_others, together
+from runner.training.distributed.launch import lead_followers, start_processes
+from runner.training.distributed.same_run import refuse_other_run
+from runner.training.distributed.world import SingleProcess, torch_device
+from runner.training.gradients.micro_batch_size import out_of_memory_message
+from runner.training.parts import build_parts
+from runner.training.run_data import open_run_data
+from runner.training.torch_settings import torch_settings
 
 if TYPE_CHECKING:
     from runner.plan.device import Device
     from runner.plan.plan import Plan
-    from runner.privacy.accounting.stopping_draws import Draw
-    from runner.processes.signals import StopRequest
     from runner.records.console import Console
-    from runner.records.pruning_hook import PruningHook
-    from runner.records.recorder import Recorder
-    from runner.records.run_file import FinalMetrics, RunRecord
-    from runner.search.trial_pruning import TrialLink
+    from runner.records.run_file import FinalMetrics
     from runner.training.checkpointing.checkpoint import Checkpoint
     from runner.training.distributed.world import World
     from runner.training.state import FitResult
@@ -50,16 +80,13 @@ class Job:
     """The same as plain values, for the trackers."""
     run_dir: Path
     """Existing folder of this run."""
-    sweep_dir: Path | None = None
-    """Folder of the sweep that the run belongs to."""
-    sweep: str | None = None
-    """Identity of that sweep in the privacy ledger; None for a run without privacy."""
-    trial: TrialLink | None = None
-    """Which trial of a search the run is, where its evaluations are of use there."""
-    draw: Draw | None = None
-    """What was drawn for that sweep before its first trial; None where the best is accounted by composition."""
-    learns: bool = False
-    """Whether the settings may depend on the results of earlier cells of the sweep."""
+    sweep: SweepContext | None = None
+    """The sweep that it is a cell of; None for a run of its own."""
+
+    @property
+    def sweep_dir(self) -> Path | None:
+        """Folder of that sweep."""
+        return None if self.sweep is None else self.sweep.folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,46 +99,20 @@ class JobResult:
     """Value of the monitored metric, for searches; None without a validation split."""
 
 
-def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep_dir: Path | None) -> JobResult:
+def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep: SweepContext | None = None) -> JobResult:
     """Run one configuration in ``run_dir``, in this process or in several.
+
+    ``composed`` is the same as plain values; ``sweep`` is None for a run of its own.
 
     Raises:
         RequestError: the request does not fit the data or the machine.
         RunError: the run failed on the way.
     """
-    privacy = config.privacy
-    if sweep_dir is None:
-        refuse_outside_sweep(privacy)
-    from runner.training.distributed.launch import lead_followers, start_processes
-
-    sweep = trial = draw = None
-    learns = False
-    if sweep_dir is not None:
-        from runner.search.trial_pruning import find_link, settings_learn
-        from runner.sweep.privacy_file import identify_sweep
-        from runner.sweep.selection_file import is_drawn, read_draw
-
-        trial = find_link(config)
-        draw = read_draw(sweep_dir) if privacy.selection == "random_stopping" else None
-        if draw is None and is_drawn(sweep_dir):
-            raise RequestError("privacy.selection", privacy.selection, f"random_stopping, as {sweep_dir} began")
-        sweep = identify_sweep(sweep_dir) if privacy.enabled else None
-        learns = privacy.enabled and settings_learn()
-    job = Job(
-        config=config,
-        composed=composed,
-        run_dir=run_dir,
-        sweep_dir=sweep_dir,
-        sweep=sweep,
-        trial=trial,
-        draw=draw,
-        learns=learns,
-    )
+    if sweep is None:
+        refuse_outside_sweep(config.privacy)
+    job = Job(config=config, composed=composed, run_dir=run_dir, sweep=sweep)
     if launched():
         return lead_followers(job, run_rank)
-    from runner.plan.device import detect_device
-    from runner.training.distributed.world import SingleProcess, torch_device
-
     device = detect_device(config.hardware)
     if (processes := _processes(config, device)) > 1:
         with _interruption_recorded(run_dir):
@@ -126,8 +127,6 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
         RequestError: see ``run_job``, or another run works in the folder; nothing has been written by then.
         RunError: see ``run_job``; ``run.json`` says why.
     """
-    from runner.processes.signals import StopRequest
-
     with (
         _alone_in(job.run_dir, world),
         StopRequest(alone=world.size == 1) as stop,
@@ -137,25 +136,6 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
 
 
 def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> JobResult:
-    from runner.autotune.resolve import settle
-    from runner.plan.build import build_plan
-    from runner.records.console import make_console
-    from runner.records.recorder import Recorder
-    from runner.records.sink import build_sink
-    from runner.run.ledger_entry import open_entry
-    from runner.training.checkpointing.resume import (
-        find_checkpoint,
-        forget_after,
-        grad_sample_of,
-        refuse_other_noise,
-        secret_of,
-    )
-    from runner.training.distributed.agreement import first_acts, first_decides, first_then_others, together
-    from runner.training.distributed.same_run import refuse_other_run
-    from runner.training.parts import build_parts
-    from runner.training.run_data import open_run_data
-    from runner.training.torch_settings import torch_settings
-
     config = job.config
     console = make_console(world.is_main)
     data = first_then_others(world, lambda: open_run_data(config))
@@ -185,15 +165,14 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
             world,
             run_dir=job.run_dir,
             sweep=job.sweep,
-            draw=job.draw,
-            learns=job.learns,
             checkpoint=checkpoint,
             contents=data.contents,
         )
         if world.is_main:
             forget_after(job.run_dir, checkpoint)
-        judge = _judge(job.trial) if world.is_main else None
-        recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console, sitting, judge)
+        connect = job.sweep.pruning if job.sweep is not None and world.is_main else None
+        pruning = None if connect is None else connect()
+        recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console, sitting, pruning)
         trainer = trainer_class(parts, data, recorder, job.run_dir)
         if world.is_main:
             outcome = _fit_on_record(trainer, job, plan, recorder, checkpoint, stop)
@@ -202,14 +181,6 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
                 outcome = trainer.fit(checkpoint, stop)
     exit_code = ExitCode.INTERRUPTED if outcome.status == "interrupted" else ExitCode.DONE
     return JobResult(exit_code=exit_code, objective=objective_of(plan, outcome.metrics))
-
-
-def _judge(trial: TrialLink | None) -> PruningHook | None:
-    if trial is None:
-        return None
-    from runner.search.trial_pruning import TrialPruningHook
-
-    return TrialPruningHook(trial)
 
 
 def objective_of(plan: Plan, metrics: FinalMetrics) -> float | None:
@@ -225,9 +196,6 @@ def find_finished(run_dir: Path, plan: Plan, cache_dir: str | None = None) -> Ru
     Raises:
         RequestError: another recipe was completed there; names the first key that differs.
     """
-    from runner.records.run_file import FINISHED, RUN_FILE, read_run
-    from runner.training.checkpointing.resume import other_recipe
-
     if not (run_dir / RUN_FILE).exists():
         return None
     record = read_run(run_dir)
@@ -246,16 +214,10 @@ def plan_run(config: RunConfig, run_dir: Path | None = None) -> Plan:
     Raises:
         RequestError: the request does not fit the data or the machine.
     """
-    from runner.plan.build import build_plan
-    from runner.plan.device import detect_device
-    from runner.training.run_data import open_run_data
-
     device = detect_device(config.hardware)
     plan = build_plan(config, open_run_data(config), device, processes=_processes(config, device))
     if run_dir is None:
         return plan
-    from runner.autotune.resolve import settle
-    from runner.training.distributed.world import SingleProcess, torch_device
 
     return settle(plan, config, device, SingleProcess(torch_device(device.kind)), run_dir=run_dir)
 
@@ -267,9 +229,6 @@ def _processes(config: RunConfig, device: Device) -> int:
 @contextlib.contextmanager
 def _alone_in(run_dir: Path, world: World) -> Iterator[None]:
     """Hold the lock of the folder in the first process; where it is refused, every process is."""
-    from runner.records.run_lock import lock_run
-    from runner.training.distributed.agreement import first_acts
-
     with contextlib.ExitStack() as held:
         first_acts(world, lambda: held.enter_context(lock_run(run_dir)))
         yield
@@ -278,8 +237,6 @@ def _alone_in(run_dir: Path, world: World) -> Iterator[None]:
 @contextlib.contextmanager
 def _interruption_recorded(run_dir: Path) -> Iterator[None]:
     """Leave a ``run.json`` of a run that was interrupted before it had one of its own."""
-    from runner.records.run_file import RUN_FILE, RunRecord, write_run
-
     try:
         yield
     except KeyboardInterrupt:
@@ -295,8 +252,6 @@ def _out_of_memory_told() -> Iterator[None]:
     Raises:
         RunError: names the cures.
     """
-    from runner.training.gradients.micro_batch_size import out_of_memory_message
-
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -314,17 +269,6 @@ def _fit_on_record(
     stop: StopRequest,
 ) -> FitResult:
     """Train, and keep ``run.json`` true from the first moment to the last, whatever happens in between."""
-    from runner.records.environment import describe_environment
-    from runner.records.environment_changes import environments_before
-    from runner.records.forecast_file import find_forecast, with_forecast_error
-    from runner.records.non_private_figures import non_private_figures_of_run
-    from runner.records.resolved_config import save_resolved_config
-    from runner.records.run_file import RunRecord, write_run
-    from runner.records.sink import RunInfo
-    from runner.run.final_record import final_record
-    from runner.statement.write import state_privacy
-    from runner.training.checkpointing.resume import seconds_before
-
     begun = time.monotonic() - seconds_before(job.run_dir, plan, checkpoint)
     privacy = plan.semantic.privacy
     environment = describe_environment()

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from runner.errors import RequestError
 from runner.privacy.accounting.sweep_epsilon import Terms, admit
 from runner.privacy.ledger.ledger import KEY, Ledger, LedgerSession, PlannedRun, contents_of, ledger_folder
+from runner.privacy.ledger.overlap import keep_sketch
 from runner.training.distributed.agreement import first_acts
 
 if TYPE_CHECKING:
     from runner.config.schema import PrivacyConfig
     from runner.data.images import Contents
     from runner.plan.plan import Plan
-    from runner.privacy.accounting.stopping_draws import Draw
+    from runner.run.sweep_context import SweepContext
     from runner.training.checkpointing.checkpoint import Checkpoint
     from runner.training.distributed.world import World
 
@@ -26,9 +27,7 @@ def open_entry(
     world: World,
     *,
     run_dir: Path,
-    sweep: str | None,
-    draw: Draw | None,
-    learns: bool,
+    sweep: SweepContext | None,
     checkpoint: Checkpoint | None,
     contents: Contents | None = None,
 ) -> LedgerSession | None:
@@ -36,8 +35,7 @@ def open_entry(
 
     ``contents`` of its data are kept beside the ledger, to find others that hold some of the same images.
 
-    ``sweep`` is the identity of the sweep that the run is a cell of, ``draw`` what was drawn for it beforehand;
-    ``learns`` says that the run's settings may depend on the results of earlier cells.
+    ``sweep`` is the sweep that the run is a cell of.
 
     Raises:
         RequestError: the ledger cannot be written or is broken, or the run would pass ``privacy.sweep_epsilon``, or it
@@ -47,7 +45,8 @@ def open_entry(
         return None
 
     def begin() -> LedgerSession:
-        run = planned_run(plan, folder=shown_folder(run_dir), sweep=sweep)
+        draw, learns = (None, False) if sweep is None else (sweep.draw, sweep.learns)
+        run = planned_run(plan, folder=shown_folder(run_dir), sweep=None if sweep is None else sweep.identity)
         terms = Terms(limit=config.sweep_epsilon, draw=draw, learns=learns, split=plan.semantic.data.fingerprint)
         ledger = Ledger(ledger_folder(config.ledger_dir), contents_of(plan.semantic.data.ledger_name))
         entry, step = (None, 0) if checkpoint is None else (checkpoint.state["ledger_entry"], checkpoint.step)
@@ -62,8 +61,6 @@ def open_entry(
 
 
 def _keep_sketch(ledger: Ledger, contents: Contents, *, earlier: str) -> None:
-    from runner.privacy.ledger.overlap import keep_sketch
-
     try:
         keep_sketch(ledger, contents.sketch, earlier=earlier)
     except OSError as error:

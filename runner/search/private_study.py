@@ -11,6 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 from runner.errors import RequestError, RunError
 from runner.privacy.accounting.stopping_draws import KEY, Draw
 from runner.search.storage import Storage
+from runner.sweep.privacy_file import identify_sweep
+from runner.sweep.selection_file import SELECTION_FILE, adopt, is_drawn, read_draw, refuse_drawn_elsewhere, write_draw
 
 _IDENTITY = "sweep"
 """User attribute of a study: its identity in the ledger."""
@@ -24,8 +26,6 @@ def share_identity(study: optuna.Study, storage: Storage, sweep_dir: Path) -> No
     Raises:
         RequestError: the folder holds another sweep.
     """
-    from runner.sweep.privacy_file import identify_sweep
-
     with storage.turn(storage.study_id(study)):
         known = study.user_attrs.get(_IDENTITY)
         identity = identify_sweep(sweep_dir, known)
@@ -40,15 +40,6 @@ def share_draw(study: optuna.Study, storage: Storage, sweep_dir: Path, asked: Dr
         RequestError: the study or the folder holds another search or began otherwise, or somebody put a trial in.
         RunError: what was drawn is damaged.
     """
-    from runner.sweep.selection_file import (
-        SELECTION_FILE,
-        adopt,
-        is_drawn,
-        read_draw,
-        refuse_drawn_elsewhere,
-        write_draw,
-    )
-
     with storage.turn(storage.study_id(study)):
         draw = _drawn_for(study, storage)
         mine = read_draw(sweep_dir) if is_drawn(sweep_dir) else None

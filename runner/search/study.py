@@ -62,6 +62,11 @@ class StudySettings:
         return cls(keys={**fixed, **drawn, **asked})
 
 
+def study_name(asked: str | None, run: DictConfig) -> str:
+    """Name of the study of a sweep, or of a trial in it."""
+    return asked or run.hydra.runtime.choices.get("sweep") or "search"
+
+
 def open_study(
     storage: Storage, name: str, search: SearchConfig, recipe: StudySettings, sampler: BaseSampler, pruner: BasePruner
 ) -> optuna.Study:

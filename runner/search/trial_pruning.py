@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
+import optuna
+from omegaconf import DictConfig
 
-from runner.config.request.request import GRID
-from runner.config.request.search_config import EACH_EPOCH, SWEEPER, SearchConfig, check_steering, load_search
+from runner.config.request.search_config import EACH_EPOCH, SearchConfig, check_steering, load_search
 from runner.errors import RunError
+from runner.search.sampler_check import learns_from_trials
+from runner.search.sampling import build_pruner, build_sampler
+from runner.search.storage import open_storage, place_of
+from runner.search.study import link_trial, study_name
 
 if TYPE_CHECKING:
-    import optuna
-    from omegaconf import DictConfig
-
     from runner.config.schema import RunConfig
 
 
@@ -35,50 +37,36 @@ class TrialLink:
     """Options of the pruner, which the study does not keep."""
 
 
-def find_link(config: RunConfig) -> TrialLink | None:
-    """The link of the run that Hydra has called, a cell of a sweep; None when its figures rank nothing before its end.
+def find_pruning(config: RunConfig, whole: DictConfig) -> Callable[[], TrialPruningHook] | None:
+    """Connects to the search that ``config`` is a trial of; None when its figures rank nothing before its end.
 
-    The number of the trial is the name of its folder, for Hydra lets no cell have a sweeper of its own.
+    ``whole`` is the same with Hydra's own part.  The number of the trial is the name of its folder, for Hydra lets no
+    cell have a sweeper of its own.
 
     Raises:
         RequestError: its values made the run private, and its pruner would choose by private data.
     """
-    whole: DictConfig = HydraConfig.instance().cfg  # type: ignore[assignment]  # an attribute of Hydra's own types
-    if whole is None or whole.hydra.sweeper._target_ != SWEEPER:
-        return None
-    from runner.search.storage import place_of
-    from runner.search.worker import study_name
-
     search: SearchConfig = load_search(whole.hydra.sweeper)
     check_steering(search.pruner, config)
     if len(search.objectives) > 1 or search.objectives[0] not in EACH_EPOCH:
         return None
-    return TrialLink(
+    link = TrialLink(
         storage=place_of(search.storage, Path(whole.hydra.sweep.dir).absolute()),
         study_name=study_name(search.study_name, whole),
         number=int(whole.hydra.sweep.subdir),
         figure=search.objectives[0],
         pruner=search.pruner,
     )
+    return functools.partial(TrialPruningHook, link)
 
 
-def settings_learn() -> bool:
-    """Whether the settings of the run that Hydra has called, a cell of a sweep, may depend on the results of others.
-
-    Not those of a grid, nor of a sampler that looks at no results; of sweepers that are not the runner's own, anything.
+def settings_learn(sweeper: DictConfig) -> bool:
+    """Whether the settings of a trial may depend on the results of others; ``sweeper`` is the search as composed.
 
     Raises:
         RequestError: its sampler cannot be made.
     """
-    whole: DictConfig = HydraConfig.instance().cfg  # type: ignore[assignment]  # an attribute of Hydra's own types
-    if whole is None or whole.hydra.sweeper._target_ == GRID:
-        return False
-    if whole.hydra.sweeper._target_ != SWEEPER:
-        return True
-    from runner.search.sampler_check import learns_from_trials
-    from runner.search.sampling import build_sampler
-
-    search: SearchConfig = load_search(whole.hydra.sweeper)
+    search: SearchConfig = load_search(sweeper)
     return learns_from_trials(build_sampler(search.sampler, {}), search)
 
 
@@ -91,10 +79,6 @@ class TrialPruningHook:
         Raises:
             RequestError: its storage cannot be reached from here.
         """
-        from runner.search.sampling import build_pruner
-        from runner.search.storage import open_storage
-        from runner.search.study import link_trial
-
         self._figure = link.figure
         storage = open_storage(link.storage)
         self._trial: optuna.Trial = link_trial(storage, link.study_name, link.number, build_pruner(link.pruner))

@@ -31,9 +31,10 @@ from runner.search.results import best_of, describe, write_results
 from runner.search.sampler_check import learns_from_trials, require_random_trials
 from runner.search.sampling import build_pruner, build_sampler, grid_size, read_space
 from runner.search.storage import MEMORY, forgotten, open_storage, place_of
-from runner.search.study import StudySettings, open_study
+from runner.search.study import StudySettings, open_study, study_name
 from runner.search.trial_leases import FOLDER, TrialLeases
 from runner.search.trial_result import TrialResult, read_trial_result, settled, tell
+from runner.sweep.selection_file import draw_trials, question_of, refuse_varied
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 """While other workers' trials may have to be taken over."""
@@ -152,8 +153,6 @@ class Worker:
 
     def _require_an_account(self) -> None:
         """Refuse, before the first trial, a private search for which no account of its trials holds."""
-        from runner.sweep.selection_file import refuse_varied
-
         if self._drawn:
             require_random_trials(self._sampler, self._pruner, self._search, self._run.trainer.monitor)
             refuse_varied(self._space.keys())
@@ -168,8 +167,6 @@ class Worker:
             )
 
     def _ask(self, recipe: StudySettings) -> Draw:
-        from runner.sweep.selection_file import draw_trials, question_of
-
         return draw_trials(
             self._run.privacy, question=question_of(recipe.keys), cells=None, expected=self._search.n_trials
         )
@@ -199,11 +196,6 @@ class Worker:
         drawn = [f"{key}={'null' if value is None else value}" for key, value in trial.params.items()]
         lines = [*self._fixed, *drawn]
         return [*lines, *added_to(self._composer.parse(lines), self._composer.compose(lines)), *ours]
-
-
-def study_name(asked: str | None, run: DictConfig) -> str:
-    """Name of the study of a sweep, or of a trial in it."""
-    return asked or run.hydra.runtime.choices.get("sweep") or "search"
 
 
 def _find_hook(path: str | None) -> Callable[[DictConfig, optuna.Trial], Any] | None:

@@ -24,6 +24,7 @@ from runner.internals.hydra_parts import Callbacks
 from runner.processes.fork_server import Ended
 from runner.processes.keyboard_interrupt import WATCHED
 from runner.run.attempt import Attempt, attempt_run, record_failure
+from runner.run.sweep_context import FindContext
 
 OUTPUT_FILE = "output.log"
 """What a cell writes to standard output and standard error, in its folder."""
@@ -42,6 +43,8 @@ class Cell:
     """The same as Hydra composed it, with Hydra's own part, and of no type that cannot be pickled."""
     callbacks: Callbacks
     """Hydra's, as the user configured them."""
+    find_context: FindContext
+    """What a run has to know of its sweep."""
 
     @property
     def folder(self) -> Path:
@@ -126,7 +129,7 @@ def run_cell(cell: Cell) -> Attempt:
     def job(composed: DictConfig) -> None:
         plain: Any = OmegaConf.to_container(composed, resolve=True)
         run_dir = Path(HydraConfig.get().runtime.output_dir)
-        attempt = attempt_run(cell.config, plain, run_dir, cell.sweep_dir)
+        attempt = attempt_run(cell.config, plain, run_dir, lambda config: cell.find_context(config, cell.composed))
         if attempt.error is not None:
             record_failure(run_dir, attempt)
         found.append(attempt)

@@ -20,6 +20,7 @@ from runner.processes.fork_server import ForkServer, shared_server
 from runner.records.run_file import FINISHED
 from runner.records.sweep_table import TABLE_FILE, SweepTable, TableWriter, render_table
 from runner.run.attempt import Attempt
+from runner.run.sweep_context import FindContext
 from runner.sweep.cell import Cell
 from runner.sweep.external_launchers import run_external_cell
 from runner.sweep.preload import modules_for
@@ -27,10 +28,6 @@ from runner.sweep.progress_display import ProgressDisplay, make_display
 from runner.sweep.random_trials import best_trial
 from runner.sweep.resume import earlier_config
 from runner.sweep.selection_file import is_drawn
-
-
-def _function() -> Callable[[DictConfig], float]:
-    return run_external_cell
 
 
 @dataclass(kw_only=True)
@@ -41,6 +38,8 @@ class SweepDriver:
     request: Request
     check: Callable[[RunConfig], None]
     """The rules of a configuration."""
+    find_context: FindContext
+    """What a cell has to know of this sweep."""
     ended: list[tuple[int, str, Attempt]] = field(default_factory=list)
     """Number, name and end of each cell of this start."""
     ledgers: set[Path] = field(default_factory=set)
@@ -62,11 +61,11 @@ class SweepDriver:
 
     def __call__(self, composed: DictConfig) -> float:
         """What launchers other than the own one call for each cell."""
-        return run_external_cell(composed)
+        return run_external_cell(self.find_context, composed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What goes to another process is the function alone."""
-        return _function, ()
+        return functools.partial, (run_external_cell, self.find_context)
 
     @functools.cached_property
     def server(self) -> ForkServer:

@@ -15,13 +15,14 @@ from runner.internals.hydra_parts import Callbacks
 from runner.processes.fork_server import shared_server
 from runner.records.sweep_table import write_table
 from runner.run.attempt import Attempt, record_failure
+from runner.run.sweep_context import FindContext
 from runner.sweep.cell import Cell, Place, killed, plain_types, run_forked
 from runner.sweep.cell_progress import failed_before, read_record
 from runner.sweep.preload import modules_for
 from runner.sweep.selection_file import is_drawn
 
 
-def run_external_cell(composed: DictConfig) -> float:
+def run_external_cell(find_context: FindContext, composed: DictConfig) -> float:
     """Run the cell that Hydra has composed here, in a process of its own, and return its objective; NaN for none.
 
     Such launchers know nothing of cells that have failed before, and some run one cell after the other in one process.
@@ -35,7 +36,7 @@ def run_external_cell(composed: DictConfig) -> float:
         config = error
     # its callbacks are called here, by the launcher
     number, plain = whole.hydra.job.num, plain_types(composed, whole.hydra)  # Hydra hands its own part out by itself
-    cell = Cell(number=number, name="", config=config, composed=plain, callbacks=Callbacks())
+    cell = Cell(number=number, name="", config=config, composed=plain, callbacks=Callbacks(), find_context=find_context)
     if failed_before(read_record(cell.folder)) and not composed.retry_failed:
         return math.nan
     server = shared_server(modules_for([] if isinstance(config, RequestError) else [config]))

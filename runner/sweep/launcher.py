@@ -178,6 +178,7 @@ class ForkServerLauncher(Launcher):
             config=config,
             composed=plain_types(composed, composed.hydra),
             callbacks=self._context.callbacks,
+            find_context=self._sweep.find_context,
         )
 
     def _killed(self, cell: Cell, ended: Ended) -> Attempt:

@@ -12,6 +12,7 @@ from runner.plan.build import build_plan
 from runner.plan.device import Device, detect_device
 from runner.plan.native_types import of_capability
 from runner.run.job import run_job
+from runner.run.sweep_context import SweepContext
 from runner.training.distributed.world import SingleProcess
 
 RECIPE = ("tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=60", "model=linear", "trainer.steps=2",
@@ -71,7 +72,7 @@ def test_cells_of_a_sweep_agree_whatever_differs_between_them(configure, tmp_pat
     for number, batch in enumerate(("16", "32")):
         cell = tmp_path / "sweep" / str(number)
         cell.mkdir(parents=True)
-        run_job(configure(*AUTO, f"data.batch_size={batch}"), {}, cell, tmp_path / "sweep")
+        run_job(configure(*AUTO, f"data.batch_size={batch}"), {}, cell, SweepContext(folder=tmp_path / "sweep"))
         cells.append(precision_of(cell))
         swap(choices()[0])
     assert cells[0] == cells[1]

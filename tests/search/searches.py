@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import optuna
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
 from runner.config.load import load_config
@@ -15,6 +14,7 @@ from runner.config.words.override_lines import key_of
 from runner.errors import RequestError
 from runner.records.run_file import RUN_FILE, RunRecord, write_run
 from runner.run.job import run_job
+from runner.search.cell_context import find_context
 from runner.search.storage import JOURNAL_FILE, open_storage
 from runner.search.worker import Worker
 
@@ -49,21 +49,17 @@ class Launcher:
             with open_dict(composed.hydra):
                 composed.hydra.runtime.output_dir = str(folder)
                 composed.hydra.job.num = initial_job_idx
-            before = HydraConfig.instance().cfg
-            HydraConfig.instance().set_config(composed)
             try:
                 if self.before is not None:
                     self.before(folder)
                 config = load_config(composed, self.composer.option_defaults(composed))
                 check(config)
-                run_job(config, {}, folder, Path(composed.hydra.sweep.dir))
+                run_job(config, {}, folder, find_context(config, composed))
             except (RequestError, RuntimeError) as error:
                 if not (folder / RUN_FILE).exists():
                     write_run(
                         folder, RunRecord(name="trial", status="running").fail(str(error), getattr(error, "key", None))
                     )
-            finally:
-                HydraConfig.instance().cfg = before
 
 
 def prepare(composer, folder, *overrides, before=None, base=RECIPE):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from runner.errors import RequestError
-from runner.search.worker import study_name
+from runner.search.study import study_name
 from tests.search.searches import search, study_in
 
 PRIVATE = (

@@ -122,7 +122,7 @@ class Stage:
             self._record(config, dataclasses.asdict(config))
         return request
 
-    def _begin(self, config: RunConfig, plain: Any, run_dir: Path, sweep_dir: Path | None) -> Attempt:
+    def _begin(self, config: RunConfig, plain: Any, run_dir: Path) -> Attempt:
         describe_environment()
         self._record(config, plain)
         return Attempt(exit_code=ExitCode.DONE)

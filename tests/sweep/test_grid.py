@@ -40,10 +40,11 @@ def test_what_stands_beside_a_grid_has_what_all_have(composer):
     ],
 )
 def test_a_cell_is_named_for_what_is_its_own(composer, lines, name, varied):
+    from runner.search.cell_context import find_context
     from runner.sweep.driver import SweepDriver
 
     request = read_request(composer, lines, multirun=True, check=check)
     assert request.varied == varied
-    sweep = SweepDriver(composer=composer, request=request, check=check)
+    sweep = SweepDriver(composer=composer, request=request, check=check, find_context=find_context)
     overrides = [*(line for line in lines if line.partition("=")[0] not in varied), *name.split()]
     assert sweep.name_of(overrides) == name

@@ -10,6 +10,7 @@ from runner.errors import ExitCode
 from runner.records.metrics import MetricsWriter
 from runner.records.run_file import FinalMetrics, RunRecord, write_run
 from runner.run.attempt import Attempt
+from runner.search.cell_context import find_context
 from runner.sweep.cell import Cell
 from runner.sweep.cell_progress import CellWatch
 from runner.sweep.progress_display import make_display
@@ -31,7 +32,14 @@ def cell(tmp_path, configure):
         folder.mkdir()
         composed = OmegaConf.create({"hydra": {"runtime": {"output_dir": str(folder)}}})
         name = f"optimizer.lr=0.{number}"
-        return Cell(number=number, name=name, config=configure(), composed=composed, callbacks=Callbacks())
+        return Cell(
+            number=number,
+            name=name,
+            config=configure(),
+            composed=composed,
+            callbacks=Callbacks(),
+            find_context=find_context,
+        )
 
     return cell
 
