@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from runner.commands import COMMANDS, chosen, unknown_command
-from runner.processes.command_end import answer, ending, leave
-from runner.processes.single_process import answer_alone
+from runner.processes.command_end import answer, answer_alone, ending, leave
 
 
 def main() -> int:

@@ -143,10 +143,10 @@ def _loaded(environment):
 
 def _what(words):
     """The module with its arguments, or the code, that a command line of this interpreter runs; {} for another one."""
-    ours = words[2].partition(".")[0] == "runner" and words[2] != "runner.autotune.peak_memory"  # it measures itself
-    if words[:2] == [sys.executable, "-m"] and ours:
+    if words[:2] == [sys.executable, "-m"] and words[2].partition(".")[0] == "runner":
         return {"module": words[2:]}
-    if words[0] == sys.executable and words[-2] == "-c" and "runner.processes.fork_server import main" in words[-1]:
+    forks = words[0] == sys.executable and words[-2] == "-c" and "runner.processes.fork_server import main" in words[-1]
+    if forks and "runner.autotune.peak_memory" not in words[-1]:  # it measures itself
         return {"code": words[-1]}
     return {}
 

@@ -21,7 +21,7 @@ from runner.config.words.override_lines import key_of, warn_repeated
 from runner.config.words.unknown_flag import in_place_of
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode, RequestError
-from runner.processes.worker_process import bookkeeper
+from runner.forecast.bookkeeper import bookkeeper
 from runner.training.garbage_collection import collection_paused
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from runner.config.schema import RunConfig
 from runner.data.cache.folder_cache import scratch_folder
 from runner.errors import RunError
+from runner.forecast.bookkeeper import Call, call_here
 from runner.forecast.forecast import Forecast, forecast
 from runner.forecast.warnings import SIXTEEN_BITS, ForecastWarning, find_warnings
 from runner.plan.build import build_plan
 from runner.plan.device import Device, available_cores, foresee_device
 from runner.plan.privacy_plan import plan_privacy
 from runner.privacy.accounting.accountants import load_libraries
-from runner.processes.worker_process import Call, call_here
 from runner.training.run_data import open_run_data
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from runner.config.words.pluralize import counted
 from runner.errors import RequestError, RunError, as_typed
 from runner.forecast.forecast import Range
 from runner.forecast.quantities import mib, seconds_text, time_text
-from runner.processes.worker_process import WorkerProcess
+from runner.processes.fork_server import ForkServer
 from runner.records.progress import budget_text
 from runner.sweep.preload import modules_for
 
@@ -69,18 +68,18 @@ def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
     alike: dict[str, list[RunConfig]] = {}
     for config in request.configs:
         alike.setdefault(_cost_key(config), []).append(config)
-    if probe:
-        # each cell holds what any of them needs
-        for module in modules_for(request.configs, searched=search):
-            importlib.import_module(module)
-    kinds = tuple(
-        CellForecast(
-            count=cells if search else len(configs),
-            what=() if search else _values_of(configs, request.varied),
-            assessment=_in_a_process(configs[0], probe),
+    from runner.forecast.assess import assess
+
+    # each cell will hold what any of them needs, and nothing of an earlier one
+    with ForkServer(modules_for(request.configs, searched=search) if probe else []) as server:
+        kinds = tuple(
+            CellForecast(
+                count=cells if search else len(configs),
+                what=() if search else _values_of(configs, request.varied),
+                assessment=server.call(assess, configs[0], probe=probe),
+            )
+            for configs in alike.values()
         )
-        for configs in alike.values()
-    )
     at_a_time = _at_a_time(request)
     spent, best = _spending(request, cells)
     return SweepPlan(
@@ -151,17 +150,6 @@ def _values_of(configs: Sequence[RunConfig], varied: Collection[str]) -> tuple[s
     """The ``varied`` keys in which ``configs`` do not differ; what a group chooses is named by its own name."""
     values = {key: {as_typed(value_at(config, key)) for config in configs} for key in varied if "." in key}
     return tuple(f"{key}={next(iter(found))}" for key, found in sorted(values.items()) if len(found) == 1)
-
-
-def _in_a_process(config: RunConfig, probe: bool) -> Assessment:
-    """Assess ``config`` as its cell will run: in a process forked from one that has torch and has computed nothing.
-
-    What an earlier cell held in memory would count for a later one in the same process.
-    """
-    from runner.forecast.assess import assess
-
-    with WorkerProcess() as call:
-        return call(assess, config, probe=probe)
 
 
 def _trials(request: Request) -> int:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from runner.config.untrusted.user_code import location_in_user_code
 from runner.environment.home import ensure_home
+from runner.environment.launchers import adopt_launch, is_first, launched, leave_launch
 from runner.environment.standard_streams import open_streams
 from runner.environment.text_encoding import escape_unencodable
 from runner.error_texts import is_out_of_memory
@@ -34,6 +35,21 @@ def answer(action: Callable[[], int]) -> int:
         forget_interrupt()
 
 
+def answer_alone(action: Callable[[], int]) -> int:
+    """``answer`` of a command that works in one process: of a launch of several the first one does, the others end."""
+
+    def act() -> int:
+        adopt_launch()
+        if not is_first():
+            return ExitCode.DONE
+        if launched():
+            others = leave_launch() - 1
+            print(f"note: this command works in one process; {others} more that were launched end now", file=sys.stderr)
+        return action()
+
+    return answer(act)
+
+
 def _outcome(action: Callable[[], int], command: Interruption) -> int:
     try:
         plain_torch()  # refuses a value that it cannot have
@@ -44,7 +60,7 @@ def _outcome(action: Callable[[], int], command: Interruption) -> int:
         return _interrupted(command)
     except Exception as error:
         # a library may have taken the Ctrl-C for a failure of its own
-        return _interrupted(command) if command.heard else _told(error)
+        return _interrupted(command) if command.heard else _report_error(error)
 
 
 def _interrupted(command: Interruption) -> int:
@@ -53,7 +69,7 @@ def _interrupted(command: Interruption) -> int:
     return ExitCode.INTERRUPTED
 
 
-def _told(error: Exception) -> int:
+def _report_error(error: Exception) -> int:
     if isinstance(error, RequestError):
         print(f"error: {error}", file=sys.stderr)
         return ExitCode.WRONG_REQUEST

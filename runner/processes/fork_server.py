@@ -1,9 +1,9 @@
-"""A process that has imported torch and forks: each call gets a fresh process without paying for the import.
+"""A process that imports torch and forks: each call gets a fresh process without paying for the import.
 
-The server is a program of its own, started by ``ForkServer``.  It imports, computes nothing, starts no thread and never
-touches a GPU, so that what it forks is like a new process; whatever ends a call (an exception, a segmentation fault,
-``kill -9``) ends that process alone.  The standard library's fork server is not used, because its children outlive a
-parent that was killed: here the server ends them as soon as its connection closes.
+The server is a program of its own, started by ``ForkServer``.  It imports, starts no thread and never touches a GPU, so
+that what it forks is like a new process; whatever ends a call (an exception, a segmentation fault, ``kill -9``) ends
+that process alone.  The standard library's fork server is not used, because its children outlive a parent that was
+killed: here the server ends them as soon as its connection closes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
-from typing import Any
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
 
-from runner.errors import RunError
+from runner.errors import RequestError, RunError
 from runner.internals.interpreter_exit import leave_process
-from runner.processes.keyboard_interrupt import WATCHED
+from runner.processes.signals import WATCHED
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 
 _BOOT = "import sys; sys.path[:] = {path!r}; from runner.processes.fork_server import main; main({handle}, {modules!r})"
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
@@ -47,11 +51,16 @@ class Ended:
     """What it returned; None when it did not."""
 
 
-class ForkServer:
-    """The caller's end.  Not for several threads."""
+class EndedEarly(RunError):
+    """A call whose process ended before it answered: by a signal, say, as of a kernel that is out of memory."""
 
-    def __init__(self, modules: Sequence[str]) -> None:
-        """Start the server, which imports ``modules``; returns at once."""
+
+class ForkServer:
+    """The caller's end, for one thread; a context that closes it."""
+
+    def __init__(self, modules: Sequence[str], *, initializer: Callable[[], object] | None = None) -> None:
+        """Start the server, which imports ``modules`` and calls ``initializer``, a picklable one; returns at once."""
+        first = pickle.dumps(initializer)
         self._connection, theirs = Pipe()
         code = _BOOT.format(path=sys.path, handle=theirs.fileno(), modules=list(modules))
         command = [sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-c", code]
@@ -66,6 +75,13 @@ class ForkServer:
         theirs.close()
         self._running: set[int] = set()
         self._early: list[Ended] = []
+        self._connection.send_bytes(first)
+
+    def __enter__(self) -> ForkServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
 
     @property
     def pid(self) -> int:
@@ -106,6 +122,23 @@ class ForkServer:
         self._running.discard(ended.pid)
         return ended
 
+    def call(self, function: Callable[Given, Answer], /, *args: Given.args, **kwargs: Given.kwargs) -> Answer:
+        """What ``function`` returns in a new process, while no other call is under way; all of it must be picklable.
+
+        Raises:
+            RequestError: it was raised there.
+            RunError: it was raised there, or the process or the server ended without an answer.
+        """
+        self.start(_answer, (function, args, kwargs))
+        ended = self.wait()
+        assert ended is not None
+        if not ended.returned:
+            raise EndedEarly(f"{function.__name__} ended without an answer (exit code {ended.exit_code})")
+        if isinstance(ended.value, RequestError | RunError):
+            raise ended.value
+        answer: Answer = ended.value
+        return answer
+
     def signal(self, number: int) -> None:
         """Send a signal to every call that is under way."""
         for pid in self._running:
@@ -132,7 +165,7 @@ class ForkServer:
         self.signal(signal.SIGKILL)
         self._running.clear()
         self.close()
-        return RunError(f"the process that starts the cells has gone (exit code {self._process.returncode})")
+        return RunError(f"the process that others are forked from has gone (exit code {self._process.returncode})")
 
 
 _shared: list[ForkServer] = []
@@ -170,10 +203,17 @@ def main(handle: int, modules: Sequence[str]) -> None:
         signal.signal(number, lambda number, frame: None)
     for name in modules:
         importlib.import_module(name)
+    connection = Connection(handle)
+    try:
+        initializer = connection.recv()
+    except (EOFError, OSError):  # the caller has gone
+        leave_process(0)
+    if initializer is not None:
+        initializer()
     # The collector writes into every object that it visits, and a page that is written is shared no more.
     gc.collect()
     gc.freeze()
-    _Server(Connection(handle)).serve()
+    _Server(connection).serve()
 
 
 class _Server:
@@ -248,6 +288,15 @@ class _Server:
         for pid in self._calls:
             os.kill(pid, signal.SIGKILL)
         leave_process(0)
+
+
+def _answer(asked: tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]) -> Any:
+    """In the new process: what a function returns, or the refusal that it raises."""
+    function, args, kwargs = asked
+    try:
+        return function(*args, **kwargs)
+    except (RequestError, RunError) as error:
+        return error
 
 
 def _call(request: bytes, answer: int, *, close: Sequence[int]) -> None:

@@ -14,50 +14,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from runner.environment.standard_streams import leave_lost_terminal
-
-INSISTING = (signal.SIGTERM, signal.SIGINT)
-"""A second one of these ends a process at once: who sends them means an end, not a warning."""
-WATCHED: tuple[signal.Signals, ...] = (
-    *INSISTING,
-    *(
-        getattr(signal, name)
-        # sbatch --signal and Grid Engine's -notify; submitit and Grid Engine; a terminal or connection that closes; the
-        # soft limit of CPU seconds (setrlimit, Grid Engine's s_cpu).  Not SIGQUIT, which asks for a core dump.
-        for name in ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU")
-        if hasattr(signal, name)
-    ),
-)
-"""Signals that ask a process to save what it has and end with exit code 75."""
+from runner.processes.signals import WATCHED, EndRequests
 
 _PATIENCE = 0.25
 """Seconds after which a Ctrl-C that nothing follows from is repeated."""
-
-
-class Asked:
-    """How often a process was asked to end.
-
-    A scheduler warns (SIGUSR2, say) and sends SIGTERM when the time is over; a limit of CPU time warns each second.
-    Only who has asked by SIGTERM or Ctrl-C and does so again insists.
-    """
-
-    def __init__(self) -> None:
-        self.first: signal.Signals | None = None
-        """The first signal; None where none has come."""
-        self._insisted = 0
-
-    def hear(self, number: int) -> bool:
-        """Take note of a watched signal; whether who sends it insists."""
-        if number == getattr(signal, "SIGHUP", None):
-            leave_lost_terminal()
-        self.first = self.first or signal.Signals(number)
-        self._insisted += number in INSISTING
-        return number in INSISTING and self._insisted > 1
-
-
-def is_ignored(number: signal.Signals) -> bool:
-    """Whether this process was started deaf to ``number``, as nohup does, and is to stay so."""
-    return number not in INSISTING and signal.getsignal(number) is signal.SIG_IGN
 
 
 class Interruption:
@@ -67,7 +27,7 @@ class Interruption:
         """``numbers`` are the signals that tell it."""
         self.heard = False
         self._numbers = numbers
-        self._asked = Asked()
+        self._requests = EndRequests()
         self._latest = signal.SIGINT
 
     def answered(self) -> None:
@@ -79,7 +39,7 @@ class Interruption:
     def note(self, number: int, frame: FrameType | None) -> None:
         """The handler of its signals."""
         self.heard = True
-        self._asked.hear(number)
+        self._requests.add(number)
         self._latest = signal.Signals(number)
         signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
         raise KeyboardInterrupt

@@ -319,7 +319,7 @@ def _fit_on_record(
         recorder.close(record, code)
         raise
     # what is done is put down: a signal that comes now changes nothing, unless it insists
-    with stop.heeded():
+    with stop.polled():
         record = final_record(record, plan, outcome, begun)
         record = dataclasses.replace(record, notes=(*record.notes, *unsupported.told()))
         if checkpoint is None:  # the time of a run that goes on is counted from there

@@ -22,7 +22,7 @@ from runner.environment.text_encoding import escape_unencodable
 from runner.errors import ExitCode, RequestError
 from runner.internals.hydra_parts import Callbacks
 from runner.processes.fork_server import Ended
-from runner.processes.keyboard_interrupt import WATCHED
+from runner.processes.signals import WATCHED
 from runner.run.attempt import Attempt, attempt_run, record_failure
 from runner.run.sweep_context import FindContext
 

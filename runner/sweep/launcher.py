@@ -6,13 +6,10 @@ its random state, its peak of memory and its tracker.  Here the driver composes 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
-from types import FrameType
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -21,9 +18,8 @@ from omegaconf import DictConfig, open_dict
 
 from runner.config.schema import RunConfig
 from runner.environment.launchers import launched
-from runner.errors import ExitCode, RequestError, RunError
-from runner.processes.fork_server import Ended
-from runner.processes.keyboard_interrupt import WATCHED, Asked, is_ignored
+from runner.errors import ExitCode, RequestError
+from runner.processes.signals import signals_forwarded
 from runner.records.run_file import FINISHED
 from runner.run.attempt import Attempt, record_failure
 from runner.sweep.cell import Cell, Place, killed, plain_types, run_cell, run_forked
@@ -44,7 +40,6 @@ class ForkServerLauncher(Launcher):
     def __init__(self, n_jobs: int) -> None:
         """``n_jobs`` is the number of cells at a time, which share the machine's cores evenly."""
         self._slots = n_jobs
-        self._stopping: int | None = None
         self._latest: tuple[_Job, Cell] | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -112,16 +107,8 @@ class ForkServerLauncher(Launcher):
         """How cells ended that were completed earlier; one process looks at the data and the plans of all of them."""
         if not cells:
             return []
-        server = self._sweep.server
-        server.start(finished_attempts, [(cell.config, cell.folder) for cell in cells])
-        ended = server.wait()
-        assert ended is not None
-        if not ended.returned:
-            raise RunError(f"looking at the finished cells failed (exit code {ended.exit_code})")
-        if isinstance(ended.value, RequestError):
-            raise ended.value
-        found: list[Attempt] = ended.value
-        return found
+        asked = [(cell.config, cell.folder) for cell in cells if not isinstance(cell.config, RequestError)]
+        return self._sweep.server.call(finished_attempts, asked)
 
     def _run_apart(self, jobs: Sequence[_Job]) -> dict[int, Attempt]:
         """A process a cell, as many at a time as there are slots."""
@@ -129,16 +116,16 @@ class ForkServerLauncher(Launcher):
         running: dict[int, tuple[Cell, int]] = {}
         attempts: dict[int, Attempt] = {}
         server = self._sweep.server
-        with self._signals_forwarded():
+        # they save and end, and no further one is started
+        with signals_forwarded(server.signal) as forwarding:
             while True:
-                while waiting and free and self._stopping is None:
+                while waiting and free and forwarding.sent is None:
                     cell, slot = self._compose(waiting.popleft()), free.popleft()
                     self._sweep.begin(cell)
                     place = Place.here(_share(slot, self._slots), slot if self._slots > 1 else None)
                     running[server.start(run_forked, (cell, place))] = cell, slot
-                    if self._stopping is not None:
-                        # It was heard while the cell was composed, or the server imported torch: nobody has told it.
-                        server.signal(self._stopping)
+                    # what was heard while the cell was composed, or the server imported torch, has not reached it
+                    forwarding.repeat()
                 if not running:
                     break
                 ended = server.wait(_LOOK_SECONDS)
@@ -147,13 +134,20 @@ class ForkServerLauncher(Launcher):
                     continue
                 cell, slot = running.pop(ended.pid)
                 free.append(slot)
-                attempt = ended.value if ended.returned else self._killed(cell, ended)
+                if ended.returned:
+                    attempt = ended.value
+                elif forwarding.sent is not None:
+                    attempt = Attempt(exit_code=ExitCode.INTERRUPTED)
+                else:
+                    attempt = killed(cell, ended)
+                    if attempt.error is not None:
+                        record_failure(cell.folder, attempt)
                 attempts[cell.number] = attempt
                 self._sweep.end(cell, attempt)
                 if attempt.exit_code == ExitCode.INTERRUPTED:
                     # Somebody stopped this cell alone: that ends the sweep, as it would without processes of their own.
-                    self._stop(signal.SIGUSR1)
-        if self._stopping is not None:
+                    forwarding.ask_to_end()
+        if forwarding.sent is not None:
             raise SystemExit(ExitCode.INTERRUPTED)
         return attempts
 
@@ -180,35 +174,6 @@ class ForkServerLauncher(Launcher):
             callbacks=self._context.callbacks,
             find_context=self._sweep.find_context,
         )
-
-    def _killed(self, cell: Cell, ended: Ended) -> Attempt:
-        """How a cell ended whose process went without a word."""
-        if self._stopping is not None:
-            return Attempt(exit_code=ExitCode.INTERRUPTED)
-        attempt = killed(cell, ended)
-        if attempt.error is not None:
-            record_failure(cell.folder, attempt)
-        return attempt
-
-    @contextlib.contextmanager
-    def _signals_forwarded(self) -> Iterator[None]:
-        """Pass watched signals on to the cells, which save and end, and start no further one."""
-        asked = Asked()
-
-        def forward(number: int, frame: FrameType | None) -> None:
-            # what has been told to every process of a group or container is then no insisting
-            self._stop(signal.SIGKILL if asked.hear(number) else signal.SIGUSR1)
-
-        previous = {number: signal.signal(number, forward) for number in WATCHED if not is_ignored(number)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    def _stop(self, number: int) -> None:
-        self._stopping = number
-        self._sweep.server.signal(number)
 
 
 def _share(slot: int, slots: int) -> frozenset[int] | None:

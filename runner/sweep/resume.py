@@ -64,20 +64,18 @@ def earlier_config(folder: Path) -> RunConfig | None:
         return None
 
 
-def finished_attempts(cells: Sequence[tuple[RunConfig, Path]]) -> list[Attempt] | RequestError:
+def finished_attempts(cells: Sequence[tuple[RunConfig, Path]]) -> list[Attempt]:
     """How completed cells ended, if each folder still holds the very run of its configuration, by its plan's identity.
 
-    The first that does not (its data have changed, say) is refused: the answer is then that refusal.
+    Raises:
+        RequestError: one does not; its data have changed, say.
     """
     from runner.run.job import find_finished, objective_of, plan_run
 
     found = []
     for config, folder in cells:
-        try:
-            plan = plan_run(config, folder)
-            record = find_finished(folder, plan, config.data.cache_dir)
-        except RequestError as error:
-            return error
+        plan = plan_run(config, folder)
+        record = find_finished(folder, plan, config.data.cache_dir)
         assert record is not None
         found.append(Attempt(exit_code=ExitCode.DONE, objective=objective_of(plan, record.metrics)))
     return found

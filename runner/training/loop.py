@@ -101,7 +101,7 @@ class Loop:
         self._restart_clock()
         profile = self._profile()
         with (
-            stop.heeded(),
+            stop.polled(),
             setup_objects_frozen(),
             closing(self._parts.feed),
             nullcontext() if self._val is None else closing(self._val[0]),

@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
-from torch.multiprocessing.spawn import start_processes as spawn
 from torchvision.ops import StochasticDepth
 
 from runner.autotune.resolve import settle
@@ -22,10 +20,11 @@ from runner.data.images import ImageData
 from runner.errors import RequestError, RunError
 from runner.models.layer_kinds import BATCH_NORMS, DROPOUTS
 from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.plan.device import Device, detect_device
 from runner.plan.plan import Plan
 from runner.privacy.mechanism.key import SecretKey
-from runner.training.distributed.world import AccelerateProcesses, SingleProcess, World, torch_device
+from runner.training.distributed.launch import share_work
+from runner.training.distributed.world import SingleProcess, World, torch_device
 from runner.training.parts import Parts, build_parts
 from runner.training.run_data import open_run_data
 from runner.training.step import TrainStep
@@ -37,6 +36,7 @@ MIXING: dict[str, tuple[type[nn.Module], ...]] = {
 }
 """Kinds of layers to which it matters how a logical batch is split: BatchNorm takes its statistics over a micro-batch,
 dropout draws its masks for each anew."""
+_UPDATES = "updates.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,58 +79,57 @@ def compute_updates(
         RequestError: the configuration does not fit the data or this machine.
         RunError: it no longer leads to the plan of the record, or a process failed.
     """
-    processes = performance["processes"]
-    if processes == 1:
-        return _compute(folder, identity, performance, variants, None)
-    with tempfile.TemporaryDirectory(prefix="recipe-runner-") as temporary:
-        arguments = (processes, temporary, folder, identity, performance, variants)
-        try:
-            spawn(_rank_main, arguments, nprocs=processes, start_method="spawn")
-        except (ProcessExitedException, ProcessRaisedException) as error:
-            last = str(error).strip().splitlines()[-1]
-            raise RunError(f"a process failed ({last})") from error
-        return torch.load(Path(temporary) / "updates.pt", weights_only=False)
-
-
-def _rank_main(
-    rank: int,
-    processes: int,
-    temporary: str,
-    folder: Path,
-    identity: str,
-    performance: dict[str, Any],
-    variants: Sequence[Variant],
-) -> None:
-    import os
-
-    sizes = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), **sizes}
-    cpu = performance["device"] == "cpu"
-    world = AccelerateProcesses(cpu=cpu, init_method=f"file://{temporary}/rendezvous")
-    updates = _compute(folder, identity, performance, variants, world)
-    if world.is_main:
-        torch.save(updates, Path(temporary) / "updates.pt")
-    world.close()
-
-
-def _compute(
-    folder: Path, identity: str, performance: dict[str, Any], variants: Sequence[Variant], world: World | None
-) -> list[Update | None]:
     config = read_values(folder)
-    config.data.cache_dir = cache_of_run(config.data.cache_dir, folder)
-    rules.check(config)
     device = detect_device(config.hardware)
     if device.kind != performance["device"]:
         raise RequestError("hardware.device", device.kind, f"{performance['device']}, on which the cell ran")
+    asked = _Asked(folder=folder, identity=identity, performance=performance, variants=tuple(variants))
+    if (processes := performance["processes"]) == 1:
+        return _compute(asked, SingleProcess(torch_device(device.kind)), device)
+    with tempfile.TemporaryDirectory(prefix="recipe-runner-") as temporary:
+        share_work(
+            _write_updates,
+            (asked, Path(temporary)),
+            hardware=config.hardware,
+            device=device,
+            processes=processes,
+            failures=Path(temporary) / "failures.log",
+        )
+        return torch.load(Path(temporary) / _UPDATES, weights_only=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    folder: Path
+    identity: str
+    performance: dict[str, Any]
+    variants: tuple[Variant, ...]
+
+
+def _write_updates(job: tuple[_Asked, Path], world: World, device: Device) -> None:
+    """One process's part; what is found is too large to be handed over."""
+    asked, temporary = job
+    updates = _compute(asked, world, device)
+    if world.is_main:
+        torch.save(updates, temporary / _UPDATES)
+
+
+def _compute(asked: _Asked, world: World, device: Device) -> list[Update | None]:
+    folder, performance = asked.folder, asked.performance
+    config = read_values(folder)
+    config.data.cache_dir = cache_of_run(config.data.cache_dir, folder)
+    rules.check(config)
     data = open_run_data(config)
     plan = build_plan(config, data, device, processes=performance["processes"])
-    there = SingleProcess(torch_device(device.kind)) if world is None else world
-    plan = settle(plan, config, device, there, run_dir=folder)
+    plan = settle(plan, config, device, world, run_dir=folder)
     plan = plan.evolve({f"performance.{key}": performance[key] for key in ("batch_size", "accumulation_steps")})
-    if plan.identity != identity:
+    if plan.identity != asked.identity:
         raise RunError("its configuration leads to another plan today: code or data have changed")
     with torch_settings(plan):
-        return [_update(_vary(plan, variant), data, there, variant, performance["grad_sample"]) for variant in variants]
+        return [
+            _update(_vary(plan, variant), data, world, variant, performance["grad_sample"])
+            for variant in asked.variants
+        ]
 
 
 def _vary(plan: Plan, variant: Variant) -> Plan:

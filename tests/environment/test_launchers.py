@@ -7,7 +7,7 @@ import pytest
 from runner.environment.accelerate_settings import accelerate_notes, asked_lines
 from runner.environment.launchers import adopt_launch, is_first, launched, local_processes
 from runner.errors import RequestError
-from runner.processes.single_process import answer_alone
+from runner.processes.command_end import answer_alone
 
 OPEN_MPI = {
     "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2",

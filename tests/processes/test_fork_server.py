@@ -1,5 +1,6 @@
 """The process that forks: fit to be forked, told of every end, and no orphan whoever is killed."""
 
+import functools
 import operator
 import os
 import signal
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import RunError
-from runner.processes.fork_server import ForkServer, shared_server
-from runner.processes.keyboard_interrupt import WATCHED
+from runner.errors import RequestError, RunError
+from runner.processes.fork_server import EndedEarly, ForkServer, shared_server
+from runner.processes.signals import WATCHED
 from runner.sweep.preload import MODULES
 from tests.conftest import ROOT
 
@@ -64,6 +65,25 @@ def test_every_end_is_told(server):
         assert ended.returned == (ended.value is not None)
     assert found == pids
     assert server.wait(timeout=0) is None
+
+
+def refuse(key, *, got):
+    raise RequestError(key, got, "another", nearest="2")
+
+
+def test_calls_are_answered_and_refused_as_if_they_were_made_here(server):
+    assert server.call(divmod, 7, 2) == (3, 1)
+    with pytest.raises(RequestError, match=r"data\.limit: got 1, expected another"):
+        server.call(refuse, "data.limit", got=1)
+    with pytest.raises(EndedEarly, match=r"_exit ended without an answer \(exit code 3\)"):
+        server.call(os._exit, 3)
+    assert server.call(operator.neg, 1) == -1
+
+
+def test_what_an_initializer_does_is_there_in_every_call():
+    with ForkServer([], initializer=functools.partial(os.chdir, "/")) as server:
+        assert [server.call(os.getcwd) for _ in range(2)] == ["/", "/"]
+    assert str(Path.cwd()) != "/"
 
 
 def test_signals_reach_what_is_under_way_and_nothing_is_left(server):

@@ -9,7 +9,7 @@ import pytest
 from runner.errors import ExitCode
 from runner.processes import keyboard_interrupt as interruption
 from runner.processes.command_end import answer
-from runner.processes.keyboard_interrupt import WATCHED
+from runner.processes.signals import WATCHED
 
 
 @pytest.fixture(autouse=True)

@@ -111,5 +111,5 @@ class Stop:
         return "SIGTERM" if self._left <= 0 else None
 
     @contextmanager
-    def heeded(self):
+    def polled(self):
         yield

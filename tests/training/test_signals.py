@@ -66,7 +66,7 @@ def test_one_process_of_two_is_asked_and_both_stop_at_the_next_step(run):
 def test_who_asks_twice_insists_and_who_warns_does_not(monkeypatch, numbers, insists):
     ended = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    with StopRequest(alone=True) as stop, stop.heeded():
+    with StopRequest(alone=True) as stop, stop.polled():
         for name in numbers:
             signal.raise_signal(signal.Signals[name])
     assert ended == ([128 + signal.Signals[numbers[-1]]] if insists else [])

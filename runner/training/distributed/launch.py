@@ -6,26 +6,18 @@ output folder of its own and compose a configuration that nobody compares with t
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.multiprocessing as mp
-from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
-from torch.multiprocessing.spawn import start_processes as spawn
 
-from runner.config.untrusted.user_code import with_place
 from runner.errors import ExitCode, RequestError, RunError
 from runner.plan.device import detect_device
-from runner.processes.keyboard_interrupt import WATCHED, Asked, is_ignored
-from runner.processes.signals import block_signals, end_quietly
+from runner.processes.spawn import log_failure, spawn
 from runner.training.distributed.agreement import met_by_all, refuse_differences
 from runner.training.distributed.world import AccelerateProcesses, World
 
@@ -33,11 +25,6 @@ if TYPE_CHECKING:
     from runner.config.schema import HardwareConfig
     from runner.plan.device import Device
     from runner.run.job import Job, JobResult
-
-_GRACE_SECONDS = 20.0
-"""Time that the surviving processes get to end by themselves once one has died."""
-_ENDED_BY_SIGNAL = (*(-number for number in WATCHED), -signal.SIGKILL)
-"""Exit codes of processes that had no handlers of their own yet, or were asked twice."""
 
 Run = Callable[["Job", World, "Device"], "JobResult"]
 """What each process does: ``runner.run.job.run_rank``, which stands above this module."""
@@ -79,129 +66,26 @@ def share_work(
     """
     if device.kind != "cpu" and processes > device.count:
         raise RequestError("hardware.processes", processes, f"at most {device.count}, one per {device.kind} device")
-    # Its lock starts the tracker of multiprocessing, which unblocks SIGINT: not to happen within ``block_signals``.
-    results = mp.get_context("spawn").SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder, _signals_forwarded() as forwarding:
+    with tempfile.TemporaryDirectory(prefix="recipe-runner-") as folder:
         rendezvous = f"file://{Path(folder) / 'rendezvous'}"
-        with block_signals():
-            ranks = spawn(
-                _rank_main,
-                (work, job, hardware, processes, rendezvous, failures, results),
-                nprocs=processes,
-                join=False,
-                start_method="spawn",
-            )
-            assert ranks is not None
-        forwarding.begin(ranks.pids())
-        try:
-            while not ranks.join(timeout=1.0, grace_period=_GRACE_SECONDS):
-                pass
-        except (ProcessExitedException, ProcessRaisedException) as error:
-            if forwarding.heard and any(process.exitcode in _ENDED_BY_SIGNAL for process in ranks.processes):
-                # what the others say is that they have lost that one
-                raise KeyboardInterrupt(forwarding.heard[0].name) from error
-            # The process that failed first has put its reason before it ended; one that was killed has not.
-            if not results.empty():
-                _raise(results.get())
-            raise RunError(f"process {error.error_index} of {processes} died ({error})") from error
-    # not before the handlers are gone: whatever came to them is in the list
-    if forwarding.heard and not handles_signals:
-        raise KeyboardInterrupt(forwarding.heard[0].name)
-    return results.get()
+        return spawn(
+            _share,
+            work,
+            job,
+            hardware,
+            rendezvous,
+            processes=processes,
+            failures=failures,
+            handles_signals=handles_signals,
+        )
 
 
-def _rank_main(
-    rank: int,
-    work: Callable[[Any, World, Device], Any],
-    job: Any,
-    hardware: HardwareConfig,
-    processes: int,
-    rendezvous: str,
-    failures: Path,
-    results: Any,
-) -> None:
-    # A terminal's Ctrl-C goes to the whole process group; the parent alone shall get it and pass it on once.
-    os.setpgrp()
-    end_quietly()
-    sizes = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), **sizes}
-    try:
-        device = detect_device(hardware)
-        world = AccelerateProcesses(cpu=device.kind == "cpu", init_method=rendezvous)
-        result = work(job, world, device)
-        world.close()
-    except RequestError as error:
-        results.put(error)
-        raise SystemExit(ExitCode.WRONG_REQUEST) from error
-    except Exception as error:
-        _log_failure(failures, rank)
-        kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
-        line = " ".join(f"{kind}{error}".split()) or type(error).__name__
-        told = with_place(line, error)
-        results.put(RunError(line if told == line else f"{told}; the traceback is in {failures}"))
-        raise SystemExit(ExitCode.FAILED) from error
-    if rank == 0:
-        results.put(result)
-
-
-class _Forwarding:
-    """Passes on to processes what this one is told while it waits for them.
-
-    The first signal goes as SIGUSR1, which also ends a process that does not listen yet, and is no insisting where
-    schedulers have told each process themselves; who insists ends them at once, wherever they are.
-    """
-
-    def __init__(self) -> None:
-        self.heard: list[signal.Signals] = []
-        self._asked = Asked()
-        self._pids: list[int] = []
-        self._to_send = [signal.SIGUSR1]
-
-    def begin(self, pids: list[int]) -> None:
-        """The processes have been started: pass on what has come by now, too."""
-        self._pids = pids
-        self._pass_on()
-
-    def hear(self, number: int, frame: FrameType | None) -> None:
-        """The handler of the watched signals."""
-        self.heard.append(signal.Signals(number))
-        if self._asked.hear(number):
-            self._to_send.append(signal.SIGKILL)
-        self._pass_on()
-
-    def _pass_on(self) -> None:
-        while self.heard and self._pids and self._to_send:
-            own = self._to_send.pop(0)
-            for pid in self._pids:
-                with contextlib.suppress(ProcessLookupError):  # ended meanwhile
-                    os.kill(pid, own)
-
-
-@contextlib.contextmanager
-def _signals_forwarded() -> Iterator[_Forwarding]:
-    """Hear watched signals, which other processes are to heed, in place of whoever does otherwise.
-
-    From before they are started: blocked in this thread, a signal may still come to another one of this process.
-    """
-    forwarding = _Forwarding()
-    previous = {number: signal.signal(number, forwarding.hear) for number in WATCHED if not is_ignored(number)}
-    try:
-        yield forwarding
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _raise(error: RequestError | RunError) -> None:
-    raise error
-
-
-def _log_failure(failures: Path, rank: int) -> None:
-    """Append the traceback of this process to a file: the log takes the first process's alone."""
-    import traceback
-
-    with failures.open("a", encoding="utf-8") as file:
-        file.write(f"process {rank}\n{traceback.format_exc()}\n")
+def _share(work: Callable[[Any, World, Device], Any], job: Any, hardware: HardwareConfig, rendezvous: str) -> Any:
+    device = detect_device(hardware)
+    world = AccelerateProcesses(cpu=device.kind == "cpu", init_method=rendezvous)
+    result = work(job, world, device)
+    world.close()
+    return result
 
 
 class _Group:
@@ -287,7 +171,7 @@ def follow(run: Run) -> int:
         except Exception as error:
             if not met_by_all(error):  # the others wait elsewhere, and notice that this process has gone
                 if job.run_dir.is_dir():
-                    _log_failure(job.run_dir / "failures.log", world.rank)
+                    log_failure(job.run_dir / "failures.log", world.rank)
                 raise RunError(f"process {world.rank}: {type(error).__name__}: {error}") from error
             # the first process meets the same and tells the user
             code = ExitCode.WRONG_REQUEST if isinstance(error, RequestError) else ExitCode.FAILED
