@@ -45,7 +45,7 @@ class AuditedRun:
     again_allowed: float
     followed: bool
     """Whether weights that saw nothing but the releases are those that were trained."""
-    stream: BatchSampler
+    sampler: BatchSampler
     sensitivities: list[Sensitivity]
     differences: list[SumDifference]
     scores: NDArray[np.float64]
@@ -90,30 +90,30 @@ def watch(
     way = parts.plan.performance.grad_sample
     again = build_parts(plan, data, world, key=key, grad_sample=way)
     absent = [row for row, present in zip(targets.rows, targets.present, strict=True) if not present]
-    stream: BatchSampler = Without(parts.stream, absent)
+    sampler: BatchSampler = Without(parts.sampler, absent)
     feed = RecordingFeed(parts.feed)
-    eyes = None
+    observations = None
     if world.is_main:
-        eyes = StepObservations(
-            parts, stream, targets, sums=sums, thorough=thorough, rule_in_float64=_in_float64(parts, data, key, way)
+        observations = StepObservations(
+            parts, sampler, targets, sums=sums, thorough=thorough, rule_in_float64=_in_float64(parts, data, key, way)
         )
-    observer = Observer(parts, kept=kept, feed=feed, look=None if eyes is None else eyes.look)
-    observed = dataclasses.replace(parts, rule=observer, feed=cast("Feed", feed), stream=stream)
+    observer = Observer(parts, kept=kept, feed=feed, look=None if observations is None else observations.look)
+    observed = dataclasses.replace(parts, rule=observer, feed=cast("Feed", feed), sampler=sampler)
     if over is not None:
         observed = dataclasses.replace(observed, rule=over(observed))
     step = TrainStep(observed)
     asked, taken = [], []
     for number in range(steps):
-        if eyes is not None:
-            eyes.before(number, last=number == steps - 1)
+        if observations is not None:
+            observations.before(number, last=number == steps - 1)
         step.run(number)
-        asked.append(stream.rows(number).numpy())
+        asked.append(sampler.rows(number).numpy())
         mine = torch.cat([torch.zeros(0, dtype=torch.int64), *feed.rows]).numpy()
         taken.append(np.sort(np.concatenate(world.gather(mine))))
         if number < steps - 1:
             _follow(again, observer.released, number)
     once = torch.cat([gradient.flatten() for gradient in observer.released])
-    TrainStep(dataclasses.replace(again, stream=stream)).run(steps - 1)
+    TrainStep(dataclasses.replace(again, sampler=sampler)).run(steps - 1)
     twice = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in again.parameters])
     semantic = plan.semantic
     privacy = semantic.privacy
@@ -128,11 +128,11 @@ def watch(
         again=float((once - twice).double().square().mean().sqrt()) / unit,
         again_allowed=0.0 if world.device.type == "cpu" else rounding(parts, len(asked[-1])) / privacy.noise_multiplier,
         followed=_equal(parts, again),
-        stream=stream,
-        sensitivities=[] if eyes is None else eyes.sensitivities,
-        differences=[] if eyes is None else eyes.differences,
-        scores=np.zeros(0) if eyes is None else eyes.scores,
-        odds=np.zeros(0) if eyes is None else eyes.odds,
+        sampler=sampler,
+        sensitivities=[] if observations is None else observations.sensitivities,
+        differences=[] if observations is None else observations.differences,
+        scores=np.zeros(0) if observations is None else observations.scores,
+        odds=np.zeros(0) if observations is None else observations.odds,
     )
 
 
@@ -148,13 +148,13 @@ def _in_float64(parts: Parts, data: ImageData, key: SecretKey, grad_sample: str 
 class Without:
     """A stream without some examples, as of a data set that lacks them."""
 
-    def __init__(self, stream: BatchSampler, absent: list[int]) -> None:
-        self._stream = stream
+    def __init__(self, sampler: BatchSampler, absent: list[int]) -> None:
+        self._sampler = sampler
         self._absent = torch.tensor(absent, dtype=torch.int64)
 
     def rows(self, step: int) -> Tensor:
         """See ``BatchSampler.rows``."""
-        rows = self._stream.rows(step)
+        rows = self._sampler.rows(step)
         return rows[~torch.isin(rows, self._absent)]
 
 

@@ -56,11 +56,11 @@ def run_audit(config: RunConfig, *, guesses: int, confidence: float) -> Audit:
     assert privacy is not None
     if steps < FEWEST_STEPS:
         raise RequestError("trainer.steps", steps, f"at least {FEWEST_STEPS} for an audit")
-    witness: list[Attacker] = []
+    attacker: list[Attacker] = []
 
     def over(parts: Parts) -> Attacker:
-        witness.append(_witness(parts, data, canaries))
-        return witness[0]
+        attacker.append(_attacker(parts, data, canaries))
+        return attacker[0]
 
     with torch_settings(plan):
         parts, watched = watch(
@@ -76,7 +76,7 @@ def run_audit(config: RunConfig, *, guesses: int, confidence: float) -> Audit:
             thorough=True,
             over=over,
         )
-        return _judge(parts.plan, witness[0], watched, coins(data, canaries), guesses=guesses, confidence=confidence)
+        return _judge(parts.plan, attacker[0], watched, coins(data, canaries), guesses=guesses, confidence=confidence)
 
 
 def _check(config: RunConfig, guesses: int, confidence: float) -> int:
@@ -100,7 +100,7 @@ def _check(config: RunConfig, guesses: int, confidence: float) -> int:
     return canaries
 
 
-def _witness(parts: Parts, data: ImageData, canaries: int) -> Attacker:
+def _attacker(parts: Parts, data: ImageData, canaries: int) -> Attacker:
     layout = Layout.of(canaries)
     first = parts.parameters[0]
     if first.shape[1:] != (layout.size**2,) or any(parameter.ndim != 2 for parameter in parts.parameters):
@@ -116,15 +116,15 @@ def _witness(parts: Parts, data: ImageData, canaries: int) -> Attacker:
 
 
 def _judge(
-    plan: Plan, witness: Attacker, watched: AuditedRun, present: np.ndarray, *, guesses: int, confidence: float
+    plan: Plan, attacker: Attacker, watched: AuditedRun, present: np.ndarray, *, guesses: int, confidence: float
 ) -> Audit:
     privacy, semantic = plan.semantic.privacy, plan.semantic
     assert privacy is not None
-    found = guess(witness.scores.cpu().numpy(), present, guesses=guesses)
+    found = guess(attacker.scores.cpu().numpy(), present, guesses=guesses)
     checks = [
         *direct_checks(plan, [watched], left_out=()),
         clipping_check(
-            witness.contributions.cpu().numpy()[present] * semantic.logical_batch,
+            attacker.contributions.cpu().numpy()[present] * semantic.logical_batch,
             steps=semantic.steps,
             rate=privacy.sample_rate,
             max_grad_norm=privacy.max_grad_norm,

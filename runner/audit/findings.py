@@ -160,7 +160,7 @@ def _inclusions(plan: Plan, runs: Sequence[AuditedRun], left_out: Sequence[int])
     batches = [
         rows
         for run in runs
-        for rows in (*run.taken, *(run.stream.rows(step).numpy() for step in range(len(run.asked), int(enough))))
+        for rows in (*run.taken, *(run.sampler.rows(step).numpy() for step in range(len(run.asked), int(enough))))
     ]
     drawn = np.zeros((len(batches), examples), dtype=np.bool_)
     for number, rows in enumerate(batches):

@@ -52,21 +52,21 @@ class StepObservations:
     def __init__(
         self,
         parts: Parts,
-        stream: BatchSampler,
+        sampler: BatchSampler,
         targets: Targets,
         *,
         sums: int,
         thorough: bool,
         rule_in_float64: Parts | None,
     ) -> None:
-        """See ``runner.audit.audited_run.watch``; ``stream`` is that of the examples that are present.
+        """See ``runner.audit.audited_run.watch``; ``sampler`` is that of the examples that are present.
 
         ``rule_in_float64`` are parts of the same run in float64, where its own arithmetic is too coarse to see much.
         """
         privacy = parts.plan.semantic.privacy
         assert privacy is not None
         self._parts = parts
-        self._stream = stream
+        self._sampler = sampler
         self._targets = targets
         self._sums = sums
         self._thorough = thorough
@@ -89,7 +89,7 @@ class StepObservations:
         """Look at update ``step`` before it is made."""
         if not self._thorough:
             return
-        rows = self._stream.rows(step)
+        rows = self._sampler.rows(step)
         if rows.numel() and (last or not self.sensitivities):
             self.sensitivities += measure_sensitivity(self._parts, step, rows, processes=self._processes)
         if self._targets.rows:
@@ -103,7 +103,7 @@ class StepObservations:
             self._look(step, clipped, noise)
 
     def _look(self, step: int, clipped: Tensor, noise: Tensor) -> None:
-        rows = self._stream.rows(step).tolist()
+        rows = self._sampler.rows(step).tolist()
         self._alone.follow()
         if rows and (self._sums >= len(rows) or not self.differences):
             self._compare(step, rows, clipped)

@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from runner.audit.findings import UNSEEN
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.privacy.accounting.privacy_text import delta_text, epsilon_text, lower_bound_text
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def render(audit: Audit) -> str:
     rows = [
         *((check.name, check.claimed, check.measured, f"{check.p_value:.2g}" if check.by_chance else "", check.passed)
           for check in audit.checks),
-        (f"epsilon of {counted(audit.steps, 'update')}", f"<= {epsilon_text(audit.claimed)}",
+        (f"epsilon of {pluralize(audit.steps, 'update')}", f"<= {epsilon_text(audit.claimed)}",
          f">= {lower_bound_text(audit.lower_bound)} at {audit.confidence:.0%}", "", bound),
     ]  # fmt: skip
     lines = [
@@ -57,16 +57,16 @@ def _attacked(audit: Audit) -> list[str]:
     what = (
         f"which of {audit.guesses.canaries:,} canaries are present"
         if audit.attacked == "canaries"
-        else f"{counted(audit.guesses.canaries, 'image')} of its own, a coin each in {counted(audit.runs, 'run')}"
+        else f"{pluralize(audit.guesses.canaries, 'image')} of its own, a coin each in {pluralize(audit.runs, 'run')}"
     )
     return [
         *_wrapped(
-            f"attacked: {audit.plan.name}, {counted(audit.runs, 'run')} of {counted(audit.steps, 'update')} in"
-            f" {counted(performance.processes, 'process')}, {semantic.precision.dtype}, gradients by"
+            f"attacked: {audit.plan.name}, {pluralize(audit.runs, 'run')} of {pluralize(audit.steps, 'update')} in"
+            f" {pluralize(performance.processes, 'process')}, {semantic.precision.dtype}, gradients by"
             f" {performance.grad_sample}; {semantic.data.examples:,} images, {augmented}"
         ),
         *_wrapped(
-            f"claimed: epsilon {epsilon_text(privacy.epsilon)} for {counted(semantic.steps, 'update')} at delta"
+            f"claimed: epsilon {epsilon_text(privacy.epsilon)} for {pluralize(semantic.steps, 'update')} at delta"
             f" {delta_text(privacy.delta)} ({privacy.accountant}); q {privacy.sample_rate:.4g}, sigma"
             f" {privacy.noise_multiplier:.4g}, C {privacy.max_grad_norm:g}"
         ),

@@ -111,12 +111,12 @@ def fastest_candidate(
             steppers[recipe] = stack.enter_context(_open(probed, recipe))
         updates = _updates(plan, probed) if len({recipe.dtype for recipe in tried}) == 1 else None
         samples = _measure(steppers, updates, min(_SECONDS, plan.performance.probe_seconds))
-    told = ", ".join(
+    times = ", ".join(
         f"{recipe} {1e3 * statistics.median(taken):.3g} ms" if taken else f"{recipe} out of memory"
         for recipe, taken in samples.items()
     )
     rounds = max(len(taken) for taken in samples.values())
-    return _choose(samples), f"{told} for an update by {probed.performance.batch_size} random images ({rounds} rounds)"
+    return _choose(samples), f"{times} for an update by {probed.performance.batch_size} random images ({rounds} rounds)"
 
 
 def _open(plan: Plan, recipe: Candidate) -> AbstractContextManager[Stepper]:

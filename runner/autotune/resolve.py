@@ -193,12 +193,12 @@ def _measure(plan: Plan, config: RunConfig, device: Device) -> dict[str, Any]:
         reason = large if named else f"{large}; {precision.reason}"
         return {"dtype": precision.dtype, "channels_last": channels_last, "reason": reason}
     recipe, times = found
-    told = f"measured {utc_now()[:16]} in {time.perf_counter() - start:.1f} s: {times}"
+    measured_reason = f"measured {utc_now()[:16]} in {time.perf_counter() - start:.1f} s: {times}"
     only = None if named else "the only type that is native here"
     return {
         "dtype": recipe.dtype,
         "channels_last": recipe.channels_last,
-        "reason": only if times is None else told,
+        "reason": only if times is None else measured_reason,
     }
 
 

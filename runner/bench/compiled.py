@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 
-from runner.bench.named_models import duels
+from runner.bench.named_models import comparisons
 from runner.bench.paired_benchmark import Result
 from runner.bench.recipes import AGAIN, FIRST, RECIPES
 from runner.bench.section import Section
@@ -32,15 +32,15 @@ def measure(settings: Settings) -> Iterator[Section]:
     Raises:
         RequestError: a model is not named as ``parse_model`` reads it.
     """
-    for duel in duels(settings, "compiled", (FIRST, AGAIN, *RECIPES, *_COMPILED), on_cuda=_GRAPHS):
-        section = duel.section(
+    for comparison in comparisons(settings, "compiled", (FIRST, AGAIN, *RECIPES, *_COMPILED), on_cuda=_GRAPHS):
+        section = comparison.section(
             "compiled",
             title="Compiled recipes",
             about="The same with `hardware.compile=true`; the proof is that of the recipes above.",
             ours=_COMPILED[0],
             control=AGAIN,
         )
-        yield dataclasses.replace(section, notes=(*section.notes, *_costs(duel.results)))
+        yield dataclasses.replace(section, notes=(*section.notes, *_costs(comparison.results)))
 
 
 def _costs(timed: Sequence[Result]) -> Iterator[str]:

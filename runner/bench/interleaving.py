@@ -11,7 +11,7 @@ from runner.bench.meters import HostMeter, Meter
 
 
 class TimedSteps:
-    """A contender's side: ``for step in turns`` is its training loop, and waits between blocks for the next turn."""
+    """A contender's side: ``for step in timed_steps`` is its training loop, which pauses between blocks of updates."""
 
     def __init__(
         self,
@@ -21,7 +21,7 @@ class TimedSteps:
         block: int,
         proof_steps: int | None = None,
         warm_up: int = 1,
-        gauge: Meter | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """Take orders line by line from ``orders`` and answer each with a line of JSON.
 
@@ -31,7 +31,7 @@ class TimedSteps:
             block: updates in a block.
             proof_steps: hand over the losses of so many first updates instead of taking times.
             warm_up: blocks before the first that counts; they wait for no turn.
-            gauge: measures a block; None for the clocks of this process.
+            meter: measures a block; None for the clocks of this process.
         """
         self._orders = orders
         self._answers = answers
@@ -42,7 +42,7 @@ class TimedSteps:
         self.facts: dict[str, Any] = {}
         """What else to say at the end."""
         self.proving = proof_steps is not None
-        self._gauge = HostMeter() if gauge is None else gauge
+        self._meter = HostMeter() if meter is None else meter
 
     def __iter__(self) -> Iterator[int]:
         """Steps from 0 on; the first blocks are the warm-up."""
@@ -68,20 +68,20 @@ class TimedSteps:
             self._cold -= 1
             return
         if self._cold == 0:
-            self._answer(self._gauge.end())
+            self._answer(self._meter.end())
         else:
             self._cold = 0
             self._answer({"ready": True})
         if self._orders.readline() != "go\n":
             self.stop()
-        self._gauge.begin()
+        self._meter.begin()
 
     def stop(self) -> None:
         """Say what only the end can tell, and leave."""
         if self.proving:
             self._answer({"losses": self._losses, **self.facts})
         else:
-            self._answer({"peak_bytes": self._gauge.peak_bytes(), **self.facts})
+            self._answer({"peak_bytes": self._meter.peak_bytes(), **self.facts})
         self._answers.flush()
         sys.exit(0)
 

@@ -57,7 +57,7 @@ class PairedBenchmark:
         )
 
 
-def duels(
+def comparisons(
     settings: Settings, part: str, contenders: Sequence[Contender], *, on_cuda: Sequence[Contender] = ()
 ) -> Iterator[PairedBenchmark]:
     """One for each of ``settings.models``, between ``contenders`` and, on a GPU, those that are ``on_cuda`` as well.

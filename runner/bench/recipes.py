@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from runner.bench.named_models import FLOAT32, SIXTEEN_BITS, duels
+from runner.bench.named_models import FLOAT32, SIXTEEN_BITS, comparisons
 from runner.bench.paired_benchmark import Contender
 from runner.bench.section import Section
 from runner.bench.settings import Settings
@@ -49,8 +49,8 @@ def measure(settings: Settings) -> Iterator[Section]:
     Raises:
         RequestError: a model is not named as ``parse_model`` reads it.
     """
-    for duel in duels(settings, "recipes", (FIRST, AGAIN, *RECIPES, *_FORMATS, _AUTO)):
-        yield duel.section(
+    for comparison in comparisons(settings, "recipes", (FIRST, AGAIN, *RECIPES, *_FORMATS, _AUTO)):
+        yield comparison.section(
             "recipes",
             title="Recipes",
             about="The runner throughout; what differs is the precision and the memory format.  Before any time was"

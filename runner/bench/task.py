@@ -176,7 +176,7 @@ def prepare(task: Task, path: Path) -> None:
         "model": parts.model,
         "images": images,
         "labels": labels,
-        "rows": torch.stack([parts.stream.rows(step) for step in range(max(task.block, task.proof_steps))]).to(
+        "rows": torch.stack([parts.sampler.rows(step) for step in range(max(task.block, task.proof_steps))]).to(
             images.device
         ),
         "lr": plan.semantic.optimizer.lr,

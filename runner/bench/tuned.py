@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 
-from runner.bench.named_models import SIXTEEN_BITS, PairedBenchmark, duels
+from runner.bench.named_models import SIXTEEN_BITS, PairedBenchmark, comparisons
 from runner.bench.paired_benchmark import Contender, Result
 from runner.bench.roofline import measure_limits, shares, work_of
 from runner.bench.section import Section
@@ -41,8 +41,8 @@ def measure(settings: Settings) -> Iterator[Section]:
     Raises:
         RequestError: a model is not named as ``parse_model`` reads it.
     """
-    for duel in duels(settings, "tuned", _EVERYWHERE, on_cuda=_ON_CUDA):
-        section = duel.section(
+    for comparison in comparisons(settings, "tuned", _EVERYWHERE, on_cuda=_ON_CUDA):
+        section = comparison.section(
             "tuned",
             title="Tuned by hand",
             about="The scripts have the model in channels_last, normalised images on the device, kernels searched for"
@@ -51,7 +51,9 @@ def measure(settings: Settings) -> Iterator[Section]:
             ours=_RUNNER,
             control=_AGAIN,
         )
-        yield dataclasses.replace(section, notes=(*section.notes, *_differences(duel.results), *_shares(duel)))
+        yield dataclasses.replace(
+            section, notes=(*section.notes, *_differences(comparison.results), *_shares(comparison))
+        )
 
 
 def _differences(timed: Sequence[Result]) -> Iterator[str]:
@@ -67,13 +69,13 @@ def _differences(timed: Sequence[Result]) -> Iterator[str]:
     yield f"Largest relative difference of a loss from that of {first.contender.name}: {said}."
 
 
-def _shares(duel: PairedBenchmark) -> Iterator[str]:
+def _shares(comparison: PairedBenchmark) -> Iterator[str]:
     """A sentence about the runner's rate beside what the device can do."""
-    seconds = next(result.seconds for result in duel.results if result.contender is _RUNNER)
+    seconds = next(result.seconds for result in comparison.results if result.contender is _RUNNER)
     if not seconds:
         return
-    given = load_prepared(duel.prepared)
+    given = load_prepared(comparison.prepared)
     channels, height, width = given.images.shape[1:]
     work = work_of(given.model.cpu(), (channels, height, width))
-    said = shares(duel.task.batch / statistics.median(seconds), work, measure_limits(duel.task.device))
+    said = shares(comparison.task.batch / statistics.median(seconds), work, measure_limits(comparison.task.device))
     yield f"The runner's {said}."

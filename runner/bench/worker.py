@@ -48,16 +48,16 @@ def main() -> None:
 
     torch.set_num_threads(order.threads)
     proof_steps = order.task.proof_steps if order.proving else None
-    turns = TimedSteps(
+    timed_steps = TimedSteps(
         sys.stdin,
         answers,
         block=order.block,
         proof_steps=proof_steps,
         warm_up=order.warm_up,
-        gauge=meter_for(order.task.device),
+        meter=meter_for(order.task.device),
     )
     module = importlib.import_module(f"runner.bench.contenders.{order.contender}")
-    module.train(order.task, Path(order.prepared), turns, tuple(order.options))
+    module.train(order.task, Path(order.prepared), timed_steps, tuple(order.options))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.commands.parser import Parser
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.errors import ExitCode, RequestError, nearest
 from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
 from runner.privacy.accounting.sweep_epsilon import UNCOVERED
@@ -102,7 +102,7 @@ def _verify(ledgers: Sequence[Ledger]) -> int:
             broken += 1
         else:
             tail = "; a torn last line, left by a kill, goes with the next record" if torn else ""
-            print(f"{ledger.contents}: {counted(lines, 'line')}, whole{tail}")
+            print(f"{ledger.contents}: {pluralize(lines, 'line')}, whole{tail}")
     if not ledgers:
         print("no private run is recorded")
     return ExitCode.FAILED if broken else ExitCode.DONE
@@ -129,13 +129,13 @@ def _page(ledger: Ledger, entries: Sequence[Entry], width: int, others: Sequence
     lines = [f"{names}  {ledger.contents[:16]}", _table(entries, width)]
     composed = compose_entries(entries)
     if composed is not None and composed.void:
-        void = counted(len(composed.void), "run")
+        void = pluralize(len(composed.void), "run")
         lines.append(f"publishing all private runs: no bound is known, for the ε of {void} is void")
         lines += [f"void: {reason}" for reason in composed.void]
     elif composed is not None:
         private = [entry for entry in entries if entry.planned.private]
         adjacency = ", ".join(sorted({f"{one.planned.adjacency}, {one.planned.sampling} sampling" for one in private}))
-        every = f"{'all ' if len(private) > 1 else ''}{counted(len(private), 'private run')}"
+        every = f"{'all ' if len(private) > 1 else ''}{pluralize(len(private), 'private run')}"
         lines.append(
             f"publishing {every}: ε={epsilon_text(composed.epsilon)} at δ={delta_text(composed.delta)}"
             f" ({composed.accountant} composition; {adjacency})"
@@ -144,13 +144,13 @@ def _page(ledger: Ledger, entries: Sequence[Entry], width: int, others: Sequence
     # one that went on to its end after a kill has made all of them
     killed = sum(not entry.known and entry.ended_at < entry.planned.steps for entry in entries)
     if killed:
-        lines.append(f"going on or killed: {counted(killed, 'run')}, with all steps that were planned")
+        lines.append(f"going on or killed: {pluralize(killed, 'run')}, with all steps that were planned")
     public = sum(not entry.planned.private for entry in entries)
     if public:
-        lines.append(f"with privacy.unsafe_noise_seed, so not private: {counted(public, 'run')} that no ε covers")
+        lines.append(f"with privacy.unsafe_noise_seed, so not private: {pluralize(public, 'run')} that no ε covers")
     uses = sum(entry.uses for entry in entries)
     if uses:
-        lines.append(f"{counted(uses, 'evaluation')} {UNCOVERED}")
+        lines.append(f"{pluralize(uses, 'evaluation')} {UNCOVERED}")
     return "\n".join(lines) + "\n"
 
 

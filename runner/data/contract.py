@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.data.images import Decoded, ImageSet, LazyPixels
 from runner.errors import RequestError, nearest
 
@@ -78,7 +78,7 @@ def _classes(classes: Any, refuse: Refuse) -> tuple[str, ...]:
         refuse(f"classes of the type {type(classes).__name__}", "a tuple with the name of each class")
     names = tuple(str(name) for name in classes)
     if len(names) < 2:
-        refuse(counted(len(names), "class"), "two or more classes")
+        refuse(pluralize(len(names), "class"), "two or more classes")
     if len(set(names)) < len(names):
         refuse(f"the class {next(name for name in names if names.count(name) > 1)} twice", "different names of classes")
     return names
@@ -242,7 +242,7 @@ def _labels(given: Any, name: str, classes: Sequence[str], refuse: Refuse) -> ND
     if labels.ndim == 2 and labels.shape[1] == len(classes) and labels.dtype.kind in "buif":
         labels = _from_one_hot(labels, name, refuse)
     if labels.ndim != 1:
-        refuse(f"{name}.labels of the shape {list(labels.shape)} for {counted(len(classes), 'class')}", LABELS)
+        refuse(f"{name}.labels of the shape {list(labels.shape)} for {pluralize(len(classes), 'class')}", LABELS)
     if not labels.size:
         return np.zeros(0, dtype=np.int64)
     if labels.dtype.kind == "U":

@@ -12,7 +12,7 @@ import numpy as np
 
 from runner.config.schema import DataConfig
 from runner.config.untrusted.targets import locate
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.config.words.unknown_option import unknown_option
 from runner.data.cache.image_store import Layout
 from runner.data.cache.listed_data import ListedData
@@ -37,7 +37,7 @@ TELL = "tell"
 def open_data(
     config: DataConfig,
     *,
-    heed: Callable[[ListedData], None] | None = None,
+    on_listed: Callable[[ListedData], None] | None = None,
     constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> ImageData:
     """Decode the source or open its cache, hold out what it does not bring, apply ``limit``.
@@ -48,8 +48,8 @@ def open_data(
 
     Args:
         config: The data group.
-        heed: Told what the source knows of its images before it decodes any, and maybe again when it knows more; raises
-            where these are not the data that were meant.  Only files can be told of.
+        on_listed: Called with what the source knows of its images before it decodes any, and maybe again when it knows
+            more; raises where these are not the data that were meant.  Only sources of files call it.
         constants: Mean and deviation of each channel where the data group leaves them open; None for ImageNet's.
 
     Raises:
@@ -58,7 +58,7 @@ def open_data(
         RunError: Files changed while they were being read.
     """
     _check_choices(config)
-    decoded = _call_source(config, heed)
+    decoded = _call_source(config, on_listed)
     _refuse_lost_classes(decoded)
     train, val, test = _split(decoded, config)
     size, channels = decoded.train.images.shape[2:]
@@ -103,7 +103,7 @@ def _refuse_lost_classes(decoded: Decoded) -> None:
         return
     name = decoded.classes[lost[0]]
     bad = next((file for file in decoded.skipped if name in file.file.split("/")[:-1]), decoded.skipped[0])
-    more = f", nor of {counted(len(lost) - 1, 'other class')}" if len(lost) > 1 else ""
+    more = f", nor of {pluralize(len(lost) - 1, 'other class')}" if len(lost) > 1 else ""
     raise RequestError(
         "data.root",
         f"class {name} (no training image of it can be read{more}; {bad})",
@@ -132,7 +132,7 @@ def _idle_fractions(decoded: Decoded, config: DataConfig) -> Iterator[str]:
         yield f"data.val_fraction={config.val_fraction:g} changes nothing: {split}"
 
 
-def _foresee(config: DataConfig, layout: Layout | None, origin: str | None) -> ListedData:
+def _list_data(config: DataConfig, layout: Layout | None, origin: str | None) -> ListedData:
     if layout is None:
         return ListedData(classes=None, examples=None, origin=origin)
     examples = None
@@ -184,7 +184,7 @@ def _check_choices(config: DataConfig) -> None:
         )
 
 
-def _call_source(config: DataConfig, heed: Callable[[ListedData], None] | None) -> Decoded:
+def _call_source(config: DataConfig, on_listed: Callable[[ListedData], None] | None) -> Decoded:
     source = locate("data", config.target)
     parameters = list(inspect.signature(source).parameters)[1:]
     known = [name for name in parameters if name != TELL]
@@ -192,8 +192,8 @@ def _call_source(config: DataConfig, heed: Callable[[ListedData], None] | None) 
         if option not in known:
             raise unknown_option(f"data.{option}", config.options[option], known, f" for data={config.name}")
     tell = {}
-    if heed is not None and TELL in parameters:
-        tell = {TELL: lambda layout, origin: heed(_foresee(config, layout, origin))}
+    if on_listed is not None and TELL in parameters:
+        tell = {TELL: lambda layout, origin: on_listed(_list_data(config, layout, origin))}
     decoded = source(config, **config.options, **tell)
     if not isinstance(decoded, Decoded):
         raise RequestError(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.errors import RequestError
 
 Positions = NDArray[np.int64]
@@ -113,6 +113,6 @@ def _refuse_small_classes(counts: Positions, least: int, *, key: str, got: objec
     if counts[smallest] < least:
         raise RequestError(
             key,
-            f"{got} with {counted(int(counts[smallest]), 'example')} of class {classes[smallest]}",
+            f"{got} with {pluralize(int(counts[smallest]), 'example')} of class {classes[smallest]}",
             f"at least {least} examples of every class to split",
         )

@@ -13,7 +13,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from runner.disk.unsupported import is_unsupported, tell
+from runner.disk.unsupported import is_unsupported, warn_once
 
 
 def ordinary(path: Path) -> Path:
@@ -111,4 +111,6 @@ def sync_handle(handle: int) -> None:
         if not is_unsupported(error):
             raise
         kind = "folders" if stat.S_ISDIR(os.fstat(handle).st_mode) else "files"
-        tell(f"the file system does not put {kind} on the disk when asked: a power cut may take what was saved last")
+        warn_once(
+            f"the file system does not put {kind} on the disk when asked: a power cut may take what was saved last"
+        )

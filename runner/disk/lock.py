@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.disk.links import NO_FOLLOW
-from runner.disk.unsupported import is_unsupported, tell
+from runner.disk.unsupported import is_unsupported, warn_once
 
 if TYPE_CHECKING:
     from filelock import SoftFileLock
@@ -104,7 +104,7 @@ def _soft(path: Path, *, wait: bool) -> SoftFileLock:
     from filelock import SoftFileLock, Timeout
 
     name = path.with_name(f"{path.name if path.name.startswith('.') else f'.{path.name}'}.held")
-    tell(_LACK.format(folder=path.parent, name=name.name))
+    warn_once(_LACK.format(folder=path.parent, name=name.name))
     soft = SoftFileLock(name, timeout=-1 if wait else 0, mode=0o644, thread_local=False)
     try:
         soft.acquire()

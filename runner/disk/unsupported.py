@@ -12,29 +12,29 @@ import threading
 
 log = logging.getLogger(__name__)
 
-_LACKING = {
+_UNSUPPORTED = {
     getattr(errno, name)
     for name in ("ENOSYS", "ENOTSUP", "EOPNOTSUPP", "ENOLCK", "EINVAL", "EPERM")
     if hasattr(errno, name)
 }
-_told: list[str] = []
+_warned: list[str] = []
 _one_at_a_time = threading.Lock()
 
 
 def is_unsupported(error: OSError) -> bool:
     """Whether ``error`` says that the file system, rather than its state, does not let something be done."""
-    return error.errno in _LACKING
+    return error.errno in _UNSUPPORTED
 
 
-def tell(lack: str) -> None:
+def warn_once(missing: str) -> None:
     """Say, once in this process, what is missing and what that means."""
     with _one_at_a_time:
-        if lack in _told:
+        if missing in _warned:
             return
-        _told.append(lack)
-    log.warning(lack)
+        _warned.append(missing)
+    log.warning(missing)
 
 
-def told() -> tuple[str, ...]:
+def warned() -> tuple[str, ...]:
     """What has been told so far."""
-    return tuple(_told)
+    return tuple(_warned)

@@ -127,8 +127,8 @@ def _compiled(environment: Mapping[str, str]) -> str | None:
 
 def _refuse_missing_processes(environment: Mapping[str, str], settled: Collection[str]) -> None:
     """On a CPU, accelerate starts one process where it was told of several, unless mpirun starts the others."""
-    told = "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_PORT" in environment
-    if told and "WORLD_SIZE" not in environment and "hardware.processes" not in settled:
+    by_launcher = "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_PORT" in environment
+    if by_launcher and "WORLD_SIZE" not in environment and "hardware.processes" not in settled:
         raise RequestError(
             "hardware.processes",
             "nothing, under accelerate launch with a num_processes above 1, of which it started one",

@@ -37,7 +37,7 @@ class Assessment:
     cores: int
     costs: Costs
     forecast: Forecast
-    troubles: tuple[ForecastWarning, ...]
+    warnings: tuple[ForecastWarning, ...]
     planning_seconds: float
     """What all this took, imports apart."""
 
@@ -102,7 +102,7 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
         cores=available_cores(),
         costs=costs,
         forecast=found,
-        troubles=tuple(find_warnings(plan, data, device, costs, found, in_turns=in_turns)),
+        warnings=tuple(find_warnings(plan, data, device, costs, found, in_turns=in_turns)),
         planning_seconds=time.perf_counter() - started,
     )
 
@@ -164,6 +164,6 @@ def described(assessment: Assessment) -> dict[str, Any]:
         "model": dataclasses.asdict(assessment.costs.model),
         "grad_sample": assessment.costs.grad_sample,
         "forecast": dataclasses.asdict(assessment.forecast),
-        "warnings": [dataclasses.asdict(trouble) for trouble in assessment.troubles],
+        "warnings": [dataclasses.asdict(warning) for warning in assessment.warnings],
         "planning_seconds": assessment.planning_seconds,
     }

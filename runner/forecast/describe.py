@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.forecast.quantities import mib, seconds_text, time_text
 from runner.records.progress import budget_text
 
@@ -22,7 +22,7 @@ def describe(assessment: Assessment) -> list[str]:
     frozen = "" if model.trainable == model.parameters else f", {model.trainable:,} of them trained"
     per_update = model.flops * min(semantic.logical_batch, data.examples)
     schedule = semantic.scheduler
-    warmup = f" after {counted(schedule.warmup_epochs, 'epoch')} of warm-up" if schedule.warmup_epochs else ""
+    warmup = f" after {pluralize(schedule.warmup_epochs, 'epoch')} of warm-up" if schedule.warmup_epochs else ""
     lines = [
         f"{plan.name}: a plan, nothing was run",
         _device_line(assessment.device, assessment.cores),
@@ -33,11 +33,12 @@ def describe(assessment: Assessment) -> list[str]:
         + ("; the run measures" if _left_to_the_run(assessment) else ""),
         *([] if plan.layout is None else [f"format     {plan.layout}"]),
         f"batch      {semantic.logical_batch} = {performance.batch_size} x {performance.accumulation_steps} accumulated"
-        f" x {counted(performance.processes, 'process')}"
+        f" x {pluralize(performance.processes, 'process')}"
         # the threads are those of this machine
-        + (f" of {counted(performance.threads, 'thread')}" if assessment.device.here else ""),
+        + (f" of {pluralize(performance.threads, 'thread')}" if assessment.device.here else ""),
         *([] if performance.batch_reason is None else [f"           {performance.batch_reason}"]),
-        f"length     {counted(semantic.steps, 'update')}, {counted(semantic.steps / semantic.steps_per_epoch, 'epoch')}"
+        f"length     {pluralize(semantic.steps, 'update')},"
+        f" {pluralize(semantic.steps / semantic.steps_per_epoch, 'epoch')}"
         + ("" if semantic.patience is None else f"; early stopping after {semantic.patience} evaluations may end it"),
         f"optimizer  {semantic.optimizer.name}, lr {semantic.optimizer.lr:g}, {schedule.name}{warmup}",
     ]
@@ -72,7 +73,7 @@ def _left_to_the_run(assessment: Assessment) -> bool:
 
 def warning_lines(assessment: Assessment) -> list[str]:
     """A line for each trouble."""
-    return [f"warning    {t.key}: {t.what} ({t.evidence}); {t.cure}" for t in assessment.troubles]
+    return [f"warning    {t.key}: {t.what} ({t.evidence}); {t.cure}" for t in assessment.warnings]
 
 
 def _forecast_lines(assessment: Assessment) -> list[str]:
@@ -101,7 +102,7 @@ def _forecast_lines(assessment: Assessment) -> list[str]:
 
 def _device_line(device: Device, cores: int) -> str:
     count = f"{device.count} x " if device.kind != "cpu" and device.here else ""
-    machine = f", {counted(cores, 'core')}" if device.here else ""
+    machine = f", {pluralize(cores, 'core')}" if device.here else ""
     absent = "" if device.here else "; not here, and of its machine nothing is known"
     return (
         f"device     {count}{device.name} ({device.kind}), {device.memory_bytes / 2**30:.1f} GiB{machine};"
@@ -115,14 +116,14 @@ def _method(assessment: Assessment) -> str:
     if assessment.forecast.method == "estimate":
         return "worked out from operations and the machine's rates; time and memory within a factor of 2 (--no-probe)"
     costs = assessment.costs
-    told = f"a probe of {counted(len(costs.step_seconds), 'update')}, an evaluation and a checkpoint"
+    text = f"a probe of {pluralize(len(costs.step_seconds), 'update')}, an evaluation and a checkpoint"
     if costs.images_timed is not None:
         limit = assessment.plan.performance.probe_seconds
-        told += (
+        text += (
             f"; updates of {costs.images_timed} images in place of {assessment.plan.semantic.logical_batch}, because"
             f" those would take more than hardware.probe_seconds={limit:g}: so the ranges are wider"
         )
-    return f"{told}, {assessment.planning_seconds:.1f} s"
+    return f"{text}, {assessment.planning_seconds:.1f} s"
 
 
 def _flops(flops: float) -> str:

@@ -79,8 +79,8 @@ def _line(plan: Plan, *, ledger_dir: str | None, cache_dir: str | None) -> float
             "privacy.ledger_dir", f"{folder} ({error})", "a folder whose ledger can be verified"
         ) from error
     with scratch_folder(cache_dir) as scratch:
-        sitting = Ledger(scratch, contents, anchored=False).begin(run)
-        return verifying + statistics.median(_seconds(sitting.evaluate) for _ in range(_ROUNDS))
+        session = Ledger(scratch, contents, anchored=False).begin(run)
+        return verifying + statistics.median(_seconds(session.evaluate) for _ in range(_ROUNDS))
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -245,7 +245,7 @@ def _steps(parts: Parts, clock: _Clock, limit: float) -> tuple[float, list[float
             samples.append(seconds)
         done += 1
     parts.precision.raise_if_stopped(done - 1)
-    step.tally.read()
+    step.running_metrics.read()
     return first, samples
 
 

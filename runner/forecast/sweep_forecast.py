@@ -12,7 +12,7 @@ from runner.config.request.request import Request
 from runner.config.request.search_config import SWEEPER, load_search
 from runner.config.rules.rules import value_at
 from runner.config.schema import RunConfig
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.errors import RequestError, RunError, as_typed
 from runner.forecast.forecast import Range
 from runner.forecast.quantities import mib, seconds_text, time_text
@@ -96,7 +96,7 @@ def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
 
 def describe_sweep(sweep: SweepPlan) -> list[str]:
     """The plan of a sweep in lines for people."""
-    what = f"{counted(sweep.cells, 'trial')} of a search" if sweep.search else counted(sweep.cells, "cell")
+    what = f"{pluralize(sweep.cells, 'trial')} of a search" if sweep.search else pluralize(sweep.cells, "cell")
     lines = [f"{what}, {sweep.at_a_time} at a time: a plan, nothing was run"]
     for kind in sweep.kinds:
         found = kind.assessment
@@ -108,14 +108,14 @@ def describe_sweep(sweep: SweepPlan) -> list[str]:
             f"{kind.count:>4} x {' '.join((name, *kind.what))}: {seconds_text(found.forecast.seconds.expected)},"
             f" {mib(found.forecast.peak_bytes.expected)}{ending}"
         )
-        lines += [f"       warning {t.key}: {t.what} ({t.evidence}); {t.cure}" for t in found.troubles]
+        lines += [f"       warning {t.key}: {t.what} ({t.evidence}); {t.cure}" for t in found.warnings]
     shorter = ", pruning left out" if sweep.search else ""
     lines.append(f"time       {time_text(sweep.seconds, sweep.kinds[0].assessment.device)}{shorter}")
     if sweep.price is not None:
         lines.append(f"price      {sweep.price.expected:.2g} ({sweep.price.low:.2g} to {sweep.price.high:.2g})")
     for name, count, composed in sweep.spent:
         figure = budget_text(composed.epsilon, composed.delta)
-        every = f"{'all ' if count > 1 else ''}{counted(count, 'private cell')}"
+        every = f"{'all ' if count > 1 else ''}{pluralize(count, 'private cell')}"
         lines.append(f"privacy    publishing {every} on {name}: {figure} ({composed.accountant})")
     if sweep.best is not None:
         lines.append(f"           publishing the best alone: {budget_text(sweep.best.epsilon, sweep.best.delta)}")
@@ -197,15 +197,15 @@ def _best(request: Request, runs: Sequence[PlannedRun], count: Any) -> Composed 
     return best_of(runs[0], count)
 
 
-def _sum(counted: Sequence[tuple[int, Range]], at_a_time: int) -> Range:
+def _sum(pluralize: Sequence[tuple[int, Range]], at_a_time: int) -> Range:
     # one that keeps another waiting for its cores is not known before; each is taken to run as alone
     def total(values: list[float]) -> float:
         return sum(values) / at_a_time
 
     return Range(
-        expected=total([count * range_.expected for count, range_ in counted]),
-        low=total([count * range_.low for count, range_ in counted]),
-        high=total([count * range_.high for count, range_ in counted]),
+        expected=total([count * range_.expected for count, range_ in pluralize]),
+        low=total([count * range_.low for count, range_ in pluralize]),
+        high=total([count * range_.high for count, range_ in pluralize]),
     )
 
 

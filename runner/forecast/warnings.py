@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.forecast.quantities import mib
 from runner.plan.device import available_cores
 
@@ -226,8 +226,8 @@ def _cores(plan: Plan) -> Iterator[ForecastWarning]:
         yield ForecastWarning(
             key="hardware.processes" if performance.processes > cores else "hardware.threads",
             what="the processes and their threads are more than the cores, and wait for each other",
-            evidence=f"{counted(performance.processes, 'process')} of {counted(performance.threads, 'thread')} on"
-            f" {counted(cores, 'core')}",
+            evidence=f"{pluralize(performance.processes, 'process')} of {pluralize(performance.threads, 'thread')} on"
+            f" {pluralize(cores, 'core')}",
             cure=f"hardware.processes x hardware.threads of at most {cores}",
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.data.folders.folder_layout import same_name
 from runner.errors import nearest
 
@@ -41,7 +41,7 @@ def labels_by_folder(
         why = _strange(str(strange[0]), len(strange), images[strange[0]], names, classes, root)
     elif loose:
         first = names[folders.index(None)]
-        why = f"{counted(loose, 'image')} lie in no class folder, the first is {first}"
+        why = f"{pluralize(loose, 'image')} lie in no class folder, the first is {first}"
     else:
         return np.array([number[str(folder)] for folder in folders], dtype=np.int64), None
     return None, f"predictions only, no metrics: {why}"
@@ -49,18 +49,18 @@ def labels_by_folder(
 
 def _strange(folder: str, folders: int, images: int, names: Sequence[str], classes: Sequence[str], root: Path) -> str:
     """What to say of ``folders`` that are no classes, of which ``folder`` with so many ``images`` is the first."""
-    which = f"{folder} ({counted(images, 'image')})"
-    told = (
+    which = f"{folder} ({pluralize(images, 'image')})"
+    text = (
         f"the folder {which} is no class of the run"
         if folders == 1
         else f"{folders} folders are no classes of the run, the first is {which}"
     )
     inner = {parts[1] for name in names if len(parts := name.split("/")) > 2 and parts[0] == folder}
     if inner and inner <= set(classes):
-        return f"{told}; did you mean images={root / folder}?"
+        return f"{text}; did you mean images={root / folder}?"
     # in any mix of capitals: Cat is nearer to cat than to Car
     lower = {name.casefold(): name for name in reversed(classes)}
     if (like := nearest(folder.casefold(), lower)) is not None:
-        return f"{told}; did you mean {lower[like]}?"
+        return f"{text}; did you mean {lower[like]}?"
     more = ", ..." if len(classes) > _SHOWN else ""
-    return f"{told}, which are {', '.join(classes[:_SHOWN])}{more}"
+    return f"{text}, which are {', '.join(classes[:_SHOWN])}{more}"

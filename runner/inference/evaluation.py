@@ -100,7 +100,7 @@ def _work(job: _Job, world: World, device: Device) -> Results:
         raise RunError(f"the model's outputs are not finite in {prepared.dtype} for {count} images")
     # what the run says of these weights and these images, and of no others
     own = request.images is None and request.split == "test" and request.checkpoint == run.plan.semantic.test_checkpoint
-    told = run.test_accuracy if own else None
+    recorded = run.test_accuracy if own else None
     scores = (
         score(subject.images.labels, answers.predicted, answers.confidence, classes=run.plan.classes)
         if subject.labelled
@@ -121,12 +121,12 @@ def _work(job: _Job, world: World, device: Device) -> Results:
         skipped=subject.skipped,
         loss=answers.loss if subject.labelled else None,
         scores=scores,
-        run_test_accuracy=told,
+        run_test_accuracy=recorded,
         speed=speed,
         model_bytes=prepared.model_bytes,
         peak_bytes=peak,
         privacy=run.privacy,
-        notes=(*_notes(run, request, subject, prepared), *_off(request, scores, told)),
+        notes=(*_notes(run, request, subject, prepared), *_off(request, scores, recorded)),
         environment=describe_environment(),
         started=started,
         finished=utc_now(),
@@ -187,11 +187,11 @@ def _tell_ledger(run: FinishedRun, request: InferenceRequest, world: World) -> N
     first_acts(world, tell)
 
 
-def _off(request: InferenceRequest, scores: Scores | None, told: float | None) -> tuple[str, ...]:
+def _off(request: InferenceRequest, scores: Scores | None, recorded: float | None) -> tuple[str, ...]:
     """What to say where the run's own arithmetic gives another accuracy than the run itself had."""
-    if request.inference != "standard" or scores is None or told is None or scores.accuracy == told:
+    if request.inference != "standard" or scores is None or recorded is None or scores.accuracy == recorded:
         return ()
-    return (f"the run itself had an accuracy of {told:.4%} here: another machine, or files that have been changed",)
+    return (f"the run itself had an accuracy of {recorded:.4%} here: another machine, or files that have been changed",)
 
 
 def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepared: Prepared) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from runner.config.choice import evolve
 from runner.config.rules import rules
 from runner.config.schema import RunConfig
 from runner.config.untrusted.run_config import CONFIG_FILE, read_values
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.data.cache.folder_cache import cache_of_run
 from runner.data.cache.image_store import MARGIN
 from runner.errors import RequestError, RunError
@@ -75,7 +75,7 @@ class FinishedRun:
         """What is to be said of weights that are not the end of their run; None for a run that has finished."""
         if self.status in FINISHED:
             return None
-        done = f"{self.step:,} of {counted(self.plan.semantic.steps, 'update')}"
+        done = f"{self.step:,} of {pluralize(self.plan.semantic.steps, 'update')}"
         return f"the run has not finished ({self.status}): these are its weights after {done}"
 
     @property

@@ -81,9 +81,9 @@ def open_own_data(run: FinishedRun) -> ImageData:
     Raises:
         RequestError: they cannot be found, or have changed since.
     """
-    with _told_of(run):
+    with _origin_notes(run):
         data = open_planned_data(
-            run.config, run.plan.semantic.data, heed=lambda foreseen: _refuse_changed(run, foreseen)
+            run.config, run.plan.semantic.data, on_listed=lambda listed: _refuse_changed(run, listed)
         )
     planned = run.plan.semantic.data
     for name in (
@@ -113,23 +113,23 @@ def _refuse_changed(run: FinishedRun, found: ListedData) -> None:
         RequestError: something is not.
     """
     planned, classes = run.plan.semantic.data, run.plan.classes
-    told = []
+    differences = []
     if found.classes is not None and found.classes != classes:
         now, then = {same_name(name) for name in found.classes}, {same_name(name) for name in classes}
         if now == then:
-            told.append("class folders whose names are written in another way (Unicode NFC and NFD)")
+            differences.append("class folders whose names are written in another way (Unicode NFC and NFD)")
         for what, names in (("new", sorted(now - then)), ("missing", sorted(then - now))):
             if names:
                 some = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-                told.append(f"{what} {'class' if len(names) == 1 else 'classes'}: {some}")
+                differences.append(f"{what} {'class' if len(names) == 1 else 'classes'}: {some}")
     if found.examples is not None and found.examples != planned.examples:
-        told.append(f"{planned.examples:,} training images then and {found.examples:,} now")
-    if not told and found.origin not in (None, planned.origin):
+        differences.append(f"{planned.examples:,} training images then and {found.examples:,} now")
+    if not differences and found.origin not in (None, planned.origin):
         same = "the same classes" if found.classes is not None else "the same name"
         count = "" if found.examples is None else "and as many training images "
-        told.append(f"{same} {count}with other files or contents")
-    if told:
-        raise _changed(run, "; ".join(told))
+        differences.append(f"{same} {count}with other files or contents")
+    if differences:
+        raise _changed(run, "; ".join(differences))
 
 
 def _changed(run: FinishedRun, what: str) -> RequestError:
@@ -175,7 +175,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         except NoRangeError as error:
             raise BadImageError(f"{error}, and the run has no data.value_range for them") from error
 
-    with _told_of(run):
+    with _origin_notes(run):
         cache = Cache(run.config.data.cache_dir, shared=run.config.data.cache_shared)
         contents = hash_contents(listing, cache, reader="prediction")
     asked = (
@@ -196,7 +196,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         channels=data.channels,
         interpolation=data.interpolation,
     )
-    with _told_of(run):
+    with _origin_notes(run):
         config = dataclasses.replace(run.config.data, on_bad_file="skip")
         source = Source(layout=layout, read=read, form=form)
         decoded = hold(config, cache, lambda: source, key=key, fingerprint=key, origin=contents)
@@ -216,7 +216,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
 
 
 @contextlib.contextmanager
-def _told_of(run: FinishedRun) -> Iterator[None]:
+def _origin_notes(run: FinishedRun) -> Iterator[None]:
     """Refuse data that are gone, and a cache that cannot be written, in words that help where no key of it is typed."""
     try:
         yield

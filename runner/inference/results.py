@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.disk.files import write_bytes, write_text
 from runner.inference.finished_run import Privacy
 from runner.inference.measure import Speed
@@ -79,7 +79,7 @@ class Results:
     @property
     def cores(self) -> str:
         """Threads of all processes, for people."""
-        threads = counted(self.threads, "thread")
+        threads = pluralize(self.threads, "thread")
         return threads if self.processes == 1 else f"{self.processes} x {threads}"
 
     def as_dict(self) -> dict[str, Any]:

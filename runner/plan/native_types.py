@@ -39,8 +39,8 @@ class Natives:
 
     def __str__(self) -> str:
         answers = ((name, getattr(self, name)) for name in ("bf16", "fp16", "tf32"))
-        told = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in answers)
-        return f"{told} ({', '.join(self.stated)})" if self.stated else told
+        text = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in answers)
+        return f"{text} ({', '.join(self.stated)})" if self.stated else text
 
 
 def natives_of(kind: str) -> Natives:

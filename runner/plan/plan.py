@@ -16,7 +16,7 @@ from typing import Any, Literal
 from runner.config.choice import Choice, Source, evolve
 from runner.config.identity import identity_fields, identity_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
 
 _SHOWN = 5
@@ -257,12 +257,12 @@ class Plan:
         lines = [
             *self.describe_data(),
             f"recipe     {semantic.model.name}, {semantic.optimizer.name} lr {semantic.optimizer.lr:g},"
-            f" {semantic.scheduler.name}, {counted(semantic.steps, 'step')}, seed {semantic.seed}",
+            f" {semantic.scheduler.name}, {pluralize(semantic.steps, 'step')}, seed {semantic.seed}",
             f"batch      {semantic.logical_batch} = {performance.batch_size} x {performance.accumulation_steps}"
-            f" accumulated x {counted(performance.processes, 'process')}",
+            f" accumulated x {pluralize(performance.processes, 'process')}",
             *([] if performance.batch_reason is None else [f"           {performance.batch_reason}"]),
             *([] if performance.lr_reason is None else [f"lr         {performance.lr_reason}"]),
-            f"precision  {precision.dtype} on {performance.device_name}, {counted(performance.threads, 'thread')}",
+            f"precision  {precision.dtype} on {performance.device_name}, {pluralize(performance.threads, 'thread')}",
         ]
         if precision.requested.startswith("auto"):
             lines.append(f"           {precision.reason}")

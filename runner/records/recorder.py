@@ -28,20 +28,20 @@ class Recorder:
         run_dir: Path | None,
         sinks: Sequence[Sink],
         console: Console,
-        sitting: LedgerSession | None = None,
-        judge: PruningHook | None = None,
+        session: LedgerSession | None = None,
+        pruning: PruningHook | None = None,
     ) -> None:
         """Open ``metrics.jsonl`` in ``run_dir`` to append.
 
-        ``sitting`` is a private run's line to the ledger, ``judge`` a trial's line to its search.  ``run_dir`` is None
-        on every rank but the first: the loop is the same there, and nothing is written.
+        ``session`` writes to the ledger of a private run, ``pruning`` reports to the search of a trial.  ``run_dir`` is
+        None on every rank but the first: the loop is the same there, and nothing is written.
 
         Raises:
             RunError: when an existing file is damaged.
         """
         self.console = console
-        self.sitting = sitting
-        self.judge = judge
+        self.session = session
+        self.pruning = pruning
         self._run_dir = run_dir
         self._sinks = tuple(sinks)
         self._metrics = None if run_dir is None else MetricsWriter(run_dir / METRICS_FILE)
@@ -71,8 +71,8 @@ class Recorder:
         Raises:
             RunError: when the file cannot be written.
         """
-        if self.sitting is not None:
-            metrics[NOT_COVERED] = non_private_figures_of_record(kind, metrics, validation=self.sitting.run.validation)
+        if self.session is not None:
+            metrics[NOT_COVERED] = non_private_figures_of_record(kind, metrics, validation=self.session.run.validation)
         if self._metrics is not None:
             record = self._metrics.write(kind, step=step, epoch=epoch, **metrics)
             for sink in self._sinks:
@@ -100,11 +100,11 @@ class Recorder:
     def _privacy(self, run: RunRecord) -> dict[str, Any]:
         """What trackers are told of privacy: what the run spent, and its sweep so far, this run included."""
         spent = run.privacy
-        if self.sitting is None or spent is None or spent.epsilon is None or not math.isfinite(spent.epsilon):
+        if self.session is None or spent is None or spent.epsilon is None or not math.isfinite(spent.epsilon):
             return {}
         summary: dict[str, Any] = {"epsilon": spent.epsilon, "delta": spent.delta}
         if uncovered := [name.rpartition(".")[2] for name in run.not_covered_by_epsilon]:
             summary[NOT_COVERED] = uncovered
-        if (sweep := self.sitting.spent_by_sweep()) is not None and math.isfinite(sweep.epsilon):
+        if (sweep := self.session.spent_by_sweep()) is not None and math.isfinite(sweep.epsilon):
             summary |= {"sweep_epsilon": sweep.epsilon, "sweep_delta": sweep.delta}
         return summary

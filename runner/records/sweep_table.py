@@ -142,8 +142,8 @@ def _read(cell: Path, versions: tuple[object, ...]) -> _Known:
         overrides = read_overrides(cell)
     except RunError as error:
         why = f"what was asked is unknown: {_one_line(str(error))}"
-        told = "; ".join(filter(None, (measured.get("error"), why)))
-        return _Known(versions, {}, measured | {"error": told}, unknown=True)
+        shown = "; ".join(filter(None, (measured.get("error"), why)))
+        return _Known(versions, {}, measured | {"error": shown}, unknown=True)
     return _Known(versions, overrides, measured, unknown=False)
 
 
@@ -232,8 +232,8 @@ def _told(figure: _Figure, rows: Sequence[dict[str, str]]) -> str:
     values = [float(row[figure.column]) for row in rows if row[figure.column]]
     if not values:
         return ""
-    told = figure.form(figure.over_seeds(values))
-    return f"{told} ± {figure.form(statistics.stdev(values))}" if figure.spread and len(values) > 1 else told
+    shown = figure.form(figure.over_seeds(values))
+    return f"{shown} ± {figure.form(statistics.stdev(values))}" if figure.spread and len(values) > 1 else shown
 
 
 def _in_order(name: str) -> list[tuple[int, str, str]]:

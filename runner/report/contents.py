@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from runner.config.schema import ComparisonConfig
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.disk.json_files import read_json
 from runner.errors import RunError
 from runner.privacy.accounting.privacy_text import epsilon_text
@@ -120,7 +120,7 @@ def _internal(folder: Path) -> Iterator[Part]:
 
 
 def _choice(front: Front, question: Question) -> Iterator[Part]:
-    if len(front.standings) > 1 and len(front.best) <= 6:
+    if len(front.entries) > 1 and len(front.best) <= 6:
         weighed = f"{question.metric.words}, {', '.join(front.costs[:-1])} and {front.costs[-1]}"
         yield Paragraph(f"Weighing the means of {weighed}, no recipe dominates {' or '.join(front.best)}.")
 
@@ -129,7 +129,7 @@ def _recipes(findings: Findings) -> Iterator[Part]:
     metric, keys = findings.question.metric, findings.question.by
     heads = [key.rpartition(".")[2] for key in keys]
     private = "ε" in findings.front.costs or any(map(void, findings.sweep.cells))
-    dominated = {one.recipe.label: one.dominated_by for one in findings.front.standings}
+    dominated = {one.recipe.label: one.dominated_by for one in findings.front.entries}
     rows = []
     for recipe in findings.grouping.recipes:
         values = [metric.scale * value for value in recipe.by_block(metric.name).values()]
@@ -313,7 +313,7 @@ def _privacy(findings: Findings) -> Iterator[Part]:
         yield Grid(head, [row for row, _ in spent], _WORDS)
         notes = [note for _, notes in spent for note in notes]
         if ordinary:
-            notes.append(f"{counted(ordinary, 'cell')} ran without privacy, which no ε covers.")
+            notes.append(f"{pluralize(ordinary, 'cell')} ran without privacy, which no ε covers.")
         yield Bullets(list(dict.fromkeys(notes)))
     yield from picture
 
@@ -341,7 +341,7 @@ def _spending(data: dict, reasons: Sequence[str]) -> tuple[list[str], list[str]]
         notes.append(f"{data['evaluations_without_noise']} {data['note']}.")
     if data["cells_not_private"]:
         notes.append(
-            f"Not private at all, by `privacy.unsafe_noise_seed`: {counted(data['cells_not_private'], 'cell')}."
+            f"Not private at all, by `privacy.unsafe_noise_seed`: {pluralize(data['cells_not_private'], 'cell')}."
         )
     return row, notes
 

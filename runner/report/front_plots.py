@@ -20,14 +20,14 @@ _NAMED, _SHORT = 12, 12
 
 def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> Picture | None:
     """The metric against each cost, dominated recipes hollow; None with fewer than two recipes to weigh."""
-    if len(front.standings) < 2:
+    if len(front.entries) < 2:
         return None
     metric = question.metric
-    shown = [one.recipe for one in front.standings]
+    shown = [one.recipe for one in front.entries]
     beside = len(shown) <= _NAMED and max(len(recipe.label) for recipe in shown) <= _SHORT
     with canvas(3.3, columns=len(front.costs), sharey=True) as (figure, all_axes):
         for number, (axes, cost) in enumerate(zip(all_axes, front.costs, strict=True)):
-            for one in front.standings:
+            for one in front.entries:
                 if math.isinf(one.costs[number]):
                     continue
                 ink = colour(list(recipes).index(one.recipe))
@@ -41,7 +41,7 @@ def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> P
             axes.margins(x=0.22, y=0.16)
             if cost == "ε":
                 axes.set_xscale("log")
-                label_logarithmic(axes.xaxis, _by_label(one.costs[number] for one in front.standings))
+                label_logarithmic(axes.xaxis, _by_label(one.costs[number] for one in front.entries))
         if not beside:
             name_series(figure, [recipe.label for recipe in recipes])
         all_axes[0].set_ylabel(f"{metric.words} (%)" if metric.is_accuracy else f"{metric.words} (nats)")

@@ -35,12 +35,12 @@ class Front:
 
     costs: tuple[str, ...]
     """What is weighed against the metric: ``seconds``, ``MiB`` and, where a run is private, ``ε``."""
-    standings: tuple[RecipePoint, ...]
+    entries: tuple[RecipePoint, ...]
 
     @property
     def best(self) -> tuple[str, ...]:
         """Labels of the recipes that are not dominated."""
-        return tuple(one.recipe.label for one in self.standings if not one.dominated_by)
+        return tuple(one.recipe.label for one in self.entries if not one.dominated_by)
 
 
 def find_front(recipes: Sequence[Recipe], question: Question) -> Front:
@@ -60,7 +60,7 @@ def find_front(recipes: Sequence[Recipe], question: Question) -> Front:
     points = [(sign * quality, means) for _, quality, means in found]
     return Front(
         costs=tuple(costs),
-        standings=tuple(
+        entries=tuple(
             RecipePoint(
                 recipe=recipe,
                 quality=question.metric.scale * quality,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.report.cells import SweepResults
 from runner.report.comparison import Comparison, Verdict
 from runner.report.question import Question
@@ -21,14 +21,14 @@ def describe_comparison(comparison: Comparison, question: Question) -> str:
     metric, margin = question.metric, question.metric.difference(question.margin, sign=False)
     left, right = comparison.recipe.label, comparison.reference.label
     runs, other_runs = comparison.runs
-    counted = f"{runs} pairs" if comparison.paired else f"{runs} and {other_runs} runs, not paired"
-    counted = "1 pair" if comparison.paired and runs == 1 else counted
+    pluralize = f"{runs} pairs" if comparison.paired else f"{runs} and {other_runs} runs, not paired"
+    pluralize = "1 pair" if comparison.paired and runs == 1 else pluralize
     size = metric.difference(comparison.mean)
     if not math.isnan(comparison.low):
         ends = f"{metric.difference(comparison.low)} to {metric.difference(comparison.high)}"
-        size += f" ({question.confidence:.0%} interval {ends}; {counted})"
+        size += f" ({question.confidence:.0%} interval {ends}; {pluralize})"
     else:
-        size += f" ({counted})"
+        size += f" ({pluralize})"
     head = f"{left} against {right}: "
     way = "higher" if comparison.mean > 0 else "lower"
     match comparison.verdict:
@@ -39,7 +39,7 @@ def describe_comparison(comparison: Comparison, question: Question) -> str:
         case Verdict.DIFFERENT:
             return f"{head}different, {left} is {way}, {size}."
         case Verdict.IDENTICAL:
-            return f"{head}identical, the same {metric.words} in each of {counted}: no spread to infer anything from."
+            return f"{head}identical, the same {metric.words} in each of {pluralize}: no spread to infer anything from."
         case Verdict.UNDECIDED:
             return f"{head}not enough runs: {_how_many(comparison, question)}; so far {size}."
 
@@ -115,7 +115,7 @@ def _alone(recipe: Recipe, question: Question, *, named: bool) -> str:
         return f"{what}: {metric.words} {mean}."
     low, high = mean_interval(values, question.confidence)
     interval = "" if math.isnan(low) else f" ({question.confidence:.0%} interval {metric.interval(low, high)})"
-    return f"{what}, {counted(len(values), 'run')}: {metric.words} {mean} on average{interval}."
+    return f"{what}, {pluralize(len(values), 'run')}: {metric.words} {mean} on average{interval}."
 
 
 def _one_run_each(recipes: Sequence[Recipe], question: Question) -> str:
@@ -136,7 +136,7 @@ def _unfinished(sweep: SweepResults) -> str:
     failed, waiting = sum(cell.failed for cell in sweep.cells), sum(cell.unfinished for cell in sweep.cells)
     parts = []
     if sweep.unknown:
-        parts.append(f"{counted(len(sweep.unknown), 'cell')} left out, because what was asked is unknown")
+        parts.append(f"{pluralize(len(sweep.unknown), 'cell')} left out, because what was asked is unknown")
     if failed:
         parts.append(f"{failed} of {len(sweep.cells)} cells failed")
     if waiting:

@@ -66,22 +66,22 @@ def attempt_run(
         if interrupted():  # a library took the Ctrl-C for a failure of its own
             return Attempt(exit_code=ExitCode.INTERRUPTED, cut_short=True)
         log.exception("the run failed")
-        return Attempt(exit_code=ExitCode.FAILED, error=_told(failure, run_dir))
+        return Attempt(exit_code=ExitCode.FAILED, error=_failure_message(failure, run_dir))
     except SystemExit as end:
         if end.__cause__ is not None or location_in_user_code(end) is None:
             raise
         log.exception("the run failed")  # the user's own code ends the program: the run is not done
-        return Attempt(exit_code=ExitCode.FAILED, error=_told(end, run_dir))
+        return Attempt(exit_code=ExitCode.FAILED, error=_failure_message(end, run_dir))
 
 
-def _told(failure: BaseException, run_dir: Path) -> str:
+def _failure_message(failure: BaseException, run_dir: Path) -> str:
     """``failure`` in one line; of the user's own code with the place, and where the whole traceback is."""
     kind = "" if isinstance(failure, RunError) else f"{type(failure).__name__}: "
     line = " ".join(f"{kind}{failure}".split()) or type(failure).__name__
     if (beyond := beyond_outputs(failure)) is not None:
         line = f"{beyond} ({line})"
-    told = with_place(line, failure)
-    return told if told == line else f"{told}; the traceback is in {run_dir / LOG_FILE}"
+    message = with_place(line, failure)
+    return message if message == line else f"{message}; the traceback is in {run_dir / LOG_FILE}"
 
 
 def beyond_outputs(failure: BaseException) -> str | None:

@@ -52,10 +52,10 @@ def open_entry(
         entry, step = (None, 0) if checkpoint is None else (checkpoint.state["ledger_entry"], checkpoint.step)
         if draw is not None:
             draw.require_ledger(ledger.folder)
-        sitting = ledger.begin(run, entry=entry, step=step, admit=functools.partial(admit, terms, run))
+        session = ledger.begin(run, entry=entry, step=step, admit=functools.partial(admit, terms, run))
         if contents is not None:
             _keep_sketch(ledger, contents, earlier=plan.semantic.data.origin)
-        return sitting
+        return session
 
     return first_acts(world, begin)
 

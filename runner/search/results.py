@@ -71,8 +71,8 @@ def describe(study: optuna.Study, search: SearchConfig, place: str) -> list[str]
     """The search in a few lines for people."""
     trials = study.get_trials(deepcopy=False)
     counts = Counter(_word(trial) for trial in trials)
-    told = ", ".join(f"{counts[word]} {word}" for word in sorted(counts))
-    lines = [f"search {study.study_name}: {len(trials)} of {search.n_trials} trials ({told or 'none yet'})"]
+    text = ", ".join(f"{counts[word]} {word}" for word in sorted(counts))
+    lines = [f"search {study.study_name}: {len(trials)} of {search.n_trials} trials ({text or 'none yet'})"]
     lines += [
         f"  trial {trial.number} failed: {trial.user_attrs.get(CAUSE)}"
         for trial in trials

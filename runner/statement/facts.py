@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.disk.json_files import read_json
 from runner.errors import RunError
 from runner.records.run_file import RUN_FILE, RunRecord
@@ -76,7 +76,7 @@ class Book:
     def void(self) -> str | None:
         """That runs in it have an epsilon that does not hold, so that there is no sum; None where there are none."""
         void = sum(entry.void is not None for entry in self._every)
-        return f"counts {counted(void, 'run')} of earlier versions, whose ε may not hold" if void else None
+        return f"counts {pluralize(void, 'run')} of earlier versions, whose ε may not hold" if void else None
 
     @functools.cached_property
     def total(self) -> Total | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.privacy.accounting.privacy_text import (
     certainty_text,
     delta_text,
@@ -87,7 +87,7 @@ def _figures(bound: Bound) -> str:
 
 def _opening(facts: Facts) -> Iterator[Text]:
     yield Paragraph(verdict(facts), lead=True)
-    images = counted(facts.examples, "image")
+    images = pluralize(facts.examples, "image")
     ended = {
         "completed": "completed",
         "budget_exhausted": "completed",
@@ -97,7 +97,7 @@ def _opening(facts: Facts) -> Iterator[Text]:
         "running": "under way or killed",
     }[facts.status]
     day = "" if facts.day is None else f" on {facts.day}"
-    steps = f" after {facts.steps:,} of {counted(facts.steps_planned, 'step')}."
+    steps = f" after {facts.steps:,} of {pluralize(facts.steps_planned, 'step')}."
     if facts.counted_whole:
         steps = f". How many steps it made is not on record, so all {facts.steps_planned:,} that were planned count."
     elif facts.status == "pruned":
@@ -157,7 +157,9 @@ def _of_ledger(found: Total | str | None) -> Iterator[str]:
         yield f"{ledger} {found}: what all of them cost cannot be said here."
         return
     shared = "" if not found.elsewhere else f" {found.elsewhere:,} on other data that share images with these,"
-    counts = f"{ledger} counts {counted(found.runs, 'run')}, this one included,{shared} the last begun on {found.last}."
+    counts = (
+        f"{ledger} counts {pluralize(found.runs, 'run')}, this one included,{shared} the last begun on {found.last}."
+    )
     if found.runs == 1:
         yield f"{ledger} knew no other one on {found.last}."
     else:
@@ -168,7 +170,7 @@ def _of_ledger(found: Total | str | None) -> Iterator[str]:
         )
     if found.not_private:
         are = "is" if found.not_private == 1 else "are"
-        yield f"It also counts {counted(found.not_private, 'run')} that {are} not private and that no sum covers."
+        yield f"It also counts {pluralize(found.not_private, 'run')} that {are} not private and that no sum covers."
 
 
 def _of_sweep(share: Share) -> str:
@@ -233,7 +235,7 @@ def _covered(facts: Facts, bound: Bound) -> Iterator[Text]:
 
 def _validation(facts: Facts) -> Iterator[list[str]]:
     if facts.validation == "private":
-        times = "" if facts.validation_uses is None else f" {counted(facts.validation_uses, 'time')}"
+        times = "" if facts.validation_uses is None else f" {pluralize(facts.validation_uses, 'time')}"
         yield [f"validation images: it was measured on them{times} without noise; a choice by such figures", "no"]
     elif facts.validation == "public":
         yield ["validation images, which were declared to be nobody's secret when the run was started", "no"]
@@ -249,7 +251,7 @@ def _method(facts: Facts) -> Iterator[Text]:
     yield Heading(2, "For specialists: how it was computed")
     accountant = _ACCOUNTANTS.get(facts.accountant, facts.accountant)
     yield Paragraph(
-        f"T = {counted(facts.steps, 'step')}. Each example enters a step with the chance q = {facts.sample_rate:.6g}"
+        f"T = {pluralize(facts.steps, 'step')}. Each example enters a step with the chance q = {facts.sample_rate:.6g}"
         f" ({facts.sampling} sampling), moves it by at most C = {facts.max_grad_norm:g} (clipping norm), and is hidden"
         f" by normal noise of the standard deviation σC, with σ = {facts.noise_multiplier:.6g}."  # noqa: RUF001
         f" Neighbouring data sets: {facts.adjacency}. Accountant: {facts.accountant} ({accountant})."

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.disk.json_files import read_json
 from runner.errors import RequestError, RunError
 from runner.privacy.accounting.composition import Composed
@@ -92,7 +92,7 @@ def render_spending(found: Iterable[DataSpending], *, ordinary: int, best: str |
         private = [cell for cell in spent.cells if cell.planned.private]
         if spent.composed is not None and spent.composed.void:
             lines += [
-                f"privacy of {counted(len(private), 'cell')} on {spent.data}: no bound is known",
+                f"privacy of {pluralize(len(private), 'cell')} on {spent.data}: no bound is known",
                 *(f"  void: {reason}" for reason in spent.composed.void),
             ]
         elif spent.composed is not None:
@@ -101,7 +101,7 @@ def render_spending(found: Iterable[DataSpending], *, ordinary: int, best: str |
             composed = epsilon_text(spent.composed.epsilon)
             assert spent.best is not None
             lines += [
-                f"privacy of {counted(len(private), 'cell')} on {spent.data}, δ={delta_text(spent.composed.delta)}:",
+                f"privacy of {pluralize(len(private), 'cell')} on {spent.data}, δ={delta_text(spent.composed.delta)}:",
                 f"  each cell              ε={low}" + ("" if low == high else f" to {high}"),
                 f"  publishing all cells   ε={composed} ({_how(spent.composed)})",
                 f"  publishing the best    ε={epsilon_text(spent.best.epsilon)}, by {spent.best_by}",
@@ -111,11 +111,11 @@ def render_spending(found: Iterable[DataSpending], *, ordinary: int, best: str |
             if spent.other_draws:
                 lines.append(f"  {_beside(spent)}")
         if spent.public:
-            lines.append(f"  not private at all, by privacy.unsafe_noise_seed: {counted(len(spent.public), 'cell')}")
+            lines.append(f"  not private at all, by privacy.unsafe_noise_seed: {pluralize(len(spent.public), 'cell')}")
         if spent.uncovered:
-            lines.append(f"  {counted(spent.uncovered, 'evaluation')} {UNCOVERED}")
+            lines.append(f"  {pluralize(spent.uncovered, 'evaluation')} {UNCOVERED}")
     if lines and ordinary:
-        lines.append(f"  {counted(ordinary, 'cell')} ran without privacy, which no ε covers")
+        lines.append(f"  {pluralize(ordinary, 'cell')} ran without privacy, which no ε covers")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -124,7 +124,7 @@ def _how(composed: Composed) -> str:
 
 
 def _beside(spent: DataSpending) -> str:
-    others = counted(spent.other_draws, "other sweep")
+    others = pluralize(spent.other_draws, "other sweep")
     return f"of this sweep alone: {others} by random stopping on these data, and to choose among their best costs more"
 
 

@@ -181,8 +181,8 @@ class LiveDisplay:
         counts = {"running": len(self._running)} | self._counts
         if self._total is not None:
             counts["waiting"] = self._total - sum(counts.values())
-        told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        return f"cells: {told}; {duration(time.monotonic() - self._begun)}"
+        summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        return f"cells: {summary}; {duration(time.monotonic() - self._begun)}"
 
 
 def _figure(accuracy: float | None, loss: float | None) -> tuple[float, str] | None:

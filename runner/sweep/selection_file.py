@@ -122,13 +122,13 @@ def refuse_drawn_elsewhere(draw: Draw, asked: Draw, sweep_dir: Path) -> None:
     folder = Path(asked.ledger)
     draw.require_ledger(folder)
     try:
-        told = [ledger.lines() for ledger in find_ledgers(folder)]
+        all_lines = [ledger.lines() for ledger in find_ledgers(folder)]
     except (OSError, BrokenChain) as error:
         raise RequestError("privacy.ledger_dir", folder, f"ledgers that can be read ({error})") from error
-    for lines in told:
+    for lines in all_lines:
         refuse_drawn_before(lines, draw)
     begun = any(_has_trained(sweep_dir / name / RUN_FILE) for name in find_cells(sweep_dir).cells)
-    if begun and not any(find_draw(lines, draw.sweep) for lines in told):
+    if begun and not any(find_draw(lines, draw.sweep) for lines in all_lines):
         raise RequestError("privacy.ledger_dir", folder, f"the ledger that knows the trials of {sweep_dir}")
 
 

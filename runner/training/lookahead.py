@@ -24,12 +24,12 @@ class Lookahead:
 
     def rows(self, step: int) -> Tensor:
         """The logical batch of ``step``: positions int64 [m] in the training set."""
-        stream, feed, world = self._parts.stream, self._parts.feed, self._parts.world
+        sampler, feed, world = self._parts.sampler, self._parts.feed, self._parts.world
         if not feed.works_ahead:
-            return stream.rows(step)
+            return sampler.rows(step)
         for later in range(step, min(step + 1 + AHEAD, self._parts.plan.semantic.steps)):
             if later not in self._known:
-                self._known[later] = stream.rows(later)
+                self._known[later] = sampler.rows(later)
                 for share in shares(self._parts, self._known[later], rank=world.rank, size=world.size):
                     feed.announce(share)
         return self._known.pop(step)

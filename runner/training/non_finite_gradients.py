@@ -22,7 +22,7 @@ def explain_non_finite(parts: Parts, data: ImageData, step: int) -> str:
     Each process looks at the whole batch, so that all of them end with the same line.
     """
     semantic = parts.plan.semantic
-    rows = parts.stream.rows(step)
+    rows = parts.sampler.rows(step)
     losses = cross_entropy(semantic.label_smoothing)
     wrong: list[int] = []
     with torch.no_grad():

@@ -51,7 +51,7 @@ class Parts:
     rule: GradientRule
     sizes: MicroBatchSizes
     """Of what goes through the model at once."""
-    stream: BatchSampler
+    sampler: BatchSampler
     feed: Feed
     """Training images."""
     draws: StepRng
@@ -135,7 +135,7 @@ def build_parts(
     sizes = MicroBatchSizes(performance)
     compiled: CompiledModel | None = None
     rule: GradientRule
-    stream: BatchSampler
+    sampler: BatchSampler
     draws: StepRng
     if semantic.privacy is None:
         if performance.compile:
@@ -157,12 +157,12 @@ def build_parts(
             rule = GraphedMeanRule(model, sizes=sizes, **same)
         else:
             rule = MeanRule(model, **same)
-        stream = ShuffledSampler(len(data.train), semantic.logical_batch, semantic.seed)
+        sampler = ShuffledSampler(len(data.train), semantic.logical_batch, semantic.seed)
         draws = SeededRng(semantic.data.augment, model, seed=semantic.seed)
     else:
         from runner.training.gradients.private_parts import build_private_parts
 
-        plan, key, rule, stream, draws = build_private_parts(
+        plan, key, rule, sampler, draws = build_private_parts(
             plan, model, precision=precision, world=world, key=key, grad_sample=grad_sample, clock=clock
         )
     optimizer, schedule = together(
@@ -186,7 +186,7 @@ def build_parts(
         channels_last=memory_format == torch.channels_last,
         rule=rule,
         sizes=sizes,
-        stream=stream,
+        sampler=sampler,
         feed=feed,
         draws=draws,
         key=key,

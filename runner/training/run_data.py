@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runner.config.load import OfOption
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.data.open import open_data
 from runner.errors import RequestError
 
@@ -65,10 +65,10 @@ def open_run_data(config: RunConfig) -> ImageData:
 
 
 def open_planned_data(
-    config: RunConfig, plan: DataPlan, *, heed: Callable[[ListedData], None] | None = None
+    config: RunConfig, plan: DataPlan, *, on_listed: Callable[[ListedData], None] | None = None
 ) -> ImageData:
     """The images of a run as ``plan`` has settled them, for what reads a run that has begun; asks no model."""
-    return open_data(settled_by(config, plan), heed=heed)
+    return open_data(settled_by(config, plan), on_listed=on_listed)
 
 
 def settled_by(config: RunConfig, plan: DataPlan) -> DataConfig:
@@ -109,7 +109,7 @@ def _told(config: RunConfig, data: ImageData, weights: InputSpec) -> str:
     if config.privacy.enabled:  # figures of private images are not to be shown
         return told
     count, mean, std = _statistics(data.train)
-    return f"{told}; {counted(count, 'training image')} themselves: mean {_figures(mean)}, std {_figures(std)}"
+    return f"{told}; {pluralize(count, 'training image')} themselves: mean {_figures(mean)}, std {_figures(std)}"
 
 
 def _statistics(images: ImageSet) -> tuple[int, tuple[float, ...], tuple[float, ...]]:

@@ -69,11 +69,11 @@ class LoopState:
     @classmethod
     def restored(cls, saved: dict[str, Any]) -> LoopState:
         """What a checkpoint holds; a best figure that is not finite, as former versions could choose, is none."""
-        standing = cls(**saved)
-        if standing.best is not None and not math.isfinite(standing.best):
-            standing.best, standing.best_step = None, 0
-            standing.best_val_loss = standing.best_val_accuracy = None
-        return standing
+        loop_state = cls(**saved)
+        if loop_state.best is not None and not math.isfinite(loop_state.best):
+            loop_state.best, loop_state.best_step = None, 0
+            loop_state.best_val_loss = loop_state.best_val_accuracy = None
+        return loop_state
 
     def take(self, loss: float, accuracy: float, *, higher: bool) -> float | None:
         """Note an evaluation; its monitored figure, the accuracy with ``higher``, or None where it is not finite.

@@ -33,7 +33,7 @@ class TrainStep:
         self._denominator = None if semantic.privacy is None else float(semantic.logical_batch)
         self._lookahead = Lookahead(parts)
         self._buffers = BufferSnapshot(parts.model)
-        self.tally = RunningMetrics(parts.world, parts.precision.parameter_dtype)
+        self.running_metrics = RunningMetrics(parts.world, parts.precision.parameter_dtype)
         """Losses and right answers since they were last read."""
         self.lr = 0.0
         """Learning rate of the latest update."""
@@ -71,14 +71,14 @@ class TrainStep:
             parts.sizes.halve("training", min(parts.sizes["training"], largest_share))
         clock.enter("other")
         for loss, answers in measured:
-            self.tally.add(loss, answers)
+            self.running_metrics.add(loss, answers)
         self.norm = parts.rule.release(step)
         # 6. One update.
         clock.enter("optimizer")
         parts.precision.step(parts.optimizer, self._parameters, step)
         if parts.average is not None:
             parts.average.update(step)
-        self.tally.examples += examples
+        self.running_metrics.examples += examples
         clock.end()
         return stop
 

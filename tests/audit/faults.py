@@ -100,7 +100,7 @@ def _shuffled(patch):
 
 
 def _sampler(change):
-    """The sampler whose every batch is ``change(stream, rows, step)``, rows being a function of the step."""
+    """The sampler whose every batch is ``change(sampler, rows, step)``, rows being a function of the step."""
 
     def plant(patch):
         class WrongSampler(PoissonSampler):
@@ -126,9 +126,11 @@ def _alternating_halves(patch):
     patch.setattr(private_parts, "PoissonSampler", WrongSampler)
 
 
-def _fixed_size(stream, rows, step):
-    order = torch.randperm(stream.n, generator=torch.Generator().manual_seed(hash((bytes(stream._key), step)) % 2**63))
-    return order[: round(stream.n * stream.rate)].sort().values
+def _fixed_size(sampler, rows, step):
+    order = torch.randperm(
+        sampler.n, generator=torch.Generator().manual_seed(hash((bytes(sampler._key), step)) % 2**63)
+    )
+    return order[: round(sampler.n * sampler.rate)].sort().values
 
 
 def _first_tensors_only(noise, share=0.1):
@@ -162,7 +164,7 @@ def scaled(factor):
 def same_batches(share):
     """A step in ``1 / share`` has the batch of the step before."""
     every = round(1 / share)
-    return _sampler(lambda stream, rows, step: rows(step - (step % every == every - 1)))
+    return _sampler(lambda sampler, rows, step: rows(step - (step % every == every - 1)))
 
 
 def draws_by_position(patch, *, images=True, layers=True):
@@ -333,9 +335,9 @@ MORE = {
     "noise 10 % short": scaled(0.9),
     "noise of a public seed": _public_noise,
     "another generator after a resume": _other_generator_after_a_resume,
-    "the same batch twice": _sampler(lambda stream, rows, step: rows(step // 2)),
+    "the same batch twice": _sampler(lambda sampler, rows, step: rows(step // 2)),
     "halves in turn at twice the rate": _alternating_halves,
-    "batches in a cycle of ten": _sampler(lambda stream, rows, step: rows(step % 10)),
+    "batches in a cycle of ten": _sampler(lambda sampler, rows, step: rows(step % 10)),
     "batches of a fixed size": _sampler(_fixed_size),
     "draws by position, public seed": draws_by_position,
     "dropout by position, public seed": lambda patch: draws_by_position(patch, images=False),

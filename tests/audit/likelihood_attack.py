@@ -43,19 +43,19 @@ def log_odds_of_a_run(plan, data, *, present):
     privacy = plan.semantic.privacy
     deviation = privacy.noise_multiplier * privacy.max_grad_norm
     parts = build_parts(plan, data, SingleProcess(torch.device("cpu")))
-    stream = Without(parts.stream, [] if present else [0])
+    sampler = Without(parts.sampler, [] if present else [0])
     odds, furthest, moved = 0.0, 0.0, None
 
     def look(step, clipped, noise):
         nonlocal odds
         product, square = float(moved @ noise), float(moved @ moved)
-        drawn = 0 in stream.rows(step).tolist()
+        drawn = 0 in sampler.rows(step).tolist()
         odds += float(log_odds(product + square * drawn, square, rate=privacy.sample_rate))
 
     observer = Observer(parts, kept=0, feed=RecordingFeed(parts.feed), look=look)
-    train = TrainStep(dataclasses.replace(parts, rule=observer, stream=stream))
+    train = TrainStep(dataclasses.replace(parts, rule=observer, sampler=sampler))
     for step in range(plan.semantic.steps):
-        rest = stream.rows(step)
+        rest = sampler.rows(step)
         rest = rest[rest != 0]
         whole = torch.cat([torch.zeros(1, dtype=torch.int64), rest])
         moved = (clipped_sum(parts, step, whole) - clipped_sum(parts, step, rest)) / deviation

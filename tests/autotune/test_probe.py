@@ -48,6 +48,6 @@ def test_the_weights_stay_and_the_shape_is_the_plans(plan):
             stepper.step()
         for parameter, old in zip(stepper._parts.parameters, before, strict=True):
             torch.testing.assert_close(parameter, old, rtol=0, atol=1e-6)
-        assert stepper._parts.stream.rows(0).shape == (16,)
+        assert stepper._parts.sampler.rows(0).shape == (16,)
     semantic = dataclasses.replace(stepper.plan.semantic, data=asked.semantic.data, optimizer=asked.semantic.optimizer)
     assert dataclasses.replace(stepper.plan, semantic=semantic).identity == asked.identity

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ from runner.config.words.pluralize import counted
     ],
 )
 def test_one_is_one_and_others_are_several(number, noun, text):
-    assert counted(number, noun) == text
+    assert pluralize(number, noun) == text

@@ -32,7 +32,7 @@ RECIPE = ("tracker=none", "model=linear", "data.limit=32", "data.batch_size=8", 
 @pytest.fixture
 def poor(monkeypatch):
     """poor(errno) -> from now on no locks, no links and no ``fsync`` of folders, each refused with that error."""
-    monkeypatch.setattr(unsupported, "_told", [])
+    monkeypatch.setattr(unsupported, "_warned", [])
     real = os.fsync
 
     def poor(number):
@@ -59,8 +59,8 @@ def test_locks_hold_processes_apart(poor, tmp_path, number):
     assert not list(tmp_path.iterdir())
     with lock_run(tmp_path):
         pass
-    assert len(unsupported.told()) == 1
-    assert "no locks" in unsupported.told()[0]
+    assert len(unsupported.warned()) == 1
+    assert "no locks" in unsupported.warned()[0]
 
 
 def test_what_a_killed_owner_has_left_does_not_count(poor, tmp_path):

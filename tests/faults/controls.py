@@ -19,7 +19,7 @@ def nothing():
 
 def order_of_examples():
     """The order starts anew."""
-    _after_resume(lambda loop, step: _shift(loop._parts.stream, "rows", step))
+    _after_resume(lambda loop, step: _shift(loop._parts.sampler, "rows", step))
 
 
 def augmentation():
@@ -68,7 +68,7 @@ def plateau():
     _without("schedule")
 
 
-def standing():
+def loop_state():
     """Best value, patience, last figures and the sums of the epoch are forgotten."""
 
     def change(loop, step):
@@ -89,8 +89,8 @@ def noise():
 
 CONTROLS = {
     "standard": (nothing, order_of_examples, augmentation, dropout, momentum, plateau),
-    "mixed_precision fp16": (nothing, loss_scale, momentum, standing),
-    "dp": (nothing, order_of_examples, private_draws, noise, momentum, standing, accountant),
+    "mixed_precision fp16": (nothing, loss_scale, momentum, loop_state),
+    "dp": (nothing, order_of_examples, private_draws, noise, momentum, loop_state, accountant),
 }
 
 

@@ -114,7 +114,7 @@ def test_trouble_is_named(configure, assessed, costs, overrides, device, key, wh
     if device.kind == "cuda":  # whose memory holds no libraries
         known = dataclasses.replace(known, baseline_bytes=0)
     found = find_warnings(plan, data, device, known, forecast(plan, data, known, price_per_hour=None), in_turns=None)
-    (named,) = [trouble for trouble in found if what in trouble.what]
+    (named,) = [warning for warning in found if what in warning.what]
     assert named.key == key
     assert named.evidence
     assert named.cure
@@ -150,13 +150,13 @@ def test_little_memory_of_a_cpu_is_told_by_what_helps(configure, costs, override
     foreseen = forecast(plan, data, known, price_per_hour=None)
     found = find_warnings(plan, data, device, known, foreseen, in_turns=None)
     assert [each.key for each in found] == [key] * (key is not None)
-    for trouble in found:
-        assert what in trouble.what
+    for warning in found:
+        assert what in warning.what
         # a limit that nobody keeps to is no comfort
-        assert ("a run of a fixed batch takes what it needs" in trouble.what) == (
+        assert ("a run of a fixed batch takes what it needs" in warning.what) == (
             device is LIMITED and overrides is not AUTO
         )
-        assert cure in trouble.cure
+        assert cure in warning.cure
 
 
 def test_a_limit_is_told_from_a_device_of_that_size(configure):
@@ -172,7 +172,7 @@ def test_a_model_is_not_advised_to_be_what_it_is(configure, assessed, costs, mod
     data = open_data(config.data)
     plan = build_plan(config, data, CPU, processes=1)
     found = find_warnings(plan, data, CPU, costs, forecast(plan, data, costs, price_per_hour=None), in_turns=None)
-    (noise,) = [trouble for trouble in found if "noise is larger" in trouble.what]
+    (noise,) = [warning for warning in found if "noise is larger" in warning.what]
     assert f"model={cure}" in noise.cure
     assert f"model={model}" not in noise.cure
 
@@ -212,11 +212,11 @@ def costs(assessed):
 
 
 def test_a_good_plan_has_no_trouble(assessed):
-    assert assessed().troubles == ()
+    assert assessed().warnings == ()
 
 
-@pytest.mark.parametrize(("bf16", "trouble"), [(0.9, []), (1.1, ["precision"])])
-def test_sixteen_bits_that_gain_nothing_are_named_by_measurement(configure, costs, bf16, trouble):
+@pytest.mark.parametrize(("bf16", "warning"), [(0.9, []), (1.1, ["precision"])])
+def test_sixteen_bits_that_gain_nothing_are_named_by_measurement(configure, costs, bf16, warning):
     config = configure("hardware=cpu", "hardware.threads=1", "data.limit=200", "model=linear", "precision=bf16")
     data = open_data(config.data)
     device = dataclasses.replace(CPU, native=of_processor({"amx_bf16"}))
@@ -229,7 +229,7 @@ def test_sixteen_bits_that_gain_nothing_are_named_by_measurement(configure, cost
         forecast(plan, data, costs, price_per_hour=None),
         in_turns={"float32": 1.0, "bfloat16": bf16},
     )
-    assert [each.key for each in found] == trouble
+    assert [each.key for each in found] == warning
 
 
 def test_updates_in_two_precisions_are_timed_in_turns(assessed):

@@ -11,10 +11,10 @@ import subprocess
 import sys
 
 import torch
-from runner.training.distributed.processes import SingleProcess
-from runner.training.gradients.buffers import BuffersBefore
 
 from runner.models.oriented_gradients import linear_hog
+from runner.training.distributed.world import SingleProcess
+from runner.training.gradients.buffer_snapshot import BufferSnapshot
 from runner.training.gradients.mean_rule import MeanRule
 from runner.training.losses import cross_entropy
 from runner.training.precision.precision import Precision, ScaledFloat16
@@ -59,7 +59,7 @@ def fixed_features():
     loss, precision = cross_entropy(0.0, reduction="sum"), Precision(CPU)
     rule = MeanRule(model, loss=loss, precision=precision, world=SingleProcess(CPU), clip_norm=None)
     optimizer, parameters = torch.optim.SGD(model.parameters(), lr=1e-3), list(model.parameters())
-    before = BuffersBefore(model)
+    before = BufferSnapshot(model)
 
     def work():
         for step in range(UPDATES // 20):
@@ -141,7 +141,7 @@ def main():
     scaled = ScaledFloat16(CPU, init_scale=2.0**15, **float16)
     compare("loss_scale, float16 update", "runner.internals.loss_scale", updates(scaled))
     for on in (True, False):  # the choice is made with the copies
-        switched("runner.training.gradients.buffers", on)
+        switched("runner.training.gradients.buffer_snapshot", on)
         name = "every buffer copied" if on else "changed buffers copied"
         work = fixed_features()
         work()

@@ -43,9 +43,9 @@ def test_a_run_stands_in_the_ledger_before_its_first_step(ledger):
 
 
 def test_an_ended_run_counts_with_the_steps_it_did(ledger):
-    sitting = ledger.begin(RUN)
-    sitting.steps = 700
-    sitting.end("interrupted")
+    session = ledger.begin(RUN)
+    session.steps = 700
+    session.end("interrupted")
     (entry,) = ledger.entries()
     assert (entry.status, entry.steps) == ("interrupted", 700)
     assert entry.epsilon == pytest.approx(2.00, abs=0.01)
@@ -53,9 +53,9 @@ def test_an_ended_run_counts_with_the_steps_it_did(ledger):
 
 
 def test_a_pruned_run_counts_with_all_it_planned(ledger):
-    sitting = ledger.begin(RUN)
-    sitting.steps = 700
-    sitting.end("pruned", 3.0)
+    session = ledger.begin(RUN)
+    session.steps = 700
+    session.end("pruned", 3.0)
     (entry,) = ledger.entries()
     assert (entry.status, entry.steps, entry.epsilon) == ("pruned", 1500, 3.0)
     assert compose_entries([entry]).epsilon == pytest.approx(3.0, abs=0.01)
@@ -107,8 +107,8 @@ def test_a_run_of_another_recipe_does_not_go_on_under_an_entry(ledger):
 
 
 def test_public_validation_data_are_not_noted(ledger):
-    sitting = ledger.begin(dataclasses.replace(RUN, validation="public"))
-    sitting.evaluate()
+    session = ledger.begin(dataclasses.replace(RUN, validation="public"))
+    session.evaluate()
     assert ledger.entries()[0].evaluated == set()
 
 
@@ -143,12 +143,12 @@ def test_a_cell_that_would_pass_the_sweeps_limit_leaves_no_trace(ledger):
 
 
 def test_a_cell_that_goes_on_was_admitted_before(ledger):
-    sitting = ledger.begin(cell())
+    session = ledger.begin(cell())
 
     def refuse(entries, lines):
         raise AssertionError
 
-    ledger.begin(cell(), entry=sitting.entry, step=3, admit=refuse)
+    ledger.begin(cell(), entry=session.entry, step=3, admit=refuse)
 
 
 def test_what_a_sweep_spent_by_data_set(tmp_path, ledger):
@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch, folde
 
 
 def test_a_broken_ledger_takes_no_run_and_no_end(ledger):
-    sitting = ledger.begin(RUN)
+    session = ledger.begin(RUN)
     (file,) = ledger.folder.glob("*.jsonl")
     file.write_text(file.read_text().replace('"steps":1500', '"steps":1'))
     with pytest.raises(BrokenChain, match="line 1 was edited"):
@@ -182,7 +182,7 @@ def test_a_broken_ledger_takes_no_run_and_no_end(ledger):
     with pytest.raises(RequestError, match=r"privacy\.ledger_dir: got .*line 1 was edited"):
         ledger.begin(RUN)
     with pytest.raises(RunError, match="line 1 was edited"):
-        sitting.end("completed", 3.0)
+        session.end("completed", 3.0)
 
 
 def test_a_line_of_a_later_version_is_not_ignored(ledger):

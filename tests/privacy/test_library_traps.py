@@ -158,7 +158,7 @@ def test_the_rate_is_batch_over_examples(plan_of):
     assert plan.semantic.privacy.sample_rate == 100 / 256
     assert plan.semantic.logical_batch == 100
     parts = build_parts(plan, data, SingleProcess(torch.device("cpu")))
-    assert parts.stream.rate == 100 / 256
+    assert parts.sampler.rate == 100 / 256
     with pytest.raises(ValueError, match=r"divided by 100"):
         parts.rule.begin(85.0)
 
@@ -198,9 +198,9 @@ def test_batches_without_poisson_sampling_do_not_get_its_epsilon(plan_of):
 
     plan, data = plan_of("data.num_train=64", "data.batch_size=8", "trainer.steps=40")
     parts = build_parts(plan, data, SingleProcess(torch.device("cpu")))
-    assert isinstance(parts.stream, PoissonSampler)
+    assert isinstance(parts.sampler, PoissonSampler)
     assert plan.semantic.privacy.sampling == "Poisson"
-    sizes = {len(parts.stream.rows(step)) for step in range(40)}
+    sizes = {len(parts.sampler.rows(step)) for step in range(40)}
     assert len(sizes) > 3, "batches of a fixed size are no Poisson samples"
 
 
@@ -279,7 +279,7 @@ def test_an_empty_batch_is_a_step_like_any_other(tmp_path, plan_of):
 
     plan, data = plan_of("data.num_train=64", "data.batch_size=1", "trainer.steps=60", "privacy.unsafe_noise_seed=1")
     parts = build_parts(plan, data, SingleProcess(torch.device("cpu")))
-    empty = [step for step in range(60) if len(parts.stream.rows(step)) == 0]
+    empty = [step for step in range(60) if len(parts.sampler.rows(step)) == 0]
     assert empty
     step = TrainStep(parts)
     before = weights(parts.model)

@@ -12,10 +12,10 @@ from runner.privacy.mechanism.poisson_sampler import PoissonSampler
 KEY = SecretKey.from_unsafe_seed(0)
 
 
-def membership(stream, steps):
-    table = np.zeros((steps, stream.n), bool)
+def membership(sampler, steps):
+    table = np.zeros((steps, sampler.n), bool)
     for step in range(steps):
-        table[step, stream.rows(step).numpy()] = True
+        table[step, sampler.rows(step).numpy()] = True
     return table
 
 
@@ -29,17 +29,17 @@ def test_rows_are_distinct_ascending_int64_positions():
 
 
 def test_a_step_repeats_and_steps_keys_differ():
-    stream = PoissonSampler(1000, 0.3, KEY)
-    assert torch.equal(stream.rows(7), PoissonSampler(1000, 0.3, KEY).rows(7))
-    assert not torch.equal(stream.rows(7), stream.rows(8))
-    assert not torch.equal(stream.rows(7), PoissonSampler(1000, 0.3, SecretKey.from_unsafe_seed(1)).rows(7))
+    sampler = PoissonSampler(1000, 0.3, KEY)
+    assert torch.equal(sampler.rows(7), PoissonSampler(1000, 0.3, KEY).rows(7))
+    assert not torch.equal(sampler.rows(7), sampler.rows(8))
+    assert not torch.equal(sampler.rows(7), PoissonSampler(1000, 0.3, SecretKey.from_unsafe_seed(1)).rows(7))
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.37, 0.9])
 def test_batch_sizes_are_binomial(rate):
     n, steps = 2000, 2000
-    stream = PoissonSampler(n, rate, KEY)
-    sizes = np.array([len(stream.rows(step)) for step in range(steps)])
+    sampler = PoissonSampler(n, rate, KEY)
+    sizes = np.array([len(sampler.rows(step)) for step in range(steps)])
     spread = np.sqrt(n * rate * (1 - rate))
     assert abs(sizes.mean() - n * rate) < 4 * spread / np.sqrt(steps)
     # the variance of a variance: 2 sigma^4 / steps
@@ -70,16 +70,16 @@ def test_every_example_has_the_same_rate():
 def test_the_rate_is_exact_where_the_first_bits_tie():
     # 16 bits alone can only give multiples of 2^-16: this rate is decided by the 64 bits behind a tie.
     rate = 2.0**-17
-    stream = PoissonSampler(1 << 20, rate, KEY)
+    sampler = PoissonSampler(1 << 20, rate, KEY)
     expected = 300 * (1 << 20) * rate
-    total = sum(len(stream.rows(step)) for step in range(300))
+    total = sum(len(sampler.rows(step)) for step in range(300))
     assert abs(total - expected) < 4 * np.sqrt(expected)
 
 
 @pytest.mark.parametrize("rate", [0.1, 64 / 1437, 1 / 3, 2.0**-20, 1 - 2.0**-53])
 def test_the_threshold_is_the_float64_rate(rate):
-    stream = PoissonSampler(10, rate, KEY)
-    assert Fraction(stream._coarse * 2**64 + stream._fine, 2**80) == Fraction(rate)
+    sampler = PoissonSampler(10, rate, KEY)
+    assert Fraction(sampler._coarse * 2**64 + sampler._fine, 2**80) == Fraction(rate)
 
 
 def test_a_rate_of_one_takes_everyone_and_a_tiny_rate_can_take_nobody():

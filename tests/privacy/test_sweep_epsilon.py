@@ -29,11 +29,11 @@ def ledger(tmp_path):
 
 def begin(ledger, terms=TERMS, run=TRIAL, status="completed"):
     """A trial from its start to its end; ``status`` None for one that was killed."""
-    sitting = ledger.begin(run, admit=functools.partial(admit, terms, run))
+    session = ledger.begin(run, admit=functools.partial(admit, terms, run))
     if status is not None:
-        sitting.steps = run.steps
-        sitting.end(status)
-    return sitting
+        session.steps = run.steps
+        session.end(status)
+    return session
 
 
 def claim(ledger, sweep="s"):
@@ -75,8 +75,8 @@ def test_the_claim_of_drawn_trials(ledger, ends, holds, why):
 
 
 def test_a_trial_that_goes_on_is_one(ledger):
-    sitting = begin(ledger, status="interrupted")
-    again = ledger.begin(TRIAL, entry=sitting.entry, step=20)
+    session = begin(ledger, status="interrupted")
+    again = ledger.begin(TRIAL, entry=session.entry, step=20)
     again.steps = TRIAL.steps
     again.end("completed")
     begin(ledger)

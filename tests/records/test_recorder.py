@@ -65,11 +65,11 @@ def test_trackers_are_told_what_the_run_and_its_sweep_have_spent(tmp_path):
     told = []
     for number, run in enumerate((planned, planned, dataclasses.replace(planned, sweep=None))):
         sink = ListSink()
-        sitting = ledger.begin(run)
-        sitting.steps = 1500
-        sitting.end("completed", 3.03)
+        session = ledger.begin(run)
+        session.steps = 1500
+        session.end("completed", 3.03)
         (tmp_path / str(number)).mkdir()
-        recorder = Recorder(tmp_path / str(number), [sink], SilentConsole(), sitting)
+        recorder = Recorder(tmp_path / str(number), [sink], SilentConsole(), session)
         recorder.start(RunInfo(run_dir=tmp_path, name="r", config={}), title="t", plan_lines=[])
         recorder.close(RunRecord(name="r", status="completed", privacy=spent), 0)
         told.append({key: value for key, value in sink.calls[-1][1].items() if value is not None})

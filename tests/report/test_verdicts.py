@@ -192,7 +192,7 @@ def test_the_front(tmp_path):
     ]
     front = find(read_sweep(write_sweep(tmp_path, cells))).front
     assert front.best == ("fp32", "bf16")
-    assert front.standings[2].dominated_by == ("fp32", "bf16")
+    assert front.entries[2].dominated_by == ("fp32", "bf16")
     private = [(f"{line} trainer=dp", value, {**figures, "epsilon": 3.0}) for line, value, figures in cells[:1]]
     front = find(read_sweep(write_sweep(tmp_path / "private", [*private, *cells[1:]]))).front
     assert front.costs == ("seconds", "MiB", "ε")

@@ -126,9 +126,9 @@ def test_trials_that_were_drawn_and_ended(composer, tmp_path, draws):
     assert left == [], "a number that was not used was drawn"
     assert is_by_random_stopping(claim(tmp_path / "s"))
     # one trial more than was drawn, whoever ran it
-    sitting = find_ledgers(ledger_folder(None))[0].begin(entries()[0].planned)
-    sitting.steps = STEPS
-    sitting.end("completed")
+    session = find_ledgers(ledger_folder(None))[0].begin(entries()[0].planned)
+    session.steps = STEPS
+    session.end("completed")
     assert is_by_composition(claim(tmp_path / "s"), 3)
 
 

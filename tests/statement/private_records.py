@@ -53,11 +53,11 @@ def write_ledger(folder, *runs):
     }
     for run, changed in runs:
         with mock.patch.object(ledgers, "_now", return_value="2026-11-30T11:00:00+00:00"):
-            sitting = Ledger(folder, ORIGIN).begin(PlannedRun(folder=run, **{**usual, **changed}))
+            session = Ledger(folder, ORIGIN).begin(PlannedRun(folder=run, **{**usual, **changed}))
             for step in (60, 120):
-                sitting.steps = step
-                sitting.evaluate()
-            sitting.end("completed", 2.998)
+                session.steps = step
+                session.evaluate()
+            session.end("completed", 2.998)
     return str(folder)
 
 

@@ -11,7 +11,7 @@ from runner.errors import RunError
 from runner.run.job import run_job
 from runner.search.trial_pruning import TrialPruningHook
 from runner.training import loop
-from runner.training import state as standing
+from runner.training import state as loop_state
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from runner.training.state import LoopState
 
@@ -80,7 +80,7 @@ def test_a_checkpoint_whose_best_is_no_number_is_gone_on_with_as_without_one(tra
 
 
 def test_without_the_guard_the_first_would_stay(train, measured, monkeypatch):
-    monkeypatch.setattr(standing, "math", SimpleNamespace(isfinite=lambda value: True, inf=INF))
+    monkeypatch.setattr(loop_state, "math", SimpleNamespace(isfinite=lambda value: True, inf=INF))
     measured((NAN, 0.9), (0.7, 0.5), (0.68, 0.6))
     run = train(*RECIPE, "trainer.monitor=val_loss", "trainer.epochs=3")
     assert load_checkpoint(run / "checkpoints" / "best").step == 4

@@ -23,13 +23,13 @@ def final_state(run_dir):
     checkpoint = load_checkpoint(run_dir / "checkpoints" / "last")
     state = dict(checkpoint.state)
     del state["ledger_entry"]  # drawn anew for each run
-    standing = {key: value for key, value in state.pop("standing").items() if key not in TIMES}
-    standing |= {name: state.pop(name) for name in ("grad_sample", "noise_form")}
+    loop_state = {key: value for key, value in state.pop("standing").items() if key not in TIMES}
+    loop_state |= {name: state.pop(name) for name in ("grad_sample", "noise_form")}
     records = [
         {key: value for key, value in record.items() if key not in TIMES}
         for record in read_metrics(run_dir / "metrics.jsonl")
     ]
-    return checkpoint.weights, state, standing, records
+    return checkpoint.weights, state, loop_state, records
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_sigterm_in_mid_epoch_then_the_same_command_gives_the_same_bits(train, t
 
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=_environment(), check=False)
     assert again.returncode == 0, again.stderr
-    weights, state, standing, records = final_state(tmp_path / "stopped")
+    weights, state, loop_state, records = final_state(tmp_path / "stopped")
     torch.testing.assert_close(weights, whole[0], rtol=0, atol=0)
     torch.testing.assert_close(state, whole[1], rtol=0, atol=0)
-    assert standing == whole[2]
+    assert loop_state == whole[2]
     assert records == whole[3]
 
 

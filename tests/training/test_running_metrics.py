@@ -14,30 +14,30 @@ def batches(count, size, classes):
 
 
 def test_marked_and_unmarked_answers_count_alike_however_many_wait():
-    tally = RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32)
+    running_metrics = RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32)
     loss = torch.zeros(())
     right = examples = 0
     for number, (logits, labels, batch_loss) in enumerate(batches(_WAITING + 9, 5, 3)):
         hits = logits.argmax(1) == labels
-        tally.add(batch_loss, hits if number % 3 == 0 else UnscoredLogits(logits, labels))
-        tally.examples += len(labels)
+        running_metrics.add(batch_loss, hits if number % 3 == 0 else UnscoredLogits(logits, labels))
+        running_metrics.examples += len(labels)
         loss += batch_loss
         right += int(hits.sum())
         examples += len(labels)
-    assert tally.state() == {"loss": loss.item(), "correct": right, "examples": examples}
-    totals = tally.read()
+    assert running_metrics.state() == {"loss": loss.item(), "correct": right, "examples": examples}
+    totals = running_metrics.read()
     assert (totals.loss, totals.accuracy, totals.examples) == (loss.item() / examples, right / examples, examples)
-    assert tally.read().examples == 0
+    assert running_metrics.read().examples == 0
 
 
 def test_large_answers_do_not_wait():
-    tally = RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32)
+    running_metrics = RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32)
     logits, labels, loss = next(batches(1, 2, _SMALL))
-    tally.add(loss, UnscoredLogits(logits, labels))
-    assert not tally._waiting
+    running_metrics.add(loss, UnscoredLogits(logits, labels))
+    assert not running_metrics._waiting
     logits, labels, loss = next(batches(1, 2, 8))
-    tally.add(loss, UnscoredLogits(logits, labels))
-    assert len(tally._waiting) == 1
+    running_metrics.add(loss, UnscoredLogits(logits, labels))
+    assert len(running_metrics._waiting) == 1
 
 
 def test_sums_are_taken_up_where_they_were_left():

@@ -4,10 +4,10 @@ from runner.training.gradients.batch_sampler import ShuffledSampler, fold_in
 
 
 def test_an_epoch_holds_every_example_once_and_its_last_batch_is_the_remainder():
-    stream = ShuffledSampler(examples=103, batch=20, seed=3)
-    assert stream.steps_per_epoch == 6
+    sampler = ShuffledSampler(examples=103, batch=20, seed=3)
+    assert sampler.steps_per_epoch == 6
     for epoch in range(3):
-        batches = [stream.rows(epoch * 6 + step) for step in range(6)]
+        batches = [sampler.rows(epoch * 6 + step) for step in range(6)]
         assert [len(batch) for batch in batches] == [20] * 5 + [3]
         assert torch.equal(torch.cat(batches).sort().values, torch.arange(103))
 
@@ -23,9 +23,9 @@ def test_a_batch_is_a_function_of_seed_and_step_alone():
 
 
 def test_a_batch_larger_than_the_data_is_the_whole_epoch():
-    stream = ShuffledSampler(5, 8, seed=0)
-    assert stream.steps_per_epoch == 1
-    assert len(stream.rows(0)) == 5
+    sampler = ShuffledSampler(5, 8, seed=0)
+    assert sampler.steps_per_epoch == 1
+    assert len(sampler.rows(0)) == 5
 
 
 def test_neighbouring_seeds_and_counters_give_unrelated_seeds():

@@ -1,1 +1,1 @@
-"""One module a contender: ``train(task, prepared, turns, options)`` trains until ``turns`` ends the process."""
+"""One module a contender: ``train(task, prepared, turns, options)`` trains until ``timed_steps`` ends the process."""

@@ -17,7 +17,7 @@ from runner.bench.interleaving import TimedSteps
 from runner.bench.task import Task, load_prepared
 
 
-def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, timed_steps: TimedSteps, options: tuple[str, ...]) -> None:
     """Train as shipped, or with the ``same_input``."""
     same_input = "same_input" in options
     given = load_prepared(prepared)
@@ -30,7 +30,7 @@ def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...
         model, optimizer, scheduler = accelerator.prepare(given.model, optimizer, scheduler)
     else:
         model, optimizer, loader, scheduler = accelerator.prepare(given.model, optimizer, loader, scheduler)
-    steps = iter(turns)
+    steps = iter(timed_steps)
     next(steps)
     while True:
         for images, labels in given.batches() if same_input else loader:
@@ -40,6 +40,6 @@ def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad()
-            if turns.proving:
-                turns.note(loss.item())
+            if timed_steps.proving:
+                timed_steps.note(loss.item())
             next(steps)

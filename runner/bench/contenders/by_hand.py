@@ -20,7 +20,7 @@ from runner.bench.task import Task, load_prepared
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, timed_steps: TimedSteps, options: tuple[str, ...]) -> None:
     """Train in the precision and the memory format that ``options`` name."""
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
@@ -31,8 +31,8 @@ def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...
     dtype = next((_AUTOCAST[option] for option in options if option in _AUTOCAST), None)
     optimizer = given.optimizer(fused=True)
     scaler = torch.amp.GradScaler(kind, init_scale=INIT_SCALE, enabled=dtype is torch.float16)
-    for step in turns:
-        if turns.proving:
+    for step in timed_steps:
+        if timed_steps.proving:
             given.seed_layers(step)
         batch = rows[step % len(rows)]
         with torch.autocast(kind, dtype, enabled=dtype is not None):
@@ -41,5 +41,5 @@ def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
-        if turns.proving:
-            turns.note(loss.item())
+        if timed_steps.proving:
+            timed_steps.note(loss.item())

@@ -16,7 +16,7 @@ from runner.bench.task import Task, load_prepared
 _EVERY = 50
 
 
-def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, timed_steps: TimedSteps, options: tuple[str, ...]) -> None:
     """Train; there are no variants."""
     given = load_prepared(prepared)
     model, images, labels, rows = given.model, given.gather(), given.labels, given.rows
@@ -26,7 +26,7 @@ def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...
     loss_sum = torch.zeros(())
     correct = torch.zeros((), dtype=torch.int64)
     with tempfile.TemporaryFile("w") as log:
-        for step in turns:
+        for step in timed_steps:
             # So far from its end the schedule changes nothing that the proof could see; its cost is there.
             group["lr"] = given.lr * 0.5 * (1 + math.cos(math.pi * step / horizon))
             batch = rows[step % len(rows)]
@@ -49,5 +49,5 @@ def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...
                 log.flush()
                 loss_sum.zero_()
                 correct.zero_()
-            if turns.proving:
-                turns.note(loss.item())
+            if timed_steps.proving:
+                timed_steps.note(loss.item())

@@ -54,20 +54,20 @@ class _Module(lightning.LightningModule):
         return given.optimizer(fused=self._fused)
 
 
-class _Turn(Callback):
-    def __init__(self, turns: TimedSteps, given: Prepared) -> None:
-        self._turns = turns
+class _TimedStepsCallback(Callback):
+    def __init__(self, timed_steps: TimedSteps, given: Prepared) -> None:
+        self._timed_steps = timed_steps
         self._given = given
-        self._steps = iter(turns)
+        self._steps = iter(timed_steps)
         next(self._steps)
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
-        if self._turns.proving:
+        if self._timed_steps.proving:
             self._given.seed_layers(trainer.global_step)
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
-        if self._turns.proving:
-            self._turns.note(outputs["loss"].item())
+        if self._timed_steps.proving:
+            self._timed_steps.note(outputs["loss"].item())
         next(self._steps)
 
 
@@ -79,7 +79,7 @@ class _Batches(IterableDataset):
         return map(list, self._given.batches())
 
 
-def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, timed_steps: TimedSteps, options: tuple[str, ...]) -> None:
     """Train as shipped, with its ``logging``, or with the ``same_input`` and maybe in ``bf16``."""
     # It advises on the number of workers and devices at its start.
     warnings.simplefilter("ignore")
@@ -101,7 +101,7 @@ def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...
             accelerator="cpu" if task.device == "cpu" else "gpu",
             devices=1,
             max_epochs=-1,
-            callbacks=[_Turn(turns, given)],
+            callbacks=[_TimedStepsCallback(timed_steps, given)],
             default_root_dir=folder,
             **changes,
         )

@@ -19,7 +19,7 @@ from runner.bench.interleaving import TimedSteps
 from runner.bench.task import Task, load_prepared
 
 
-def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, timed_steps: TimedSteps, options: tuple[str, ...]) -> None:
     """Train as shipped, or with ``ghost`` clipping."""
     # It warns of its generator, and torch of hooks on inputs that need no gradient.
     warnings.simplefilter("ignore")
@@ -37,7 +37,7 @@ def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...
         grad_sample_mode="ghost" if ghost else "hooks",
     )
     model, optimizer, criterion, loader = made if ghost else (*made[:2], torch.nn.CrossEntropyLoss(), made[2])
-    steps = iter(turns)
+    steps = iter(timed_steps)
     next(steps)
     while True:
         batches = _drawn(given.images, given.labels, task) if ghost else iter(loader)

@@ -20,26 +20,26 @@ from runner.data.cache.image_store import MARGIN
 from runner.data.open import RGB_MEAN, RGB_STD
 
 
-def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, timed_steps: TimedSteps, options: tuple[str, ...]) -> None:
     """Read ``prepared``, a folder of images.  Option ``tuned``: decode by torchvision and change tensors of 8 bits."""
     config = configure(task.overrides)
     tuned = "tuned" in options
     changes = _tensor_changes(config) if tuned else _pillow_changes(config)
-    if turns.proving:
+    if timed_steps.proving:
         changes = _only_fitted(config)
     images = ImageFolder(
-        str(prepared), transform=changes, **({"loader": _tensor} if tuned and not turns.proving else {})
+        str(prepared), transform=changes, **({"loader": _tensor} if tuned and not timed_steps.proving else {})
     )
     batches = (
         DataLoader(Subset(images, range(task.proof_steps * task.batch)), batch_size=task.batch)
-        if turns.proving
+        if timed_steps.proving
         else DataLoader(images, batch_size=task.batch, shuffle=True)
     )
     endless = _endless(batches)
-    for _ in turns:
+    for _ in timed_steps:
         pixels, labels = next(endless)
-        if turns.proving:
-            turns.note(float((pixels.abs().mean(dim=(1, 2, 3)) * (1 + labels)).mean()))
+        if timed_steps.proving:
+            timed_steps.note(float((pixels.abs().mean(dim=(1, 2, 3)) * (1 + labels)).mean()))
 
 
 def _endless(batches: DataLoader[Any]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -30,7 +30,7 @@ class _Meter:
         self.count += n
 
 
-def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, timed_steps: TimedSteps, options: tuple[str, ...]) -> None:
     """Train as shipped, or with the ``same_input``."""
     same_input = "same_input" in options
     given = load_prepared(prepared)
@@ -39,7 +39,7 @@ def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...
     optimizer = given.optimizer(fused=same_input)
     loader = DataLoader(TensorDataset(given.images, given.labels), batch_sampler=given.rows.tolist())
     meters = {name: _Meter() for name in ("loss", "acc1", "acc5", "lr", "img/s")}
-    steps = iter(turns)
+    steps = iter(timed_steps)
     next(steps)
     while True:
         for images, target in given.batches() if same_input else loader:
@@ -55,8 +55,8 @@ def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...
             meters["acc1"].update(first.item(), len(images))
             meters["acc5"].update(five.item(), len(images))
             meters["img/s"].update(len(images) / (time.perf_counter() - began))
-            if turns.proving:
-                turns.note(loss.item())
+            if timed_steps.proving:
+                timed_steps.note(loss.item())
             next(steps)
 
 

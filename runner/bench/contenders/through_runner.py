@@ -21,8 +21,8 @@ class _Pause:
 
     run_id: str | None = None
 
-    def __init__(self, turns: TimedSteps, parts: Parts) -> None:
-        self._turns = turns
+    def __init__(self, timed_steps: TimedSteps, parts: Parts) -> None:
+        self._timed_steps = timed_steps
         self._parts = parts
 
     def start(self, info: RunInfo) -> None:
@@ -31,17 +31,17 @@ class _Pause:
     def log(self, record: Record) -> None:
         """Hand over a loss in a proof; else pause where a block ends."""
         if self._parts.compiled is not None:
-            self._turns.facts["compile_seconds"] = self._parts.compiled.seconds
-        if self._turns.proving:
-            self._turns.note(record["loss"])
-        elif record["step"] % self._turns.block == 0:
-            self._turns.pause()
+            self._timed_steps.facts["compile_seconds"] = self._parts.compiled.seconds
+        if self._timed_steps.proving:
+            self._timed_steps.note(record["loss"])
+        elif record["step"] % self._timed_steps.block == 0:
+            self._timed_steps.pause()
 
     def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
         """Nothing to end."""
 
 
-def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...]) -> None:
+def train(task: Task, prepared: Path, timed_steps: TimedSteps, options: tuple[str, ...]) -> None:
     """Train the task's recipe changed by ``options``, which are overrides; ``prepared`` is not needed."""
     import torch
 
@@ -57,7 +57,7 @@ def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...
     from runner.training.parts import build_parts
     from runner.training.torch_settings import torch_settings
 
-    proof = ("trainer.log_every=1",) if turns.proving else ()
+    proof = ("trainer.log_every=1",) if timed_steps.proving else ()
     config = configure((*task.request, f"hardware.threads={torch.get_num_threads()}", *options, *proof))
     data = open_data(config.data)
     device = detect_device(config.hardware)
@@ -65,7 +65,7 @@ def train(task: Task, prepared: Path, turns: TimedSteps, options: tuple[str, ...
     plan = settle(build_plan(config, data, device, processes=1), config, device, world)
     with tempfile.TemporaryDirectory() as folder, torch_settings(plan):
         parts = build_parts(plan, data, world)
-        recorder = Recorder(Path(folder), [_Pause(turns, parts)], make_console(True))
+        recorder = Recorder(Path(folder), [_Pause(timed_steps, parts)], make_console(True))
         loop = Loop(parts, data, recorder, Path(folder))
         with StopRequest(alone=True) as stop:
             loop.fit(stop)

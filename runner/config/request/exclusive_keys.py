@@ -53,8 +53,8 @@ class Replaced:
     @classmethod
     def value(cls, key: str, value: Any, off: Any, by: str, where: str = "is set elsewhere") -> Replaced:
         """The ``value`` of ``key`` gives way to ``by``, an override; with ``off`` it has no say."""
-        told = f"{by} takes the place of {key}={as_typed(value)}, which {where}"
-        return cls(line=f"{key}={as_typed(off)}", words=told)
+        text = f"{by} takes the place of {key}={as_typed(value)}, which {where}"
+        return cls(line=f"{key}={as_typed(off)}", words=text)
 
 
 def replaced_by(config: DictConfig, typed: Mapping[str, str]) -> list[Replaced]:

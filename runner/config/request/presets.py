@@ -110,11 +110,11 @@ class Presets:
                     path = f"{group}.{key}"
                     if path in typed or key not in values:
                         continue
-                    told = f"{path}={as_typed(values[key])}"
+                    text = f"{path}={as_typed(values[key])}"
                     if key in known:
-                        yield Replaced(line="", words=f"{told}, which {where}, counts for {by} too")
+                        yield Replaced(line="", words=f"{text}, which {where}, counts for {by} too")
                     else:
-                        yield Replaced(line=f"~{path}", words=f"{by} takes the place of {told}, which {where}")
+                        yield Replaced(line=f"~{path}", words=f"{by} takes the place of {text}, which {where}")
 
     def _choices(self, path: str) -> dict[str, str]:
         """Group -> option of another group that the file at ``path`` chooses."""

@@ -19,21 +19,23 @@ MEMORY_SHARE = 0.4
 """Of the available memory that the images of all processes may take: the model and its batches need some as well."""
 
 
-def choose_cache(asked: str, count: Callable[[], int], folder: Path, *, trouble: str | None = None) -> str:
+def choose_cache(asked: str, count: Callable[[], int], folder: Path, *, unwritable: str | None = None) -> str:
     """``asked``, or for ``auto`` the first of ``disk``, ``memory`` and ``off`` with room for ``count()`` bytes.
 
-    ``folder`` is where the disk's cache lies, ``trouble`` why it cannot be written.  Says in the log what was chosen
+    ``folder`` is where the disk's cache lies, ``unwritable`` why it cannot be written.  Says in the log what was chosen
     and why.
     """
     if asked != "auto":
         return asked
     needed = count()
-    disk = shutil.disk_usage(folder).free if trouble is None else 0
+    disk = shutil.disk_usage(folder).free if unwritable is None else 0
     memory = available_memory()
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    lacking = f"only {_size(disk)} are free in {folder}" if trouble is None else f"{folder} is not written ({trouble})"
+    lacking = (
+        f"only {_size(disk)} are free in {folder}" if unwritable is None else f"{folder} is not written ({unwritable})"
+    )
     about = f"data.cache=auto: decoded images take {_size(needed)}"
-    if trouble is None and needed <= DISK_SHARE * disk:
+    if unwritable is None and needed <= DISK_SHARE * disk:
         log.info("%s; %s are free in %s: on disk", about, _size(disk), folder)
         return "disk"
     if memory is not None and needed * processes <= MEMORY_SHARE * memory:

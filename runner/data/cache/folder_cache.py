@@ -159,14 +159,14 @@ class Cache:
     Folders are for the user alone (0700), files likewise (0600), whatever is in them: what is private is not asked.
     ``shared`` lets others read them (0755 and 0644), as far as the folder itself admits them.
 
-    A folder that cannot be written, or is not the user's, gives no error by itself: ``trouble`` says why nothing is
+    A folder that cannot be written, or is not the user's, gives no error by itself: ``unwritable`` says why nothing is
     kept.  What is in it is read where nobody but the user, or one whom the user chose to read, can have written it.
     """
 
     def __init__(self, root: str | None, *, shared: bool = False) -> None:
         """``root`` is the configured folder; None takes the default."""
         self.root = cache_folder(root)
-        self.trouble: str | None = None
+        self.unwritable: str | None = None
         """Why nothing can be written; None where it can."""
         self._shared = shared
         self._readable = True
@@ -175,7 +175,7 @@ class Cache:
         try:
             self._besides = self._another()
             if self._besides is not None:
-                self.trouble = "it belongs to another user"
+                self.unwritable = "it belongs to another user"
                 return
             make_private_folder(self.root)
             if self.root.stat().st_mode & WRITABLE_BY_OTHERS and not may(self.root, os.W_OK):
@@ -183,16 +183,18 @@ class Cache:
             if may(self.root, os.W_OK | os.X_OK):
                 _tighten_all(self.root, shared=shared)
             else:
-                self.trouble = os.strerror(errno.EROFS if os.statvfs(self.root).f_flag & os.ST_RDONLY else errno.EACCES)
+                self.unwritable = os.strerror(
+                    errno.EROFS if os.statvfs(self.root).f_flag & os.ST_RDONLY else errno.EACCES
+                )
         except OSError as error:
-            self.trouble, self._readable = error.strerror or str(error), False
+            self.unwritable, self._readable = error.strerror or str(error), False
 
     def note(self, *, used: bool) -> str | None:
         """What to say of a cache that is not written; ``used`` where the images came out of it."""
-        if self.trouble is None:
+        if self.unwritable is None:
             return None
         instead = "it is read alone" if used else "what would be kept there is worked out anew in each run"
-        return f"data.cache_dir: {self.root} is not written ({self.trouble}): {instead}"
+        return f"data.cache_dir: {self.root} is not written ({self.unwritable}): {instead}"
 
     def _another(self) -> int | None:
         if not hasattr(os, "geteuid") or not self.root.is_dir() or self.root.stat().st_uid == os.geteuid():
@@ -205,9 +207,9 @@ class Cache:
         if not self._readable or not os.path.lexists(folder):
             return None
         try:
-            return _open(folder, besides=self._besides, own=self.trouble is None)
+            return _open(folder, besides=self._besides, own=self.unwritable is None)
         except DamagedFileError as fault:
-            instead = "is built again" if self.trouble is None else "is left alone"
+            instead = "is built again" if self.unwritable is None else "is left alone"
             log.warning("the cache entry %s is damaged (%s) and %s", folder, fault, instead)
             return None
 
@@ -219,8 +221,8 @@ class Cache:
         Raises:
             RequestError: The cache's folder cannot be written or is full.
         """
-        if self.trouble is not None:
-            raise self._unusable(self.trouble)
+        if self.unwritable is not None:
+            raise self._unusable(self.unwritable)
         try:
             self._remove_abandoned()
             draft = self._fresh(key)
@@ -248,12 +250,12 @@ class Cache:
 
     def write_note(self, name: str, note: dict[str, str]) -> None:
         """Replace the record ``name`` in one step, where the folder can be written."""
-        if self.trouble is not None:
+        if self.unwritable is not None:
             return
         try:
             write_bytes(self.root / name, json.dumps(note).encode(), mode=0o644 if self._shared else 0o600)
         except OSError as error:
-            self.trouble = error.strerror or str(error)
+            self.unwritable = error.strerror or str(error)
 
     def _publish(self, draft: Path, folder: Path) -> Entry:
         while True:

@@ -70,7 +70,9 @@ def _hold(
     if entry is None:
         source = find_source()
         layout, read, form = source.layout, source.read, source.form
-        mode = choose_cache(config.cache, lambda: _needed(source, skip_bad=skip_bad), cache.root, trouble=cache.trouble)
+        mode = choose_cache(
+            config.cache, lambda: _needed(source, skip_bad=skip_bad), cache.root, unwritable=cache.unwritable
+        )
         if mode == "off":
             undecoded = decode_lazily(
                 layout, read, form, cache=cache, fingerprint=fingerprint, origin=origin, skip_bad=skip_bad

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runner.config.schema import DataConfig
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.data.decoding.bit_depth import NoRangeError, Stated, to_bytes
 from runner.errors import RequestError, as_typed
 
@@ -167,7 +167,7 @@ def assembled(pixels: NDArray[np.uint8], reading: Reading, *, alpha: NDArray[np.
 def refuse_other_bands(bands: int, reading: Reading) -> None:
     """Raise BadImageError where a picture has not the number of bands that is asked for."""
     if bands != reading.channels:
-        raise BadImageError(f"{counted(bands, 'band')} where data.channels={reading.channels}")
+        raise BadImageError(f"{pluralize(bands, 'band')} where data.channels={reading.channels}")
 
 
 def dropping(bands: int, reading: Reading) -> str:

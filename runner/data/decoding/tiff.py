@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.data.decoding.bit_depth import Stated
 from runner.data.decoding.memory_budget import ROOM
 
@@ -168,7 +168,7 @@ def read_samples(raw: bytes, *, bands: int | None, max_pixels: int) -> Samples:
     except Exception as error:  # whatever it answers damaged bytes with
         raise TiffError(f"damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
     if bands is not None and values.shape[2] != bands:
-        raise TiffError(f"{counted(values.shape[2], 'band')} where data.channels={bands}")
+        raise TiffError(f"{pluralize(values.shape[2], 'band')} where data.channels={bands}")
     return Samples(values=values, stated=tags.stated, alpha=tags.alpha and len(pages) == 1)
 
 
@@ -187,10 +187,10 @@ def _check(page: Any, max_pixels: int) -> None:
     if page.dtype.kind == "c":
         raise TiffError("complex numbers, which are no brightness")
     if int(page.compression) not in _LOSSLESS:
-        bands = counted(_samples(page), "band")
+        bands = pluralize(_samples(page), "band")
         raise TiffError(f"{bands} compressed by {_called(page.compression)}, which cannot be read")
     if int(page.photometric) in (3, 6, 8):
-        bands = counted(_samples(page), "band")
+        bands = pluralize(_samples(page), "band")
         raise TiffError(f"{bands} of {page.photometric.name}, which cannot be read one by one")
     held = max(page.imagewidth * page.imagelength, (page.tilewidth or 0) * (page.tilelength or 0))
     if held > max_pixels or held * _samples(page) * page.dtype.itemsize > _MOST_SAMPLE_BYTES * max_pixels:

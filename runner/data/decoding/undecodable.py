@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 
 _BY_FORMAT = {
     "HEIC": ".heic .heif .hif .heics .heifs",
@@ -54,6 +54,6 @@ def note_undecodable(paths: Iterable[str]) -> str | None:
         return None
     formats = ", ".join(f"{count:,} {form}" for form, count in Counter(form for _, form in found).most_common())
     return (
-        f"{counted(len(found), 'file')} left out, of formats that are not decoded: {formats}; the first is"
+        f"{pluralize(len(found), 'file')} left out, of formats that are not decoded: {formats}; the first is"
         f" {found[0][0]}; as JPEG or PNG they would be read"
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.data.folders.listing import Listing, folders_of, list_files
 from runner.data.folders.split_names import SPLITS, hinted_role, is_fold, roles_of, says_nothing
 from runner.errors import RequestError, nearest
@@ -105,13 +105,15 @@ def arrange(
     if not settled:
         return arranged({"train": ""}, listed("") if linked else listing)
     notes = [
-        f"{name}/ holds {counted(folders[name].images, 'image')} and no class folders: it is left out; predict them"
+        f"{name}/ holds {pluralize(folders[name].images, 'image')} and no class folders: it is left out; predict them"
         f" with python -m runner infer run=FOLDER images={root / name}"
         for name in unlabelled
     ]
     if beside := [name for name in holding if name not in roles]:
         images = sum(folders[name].images for name in beside)
-        notes.append(f"only {_slashed(settled.values())} are used, not {_slashed(beside)} ({counted(images, 'image')})")
+        notes.append(
+            f"only {_slashed(settled.values())} are used, not {_slashed(beside)} ({pluralize(images, 'image')})"
+        )
     return arranged(settled, _below(listing, settled.values()), notes)
 
 
@@ -192,7 +194,7 @@ def _settle(
         elif split == "test":
             unlabelled = (name,)
         else:
-            held = counted(folder.images, "image")
+            held = pluralize(folder.images, "image")
             raise RequestError("data.root", f"{root / name} ({held} in no class folder)", "a folder for each class")
     return settled, unlabelled
 

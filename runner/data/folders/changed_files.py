@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.data.cache.folder_cache import Cache
 
 MOST_FILES = 100_000
@@ -26,7 +26,7 @@ def changed_files(cache: Cache, before: str, now: str) -> str | None:
     more, gone = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
     other = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
     found = [
-        f"{counted(len(names), 'file')} {what} ({names[0]}{', ...' if len(names) > 1 else ''})"
+        f"{pluralize(len(names), 'file')} {what} ({names[0]}{', ...' if len(names) > 1 else ''})"
         for names, what in ((more, "more"), (gone, "less"), (other, "with other contents"))
         if names
     ]

@@ -49,8 +49,8 @@ def hash_files(listing: Listing, cache: Cache, *, reader: str) -> tuple[str, Con
     newest = max((max(file.mtime_ns, file.ctime_ns) for file in listing.files), default=0)
     if newest < started_ns - SETTLED_NS:
         sketch = json.dumps(without_names.sketch.as_plain())
-        told = {"seen": seen, "contents": contents, "name": without_names.name, "sketch": sketch}
-        cache.write_note(note_name, told | {"repeats": json.dumps(without_names.repeats)})
+        saved_note = {"seen": seen, "contents": contents, "name": without_names.name, "sketch": sketch}
+        cache.write_note(note_name, saved_note | {"repeats": json.dumps(without_names.repeats)})
         keep_list(cache, contents, [file.path for file in listing.files], digests)
     return contents, without_names
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.data.cache.image_store import Layout
 from runner.data.decoding.undecodable import note_undecodable
 from runner.data.folders.arrangement import Arrangement
@@ -71,7 +71,7 @@ def lay_out(arranged: Arrangement) -> tuple[Layout, tuple[str, ...]]:
     if unused := (*listing.ignored, *stray):
         log.warning("%d files below %s are not used, for example %s", len(unused), root, min(unused))
     if stray:
-        notes.append(f"{counted(len(stray), 'image')} in no class folder left out, the first is {stray[0]}")
+        notes.append(f"{pluralize(len(stray), 'image')} in no class folder left out, the first is {stray[0]}")
     if undecodable := note_undecodable(listing.ignored):
         notes.append(undecodable)
     layout = Layout(labels=np.array(labels, dtype=np.int64), classes=classes, names=tuple(names), splits=ranges)
@@ -83,7 +83,7 @@ def _refuse_few_classes(arranged: Arrangement, folder: Path, classes: tuple[str,
         held = f"one class folder, {classes[0]}" if classes else "no class folders"
         links = [path for path, _ in arranged.listing.bad if (arranged.root / path).is_dir()]
         if links:
-            held += f" beside {counted(len(links), 'link')} to folders; data.follow_links=true follows them"
+            held += f" beside {pluralize(len(links), 'link')} to folders; data.follow_links=true follows them"
         inner = folder / classes[0] if classes else folder
         better = str(inner) if classes and not links and folders_of(inner) else None
         raise RequestError(
@@ -108,4 +108,4 @@ def _why_none(listing: Listing, start: str) -> str:
         return f"no image that can be read: {bad[0][0]}, {bad[0][1]}" + (f", and {len(bad) - 1} more" * (len(bad) > 1))
     if note := note_undecodable(others):
         return f"no images: {note}"
-    return "no images" + (f", but {counted(len(others), 'other file')}, such as {others[0]}" if others else "")
+    return "no images" + (f", but {pluralize(len(others), 'other file')}, such as {others[0]}" if others else "")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.data.images import ImageSet
 
 _CALLED = {"train": "training", "val": "validation", "test": "test"}
@@ -24,7 +24,7 @@ def notes_on_classes(
         counts = np.bincount(images.labels, minlength=len(classes))
         if without := [classes[label] for label in np.flatnonzero(counts == 0).tolist()]:
             shown = ", ".join(without[:_SHOWN]) + (", ..." if len(without) > _SHOWN else "")
-            notes.append(f"{counted(len(without), 'class')} without a {_CALLED[split]} image: {shown}")
+            notes.append(f"{pluralize(len(without), 'class')} without a {_CALLED[split]} image: {shown}")
     return tuple(notes)
 
 
@@ -64,11 +64,11 @@ def notes_on_repeats(
             if pairs and images is not None:
                 (name, first), whose = pairs[0], _CALLED[other]
                 repeat = f"repeats a {whose} image" if len(pairs) == 1 else f"repeat {whose} images"
-                total = counted(len(images), f"{_CALLED[split]} image")
+                total = pluralize(len(images), f"{_CALLED[split]} image")
                 notes.append(f"{len(pairs):,} of {total} {repeat}, byte by byte: {name} is {first}")
     torn = [same for same in found if len({place[name][1] for name in same}) > 1]
     if torn:
         first = torn[0][0]
         other = next(name for name in torn[0] if place[name][1] != place[first][1])
-        notes.append(f"{counted(len(torn), 'image')} in more than one class: {first} is {other}")
+        notes.append(f"{pluralize(len(torn), 'image')} in more than one class: {first} is {other}")
     return tuple(notes)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.errors import RequestError, RunError, plainly
 from runner.privacy.accounting.composition import Composed, Spent
 from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
@@ -88,10 +88,10 @@ def spending_of(sweep: str, ledgers: Iterable[Ledger], *, drawn: bool = False) -
         BrokenChain: a ledger is not as it was written.
         OSError: a ledger cannot be read.
     """
-    told = [(ledger, ledger.lines()) for ledger in ledgers]
+    all_lines = [(ledger, ledger.lines()) for ledger in ledgers]
     parts = [
         (ledger, lines, cells)
-        for ledger, lines in told
+        for ledger, lines in all_lines
         if (cells := tuple(entry for entry in ledger.entries() if entry.planned.sweep == sweep))
     ]
     found = []
@@ -192,7 +192,7 @@ def admit_grid(limit: float | None, runs: Sequence[PlannedRun], count: TrialCoun
     raise RequestError(
         "privacy.sweep_epsilon",
         f"{len(entries)} cells that compose to {_described_sum(together)}",
-        f"at most {plainly(limit)}, which the first {counted(fits, 'cell')} keep to",
+        f"at most {plainly(limit)}, which the first {pluralize(fits, 'cell')} keep to",
     )
 
 

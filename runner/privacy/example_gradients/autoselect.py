@@ -112,8 +112,10 @@ def autoselect_grad_sample(
     for way in ways[1:]:
         if seconds[way] * _MARGIN < seconds[best]:
             best = way
-    told = {way: f"{1e3 * found:.2f} ms" if math.isfinite(found) else "out of memory" for way, found in seconds.items()}
-    figures = ", ".join(f"{way} {told[way]}" for way in ways)
+    formatted = {
+        way: f"{1e3 * found:.2f} ms" if math.isfinite(found) else "out of memory" for way, found in seconds.items()
+    }
+    figures = ", ".join(f"{way} {formatted[way]}" for way in ways)
     fewer = "" if examples == batch_size else f", of a micro-batch of {batch_size * copies}: hardware.probe_seconds"
     return Choice(best, "measurement", f"{figures} for {examples * copies} random images{fewer}")
 

@@ -90,8 +90,8 @@ class Anchor:
         found = []
         for file in sorted(self._folder.glob(f"{self._contents}.*.json")):
             try:
-                told = read_json(file)
-                note = _Note(file, str(told["place"]), str(told["first"]), int(told["line"]), str(told["hash"]))
+                saved = read_json(file)
+                note = _Note(file, str(saved["place"]), str(saved["first"]), int(saved["line"]), str(saved["hash"]))
             except (ValueError, KeyError, TypeError) as error:
                 raise Unanchored(f"the note {file} is unreadable ({error})") from error
             found.append(note)

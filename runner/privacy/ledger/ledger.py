@@ -322,8 +322,8 @@ def _tell(entries: dict[str, Entry], line: dict[str, Any]) -> None:
     if kind == "start":
         if line["format"] not in FORMATS:
             raise KeyError("format")
-        told = {"draws": None} if line["format"] == 1 else {}
-        planned = PlannedRun(**{name: {**line, **told}[name] for name in PlannedRun.__dataclass_fields__})
+        missing = {"draws": None} if line["format"] == 1 else {}
+        planned = PlannedRun(**{name: {**line, **missing}[name] for name in PlannedRun.__dataclass_fields__})
         entries[line["entry"]] = Entry(id=line["entry"], planned=planned, started=line["time"])
         return
     entry = entries[line["entry"]]

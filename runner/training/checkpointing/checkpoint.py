@@ -35,7 +35,7 @@ from runner.disk.core_dumps import disable_core_dumps
 from runner.disk.files import ordinary, publish_directory
 from runner.disk.json_files import parse_json
 from runner.disk.ownership import OPEN_TO_OTHERS
-from runner.disk.unsupported import is_unsupported, tell
+from runner.disk.unsupported import is_unsupported, warn_once
 from runner.errors import RunError
 from runner.training.checkpointing.plain_state import refuse_unholdable
 
@@ -105,7 +105,9 @@ def save_checkpoint(
                 write_private(staging / file, content)
             write_private(staging / "manifest.json", seal(manifest))
             if state.get("secret_key") is not None and (staging / "state.pt").stat().st_mode & OPEN_TO_OTHERS:
-                tell("the file system keeps no permissions: others may read the secret key of the noise in checkpoints")
+                warn_once(
+                    "the file system keeps no permissions: others may read the secret key of the noise in checkpoints"
+                )
             publish_directory(staging, target)
         _link(folder / "last", step)
         _link(folder / "best", best)
@@ -256,7 +258,7 @@ def _link(link: Path, step: int) -> None:
     except OSError as error:
         if not is_unsupported(error):
             raise
-        tell("the file system has no links: checkpoints/best and last are known by what is in the checkpoints")
+        warn_once("the file system has no links: checkpoints/best and last are known by what is in the checkpoints")
         return
     staging.replace(link)
 

@@ -107,9 +107,9 @@ def build_private_parts(
             sixteen_bits=_sixteen_bits(model, loss, precision.forward, way, privacy.augmentation_multiplicity),
         ),
     )
-    stream = PoissonSampler(semantic.data.examples, privacy.sample_rate, key)
+    sampler = PoissonSampler(semantic.data.examples, privacy.sample_rate, key)
     draws = ExampleRng(key, model, copies=privacy.augmentation_multiplicity, columns=augment.MOST_COLUMNS)
-    return plan, key, rule, stream, draws
+    return plan, key, rule, sampler, draws
 
 
 def _sixteen_bits(model: torch.nn.Module, loss: Loss, forward: Forward, way: str, copies: int) -> SixteenBits | None:
