@@ -98,11 +98,11 @@ def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> Choice[int]:
             " smaller model or data.image_size, or precision=bf16"
             f"{'' if plan.semantic.privacy else ', or model.gradient_checkpointing=true where the model has it'}",
         )
-    told = ", ".join(f"{size} take {peak / _GIB:.3f} GiB" for size, peak in sorted(peaks.items()))
+    figures = ", ".join(f"{size} take {peak / _GIB:.3f} GiB" for size, peak in sorted(peaks.items()))
     room = f" with {varies:g} times what it takes beyond the smallest, because runs differ" if varies > 1 else ""
     less = "" if asked is None or decides else f" (hardware.memory_limit={asked} is more than a process may take here)"
     there = f"{limit / _GIB:.3f} GiB{less}{room}"
-    reason = f"the largest divisor of {share} whose update fits into {there}, measured: {told}{limited.told}"
+    reason = f"the largest divisor of {share} whose update fits into {there}, measured: {figures}{limited.figures}"
     return Choice(best, "measurement", reason)
 
 
@@ -135,7 +135,7 @@ class _TimeLimit:
         self._taken.append((size, time.perf_counter() - self._begun))
 
     @property
-    def told(self) -> str:
+    def figures(self) -> str:
         """What was left out, for the reason of the choice."""
         if not self._left_out:
             return ""

@@ -56,6 +56,6 @@ def bookkeeper(config: RunConfig) -> Iterator[Call]:
 
 
 def _solve(config: RunConfig, *, examples: int, validated: bool) -> None:
-    # kept by ``settle_mechanism``; what is wrong with the request is said when it is asked for
+    # kept by ``calibrate_mechanism``; what is wrong with the request is said when it is asked for
     with contextlib.suppress(RequestError):
         plan_privacy(config, examples=examples, validated=validated, processes=config.hardware.processes or 1)

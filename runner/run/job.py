@@ -139,7 +139,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
     config = job.config
     console = make_console(world.is_main)
     data = first_then_others(world, lambda: open_run_data(config))
-    with _out_of_memory_told():
+    with _out_of_memory_explained():
         plan = together(world, lambda: build_plan(config, data, device, processes=world.size))
         plan = settle(plan, config, device, world, run_dir=job.run_dir, sweep_dir=job.sweep_dir)
     refuse_other_run(world, plan, config)
@@ -154,12 +154,12 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
         checkpoint = first_decides(
             world, lambda: find_checkpoint(job.run_dir, plan, warn=warn, cache_dir=config.data.cache_dir)
         )
-        with _out_of_memory_told():
+        with _out_of_memory_explained():
             way = first_decides(world, lambda: grad_sample_of(job.run_dir, plan, checkpoint))
             parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=way)
         together(world, lambda: refuse_other_noise(job.run_dir, checkpoint, parts))
         plan = parts.plan
-        sitting = open_entry(
+        session = open_entry(
             config.privacy,
             plan,
             world,
@@ -172,12 +172,12 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
             forget_after(job.run_dir, checkpoint)
         connect = job.sweep.pruning if job.sweep is not None and world.is_main else None
         pruning = None if connect is None else connect()
-        recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console, sitting, pruning)
+        recorder = Recorder(job.run_dir if world.is_main else None, [sink] if sink else [], console, session, pruning)
         trainer = trainer_class(parts, data, recorder, job.run_dir)
         if world.is_main:
             outcome = _fit_on_record(trainer, job, plan, recorder, checkpoint, stop)
         else:
-            with _out_of_memory_told():
+            with _out_of_memory_explained():
                 outcome = trainer.fit(checkpoint, stop)
     exit_code = ExitCode.INTERRUPTED if outcome.status == "interrupted" else ExitCode.DONE
     return JobResult(exit_code=exit_code, objective=objective_of(plan, outcome.metrics))
@@ -246,7 +246,7 @@ def _interruption_recorded(run_dir: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _out_of_memory_told() -> Iterator[None]:
+def _out_of_memory_explained() -> Iterator[None]:
     """End a run for which there is no memory apart from its batches, which make themselves smaller, with one line.
 
     Raises:
@@ -296,13 +296,13 @@ def _fit_on_record(
         recorder.start(info, title=plan.name, plan_lines=plan.describe())
         for note in record.notes:
             _warn(recorder.console, True, note)
-        for lack in (known := unsupported.told()):  # the log has it
+        for lack in (known := unsupported.warned()):  # the log has it
             recorder.console.note(lack)
-        with _out_of_memory_told():
+        with _out_of_memory_explained():
             outcome = trainer.fit(checkpoint, stop)
         for note in outcome.notes:
             _warn(recorder.console, True, note)
-        for lack in unsupported.told()[len(known) :]:
+        for lack in unsupported.warned()[len(known) :]:
             recorder.console.note(lack)
     except BaseException as error:
         reason, code = " ".join(f"{error}".split()) or type(error).__name__, ExitCode.FAILED
@@ -311,8 +311,8 @@ def _fit_on_record(
             record, code = record.end("interrupted", begun=begun), ExitCode.INTERRUPTED
         else:
             record = record.fail(reason, error.key if isinstance(error, RequestError) else None, begun=begun, void=void)
-        if recorder.sitting is not None:
-            recorder.sitting.end(record.status, void=void)
+        if recorder.session is not None:
+            recorder.session.end(record.status, void=void)
         with contextlib.suppress(RunError):  # a full disk stops both, and the first reason is the one to tell
             write_run(job.run_dir, record)
             state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)
@@ -321,11 +321,11 @@ def _fit_on_record(
     # what is done is put down: a signal that comes now changes nothing, unless it insists
     with stop.polled():
         record = final_record(record, plan, outcome, begun)
-        record = dataclasses.replace(record, notes=(*record.notes, *unsupported.told()))
+        record = dataclasses.replace(record, notes=(*record.notes, *unsupported.warned()))
         if checkpoint is None:  # the time of a run that goes on is counted from there
             record = with_forecast_error(record)
-        if recorder.sitting is not None:
-            recorder.sitting.end(outcome.status, outcome.epsilon)
+        if recorder.session is not None:
+            recorder.session.end(outcome.status, outcome.epsilon)
         exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE
         try:
             write_run(job.run_dir, record)

@@ -58,7 +58,7 @@ class Loop:
         self._data = data
         self._val = None if data.val is None else self._feed(data.val)
         self._step = TrainStep(parts)
-        self._standing = LoopState()
+        self._loop_state = LoopState()
         self._spending = open_account(parts.plan)
         self._pruned = False
         self._first = 0
@@ -76,9 +76,9 @@ class Loop:
         parts.optimizer.load_state_dict(state["optimizer"])
         parts.precision.load_state_dict(state["precision"])
         parts.schedule.load_state_dict(state["schedule"])
-        self._standing = LoopState.restored(state["standing"])
-        self._begun -= self._standing.run_seconds
-        self._step.tally.load(state["totals"])
+        self._loop_state = LoopState.restored(state["standing"])
+        self._begun -= self._loop_state.run_seconds
+        self._step.running_metrics.load(state["totals"])
         self._zeroed_before = state["zeroed_examples"]
         parts.sizes.load_state_dict(state["batch_sizes"])
         self._told = len(parts.sizes.halvings)
@@ -115,7 +115,7 @@ class Loop:
                 if step == self._first or watched:
                     refuse_unholdable_parts(self._parts)
                     # The first step pays for lazy set-up once; the rate that is reported is the one that lasts.
-                    self._untimed = self._step.tally.examples
+                    self._untimed = self._step.running_metrics.examples
                     self._restart_clock()
                 epoch_ended = plan.epoch_ends(step)
                 if epoch_ended or done % plan.performance.log_every == 0:
@@ -140,9 +140,9 @@ class Loop:
 
     def _train(self, step: int, stop: StopRequest) -> bool:
         """Do update ``step``; whether the processes have agreed to stop after it."""
-        if self._recorder.sitting is not None:
+        if self._recorder.session is not None:
             # Before the step, so that one that fails half-way counts.
-            self._recorder.sitting.steps = step + 1
+            self._recorder.session.steps = step + 1
         try:
             asked = self._step.run(step, stop=stop.pending is not None)
         except NonFiniteGradient as error:
@@ -156,16 +156,16 @@ class Loop:
             self._parts.precision.raise_if_stopped(step)
         except NonFiniteGradient as error:
             self._fail(error)
-        totals = self._step.tally.read()
-        standing = self._standing
-        standing.epoch_loss += totals.loss * totals.examples
-        standing.epoch_correct += totals.accuracy * totals.examples
-        standing.epoch_examples += totals.examples
+        totals = self._step.running_metrics.read()
+        loop_state = self._loop_state
+        loop_state.epoch_loss += totals.loss * totals.examples
+        loop_state.epoch_correct += totals.accuracy * totals.examples
+        loop_state.epoch_examples += totals.examples
         seconds = time.perf_counter() - self._window
         timed = totals.examples - self._untimed
         self._untimed = 0
-        standing.seconds += seconds
-        standing.timed_examples += timed
+        loop_state.seconds += seconds
+        loop_state.timed_examples += timed
         if timed:
             self._rate = timed / seconds
         return totals
@@ -188,23 +188,23 @@ class Loop:
                 lr=self._step.lr,
                 **extra,
                 samples_per_second=self._rate,
-                seconds=self._standing.seconds,
+                seconds=self._loop_state.seconds,
             )
         self._recorder.console.step(self._progress(step, totals.loss, totals.accuracy))
         self._restart_clock()
 
     def _end_epoch(self, step: int) -> bool:
         """Evaluate and save where that is due; whether early stopping ends the run."""
-        plan, standing = self._plan, self._standing
+        plan, loop_state = self._plan, self._loop_state
         done = step + 1
         last = done == plan.semantic.steps
         epoch = plan.epoch_of(step)
-        if standing.epoch_examples:
-            standing.train_loss = standing.epoch_loss / standing.epoch_examples
-            standing.train_accuracy = standing.epoch_correct / standing.epoch_examples
-        standing.epoch_loss, standing.epoch_correct, standing.epoch_examples = 0.0, 0.0, 0
+        if loop_state.epoch_examples:
+            loop_state.train_loss = loop_state.epoch_loss / loop_state.epoch_examples
+            loop_state.train_accuracy = loop_state.epoch_correct / loop_state.epoch_examples
+        loop_state.epoch_loss, loop_state.epoch_correct, loop_state.epoch_examples = 0.0, 0.0, 0
         if self._spending is not None:
-            standing.epsilon = self._spending.epsilon_after(done)
+            loop_state.epsilon = self._spending.epsilon_after(done)
         improved = False
         if self._val is not None and (last or epoch % plan.semantic.eval_every == 0):
             improved = self._evaluate(step, self._val)
@@ -215,40 +215,40 @@ class Loop:
             self._save(done)
         elif improved:
             self._save(done, now=False)
-        shown = self._progress(step, standing.train_loss, standing.train_accuracy)
+        shown = self._progress(step, loop_state.train_loss, loop_state.train_accuracy)
         self._recorder.console.epoch(shown, best=improved)
         self._restart_clock()
         return stopping
 
     def _judge(self, epoch: int) -> bool:
         """Report the evaluation after ``epoch`` to the search, if there is one; whether it would end the run."""
-        judge, standing = self._recorder.judge, self._standing
+        pruning, loop_state = self._recorder.pruning, self._loop_state
         hopeless = False
-        if judge is not None:
-            assert standing.val_loss is not None
-            assert standing.val_accuracy is not None
-            hopeless = judge.is_hopeless(epoch, val_loss=standing.val_loss, val_accuracy=standing.val_accuracy)
+        if pruning is not None:
+            assert loop_state.val_loss is not None
+            assert loop_state.val_accuracy is not None
+            hopeless = pruning.is_hopeless(epoch, val_loss=loop_state.val_loss, val_accuracy=loop_state.val_accuracy)
         return self._world.any(hopeless)
 
     def _out_of_patience(self) -> bool:
         patience = self._plan.semantic.patience
-        return patience is not None and self._standing.stale >= patience
+        return patience is not None and self._loop_state.stale >= patience
 
     def _evaluate(self, step: int, images: tuple[Feed, int]) -> bool:
         """Evaluate on the validation split; whether the monitored metric improved."""
-        plan, standing = self._plan, self._standing
-        if self._recorder.sitting is not None:
-            self._recorder.sitting.evaluate()
+        plan, loop_state = self._plan, self._loop_state
+        if self._recorder.session is not None:
+            self._recorder.session.evaluate()
         with eval_weights(self._parts):
             loss, accuracy = self._measure(images)
-        spent = {} if self._spending is None else {"epsilon": standing.epsilon}
+        spent = {} if self._spending is None else {"epsilon": loop_state.epsilon}
         self._recorder.write("val", step=step + 1, epoch=plan.epoch_after(step), loss=loss, accuracy=accuracy, **spent)
         higher = plan.semantic.monitor == "val_accuracy"
-        value = standing.take(loss, accuracy, higher=higher)
+        value = loop_state.take(loss, accuracy, higher=higher)
         if value is None:
             self._tell(f"the validation loss after step {step + 1} is not finite: nothing is chosen by this evaluation")
         self._parts.schedule.observe(math.nan if value is None else value, "higher" if higher else "lower")
-        return standing.weigh(value, step + 1, higher=higher, min_delta=plan.semantic.min_delta)
+        return loop_state.weigh(value, step + 1, higher=higher, min_delta=plan.semantic.min_delta)
 
     def _measure(self, images: tuple[Feed, int]) -> tuple[float, float]:
         """Loss and accuracy over a split: its feed and its number of examples."""
@@ -262,23 +262,23 @@ class Loop:
         """Write a checkpoint after ``done`` updates, or hold it back as the best so far."""
         parts, plan = self._parts, self._plan
         refuse_traces(parts)
-        totals = self._world.gather(self._step.tally.state())
+        totals = self._world.gather(self._step.running_metrics.state())
         zeroed = self._zeroed()
         if not self._world.is_main:
             return
         weights, raw_weights = weights_to_save(parts)
-        self._standing.run_seconds = time.perf_counter() - self._begun
+        self._loop_state.run_seconds = time.perf_counter() - self._begun
         snapshot = Snapshot(
             step=done,
             # Without a choice by validation, the last weights are the best that can be had.
-            best=done if plan.semantic.test_checkpoint == "last" else self._standing.best_step,
+            best=done if plan.semantic.test_checkpoint == "last" else self._loop_state.best_step,
             weights=weights,
             state={
                 "raw_weights": raw_weights,
                 "optimizer": parts.optimizer.state_dict(),
                 "precision": parts.precision.state_dict(),
                 "schedule": parts.schedule.state_dict(),
-                "standing": asdict(self._standing),
+                "standing": asdict(self._loop_state),
                 "totals": totals,
                 "batch_sizes": parts.sizes.state_dict(),
                 "records": self._recorder.count,
@@ -287,7 +287,7 @@ class Loop:
                 "grad_sample": plan.performance.grad_sample,
                 "noise_form": noise_form(parts),
                 "secret_key": None if parts.key is None else bytes(parts.key),
-                "ledger_entry": None if self._recorder.sitting is None else self._recorder.sitting.entry,
+                "ledger_entry": None if self._recorder.session is None else self._recorder.session.entry,
             },
         )
         if now:
@@ -297,13 +297,13 @@ class Loop:
             self._saving.hold(snapshot)
 
     def _finish(self, done: int, status: Status) -> FitResult:
-        plan, standing = self._plan, self._standing
+        plan, loop_state = self._plan, self._loop_state
         refuse_traces(self._parts)
         epochs = done / plan.semantic.steps_per_epoch
-        best_wins = plan.semantic.test_checkpoint == "best" and standing.best is not None
+        best_wins = plan.semantic.test_checkpoint == "best" and loop_state.best is not None
         test_loss = test_accuracy = None
         if status not in ("interrupted", "pruned") and self._data.test is not None:
-            best_is_gone = best_wins and standing.best_step != done
+            best_is_gone = best_wins and loop_state.best_step != done
             if best_is_gone:
                 self._load_best()
             # what was saved as best is the published weights already
@@ -312,13 +312,15 @@ class Loop:
                 test_loss, test_accuracy = self._measure(test)
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
         timed = self._step_time()
-        rate = standing.timed_examples / standing.seconds if standing.seconds and standing.timed_examples else None
+        rate = (
+            loop_state.timed_examples / loop_state.seconds if loop_state.seconds and loop_state.timed_examples else None
+        )
         return FitResult(
             status=status,
             metrics=FinalMetrics(
-                train_loss=standing.train_loss,
-                val_loss=standing.best_val_loss if best_wins else standing.val_loss,
-                val_accuracy=standing.best_val_accuracy if best_wins else standing.val_accuracy,
+                train_loss=loop_state.train_loss,
+                val_loss=loop_state.best_val_loss if best_wins else loop_state.val_loss,
+                val_accuracy=loop_state.best_val_accuracy if best_wins else loop_state.val_accuracy,
                 test_loss=test_loss,
                 test_accuracy=test_accuracy,
             ),
@@ -332,7 +334,7 @@ class Loop:
             zeroed_examples=self._zeroed(),
             epsilon=None if self._spending is None else self._spending.charged(done, status),
             halvings=tuple(self._parts.sizes.halvings),
-            notes=(*name_slow_input(self._parts, timed), *standing.notes(test_loss)),
+            notes=(*name_slow_input(self._parts, timed), *loop_state.notes(test_loss)),
         )
 
     def _step_time(self) -> StepTime | None:
@@ -361,9 +363,9 @@ class Loop:
             self._recorder.console.note(line)
 
     def _progress(self, step: int, loss: float | None, accuracy: float | None) -> Progress:
-        plan, standing = self._plan, self._standing
+        plan, loop_state = self._plan, self._loop_state
         steps = plan.semantic.steps
-        per_step = standing.seconds / max(step - self._first, 1)
+        per_step = loop_state.seconds / max(step - self._first, 1)
         privacy = plan.semantic.privacy
         return Progress(
             step=step + 1,
@@ -372,13 +374,13 @@ class Loop:
             epochs=plan.epoch_of(steps - 1),
             loss=loss,
             accuracy=accuracy,
-            val_loss=standing.val_loss,
-            val_accuracy=standing.val_accuracy,
+            val_loss=loop_state.val_loss,
+            val_accuracy=loop_state.val_accuracy,
             lr=self._step.lr,
             precision=PRECISION_MARKS[plan.semantic.precision.dtype],
             samples_per_second=self._rate,
             seconds_left=per_step * (steps - step - 1),
-            epsilon=standing.epsilon,
+            epsilon=loop_state.epsilon,
             delta=None if privacy is None else privacy.delta,
         )
 
