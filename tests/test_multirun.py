@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 
 from runner.commands.train import main
 from runner.config.schema import TrackerConfig
+from runner.internals.wandb_file import read_wandb_file
 from runner.records.metrics import read_metrics
-from runner.records.wandb_file import read_wandb_file
 from runner.records.wandb_sink import from_row
 from tests.report.sweep_folders import write_sweep
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from runner.internals.wandb_file import read_wandb_file
 from runner.records.metrics import read_metrics
-from runner.records.wandb_file import read_wandb_file
 from runner.records.wandb_sink import from_row
 
 RECIPE = ("data.limit=128", "trainer.epochs=2", "trainer.log_every=3", "hardware.threads=1", "hydra.run.dir=out")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from runner.disk.files import write_bytes
 from runner.errors import RequestError
+from runner.internals import trees
 
 FEWEST_CHANNELS = 16
 """Input channels of a convolution, in a group, from which on it is quantised: one scale serves as many weights."""
@@ -179,7 +180,7 @@ def _torchao() -> Any:
 @contextlib.contextmanager
 def _quiet_registration() -> Iterator[None]:
     """An enum of torchao 0.18 is registered in a way that torch 2.15 logs a warning about, at the first import."""
-    log = logging.getLogger("torch.utils._pytree")
+    log = logging.getLogger(trees.LOGGER)
     disabled, log.disabled = log.disabled, True
     try:
         yield

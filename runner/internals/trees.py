@@ -2,4 +2,7 @@
 
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
-__all__ = ["TreeSpec", "tree_flatten", "tree_leaves", "tree_map_only", "tree_unflatten"]
+LOGGER = "torch.utils._pytree"
+"""Where it logs."""
+
+__all__ = ["LOGGER", "TreeSpec", "tree_flatten", "tree_leaves", "tree_map_only", "tree_unflatten"]

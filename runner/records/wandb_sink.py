@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from runner.config.schema import TrackerConfig
 from runner.config.words.wandb_variables import is_honoured
+from runner.internals.wandb_file import WandbRun, read_wandb_file
 from runner.records.metrics import METRICS_FILE, Record
 from runner.records.sink import Publication, RunInfo
-from runner.records.wandb_file import WandbRun, read_wandb_file
 
 _ANSWER_SECONDS = 10.0
 """How long W&B may wait for its server when a run starts."""

@@ -15,19 +15,7 @@ from optuna.samplers import CmaEsSampler
 from optuna.trial import FrozenTrial
 
 from runner.errors import RunError
-
-_STATE = {
-    ("cmaes._cma", "CMA"),
-    ("cmaes._cmawm", "CMAwM"),
-    ("cmaes._sepcma", "SepCMA"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-}
-"""Module and name of everything that the state of an optimizer of ``cmaes`` is made of."""
+from runner.internals.cma_state import CLASSES
 
 
 class CmaEs(CmaEsSampler):
@@ -56,6 +44,6 @@ def restore(text: str) -> Any:
 
 class _Reader(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str) -> Any:
-        if (module_name, global_name) not in _STATE:
+        if (module_name, global_name) not in CLASSES:
             raise pickle.UnpicklingError(f"{module_name}.{global_name} is no part of it")
         return super().find_class(module_name, global_name)

@@ -11,13 +11,13 @@ import pytest
 from runner.config.schema import TrackerConfig
 from runner.config.words.wandb_variables import ignored_variables
 from runner.errors import RunError
+from runner.internals.wandb_file import read_wandb_file
 from runner.records import wandb_sink
 from runner.records.console import SilentConsole
 from runner.records.metrics import read_metrics
 from runner.records.recorder import Recorder
 from runner.records.run_file import FinalMetrics, RunRecord
 from runner.records.sink import RunInfo, build_sink
-from runner.records.wandb_file import read_wandb_file
 from runner.records.wandb_sink import from_row, to_row
 
 TARGET = "runner.records.wandb_sink.WandbSink"
