@@ -243,7 +243,6 @@ FULL_DISK = """
 import resource, sys, signal
 from pathlib import Path
 from runner.config.schema import TrackerConfig
-from runner.config.words.wandb_variables import unheeded
 from runner.records.sink import RunInfo, build_sink
 warnings = []
 sink = build_sink(TrackerConfig(target="runner.records.wandb_sink.WandbSink", name="wandb"), warn=warnings.append)
