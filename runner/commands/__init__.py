@@ -34,6 +34,7 @@ COMMANDS = {
         "predict inference test evaluate eval validate val score",
     ),
     "export": Command("a finished run's model as one file: ONNX or torch.export", "convert onnx save deploy"),
+    "runs": Command("the runs and sweeps below a folder, in a table", "ls list status history experiments jobs ps"),
     "report": Command("the report of a sweep or run again, from its files", "summary plot"),
     "compare": Command("the statistics of a sweep, and its cells' claims checked by computing", "diff stats"),
     "audit": Command("a private recipe attacked, and its epsilon judged", "attack mia"),

@@ -6,12 +6,12 @@ Exit codes: 0 done, 1 planning failed, 2 the request was wrong, which is answere
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.commands.json_file import refuse_unwritable, write_json_file
 from runner.commands.parser import Parser
 from runner.config.compose import Composer
 from runner.config.request.request import Request, check_run, read_request
@@ -57,7 +57,7 @@ def _main(args: argparse.Namespace) -> int:
     if extra is not None and not extra.is_dir():
         raise RequestError("--config-dir", extra, "a folder that exists")
     args.json = args.json and expand_user(args.json)
-    _refuse_unwritable(args.json)
+    refuse_unwritable(args.json)
     composer = Composer(caller=Path.cwd(), extra=extra, search=searched(args.overrides), writes=False)
     request = read_request(composer, args.overrides, multirun=args.multirun, check=check_run)
     for note in composer.notes:
@@ -67,7 +67,7 @@ def _main(args: argparse.Namespace) -> int:
     lines, plain = _answer(request, args)
     if args.json != "-":
         print("\n".join(lines))
-    _write_json(args.json, plain)
+    write_json_file(args.json, plain)
     return ExitCode.DONE
 
 
@@ -95,33 +95,3 @@ def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict
     if assessment.device.here:
         keep(assessment.plan, assessment.forecast, cache_dir=config.data.cache_dir)
     return describe(assessment), described(assessment)
-
-
-def _refuse_unwritable(target: str | None) -> None:
-    """Answer before planning what ``_write_json`` would find out after it."""
-    if target in (None, "-"):
-        return
-    path = Path(str(target))
-    if path.is_dir():
-        raise RequestError("--json", target, "a file, which a folder is not")
-    if path.exists() and not path.is_file():
-        return
-    folder = path.resolve().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise RequestError("--json", target, f"a file that can be written, in a folder that is there ({folder})")
-
-
-def _write_json(target: str | None, plain: dict[str, Any]) -> None:
-    from runner.records.json_values import encode, encode_pretty, write_json
-
-    if target == "-":
-        print(encode(plain))
-    elif target is not None:
-        path = Path(target)
-        try:
-            if path.exists() and not path.is_file():
-                path.write_text(encode_pretty(plain), encoding="utf-8")  # a device or a pipe, which nothing may replace
-            else:
-                write_json(path.resolve(), plain)
-        except OSError as error:
-            raise RequestError("--json", target, f"a file that can be written ({error.strerror})") from error

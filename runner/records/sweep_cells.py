@@ -35,7 +35,7 @@ def write_cells(sweep_dir: Path, asked: Mapping[str, list[str] | None]) -> None:
 def find_cells(sweep_dir: Path) -> CellFolders:
     """The runs below ``sweep_dir``.  Without a readable ``cells.json``, as of an older version, all are cells."""
     found = tuple(sorted(_runs_below(sweep_dir, sweep_dir))) if sweep_dir.is_dir() else ()
-    asked = _asked(sweep_dir)
+    asked = read_asked(sweep_dir)
     if asked is None:
         return CellFolders(found, ())
     return CellFolders(
@@ -59,9 +59,13 @@ def _runs_below(folder: Path, sweep_dir: Path, depth: int = 0) -> Iterator[str]:
             yield from _runs_below(path, sweep_dir, depth + 1)
 
 
-def _asked(sweep_dir: Path) -> set[str] | None:
+def read_asked(sweep_dir: Path) -> dict[str, list[str] | None] | None:
+    """What ``write_cells`` noted; None without a readable file."""
     try:
         found: Any = read_json(sweep_dir / CELLS_FILE)
-        return {str(cell["folder"]) for cell in found["cells"]}
+        return {
+            str(cell["folder"]): None if cell["overrides"] is None else [str(line) for line in cell["overrides"]]
+            for cell in found["cells"]
+        }
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,10 +32,18 @@ class Folded:
 
 Part = Text | Figure | Folded
 
+MARKDOWN_FILE = "report.md"
+
 
 def to_markdown(parts: Sequence[Part]) -> str:
     """The report as Markdown that links the PNG files in ``PICTURES``."""
     return "\n\n".join(_part(part) for part in parts) + "\n"
+
+
+def read_lead(markdown: str) -> str | None:
+    """The text of the paragraph that leads the report ``markdown`` begins with; None where it has none."""
+    found = re.match(r"# [^\n]*\n\n\*\*([^\n]+)\*\*\n", markdown)
+    return re.sub(r"\\([\\*_|<>\[\]#$])", r"\1", found[1]) if found else None
 
 
 def _part(part: Part) -> str:

@@ -281,7 +281,7 @@ KNOWN = {
     "data.batchsize=32": "data.batchsize: got 32, expected a key that exists; did you mean data.batch_size?",
     "data.batch_size=abc": "data.batch_size: got abc, expected a whole number, or auto",
     "pln": (
-        "pln: got a bare word, expected key=value, or a command: train, plan, infer, export, report, compare,"
+        "pln: got a bare word, expected key=value, or a command: train, plan, infer, export, runs, report, compare,"
         " audit, ledger, bench, keys; did you mean plan?"
     ),
     "precision=fp17": ("precision: got fp17, expected one of auto, bf16, fp16, fp32, fp64, mixed; did you mean fp16?"),
