@@ -18,7 +18,7 @@ from typing import Any
 from runner.commands.json_file import refuse_unwritable, write_json_file
 from runner.commands.parser import Parser
 from runner.config.words.expand_user import expand_user
-from runner.config.words.pluralize import counted
+from runner.config.words.pluralize import pluralize
 from runner.errors import ExitCode, RequestError
 from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.printable import printable
@@ -145,7 +145,7 @@ def _texts(run: ListedRun) -> Iterator[str]:
     else:
         others = [(status, count) for status, count in run.statuses.items() if status not in FINISHED]
         counts = "".join(f", {count} {status.replace('_', ' ')}" for status, count in others)
-        yield f"sweep of {counted(run.cells, 'run')}{counts}: {_rounded(typed)}"
+        yield f"sweep of {pluralize(run.cells, 'run')}{counts}: {_rounded(typed)}"
     if run.best:
         yield f"best: {_rounded(shlex.join(run.best))}"
     if run.verdict is not None:
