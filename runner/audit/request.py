@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.config.compose import Composer
+from runner.config.request.search_path import searched, with_last_search_path
 from runner.config.rules import rules
 from runner.config.schema import RunConfig
 from runner.config.words.expand_user import expand_user, expand_user_in_lines
@@ -44,7 +45,7 @@ def read_request(lines: Sequence[str]) -> AuditRequest:
     Raises:
         RequestError: for whatever cannot be audited.
     """
-    lines = expand_user_in_lines(list(lines))
+    lines = with_last_search_path(expand_user_in_lines(list(lines)))
     runs = [line for line in lines if key_of(line) == "run"]
     if runs:
         return _of_run(runs[-1], [line for line in lines if line not in runs])
@@ -54,7 +55,7 @@ def read_request(lines: Sequence[str]) -> AuditRequest:
     chosen = {key_of(line) for line in lines}
     recipe = [] if chosen & {"experiment", "trainer"} else ["trainer=dp"]
     base = recipe if chosen & set(_CHOOSES) else ["experiment=audit"]
-    composer = Composer(caller=Path.cwd())
+    composer = Composer(caller=Path.cwd(), search=searched(lines))
     composed = composer.compose([*base, *lines])
     config = composer.load(composed)
     _check(config)

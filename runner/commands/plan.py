@@ -15,7 +15,7 @@ from runner.commands.json_file import refuse_unwritable, write_json_file
 from runner.commands.parser import Parser
 from runner.config.compose import Composer
 from runner.config.request.request import Request, check_run, read_request
-from runner.config.request.search_path import searched
+from runner.config.request.search_path import searched, with_last_search_path
 from runner.config.words.expand_user import expand_user, expand_user_in_lines
 from runner.config.words.override_lines import key_of, warn_repeated
 from runner.config.words.unknown_flag import in_place_of
@@ -50,6 +50,7 @@ def _parser() -> Parser:
 def _main(args: argparse.Namespace) -> int:
     args.overrides = expand_user_in_lines(args.overrides)
     warn_repeated(args.overrides, swept=True)
+    args.overrides = with_last_search_path(args.overrides)
     for line in args.overrides:
         if key_of(line) == "resume":
             raise RequestError("resume", line.partition("=")[2], "no resume: what was begun has its plan in run.json")

@@ -17,7 +17,7 @@ import secrets
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ from runner.config.load import load_config, typed_keys
 from runner.config.request.hydra_record import ROOT, source_flags
 from runner.config.request.presets import added_to
 from runner.config.request.request import Request, check_run, read_request
-from runner.config.request.resume_request import expand_resume
-from runner.config.request.search_path import SEARCHPATH, searched
+from runner.config.request.resume_request import expand_resume, resumed_folder
+from runner.config.request.search_path import SEARCHPATH, searched, with_last_search_path
 from runner.config.schema import TrackerConfig
 from runner.config.untrusted.targets import allow_working_folder
 from runner.config.words.expand_user import expand_user, expand_user_in_lines
@@ -55,6 +55,7 @@ from runner.errors import ExitCode, RequestError, RunError
 from runner.internals.hydra_parts import flag_parser
 from runner.processes.command_end import answer
 from runner.processes.keyboard_interrupt import interrupted
+from runner.records.plugins_used import require_plugins
 from runner.records.run_lock import lock_sweep
 from runner.run.attempt import LOG_FILE, Attempt, attempt_run, record_failure
 from runner.sweep.random_trials import draw_beforehand
@@ -97,7 +98,8 @@ def _main(argv: list[str]) -> int:
     if extra is not None and not extra.is_dir():
         raise RequestError("--config-dir", extra, "a folder that exists")
     root = args.config_name or ROOT
-    lines = expand_resume(expand_user_in_lines(args.overrides), multirun=args.multirun, config_dir=extra, root=root)
+    lines = expand_user_in_lines(with_last_search_path(args.overrides))
+    lines = expand_resume(lines, multirun=args.multirun, config_dir=extra, root=root)
     if args.shell_completion:
         try:
             return _call_hydra(argv, _no_job)
@@ -105,6 +107,7 @@ def _main(argv: list[str]) -> int:
             raise RequestError("--shell-completion", " ".join(args.overrides), f"install=bash ({error})") from error
     if args.hydra_help:
         return _call_hydra(["--hydra-help"], _no_job)
+    require_plugins(resumed_folder(args.overrides), "resume")
     composer = Composer(caller=Path.cwd(), extra=extra, search=searched(lines), root=root)
     lines += _asked_by_accelerate(composer, lines)
     if args.help or args.cfg or args.info:
@@ -112,6 +115,7 @@ def _main(argv: list[str]) -> int:
         if args.package not in (None, "_global_") and OmegaConf.select(composed, args.package) is None:
             raise RequestError("--package", args.package, "a key of the configuration, such as trainer")
         if args.help:
+            _print_notes(composer.notes)
             print(help_text(composed, composer, {name: one.about for name, one in COMMANDS.items()}), end="")
             return ExitCode.DONE
         return _call_hydra([*flags, *lines, *added_to(composer.parse(lines), composed)], _no_job)
@@ -119,8 +123,7 @@ def _main(argv: list[str]) -> int:
     _refuse_outward_links(request)
     require_room_for_torch()
     about_wandb = ignored_variables(request.configs[0].tracker, os.environ)
-    for note in (*composer.notes, *([about_wandb] if about_wandb else [])):
-        print(f"note: {note}", file=sys.stderr)
+    _print_notes([*composer.notes, *([about_wandb] if about_wandb else [])])
     if not request.multirun:
         code = _begun(request.run_dir, lambda: _run(composer, request, [*flags, *request.lines]))
         if code == ExitCode.INTERRUPTED and request.run_dir is not None:
@@ -136,6 +139,11 @@ def _main(argv: list[str]) -> int:
         asked = [*(["--multirun"] if args.multirun else []), *source_flags(extra, root)]
         _tell_how_to_go_on(command_line(asked, [*typed, folder_line("hydra.sweep.dir", request.sweep_dir)]))
     return code
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _begun(folder: Path | None, act: Callable[[], int]) -> int:
@@ -259,9 +267,13 @@ def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
 def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     """Many runs, each in a process of its own."""
     from runner.search.cell_context import find_context
+    from runner.search.sweeper import SearchSweeper
     from runner.sweep.driver import SweepDriver
+    from runner.sweep.grid import GridSweeper
+    from runner.sweep.launcher import ForkServerLauncher
 
-    _register_plugins()
+    for plugin in (GridSweeper, SearchSweeper, ForkServerLauncher):  # which ``conf/hydra`` names
+        Plugins.instance().register(plugin)
     sweep = SweepDriver(composer=composer, request=request, check=check_run, find_context=find_context)
     # What has been settled here is settled for Hydra too, which composes everything again.
     settled = [f"hydra.sweep.dir={QuotedString(str(request.sweep_dir), Quote.double).with_quotes()}"]
@@ -308,16 +320,6 @@ def _fresh_results(request: Request, argv: Sequence[str]) -> list[str]:
         return []
     place = f"{request.sweep_dir}/.submitit/{secrets.token_hex(8)}/%j"
     return [f"{key}={QuotedString(place, Quote.double).with_quotes()}"]
-
-
-def _register_plugins() -> None:
-    """Make Hydra know the sweepers and the launcher that ``conf/hydra`` names."""
-    from runner.search.sweeper import SearchSweeper
-    from runner.sweep.grid import GridSweeper
-    from runner.sweep.launcher import ForkServerLauncher
-
-    for plugin in (GridSweeper, SearchSweeper, ForkServerLauncher):
-        Plugins.instance().register(plugin)
 
 
 def _write_report(sweep_dir: Path, tracker: TrackerConfig, *, check: bool) -> None:

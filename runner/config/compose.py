@@ -8,7 +8,6 @@ would refuse as well.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -40,9 +39,11 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from runner.config import store
 from runner.config.groups import OPEN, RECIPES
 from runner.config.load import load_config, typed_keys
+from runner.config.plugins import installed_plugins
 from runner.config.request.output_folders import named_folder, refuse_looked_up, run_folder
 from runner.config.request.presets import Presets
-from runner.config.request.search_path import SEARCHPATH
+from runner.config.request.search_path import require_places
+from runner.config.request.shadowed_options import ShadowedOptions
 from runner.config.schema import RunConfig
 from runner.config.untrusted import screened_source
 from runner.config.words.name_overrides import refuse_name_overrides
@@ -53,7 +54,7 @@ from runner.internals.hydra_parts import loader_with
 from runner.internals.omegaconf_nodes import element_type, may_be_null, node_of
 
 _FAILURES = (
-    HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, TypeError, UserWarning, RecursionError
+    HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, TypeError, RecursionError
 )  # fmt: skip
 
 _KINDS = {
@@ -86,13 +87,15 @@ class Composer:
         Raises ``RequestError`` for a ``caller`` whose name would be looked up as a key of the configuration.
         """
         refuse_looked_up("hydra.runtime.cwd", caller)
+        require_places(search)
         screened_source.install()
         self._broken_sweeps = store.register(caller)
         self._search = list(search)
-        folders = [Path(place.removeprefix("file://")) for place in search if not place.startswith("pkg://")]
-        folders += [] if extra is None else [extra]
+        folders = [] if extra is None else [extra]
+        folders += [Path(place.removeprefix("file://")) for place in search if not place.startswith("pkg://")]
         self._added_sweeps = {file.stem for folder in folders for file in (folder / "sweep").glob("*.yaml")}
         self._hidden_sweeps = store.hidden_sweeps(caller, folders)
+        self._shadowed = ShadowedOptions(folders)
         self._caller = caller
         self._sweeps = store.sweep_files(caller).keys()
         self.root = root
@@ -102,8 +105,8 @@ class Composer:
         if extra is not None:  # as Hydra does: the file that everything starts from may lie there too
             self._loader = loader_with(str(store.shipped("conf")), str(extra))
         self._presets = Presets(self._loader, root, self._searchpath())
-        self.notes: dict[str, None] = {}
-        """What was replaced by what is typed, in words."""
+        self.notes: dict[str, None] = dict.fromkeys(installed_plugins().broken.values())
+        """What was replaced by what is typed, and what is not used, in words."""
         self._options: dict[str, list[str]] = {}
         self._reference: dict[tuple[tuple[str, str], ...], DictConfig] = {}
 
@@ -131,7 +134,7 @@ class Composer:
         except _FAILURES as error:
             raise _refusal(error) or self._diagnose(overrides, error) from error
         config, words = self._presets.settle(config, overrides, self._load, partial(self.option_defaults, config))
-        self.notes |= dict.fromkeys(words)
+        self.notes |= dict.fromkeys([*words, *self._shadowed.notes(config.hydra.runtime.choices)])
         return config
 
     def load(self, config: DictConfig, *, number: int | None = None) -> RunConfig:
@@ -204,9 +207,7 @@ class Composer:
         return {group: OmegaConf.to_container(self._reference[chosen][group], resolve=False) for group in OPEN}
 
     def _load(self, lines: Sequence[str]) -> DictConfig:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="provider=.* is not available")
-            return self._loader.load_configuration(self.root, [*lines, *self._searchpath()], RunMode.RUN)
+        return self._loader.load_configuration(self.root, [*lines, *self._searchpath()], RunMode.RUN)
 
     def _searchpath(self) -> list[str]:
         """Where Hydra looks besides ``conf/``, as the override that its loader takes from a primary config."""
@@ -262,7 +263,9 @@ class Composer:
             raise self._broken_sweeps[str(value)]
         names = [*options, "null"] if nullable else options
         meant = synonym_of_option(group, str(value), options) or nearest(str(value), options)
-        raise RequestError(group, value, f"one of {', '.join(names)}", nearest=meant)
+        # what a plug-in would bring that cannot be used is not known
+        expected = "; ".join([f"one of {', '.join(names)}", *installed_plugins().broken.values()])
+        raise RequestError(group, value, expected, nearest=meant)
 
     def _diagnose(self, overrides: list[Override], error: Exception) -> RequestError:
         """The override that made composition fail, or the file."""
@@ -362,9 +365,6 @@ def _composition_error(error: Exception) -> RequestError:
         return RequestError(
             "defaults", "a list that leads back to its own file", "a configuration that can be composed"
         )
-    if isinstance(error, UserWarning):
-        missing = re.search(r"path=(.*) is not available", text)
-        return RequestError(SEARCHPATH, missing[1] if missing else text, "folders that exist")
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return RequestError(f"{mark.name}:{mark.line + 1}", error.problem or "bad YAML", "valid YAML")

@@ -18,6 +18,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.groups import CLOSED, OPEN, SECTIONS, yaml_key
+from runner.config.plugins import installed_plugins
 from runner.config.request.exclusive_keys import resolve_exclusive_keys
 from runner.config.schema import RunConfig
 from runner.config.untrusted.foreign_files import screen_file
@@ -68,18 +69,25 @@ def whitelist() -> list[str]:
 
 
 def hidden_sweeps(caller: Path, added: Iterable[Path]) -> dict[str, Path]:
-    """Name -> file of the questions that stand for a shipped one of the same name, here or in folders ``added``."""
+    """Name -> file of the questions that stand for a shipped one, or one of a plug-in, of the same name.
+
+    They lie in ``caller`` or in folders ``added``.
+    """
     own = [caller / "sweeps", *(folder / "sweep" for folder in added)]
-    ours = {file.stem for file in shipped("sweeps").glob("*.yaml")}
-    found = {file.stem: file for folder in own for file in folder.glob("*.yaml") if file.stem in ours}
-    return {name: file for name, file in found.items() if file.resolve().parent != shipped("sweeps").resolve()}
+    known = _known_sweeps()
+    found = {file.stem: file for folder in own for file in folder.glob("*.yaml") if file.stem in known}
+    return {name: file for name, file in found.items() if file.resolve() != known[name].resolve()}
 
 
 def sweep_files(caller: Path) -> dict[str, Path]:
-    """Name -> file of every sweep.  One in ``caller``'s ``sweeps/`` hides a shipped one of the same name."""
-    return {
-        file.stem: file for folder in (shipped("sweeps"), caller / "sweeps") for file in sorted(folder.glob("*.yaml"))
-    }
+    """Name -> file of every sweep.  One in ``caller``'s ``sweeps/`` hides another of the same name."""
+    return _known_sweeps() | {file.stem: file for file in sorted((caller / "sweeps").glob("*.yaml"))}
+
+
+def _known_sweeps() -> dict[str, Path]:
+    """Name -> file of the questions of plug-ins, and of those that are shipped, which come first."""
+    brought = {name: file for one in installed_plugins().plugins for name, file in one.questions.items()}
+    return brought | {file.stem: file for file in sorted(shipped("sweeps").glob("*.yaml"))}
 
 
 def keys_of_options(group: str) -> dict[str, list[str]]:
@@ -102,6 +110,8 @@ def register(caller: Path) -> dict[str, RequestError]:
     broken = {}
     for name, file in sweep_files(caller).items():
         try:
+            if file.parent != caller / "sweeps" and file.parent != shipped("sweeps"):
+                installed_plugins().refuse_claimed_twice(f"sweep/{name}")
             node = _read_sweep(file)
         except RequestError as error:
             broken[name] = error

@@ -23,6 +23,7 @@ from runner.models.memory_format import format_for
 from runner.plan.device import Device, available_cores, detect_device
 from runner.privacy.ledger.ledger import Ledger, contents_of, ledger_folder
 from runner.records.environment import describe_environment, peak_memory_bytes, reset_peak_memory
+from runner.records.plugins_used import plugins_used
 from runner.records.run_file import utc_now
 from runner.training.distributed.agreement import first_acts, first_then_others
 from runner.training.distributed.world import SingleProcess, World, torch_device
@@ -127,7 +128,7 @@ def _work(job: _Job, world: World, device: Device) -> Results:
         peak_bytes=peak,
         privacy=run.privacy,
         notes=(*_notes(run, request, subject, prepared), *_off(request, scores, recorded)),
-        environment=describe_environment(),
+        environment=describe_environment() | {"plugins": plugins_used(run.config)},
         started=started,
         finished=utc_now(),
     )

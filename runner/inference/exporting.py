@@ -25,6 +25,7 @@ from runner.inference.preprocessing import Normalise
 from runner.inference.results_folder import results_folder
 from runner.records.environment import describe_environment
 from runner.records.json_values import write_json
+from runner.records.plugins_used import plugins_used
 from runner.records.run_file import read_run, utc_now
 from runner.statement.facts import Books, Facts, gather
 from runner.statement.write import STATEMENT_FILE, render, write_statement
@@ -228,6 +229,6 @@ def _record(run: FinishedRun, form: str, path: Path, check: Check) -> dict[str, 
         "step": run.step,
         "privacy": run.privacy,
         "check": {**dataclasses.asdict(check), "against": "the model in float32", "tolerance": TOLERANCE},
-        "environment": describe_environment(),
+        "environment": describe_environment() | {"plugins": plugins_used(run.config)},
         "written": utc_now(),
     }

@@ -19,6 +19,7 @@ from runner.models.build import build_model
 from runner.plan.plan import Plan
 from runner.plan.restore import restore_plan
 from runner.privacy.ledger.void_runs import void_reason
+from runner.records.plugins_used import require_plugins
 from runner.records.run_file import FINISHED, RUN_FILE, read_run
 from runner.training.checkpointing.checkpoint import find_saved, load_checkpoint
 
@@ -196,6 +197,7 @@ def read_config(folder: Path) -> RunConfig:
         config = read_values(folder)
     except (OSError, RequestError) as error:
         raise RequestError("run", f"{folder} ({error})", f"the folder of a run, with its {CONFIG_FILE}") from error
+    require_plugins(folder, "run", config)
     # the folder may come from a stranger: nothing outside of the trusted packages is imported for it
     rules.check_values(config)
     config.data.cache_dir = cache_of_run(config.data.cache_dir, folder)

@@ -16,20 +16,22 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 
 __all__ = [
     "BasicSweeper",
     "Callbacks",
     "FileConfigSource",
+    "ImportlibResourcesConfigSource",
     "flag_parser",
     "loader_with",
     "read_option",
-    "replace_file_source",
+    "replace_sources",
 ]
 
 
@@ -47,10 +49,11 @@ def read_option(loader: Any, root: str, searchpath: Sequence[Override], path: st
     return repository.load_config(path)
 
 
-def replace_file_source(kind: type[FileConfigSource]) -> None:
-    """Have Hydra read folders by ``kind``, from now on and in this process; again does nothing."""
-    Plugins.instance()  # registers Hydra's own, which would be refused beside this one
-    SourcesRegistry.instance().types[kind.scheme()] = kind
+def replace_sources(*kinds: type[ConfigSource]) -> None:
+    """Have Hydra read the scheme of each of ``kinds`` by it, from now on and in this process; again does nothing."""
+    Plugins.instance()  # registers Hydra's own, which would be refused beside these
+    for kind in kinds:
+        SourcesRegistry.instance().types[kind.scheme()] = kind
 
 
 def flag_parser() -> argparse.ArgumentParser:

@@ -18,6 +18,8 @@ def differences(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> list[st
     pairs = [(key, earlier.get(key), later.get(key)) for key in _TOLD]
     before, now = (_mapping(one.get("packages")) for one in (earlier, later))
     pairs += [(name, before.get(name), now.get(name)) for name in {**before, **now}]
+    before, now = (_mapping(one.get("plugins")) for one in (earlier, later))
+    pairs += [(f"plug-in {name}", before.get(name), now.get(name)) for name in {**before, **now}]
     return [f"{name} {_text(one)} -> {_text(other)}" for name, one, other in pairs if one != other]
 
 

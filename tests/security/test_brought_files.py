@@ -167,7 +167,7 @@ def test_a_question_that_takes_a_shipped_name_is_told(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     assert asked(stage, "precision") == 2
     file = tmp_path / "sweeps/precision.yaml"
-    told = f"note: sweep=precision is {file}, in place of the question of that name that is shipped\n"
+    told = f"note: sweep=precision is {file}, in place of the installed question of that name\n"
     assert capsys.readouterr().err == told
     assert asked(stage, "trainers") == 4
     assert capsys.readouterr().err == ""

@@ -38,6 +38,8 @@ class HydraRecord:
     """Places of its ``hydra.searchpath``."""
     root: str
     """Its ``--config-name``, without ``.yaml``."""
+    choices: Mapping[str, Any]
+    """Group -> option."""
     question: str | None
     """The option of the group ``sweep``, of which the run is a cell."""
     values: Mapping[str, Any]
@@ -53,12 +55,14 @@ def read_hydra_record(folder: Path) -> HydraRecord:
     hydra = _mapping(_load(folder / HYDRA_FILE), "hydra")
     runtime, job = _mapping(hydra, "runtime"), _mapping(hydra, "job")
     own = [path for _, path in _places(runtime, "command-line")]
+    choices = _mapping(runtime, "choices")
     begun = HydraRecord(
         caller=Path(str(runtime["cwd"])) if "cwd" in runtime else None,
         config_dir=Path(own[0]) if own else None,
         searched=tuple(f"{schema}://{path}" for schema, path in _places(runtime, "hydra.searchpath")),
         root=str(job.get("config_name") or ROOT),
-        question=None if (chosen := _mapping(runtime, "choices").get("sweep")) is None else str(chosen),
+        choices=choices,
+        question=None if (chosen := choices.get("sweep")) is None else str(chosen),
         values=_load(folder / CONFIG_FILE),
     )
     for text in (begun.caller, begun.config_dir, *begun.searched, begun.root, begun.question):

@@ -104,7 +104,8 @@ def read_request(
     config = composer.compose(base)
     if (file := composer.hidden_question(config)) is not None:
         print(
-            f"note: sweep={file.stem} is {file}, in place of the question of that name that is shipped", file=sys.stderr
+            f"note: sweep={file.stem} is {file}, in place of the installed question of that name",
+            file=sys.stderr,
         )
     mode = config.hydra.mode
     if multirun and mode == RunMode.RUN:

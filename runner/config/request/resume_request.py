@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -36,13 +37,10 @@ def expand_resume(lines: list[str], *, multirun: bool, config_dir: Path | None =
         RequestError: DIR holds no run, ``resume`` does not go with the rest of the line, or files of the user's that
             the run was composed from are not named.
     """
-    asked = [line for line in lines if key_of(line) == "resume"]
-    if not asked or asked[-1] == "resume=null":
+    folder = resumed_folder(lines)
+    if folder is None:
         return lines
-    if asked[-1] in ("resume", "resume="):
-        raise RequestError("resume", "nothing", "the folder of a run")
-    folder = Path(expand_user(_as_path(asked[-1])))
-    typed = [line for line in lines if line not in asked]
+    typed = [line for line in lines if key_of(line) != "resume"]
     if multirun:
         raise RequestError("resume", f"{folder} with --multirun", "one run, without --multirun")
     for line in typed:
@@ -69,6 +67,20 @@ def expand_resume(lines: list[str], *, multirun: bool, config_dir: Path | None =
     quoted = QuotedString(str(folder.absolute()), Quote.double).with_quotes()
     # RUN: what was a cell of a sweep goes on by itself
     return [*kept, *typed, f"hydra.run.dir={quoted}", "hydra.mode=RUN"]
+
+
+def resumed_folder(lines: Sequence[str]) -> Path | None:
+    """The folder that ``resume=DIR`` among ``lines`` names; None without one.
+
+    Raises:
+        RequestError: it names nothing.
+    """
+    asked = [line for line in lines if key_of(line) == "resume"]
+    if not asked or asked[-1] == "resume=null":
+        return None
+    if asked[-1] in ("resume", "resume="):
+        raise RequestError("resume", "nothing", "the folder of a run")
+    return Path(expand_user(_as_path(asked[-1])))
 
 
 def _as_path(line: str) -> str:

@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from runner.config.plugins import PLUGIN_GROUP, installed_plugins
 from runner.errors import RequestError, nearest
 
 TRUSTED_VARIABLE = "RECIPE_RUNNER_TARGETS"
@@ -31,7 +32,7 @@ class Kind:
     what: str
     """In words."""
     roots: tuple[str, ...]
-    """Modules and packages in and below which it is defined; the user's own come on top."""
+    """Modules and packages in and below which it is defined; the user's own and those of plug-ins come on top."""
     base: str | None
     """``module:name`` of the class that it is, or makes; a protocol counts by its methods.  None for any function."""
     functions: bool
@@ -104,10 +105,10 @@ def check_target(place: str, target: Any) -> None:
     Raises:
         RequestError: names the roots.
     """
-    roots = (*KINDS[place].roots, *own_packages())
-    if not isinstance(target, str) or not _below(target, roots):
-        under = f"an import path under {', '.join(roots)}; the" if roots else "null: the"
-        raise RequestError(_key(place), target, f"{under} variable {TRUSTED_VARIABLE} adds others")
+    if not isinstance(target, str) or not _allowed(place, target):
+        roots = ", ".join(_roots(place))
+        under = f"an import path under {roots}" if roots else "null"
+        raise RequestError(_key(place), target, f"{under}; {_how_to_allow(target)}")
 
 
 def locate(place: str, target: str, *, among: Iterable[str] = ()) -> Any:
@@ -130,13 +131,15 @@ def locate(place: str, target: str, *, among: Iterable[str] = ()) -> Any:
         raise RequestError(_key(place), target, f"{expected} in a module without two underscores")
     if _below(target, own_packages()):
         allow_working_folder()
+    plugin = None if _below(target, kind.roots) else installed_plugins().with_package(target)
     try:
         found = getattr(import_module(module), name)
     except Exception as error:  # a module may end in any, its author's mistakes among them
         from runner.config.untrusted.user_code import with_place
 
         near, reason = nearest(name, among), " ".join(str(error).split()) or type(error).__name__
-        raise RequestError(_key(place), target, f"{expected} ({with_place(reason, error)})", nearest=near) from error
+        got = target if plugin is None else f"{target} of {plugin}"
+        raise RequestError(_key(place), got, f"{expected} ({with_place(reason, error)})", nearest=near) from error
     if not callable(found):
         raise RequestError(_key(place), f"{target}, which cannot be called", expected)
     if not (inspect.isclass(found) or inspect.isfunction(found)):
@@ -172,16 +175,37 @@ def refuse_instructions(place: str, value: Any) -> None:
 
 def _check_origin(place: str, target: str, found: Any) -> None:
     name = target.rpartition(".")[2]
-    roots = (*KINDS[place].roots, *own_packages())
     if name.startswith("_"):
         raise RequestError(_key(place), target, f"the import path of {KINDS[place].what} without an underscore")
     home = f"{found.__module__}.{found.__qualname__}"
-    if not _below(home, roots):
-        raise RequestError(
-            _key(place),
-            f"{target}, which is {home}",
-            f"{KINDS[place].what} defined under {', '.join(roots)}; the variable {TRUSTED_VARIABLE} adds others",
-        )
+    if not _allowed(place, home):
+        defined = f"{KINDS[place].what} defined under {', '.join(_roots(place))}"
+        raise RequestError(_key(place), f"{target}, which is {home}", f"{defined}; {_how_to_allow(home)}")
+
+
+def _roots(place: str) -> tuple[str, ...]:
+    """Everything in and below which a target at ``place`` may be defined."""
+    return (*KINDS[place].roots, *own_packages(), *(plugin.package for plugin in installed_plugins().plugins))
+
+
+def _allowed(place: str, name: str) -> bool:
+    """Whether the import path ``name`` lies under a root of ``place``; plug-ins are looked for where no other is."""
+    return _below(name, (*KINDS[place].roots, *own_packages())) or installed_plugins().with_package(name) is not None
+
+
+def _how_to_allow(target: Any) -> str:
+    """What would allow ``target``, as it is typed.
+
+    Python's own modules and the packages of the roots are not proposed as a whole: more than parts of a run lies there.
+    """
+    top, _, rest = str(target).partition(".")
+    if isinstance(target, str) and (reason := installed_plugins().broken_with(target)) is not None:
+        return reason
+    ours = {root.partition(".")[0] for kind in KINDS.values() for root in kind.roots}
+    if not rest or not top.isidentifier() or top in ours or top in sys.stdlib_module_names:
+        return f"the variable {TRUSTED_VARIABLE} adds others"
+    allowed = ",".join((*own_packages(), top))
+    return f"{TRUSTED_VARIABLE}={allowed} in the environment, or the entry point {PLUGIN_GROUP} of a package, allows it"
 
 
 def _is_kind(found: Any, kind: Kind, target: str) -> bool:

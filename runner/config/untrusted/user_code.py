@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from runner.config.plugins import installed_plugins
 from runner.config.untrusted.targets import own_packages
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -17,8 +18,8 @@ _LIBRARIES = _INSTALLED | {path.resolve() for path in _INSTALLED}
 def location_in_user_code(error: BaseException) -> str | None:
     """``file, line, in function`` of the innermost frame of ``error`` that lies in the user's own code; None without.
 
-    That is a module of ``RECIPE_RUNNER_TARGETS``, or one that neither belongs to the runner nor is installed.  An error
-    that another one was made of is followed back to it.
+    That is a module of ``RECIPE_RUNNER_TARGETS`` or of a plug-in, or one that neither belongs to the runner nor is
+    installed.  An error that another one was made of is followed back to it.
     """
     for one in _chain(error):
         own = [
@@ -50,6 +51,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _is_own(module: str, file: str) -> bool:
     if module and any(module == name or module.startswith(f"{name}.") for name in own_packages()):
+        return True
+    if module and installed_plugins().with_package(module) is not None:
         return True
     path = Path(file)
     if not own_packages() or not path.is_absolute() or module == "__main__" or not path.is_file():
