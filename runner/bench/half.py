@@ -27,14 +27,14 @@ def measure(settings: Settings) -> Iterator[Section]:
     """One section: a forward and backward pass of ResNet-18 on 32 px images, in this process, in turns."""
     import torch
 
-    from runner.models.build import build_model
+    from runner.models.build import build_network
     from runner.training.precision.cpu_float16 import half_forward
 
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
     config = configure(("model=resnet18", "tracker=none")).model
-    model = build_model(config, channels=3, num_classes=10, image_size=32, norm="batch")
+    model = build_network(config, channels=3, num_classes=10, image_size=32, norm="batch")
     images, labels = torch.randn(_BATCH, 3, 32, 32), torch.arange(_BATCH)
     ways: dict[str, Callable[[], AbstractContextManager[Any]]] = {
         "float32": nullcontext,

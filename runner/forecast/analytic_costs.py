@@ -12,9 +12,9 @@ from runner.data.feed import READY_BYTES
 from runner.forecast.costs import Costs, ModelSize
 from runner.forecast.machine_load import competing_load
 from runner.forecast.machine_speed import Machine, Passes, measure_machine, time_passes
-from runner.models.build import build_model
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.training.distributed.world import torch_device
+from runner.training.model import build_model
 from runner.training.precision.precision import build_precision
 from runner.training.torch_settings import torch_settings
 
@@ -67,14 +67,8 @@ def estimate_costs(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Cos
     baseline = peak_memory_bytes(device)
     from runner.forecast.operation_counts import measure_model
 
-    shape = (semantic.data.channels, semantic.data.image_size, semantic.data.image_size)
-    model = build_model(
-        semantic.model,
-        channels=semantic.data.channels,
-        num_classes=semantic.data.num_classes,
-        image_size=semantic.data.image_size,
-        norm="group" if semantic.norm == "group" else "batch",
-    )
+    shape = semantic.data.image_shape
+    model = build_model(plan)
     size = measure_model(model, image_shape=shape)
     private = semantic.privacy is not None
     neighbours = plan.performance.processes - 1 if device.type == "cpu" else 0

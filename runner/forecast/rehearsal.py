@@ -21,7 +21,6 @@ from runner.autotune.unread_pixels import unread_bytes
 from runner.config.rules.batches import affordable
 from runner.data.feed import Feed
 from runner.forecast.costs import Costs
-from runner.models.build import build_model
 from runner.records.console import SilentConsole
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.recorder import Recorder
@@ -29,6 +28,7 @@ from runner.training.checkpointing.checkpoint import load_checkpoint
 from runner.training.checkpointing.save_schedule import Saving, Snapshot
 from runner.training.eval_weights import weights_to_save
 from runner.training.evaluate import evaluate, share_buffers
+from runner.training.model import build_model
 from runner.training.parts import Parts, build_parts
 from runner.training.step import TrainStep
 from runner.training.torch_settings import torch_settings
@@ -188,18 +188,10 @@ def _rehearse(
         peak += unread_bytes(data.train, parts.feed, (len(samples) + 1) * plan.semantic.logical_batch)
     from runner.forecast.operation_counts import measure_model
 
-    semantic = plan.semantic
-    model = build_model(
-        semantic.model,
-        channels=semantic.data.channels,
-        num_classes=semantic.data.num_classes,
-        image_size=semantic.data.image_size,
-        norm="group" if semantic.norm == "group" else "batch",
-    )
-    image_shape = (semantic.data.channels, semantic.data.image_size, semantic.data.image_size)
+    image_shape = plan.semantic.data.image_shape
     return Costs(
         method="probe",
-        model=measure_model(model, image_shape=image_shape),
+        model=measure_model(build_model(plan), image_shape=image_shape),
         set_up_seconds=set_up,
         start_seconds=0.0,
         first_step_seconds=max(0.0, first - float(np.median(samples))),

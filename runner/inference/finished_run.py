@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,13 @@ from runner.config.words.pluralize import pluralize
 from runner.data.cache.folder_cache import cache_of_run
 from runner.data.cache.image_store import MARGIN
 from runner.errors import RequestError, RunError
-from runner.models.build import build_model
 from runner.plan.plan import Plan
 from runner.plan.restore import restore_plan
 from runner.privacy.ledger.void_runs import void_reason
 from runner.records.plugins_used import require_plugins
 from runner.records.run_file import FINISHED, RUN_FILE, read_run
 from runner.training.checkpointing.checkpoint import find_saved, load_checkpoint
+from runner.training.model import build_model
 
 if TYPE_CHECKING:
     import torch
@@ -112,14 +111,8 @@ class FinishedRun:
         Raises:
             RequestError: the weights are not those of this network.
         """
-        semantic = self.plan.semantic
-        model = build_model(
-            dataclasses.replace(self.config.model, weights=None),  # the checkpoint's take their place
-            channels=semantic.data.channels,
-            num_classes=semantic.data.num_classes,
-            image_size=semantic.data.image_size,
-            norm="group" if semantic.norm == "group" else "batch",
-        )
+        # the checkpoint's weights take the place of the starting ones
+        model = build_model(self.plan.evolve({"semantic.model.weights": None}))
         try:
             model.load_state_dict(self.weights)
         except RuntimeError as error:

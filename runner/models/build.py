@@ -24,7 +24,7 @@ _FROM_DATA = ("in_channels", "num_classes", "image_size")
 _FROM_CONFIG = ("name", "pretrained", "tell")
 
 
-def build_model(
+def build_network(
     config: ModelConfig,
     *,
     channels: int,

@@ -49,6 +49,11 @@ class DataPlan:
     """Whether ``image_size`` is the model's or its weights' own, where ``data.image_size`` left it open."""
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape [C, H, W] of the images that the model takes."""
+        return self.channels, self.image_size, self.image_size
+
+    @property
     def ledger_name(self) -> str:
         """What the privacy ledger knows the data by."""
         return self.contents or self.origin

@@ -9,7 +9,6 @@ import torch
 
 from runner.data.feed import Feed
 from runner.errors import RequestError
-from runner.models.build import build_model
 from runner.models.gradient_checkpointing import recompute_blocks
 from runner.models.memory_format import format_for
 from runner.optim.modes import has_modes
@@ -22,6 +21,7 @@ from runner.training.gradients.mean_rule import GradientRule, MeanRule
 from runner.training.gradients.micro_batch_size import MicroBatchSizes
 from runner.training.gradients.step_rng import SeededRng, StepRng
 from runner.training.losses import cross_entropy
+from runner.training.model import build_model
 from runner.training.precision.precision import Precision, build_precision
 from runner.training.profiling.phase_timer import EVERY, PhaseTimer
 
@@ -104,17 +104,7 @@ def build_parts(
     # Weights depend on the seed alone, so every process starts from the same ones.
     torch.manual_seed(semantic.seed)
     notes: list[str] = []
-    model = together(
-        world,
-        lambda: build_model(
-            semantic.model,
-            channels=semantic.data.channels,
-            num_classes=semantic.data.num_classes,
-            image_size=semantic.data.image_size,
-            norm="group" if semantic.norm == "group" else "batch",
-            tell=notes.append,
-        ),
-    )
+    model = together(world, lambda: build_model(plan, tell=notes.append))
     plan = plan.evolve({"notes": (*plan.notes, *notes)})
     memory_format = format_for(model, channels_last=performance.channels_last)
     model = model.to(device=world.device, dtype=precision.parameter_dtype).to(memory_format=memory_format)

@@ -114,10 +114,10 @@ def test_a_usual_word_is_one_line_that_says_what_to_type(composer, capsys, typed
 
 
 def test_an_argument_that_is_added_is_looked_up_too(configure):
-    from runner.models.build import build_model
+    from runner.models.build import build_network
 
     with pytest.raises(RequestError, match=r"model=timm \+model.drop_rate=0.2"):
-        build_model(configure("+model.dropout=0.2").model, channels=1, num_classes=10, image_size=8, norm="batch")
+        build_network(configure("+model.dropout=0.2").model, channels=1, num_classes=10, image_size=8, norm="batch")
 
 
 def test_without_the_table_the_words_get_no_key(composer, composed, monkeypatch):

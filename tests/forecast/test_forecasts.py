@@ -17,7 +17,7 @@ from runner.forecast.describe import describe
 from runner.forecast.forecast import forecast
 from runner.forecast.operation_counts import measure_model
 from runner.forecast.warnings import find_warnings
-from runner.models.build import build_model
+from runner.models.build import build_network
 from runner.plan.build import build_plan
 from runner.plan.device import Device, detect_device, foresee_device
 from runner.plan.native_types import of_capability, of_processor
@@ -28,7 +28,7 @@ from runner.privacy.ledger.ledger import contents_of
 def test_operations_are_those_that_torch_counts(configure, name):
     from torch.utils.flop_counter import FlopCounterMode
 
-    model = build_model(configure(f"model={name}").model, channels=1, num_classes=10, image_size=16, norm="batch")
+    model = build_network(configure(f"model={name}").model, channels=1, num_classes=10, image_size=16, norm="batch")
     size = measure_model(model, image_shape=(1, 16, 16))
     images = torch.zeros(3, 1, 16, 16)
     with FlopCounterMode(display=False) as counter:

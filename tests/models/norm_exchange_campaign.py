@@ -23,7 +23,7 @@ from torch import nn
 from runner.commands.train import main
 from runner.config.schema import ModelConfig
 from runner.errors import RequestError
-from runner.models.build import build_model
+from runner.models.build import build_network
 from tests.models.hand_made import hand_made
 
 TIMM = {
@@ -49,7 +49,7 @@ def differences(library, name, size):
 
     def build(norm):
         torch.manual_seed(0)
-        return build_model(config, channels=3, num_classes=10, image_size=size, norm=norm)
+        return build_network(config, channels=3, num_classes=10, image_size=size, norm=norm)
 
     expected, count = hand_made(build("batch"))
     found = build("group")

@@ -11,7 +11,7 @@ from torch import nn
 
 from runner.config.schema import ModelConfig
 from runner.errors import RequestError
-from runner.models.build import build_model
+from runner.models.build import build_network
 from runner.models.surgery import patch_size_for
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -28,7 +28,7 @@ def config(option, **changes):
 
 def build(option, *, channels=1, num_classes=7, image_size=8, norm="batch", **changes):
     torch.manual_seed(0)
-    return build_model(
+    return build_network(
         config(option, **changes), channels=channels, num_classes=num_classes, image_size=image_size, norm=norm
     )
 
@@ -66,7 +66,7 @@ def test_weights_come_from_the_seed(option):
     a, b = build(option), build(option)
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
     torch.manual_seed(1)
-    other = build_model(config(option), channels=1, num_classes=7, image_size=8, norm="batch")
+    other = build_network(config(option), channels=1, num_classes=7, image_size=8, norm="batch")
     assert not all(torch.equal(x, y) for x, y in zip(a.parameters(), other.parameters(), strict=True))
 
 
@@ -151,7 +151,7 @@ def test_an_option_that_a_factory_needs_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("RECIPE_RUNNER_TARGETS", "wide_models")
     with pytest.raises(RequestError, match=r"model\.width: got nothing, expected a value"):
-        build_model(ModelConfig(target="wide_models.wide"), **SHAPE)
+        build_network(ModelConfig(target="wide_models.wide"), **SHAPE)
 
 
 OWN_NETWORKS = """
@@ -185,7 +185,7 @@ def test_what_a_network_of_the_users_most_likely_does_by_mistake_is_told(kind, t
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("RECIPE_RUNNER_TARGETS", "own_networks")
     heard = []
-    build_model(ModelConfig(target="own_networks.network", options={"kind": kind}), **SHAPE, tell=heard.append)
+    build_network(ModelConfig(target="own_networks.network", options={"kind": kind}), **SHAPE, tell=heard.append)
     assert len(heard) == (told is not None)
     assert all(told in line for line in heard)
 
@@ -198,7 +198,7 @@ def test_no_patch_fits_a_prime():
 @pytest.mark.parametrize("option", ["num_classes", "in_channels", "image_size"])
 def test_what_the_data_says_is_no_option(option):
     with pytest.raises(RequestError) as error:
-        build_model(ModelConfig(target="runner.models.dense.mlp", options={option: 3}), **SHAPE)
+        build_network(ModelConfig(target="runner.models.dense.mlp", options={option: 3}), **SHAPE)
     assert error.value.key == f"model.{option}"
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from runner.config.schema import ModelConfig
-from runner.models.build import build_model
+from runner.models.build import build_network
 from runner.models.norm import batch_to_group, groups_for
 
 
@@ -21,7 +21,7 @@ def test_groups(channels, groups):
 def test_no_batch_statistics_are_left(name):
     config = ModelConfig(target="runner.models.from_torchvision.build", name=name)
     torch.manual_seed(0)
-    model = build_model(config, channels=3, num_classes=4, image_size=32, norm="group")
+    model = build_network(config, channels=3, num_classes=4, image_size=32, norm="group")
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
     images = torch.randn(4, 3, 32, 32)
     model.eval()

@@ -11,7 +11,7 @@ from torch import nn
 
 from runner.config.schema import ModelConfig
 from runner.errors import RequestError
-from runner.models.build import build_model
+from runner.models.build import build_network
 from runner.models.surgery import adapt_channels
 
 TORCHVISION = "runner.models.from_torchvision.build"
@@ -32,14 +32,14 @@ def build(
     torch.manual_seed(seed)
     config = ModelConfig(target=TORCHVISION, name=name, weights=weights, options=options)
     shape = {"channels": channels, "num_classes": num_classes, "image_size": image_size}
-    return build_model(config, **shape, norm=norm, tell=(told if told is not None else []).append)
+    return build_network(config, **shape, norm=norm, tell=(told if told is not None else []).append)
 
 
 def small(weights=None, *, seed=0, widths=(4, 8), num_classes=5, **told):
     torch.manual_seed(seed)
     target = "runner.models.convolutional.small_cnn"
     config = ModelConfig(target=target, name="small_cnn", weights=weights, options={"widths": list(widths)})
-    return build_model(config, channels=1, num_classes=num_classes, image_size=8, norm="batch", **told)
+    return build_network(config, channels=1, num_classes=num_classes, image_size=8, norm="batch", **told)
 
 
 def saved(model, path):
@@ -75,7 +75,7 @@ def test_a_head_of_other_classes_is_replaced_and_said(tmp_path):
 def test_a_run_says_so_on_the_console_and_in_its_record(train, tmp_path, capsys):
     torch.manual_seed(0)
     config = ModelConfig(target="runner.models.dense.linear", name="linear", options={})
-    model = build_model(config, channels=1, num_classes=7, image_size=8, norm="batch")
+    model = build_network(config, channels=1, num_classes=7, image_size=8, norm="batch")
     path = saved(model, tmp_path / "seven.safetensors")
     run = train("model=linear", f"model.weights={path}", "data.limit=20", "trainer.steps=1", "hardware=cpu")
     said = f"model.weights: {path} has 7 classes and the data 10:"

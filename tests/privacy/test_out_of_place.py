@@ -9,7 +9,7 @@ from torch.func import functional_call, grad, vmap
 
 from runner.config.schema import ModelConfig
 from runner.errors import RunError
-from runner.models.build import build_model
+from runner.models.build import build_network
 from runner.privacy.example_gradients.out_of_place import out_of_place
 
 TORCHVISION = "runner.models.from_torchvision.build"
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:Use
 def build(name, **options):
     torch.manual_seed(0)
     config = ModelConfig(target=TARGETS[name], name=name, options=options)
-    return build_model(config, channels=1, num_classes=3, image_size=8, norm="group").train()
+    return build_network(config, channels=1, num_classes=3, image_size=8, norm="group").train()
 
 
 @pytest.fixture

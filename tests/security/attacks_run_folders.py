@@ -157,9 +157,9 @@ def a_model_of_another_kind_in_a_comparison(stage):
 
 
 def _begin_with_the_model(plan, config, *_, **__):
-    from runner.models.build import build_model
+    from runner.models.build import build_network
 
-    build_model(config.model, channels=1, num_classes=10, image_size=8, norm="batch")
+    build_network(config.model, channels=1, num_classes=10, image_size=8, norm="batch")
 
 
 @attack("checkpoints", says="something other than tensors and plain values")

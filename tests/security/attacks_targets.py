@@ -11,7 +11,7 @@ from runner.config.rules import rules
 from runner.config.schema import ModelConfig, SchedulerConfig
 from runner.config.untrusted import targets
 from runner.config.untrusted.targets import locate
-from runner.models.build import build_model
+from runner.models.build import build_network
 from runner.optim.schedules import build_schedule
 from runner.search.sampling import build_sampler
 from runner.search.worker import _find_hook
@@ -46,17 +46,17 @@ def _hub(stage):
 
 @attack("targets", says="model._target_")
 def torch_hub_through_an_optimizer(stage):
-    build_model(ModelConfig(target="torch.optim.optimizer.torch.hub.load", options=_hub(stage)), **SHAPE)
+    build_network(ModelConfig(target="torch.optim.optimizer.torch.hub.load", options=_hub(stage)), **SHAPE)
 
 
 @attack("targets", says="model._target_")
 def torch_hub_by_its_name(stage):
-    build_model(ModelConfig(target="torch.hub.load", options=_hub(stage)), **SHAPE)
+    build_network(ModelConfig(target="torch.hub.load", options=_hub(stage)), **SHAPE)
 
 
 @attack("targets", says="model._target_")
 def torch_hub_through_a_model_of_the_runner(stage):
-    build_model(ModelConfig(target="runner.models.from_torchvision.torch.hub.load", options=_hub(stage)), **SHAPE)
+    build_network(ModelConfig(target="runner.models.from_torchvision.torch.hub.load", options=_hub(stage)), **SHAPE)
 
 
 @attack("targets", says="scheduler._target_")
@@ -69,7 +69,7 @@ def torch_hub_as_a_schedule(stage):
 def hydra_itself_with_another_target_inside(stage):
     inside = {"_target_": "torch.hub.load", **_hub(stage)}
     options = {"args": [], "config": inside, "_execution_whitelist_": ["torch.hub.load"]}
-    build_model(ModelConfig(target="runner.commands.train.hydra.utils.instantiate", options=options), **SHAPE)
+    build_network(ModelConfig(target="runner.commands.train.hydra.utils.instantiate", options=options), **SHAPE)
 
 
 @attack("targets", says="which is subprocess.call")

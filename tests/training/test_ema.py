@@ -63,7 +63,7 @@ def test_training_goes_on_from_the_raw_weights(train, precision):
 def test_what_was_tested_is_what_was_saved(train, configure):
     """The test accuracy belongs to the published weights, whether the best or the last ones were tested."""
     from runner.data.open import open_data
-    from runner.models.build import build_model
+    from runner.models.build import build_network
 
     for choice in ("best", "last"):
         # so much decay that average and weights answer differently
@@ -71,7 +71,7 @@ def test_what_was_tested_is_what_was_saved(train, configure):
         run_dir = train(*recipe)
         config = configure(*recipe)
         data = open_data(config.data)
-        model = build_model(config.model, channels=1, num_classes=10, image_size=8, norm="batch").eval()
+        model = build_network(config.model, channels=1, num_classes=10, image_size=8, norm="batch").eval()
         pixels = torch.from_numpy(data.test.images[data.test.rows]).permute(0, 3, 1, 2) / 255
         images = (pixels - data.mean[0]) / data.std[0]
         labels = torch.from_numpy(data.test.labels)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from runner.errors import RequestError, RunError
-from runner.models.build import build_model
+from runner.models.build import build_network
 from runner.optim.optimizer import build_optimizer
 from runner.run.job import run_job
 from runner.training import eval_weights as eval_weights
@@ -101,7 +101,7 @@ def accuracy_of(weights, configure):
 
     config = configure(*RECIPE)
     data = open_data(config.data)
-    model = build_model(config.model, channels=1, num_classes=10, image_size=8, norm="batch").eval()
+    model = build_network(config.model, channels=1, num_classes=10, image_size=8, norm="batch").eval()
     pixels = torch.from_numpy(data.test.images[data.test.rows]).permute(0, 3, 1, 2) / 255
     model.load_state_dict(weights)
     with torch.no_grad():

@@ -52,7 +52,7 @@ def build_private_parts(
     """
     semantic, privacy = plan.semantic, plan.semantic.privacy
     assert privacy is not None
-    image_shape = (semantic.data.channels, semantic.data.image_size, semantic.data.image_size)
+    image_shape = semantic.data.image_shape
     loss = cross_entropy_in_parts(semantic.label_smoothing)
     draw_by_example(model)
     requested = plan.performance.grad_sample
