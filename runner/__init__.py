@@ -1,22 +1,60 @@
 """Recipe Runner: compose, run and compare training recipes for vision models.
 
-``load_run(DIR)`` gives the model of a finished run, ready to predict (``runner.inference.predictor``).
+The Python interface: ``run`` a recipe, ``sweep`` several, ``plan`` what one would take, and ``load_run`` the model of a
+finished run, ready to predict (docs/python.md).
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
+    from runner.api.run import Run, run
+    from runner.api.sweep import Sweep, sweep
+    from runner.errors import RequestError, RunError
     from runner.inference.predictor import load_run
 
-__all__ = ["load_run"]
+__all__ = ["RequestError", "Run", "RunError", "Sweep", "load_run", "run", "sweep"]
+
+_HOMES = {
+    "RequestError": "runner.errors",
+    "Run": "runner.api.run",
+    "RunError": "runner.errors",
+    "Sweep": "runner.api.sweep",
+    "load_run": "runner.inference.predictor",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``load_run``, and torch with it, when somebody asks for it: the command line answers without."""
-    if name == "load_run":
-        from runner.inference.predictor import load_run
-
-        return load_run
+    """Import what is asked for, and torch with it where it needs that: the command line answers without."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Called(ModuleType):
+    """A package of the runner that bears the name of a function: called, it is the function of ``runner.api``.
+
+    ``import runner.run.job`` makes the package the attribute ``run`` of this module, whatever stood there before.
+    """
+
+    def __call__(self, *overrides: Any, **values: Any) -> Any:
+        return self._function()(*overrides, **values)
+
+    @property
+    def __signature__(self) -> Signature:
+        import inspect
+
+        return inspect.signature(self._function())
+
+    def _function(self) -> Any:
+        name = self.__name__.rpartition(".")[2]
+        return getattr(import_module(f"runner.api.{name}"), name)
+
+
+for _name in ("run", "sweep"):
+    import_module(f"runner.{_name}").__class__ = _Called

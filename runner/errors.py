@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 
@@ -53,6 +54,11 @@ def _restore(key: str, got: object, expected: str, nearest: str | None, cell: st
 
 class RunError(RuntimeError):
     """A run that was right to start and failed on the way.  Ends the program with exit code 1 and one line."""
+
+    def __init__(self, *args: object, folder: Path | None = None) -> None:
+        """``folder`` is that of the run or sweep, where the one who asked for it does not know it."""
+        super().__init__(*args)
+        self.folder = folder
 
 
 class EpsilonVoid(RunError):

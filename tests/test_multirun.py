@@ -119,11 +119,11 @@ def _shows_the_report(folder):
 
 
 def test_a_report_that_fails_is_told_and_harms_nothing(tmp_path, capsys):
-    from runner.commands.train import _write_report
+    from runner.api.start_sweep import _write_report
 
     write_sweep(tmp_path, [("seed=0", 0.9)])
     (tmp_path / "privacy.json").write_text("no JSON")
-    _write_report(tmp_path, TrackerConfig(), check=True)
+    _write_report(tmp_path, TrackerConfig(), print, check=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: no report: privacy.json: not a record of what was spent (")

@@ -65,12 +65,12 @@ def interrupted() -> bool:
 
 
 @contextmanager
-def hearing() -> Iterator[Interruption]:
+def hearing(*, ends_process: bool = True) -> Iterator[Interruption]:
     """Raise ``KeyboardInterrupt`` in this context for each watched signal, until it gets through.
 
     One that somebody else handles already, or that the process is deaf to, stays as it is.
 
-    Once heard, the process is to end, and what is left of that is not interrupted by Python.
+    Once heard, a process that ``ends_process`` says ends with its command is not interrupted by Python in what is left.
     """
     if _under_way:
         yield _under_way[0]
@@ -100,6 +100,6 @@ def hearing() -> Iterator[Interruption]:
         signal.signal(signal.SIGALRM, alarm)
         signal.setitimer(signal.ITIMER_REAL, *timer)  # of whoever called the command from Python
         for number in numbers:
-            signal.signal(number, signal.SIG_DFL if command.heard else previous[number])
+            signal.signal(number, signal.SIG_DFL if command.heard and ends_process else previous[number])
         sys.unraisablehook = unraisable
         _under_way.clear()

@@ -140,8 +140,9 @@ class StopRequest:
     by itself, the others would wait for it.
     """
 
-    def __init__(self, *, alone: bool) -> None:
-        """``alone``: this is the only process of the run."""
+    def __init__(self, *, alone: bool, ends_process: bool = True) -> None:
+        """``alone``: this is the only process of the run, and with ``ends_process`` it ends with the run."""
+        self._ends_process = ends_process
         self._requests = EndRequests()
         self._alone = alone
         self._is_polled = False
@@ -173,6 +174,8 @@ class StopRequest:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         heard_before = self.pending is not None
         if self._requests.add(number):
+            if not self._ends_process:  # a notebook, say, which holds more than this run
+                raise KeyboardInterrupt(signal.Signals(number).name)
             # The user insists: no more Python, nothing half-written can be made worse (writes are atomic).
             os._exit(128 + number)
         if self._alone and not self._is_polled and not heard_before:

@@ -29,12 +29,11 @@ from runner.records.progress import (
     rate_text,
 )
 from runner.records.run_file import FINISHED, PrivacySpent, RunRecord
+from runner.records.screen import Screen, find_screen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.live import Live
 
-_REDRAW_SECONDS = 0.1
 _BAR_WIDTH = 6
 """Columns of the smallest progress bar that says something: figures make room for it."""
 
@@ -58,17 +57,16 @@ class Console(Protocol):
         """Show the result and where the files are."""
 
 
-def make_console(is_main: bool) -> Console:
-    """Return the console for this process: silent unless it is the first, rich if a terminal reads it, else plain."""
+def make_console(is_main: bool, *, prints_result: bool = True) -> Console:
+    """Return the console for this process: silent unless it is the first, a screen if a person sees it, else plain.
+
+    Without ``prints_result`` it ends with a line of how the run ended: the caller has the result as an object.
+    """
     # a process may be started with its standard streams closed
     if not is_main or sys.stderr is None or sys.stdout is None:
         return SilentConsole()
-    fancy = (
-        sys.stderr.isatty()
-        and os.environ.get("TERM") != "dumb"
-        and encodable_text("ε━", sys.stderr.encoding or "utf-8") == "ε━"
-    )
-    return RichConsole() if fancy else PlainConsole()
+    screen = find_screen()
+    return PlainConsole(prints_result) if screen is None else ScreenConsole(screen, prints_result)
 
 
 class SilentConsole:
@@ -93,9 +91,10 @@ class SilentConsole:
 class PlainConsole:
     """One line an epoch, for logs."""
 
-    def __init__(self) -> None:
-        """Write to the standard streams of each moment."""
+    def __init__(self, prints_result: bool = True) -> None:
+        """Write to the standard streams of each moment; the result too, if ``prints_result``."""
         self._lines = EpochLines()
+        self._prints_result = prints_result
 
     def start(self, title: str, plan_lines: Sequence[str]) -> None:
         """Say what will be run."""
@@ -117,41 +116,38 @@ class PlainConsole:
         """Write the result as aligned lines."""
         for progress in self._lines.rest():
             put(sys.stderr, epoch_line(progress))
+        if not self._prints_result:
+            put(sys.stderr, ending_line(run))
+            return
         rows = result_rows(run)
         width = max((len(name) for name, _ in rows), default=0)
         lines = [f"  {name:<{width}}  {value}" for name, value in rows]
         put(sys.stdout, f"{run.name}: {_status(run)}", *lines, f"Files: {_short(run_dir)}")
 
 
-class RichConsole:
-    """A progress line that renews itself under the lines of the epochs, for terminals."""
+class ScreenConsole:
+    """A progress line that renews itself under the lines of the epochs."""
 
-    def __init__(self) -> None:
-        """Write to the standard error of this moment."""
-        from rich.console import Console as Terminal
-
-        self._terminal = Terminal(stderr=True, highlight=False)
-        self._live: Live | None = None
+    def __init__(self, screen: Screen, prints_result: bool = True) -> None:
+        """Show it on ``screen``, and the result on standard output, if ``prints_result``."""
+        self._screen = screen
+        self._prints_result = prints_result
         self._lines = EpochLines()
-        self._drawn = -_REDRAW_SECONDS
+        self._drawn = -screen.seconds
 
     def start(self, title: str, plan_lines: Sequence[str]) -> None:
         """Say what will be run."""
-        with _reader_may_go():
-            self._terminal.print(title, style="bold", markup=False)
-            for line in plan_lines:
-                self._terminal.print(f"  {line}", style="dim", markup=False)
+        self._screen.print(title, "bold")
+        for line in plan_lines:
+            self._screen.print(f"  {line}", "dim")
 
     def step(self, progress: Progress) -> None:
-        """Redraw the line, at most ten times a second."""
+        """Redraw the line, as often as the screen can use it."""
         now = time.monotonic()
-        if now - self._drawn < _REDRAW_SECONDS:
+        if now - self._drawn < self._screen.seconds:
             return
         self._drawn = now
-        with _reader_may_go():
-            if self._live is None:
-                self._live = self._start_live()
-            self._live.update(_progress_line(progress, self._terminal.width), refresh=True)
+        self._screen.draw(_progress_line(progress, self._screen.width))
 
     def epoch(self, progress: Progress, *, best: bool = False) -> None:
         """Leave the epoch's line above the progress line."""
@@ -159,35 +155,31 @@ class RichConsole:
             self._print_epoch(progress)
 
     def _print_epoch(self, progress: Progress) -> None:
-        with _reader_may_go():
-            self._terminal.print(epoch_line(progress, self._terminal.width), markup=False, no_wrap=True)
+        self._screen.print(epoch_line(progress, self._screen.width))
 
     def note(self, message: str) -> None:
         """Show a warning above the progress line."""
-        with _reader_may_go():
-            self._terminal.print(f"warning: {message}", style="yellow", markup=False)
+        self._screen.print(f"warning: {message}", "yellow")
 
     def finish(self, run: RunRecord, run_dir: Path) -> None:
         """Remove the progress line and print the result."""
         for progress in self._lines.rest():
             self._print_epoch(progress)
-        with _reader_may_go():
-            if self._live is not None:
-                self._live.stop()
-        if not sys.stdout.isatty():
+        self._screen.close()
+        if not self._prints_result:
+            self._screen.print(ending_line(run), "bold")
+        elif not sys.stdout.isatty():
             PlainConsole().finish(run, run_dir)
-            return
-        with _reader_may_go():
-            _print_result(run, run_dir)
+        else:
+            with contextlib.suppress(OSError):  # the reader may go
+                _print_result(run, run_dir)
 
-    def _start_live(self) -> Live:
-        from rich.live import Live
 
-        # Without a thread of its own (auto_refresh): the loop draws when it has something new to show.
-        live = Live(console=self._terminal, auto_refresh=False, transient=True, redirect_stdout=sys.stdout.isatty())
-        live.start()
-        self._terminal.show_cursor(True)  # A killed run would leave the user's terminal without one.
-        return live
+def ending_line(run: RunRecord) -> str:
+    """How a run ended, such as ``completed, test accuracy 97.50%, 0:12``."""
+    accuracy = run.metrics.test_accuracy
+    figures = (None if accuracy is None else f"test accuracy {accuracy:.2%}", run.seconds and duration(run.seconds))
+    return ", ".join([_status(run), *(figure for figure in figures if figure)])
 
 
 def result_rows(run: RunRecord) -> list[tuple[str, str]]:
@@ -266,10 +258,6 @@ def put(stream: TextIO, *lines: str) -> None:
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, stream.fileno())
         os.close(sink)
-
-
-def _reader_may_go() -> contextlib.AbstractContextManager[None]:
-    return contextlib.suppress(OSError)
 
 
 def _short(path: Path) -> str:

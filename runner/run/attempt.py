@@ -34,10 +34,15 @@ class Attempt:
     """Value of the monitored metric, for searches; None when there is none."""
     error: str | None = None
     """Why it failed or was refused, in one line."""
-    key: str | None = None
-    """Key at fault of a refused request."""
+    refusal: RequestError | None = None
+    """What was raised where the request was refused."""
     cut_short: bool = False
     """Whether a signal ended it outside of its updates, where the run does not say so itself."""
+
+    @property
+    def key(self) -> str | None:
+        """Key at fault of a refused request."""
+        return None if self.refusal is None else self.refusal.key
 
 
 def attempt_run(
@@ -45,23 +50,26 @@ def attempt_run(
     composed: dict[str, Any],
     run_dir: Path,
     find_sweep: Callable[[RunConfig], SweepContext] | None = None,
+    *,
+    from_python: bool = False,
 ) -> Attempt:
     """Run ``config`` in ``run_dir``; a refusal in its place is what the attempt ends with.
 
     ``composed`` is the same as plain values.  ``find_sweep`` says what the run has to know of the sweep that it is a
-    cell of, and may refuse it; None for a run of its own.
+    cell of, and may refuse it; None for a run of its own.  ``from_python`` as for ``run_job``.
     """
     try:
         if isinstance(config, RequestError):
             raise config
         from runner.run.job import run_job
 
-        result = run_job(config, composed, run_dir, None if find_sweep is None else find_sweep(config))
+        sweep = None if find_sweep is None else find_sweep(config)
+        result = run_job(config, composed, run_dir, sweep, from_python=from_python)
         return Attempt(exit_code=result.exit_code, objective=result.objective)
     except KeyboardInterrupt:
         return Attempt(exit_code=ExitCode.INTERRUPTED, cut_short=True)
     except RequestError as wrong:
-        return Attempt(exit_code=ExitCode.WRONG_REQUEST, error=str(wrong), key=wrong.key)
+        return Attempt(exit_code=ExitCode.WRONG_REQUEST, error=str(wrong), refusal=wrong)
     except Exception as failure:
         if interrupted():  # a library took the Ctrl-C for a failure of its own
             return Attempt(exit_code=ExitCode.INTERRUPTED, cut_short=True)

@@ -83,6 +83,8 @@ class Job:
     """Existing folder of this run."""
     sweep: SweepContext | None = None
     """The sweep that it is a cell of; None for a run of its own."""
+    from_python: bool = False
+    """Whether a Python program has called it, which goes on afterwards and gets the result as an object."""
 
     @property
     def sweep_dir(self) -> Path | None:
@@ -100,10 +102,18 @@ class JobResult:
     """Value of the monitored metric, for searches; None without a validation split."""
 
 
-def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep: SweepContext | None = None) -> JobResult:
+def run_job(
+    config: RunConfig,
+    composed: dict[str, Any],
+    run_dir: Path,
+    sweep: SweepContext | None = None,
+    *,
+    from_python: bool = False,
+) -> JobResult:
     """Run one configuration in ``run_dir``, in this process or in several.
 
-    ``composed`` is the same as plain values; ``sweep`` is None for a run of its own.
+    ``composed`` is the same as plain values; ``sweep`` is None for a run of its own.  One that a Python program has
+    called, ``from_python``, neither prints its result nor ends the process when somebody insists on its end.
 
     Raises:
         RequestError: the request does not fit the data or the machine.
@@ -111,7 +121,7 @@ def run_job(config: RunConfig, composed: dict[str, Any], run_dir: Path, sweep: S
     """
     if sweep is None:
         refuse_outside_sweep(config.privacy)
-    job = Job(config=config, composed=composed, run_dir=run_dir, sweep=sweep)
+    job = Job(config=config, composed=composed, run_dir=run_dir, sweep=sweep, from_python=from_python)
     if launched():
         return lead_followers(job, run_rank)
     device = detect_device(config.hardware)
@@ -128,9 +138,10 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
         RequestError: see ``run_job``, or another run works in the folder; nothing has been written by then.
         RunError: see ``run_job``; ``run.json`` says why.
     """
+    alone = world.size == 1
     with (
         _alone_in(job.run_dir, world),
-        StopRequest(alone=world.size == 1) as stop,
+        StopRequest(alone=alone, ends_process=not (alone and job.from_python)) as stop,
         _interruption_recorded(job.run_dir) if world.is_main else contextlib.nullcontext(),
     ):
         return _run_alone(job, world, device, stop)
@@ -138,7 +149,7 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
 
 def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> JobResult:
     config = job.config
-    console = make_console(world.is_main)
+    console = make_console(world.is_main, prints_result=not job.from_python)
     data = first_then_others(world, lambda: open_run_data(config))
     with _out_of_memory_explained():
         plan = together(world, lambda: build_plan(config, data, device, processes=world.size))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +39,8 @@ class SweepDriver:
     """The rules of a configuration."""
     find_context: FindContext
     """What a cell has to know of this sweep."""
+    say: Callable[[str], None] = print
+    """Takes what a person wants to know at the end."""
     ended: list[tuple[int, str, Attempt]] = field(default_factory=list)
     """Number, name and end of each cell of this start."""
     ledgers: set[Path] = field(default_factory=set)
@@ -50,6 +51,8 @@ class SweepDriver:
     """What the private cells spent, for people."""
     begun: bool = True
     """Whether any cell has left something; what was interrupted before has nothing to show."""
+    failure: str | None = None
+    """Which cells failed, and why, in one line; known once it has reported."""
     board: ProgressDisplay = field(init=False)
     """What is shown while the sweep goes on."""
 
@@ -173,9 +176,10 @@ class SweepDriver:
         self.ended.sort(key=lambda found: found[0])
         width = shutil.get_terminal_size((120, 24)).columns
         if not is_drawn(self.folder):
-            print(render_table(table, width=width), end="")
-            print(f"table: {self.folder / TABLE_FILE}")
-        print(self.spent, end="")
+            self.say(render_table(table, width=width).removesuffix("\n"))
+            self.say(f"table: {self.folder / TABLE_FILE}")
+        if self.spent:
+            self.say(self.spent.removesuffix("\n"))
         if self.request.cells is None:
             return code  # a search has told which trials failed: that is an answer like any other
         failed = [(number, name, attempt) for number, name, attempt in self.ended if attempt.error is not None]
@@ -184,7 +188,7 @@ class SweepDriver:
         if failed:
             cells = "; ".join(f"cell {number} ({name}): {attempt.error}" for number, name, attempt in failed)
             how = "refused" if refused else "failed"
-            print(f"error: {len(failed)} of {len(self.ended)} cells {how}: {cells}", file=sys.stderr)
+            self.failure = f"{len(failed)} of {len(self.ended)} cells {how}: {cells}"
         if code == ExitCode.DONE and any(attempt.exit_code == ExitCode.INTERRUPTED for _, _, attempt in self.ended):
             return ExitCode.INTERRUPTED
         if code != ExitCode.DONE or not failed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -14,13 +13,13 @@ from runner.errors import ExitCode
 from runner.records.console import put
 from runner.records.progress import duration
 from runner.records.run_file import RunRecord
+from runner.records.screen import Screen, find_screen
 from runner.run.attempt import Attempt
 from runner.sweep.cell import Cell
 from runner.sweep.cell_progress import CellWatch, read_record
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.live import Live
 
 _FRAME_LINES = 8
 """Of the table, that are no cells."""
@@ -46,11 +45,10 @@ class ProgressDisplay(Protocol):
 
 
 def make_display(total: int | None) -> ProgressDisplay:
-    """Return the live table if a terminal reads standard error, else plain lines; ``total`` is None for a search."""
+    """Return the live table if a person sees it, else plain lines; ``total`` is None for a search."""
     # under torchrun the cells run in this process and show themselves
-    alone = not launched()
-    fancy = alone and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    return LiveDisplay(total) if fancy else PlainDisplay(total)
+    screen = None if launched() else find_screen()
+    return PlainDisplay(total) if screen is None else LiveDisplay(total, screen)
 
 
 class PlainDisplay:
@@ -87,12 +85,9 @@ class PlainDisplay:
 class LiveDisplay:
     """A table that renews itself: counts, the cells under way, the latest that ended, and the best so far."""
 
-    def __init__(self, total: int | None) -> None:
-        """Write to the standard error of this moment; ``total`` is the number of cells, where it is known."""
-        from rich.console import Console
-
-        self._terminal = Console(stderr=True, highlight=False)
-        self._live: Live | None = None
+    def __init__(self, total: int | None, screen: Screen) -> None:
+        """Show it on ``screen``; ``total`` is the number of cells, where it is known."""
+        self._screen = screen
         self._begun = time.monotonic()
         self._total = total
         self._running: dict[int, tuple[Cell, CellWatch]] = {}
@@ -107,26 +102,14 @@ class LiveDisplay:
 
     def look(self) -> None:
         """Draw the table anew."""
-        if self._live is None:
-            from rich.live import Live
-
-            # Without a thread of its own: the driver draws when it has looked.
-            self._live = Live(
-                console=self._terminal,
-                auto_refresh=False,
-                transient=True,
-                redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
-            )
-            self._live.start()
-            self._terminal.show_cursor(True)  # A killed sweep would leave the user's terminal without one.
-        self._live.update(self._table(), refresh=True)
+        self._screen.draw(self._table())
 
     def end(self, cell: Cell, attempt: Attempt) -> None:
         """Move the cell to those that ended; what went wrong stays above the table."""
         _, watch = self._running.pop(cell.number)
         record = read_record(cell.folder)
         for note in () if record is None else record.notes:
-            self._terminal.print(f"cell {cell.number}: warning: {note}", style="yellow", markup=False)
+            self._screen.print(f"cell {cell.number}: warning: {note}", "yellow")
         self._settle(cell, attempt, record, duration(watch.seconds))
 
     def skip(self, cell: Cell, attempt: Attempt) -> None:
@@ -135,15 +118,13 @@ class LiveDisplay:
 
     def close(self) -> None:
         """Remove the table: the final one takes its place."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self._screen.close()
 
     def _settle(self, cell: Cell, attempt: Attempt, record: RunRecord | None, when: str) -> None:
         failed = attempt.error is not None
         self._counts["failed" if failed else "done"] += 1
         if failed:
-            self._terminal.print(f"cell {cell.number} ({cell.name}): {attempt.error}", style="red", markup=False)
+            self._screen.print(f"cell {cell.number} ({cell.name}): {attempt.error}", "red")
         state = "failed" if failed else "interrupted" if attempt.exit_code == ExitCode.INTERRUPTED else "done"
         value = None if record is None else _figure(record.metrics.val_accuracy, record.metrics.val_loss)
         self._ended.append((cell, state, "" if value is None else value[1], when))

@@ -6,9 +6,11 @@ import shlex
 import pytest
 import yaml
 
+from runner.api import start_run
 from runner.commands import train as cli
 from runner.config.compose import Composer
 from runner.config.request import hydra_record, resume_request
+from runner.config.request.request import check_run
 from runner.config.request.resume_request import expand_resume
 from runner.config.request.search_path import searched
 from runner.errors import ExitCode, RequestError
@@ -106,7 +108,7 @@ def test_without_that_the_paths_lead_elsewhere(begun, tmp_path, monkeypatch):
     composer = Composer(caller=tmp_path)
     config = composer.load(composer.compose(["data=image_folder", *lines]))
     with pytest.raises(RequestError, match="does not exist"):
-        cli.check_run(config)
+        check_run(config)
 
 
 def test_a_record_that_came_with_the_folder_reads_no_environment(begun, monkeypatch):
@@ -161,7 +163,7 @@ def test_an_interrupted_run_says_how_it_goes_on(tmp_path, monkeypatch, capsys, l
 
 def test_a_run_in_the_usual_folder_is_named_by_the_folder_that_it_has(tmp_path, monkeypatch, capsys):
     """The name has the microsecond in it, and Hydra composes after the request was read."""
-    monkeypatch.setattr(cli, "attempt_run", lambda *rest: Attempt(exit_code=ExitCode.INTERRUPTED))
+    monkeypatch.setattr(start_run, "attempt_run", lambda *rest, **named: Attempt(exit_code=ExitCode.INTERRUPTED))
     with contextlib.chdir(tmp_path):
         assert cli._main(["tracker=none"]) == ExitCode.INTERRUPTED
         (folder,) = (tmp_path / "outputs").glob("*/*")

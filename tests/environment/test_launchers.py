@@ -171,12 +171,12 @@ def test_the_precision_of_accelerate_is_the_runs(command, tmp_path, monkeypatch)
 
 
 def test_the_precisions_of_a_question_stay_its_own(composer, monkeypatch):
-    from runner.commands.train import _asked_by_accelerate
+    from runner.api.composed_request import asked_by_accelerate
 
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    assert _asked_by_accelerate(composer, ["model=mlp", "seed=0,1"]) == ["precision=bf16"]
-    assert _asked_by_accelerate(composer, ["sweep=precision"]) == []
-    assert _asked_by_accelerate(composer, ["precision=fp32,fp16"]) == []
+    assert asked_by_accelerate(composer, ["model=mlp", "seed=0,1"]) == ["precision=bf16"]
+    assert asked_by_accelerate(composer, ["sweep=precision"]) == []
+    assert asked_by_accelerate(composer, ["precision=fp32,fp16"]) == []
 
 
 @pytest.mark.parametrize(("rank", "acts"), [("0", 1), ("1", 0)])

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from runner.records.console import PlainConsole, RichConsole, SilentConsole, make_console, result_rows
+from runner.records.console import PlainConsole, ScreenConsole, SilentConsole, make_console, result_rows
 from runner.records.epoch_lines import EpochLines
 from runner.records.progress import Progress, budget_text, duration, epoch_line, progress_figures, rate_text
 from runner.records.run_file import FinalMetrics, Memory, PrivacySpent, RunRecord, Throughput
+from runner.records.screen import TerminalScreen
 
 FULL = Progress(
     step=2299,
@@ -203,7 +204,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_run(closed):
 
 
 def test_step_is_cheap():
-    console = RichConsole()
+    console = ScreenConsole(TerminalScreen())
     console._drawn = time.monotonic() + 3600
     begin = time.process_time()  # Not wall time: other processes may share the core.
     for step in range(2000):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import EpsImagePlugin, Image
 
-from runner.commands import train as cli
+from runner.api import composed_request
 from runner.config.schema import DataConfig
 from runner.data.cache import checked_map
 from runner.data.cache import folder_cache as cache
@@ -209,7 +209,7 @@ def code_in_starting_weights(stage):
 
 @guard("links")
 def _followed(patch):
-    patch.setattr(cli, "outward_link", lambda folder: None)
+    patch.setattr(composed_request, "outward_link", lambda folder: None)
 
 
 def _plant(stage, name):

@@ -31,6 +31,7 @@ from typing import Any
 
 import pytest
 
+from runner.api import start_run
 from runner.commands import train as cli
 from runner.config.compose import Composer
 from runner.config.request.request import Request, read_request
@@ -108,7 +109,7 @@ class Stage:
             contextlib.redirect_stderr(err),
             pytest.MonkeyPatch.context() as patch,
         ):
-            patch.setattr(cli, "attempt_run", self._begin)
+            patch.setattr(start_run, "attempt_run", self._begin)
             code = cli.main(list(arguments))
         self.said += out.getvalue() + err.getvalue()
         if code != 0:
@@ -122,7 +123,7 @@ class Stage:
             self._record(config, dataclasses.asdict(config))
         return request
 
-    def _begin(self, config: RunConfig, plain: Any, run_dir: Path) -> Attempt:
+    def _begin(self, config: RunConfig, plain: Any, run_dir: Path, **named: Any) -> Attempt:
         describe_environment()
         self._record(config, plain)
         return Attempt(exit_code=ExitCode.DONE)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.api import composed_request
 from runner.commands import export, infer
-from runner.commands import train as cli
 from runner.disk.links import outward_link
 from runner.errors import RequestError, RunError
 from runner.report.write import write_report
@@ -55,7 +55,7 @@ def test_a_folder_that_is_a_link_is_refused(command, tmp_path, victim, name):
 
 @pytest.mark.parametrize("name", ["run.log", ".hydra/config.yaml"])
 def test_without_the_guard_they_are_followed(command, tmp_path, victim, monkeypatch, name):
-    monkeypatch.setattr(cli, "outward_link", lambda folder: None)
+    monkeypatch.setattr(composed_request, "outward_link", lambda folder: None)
     planted = tmp_path / "run" / name
     planted.parent.mkdir(parents=True, exist_ok=True)
     planted.symlink_to(victim)

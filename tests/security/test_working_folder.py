@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from runner.commands import train as cli
+from runner.api.start_sweep import _fresh_results
 from runner.inference import confusion_plot
 from runner.records import repository
 from runner.records.repository import describe_repository
@@ -121,7 +121,7 @@ def test_git_by_itself_starts_them(unpacked, bring, monkeypatch):
 
 def result_folders(stage, *typed):
     asked = stage.ask("seeds=2", "tracker=none", "hydra.sweep.dir=it", "hydra/launcher=submitit_slurm", *typed)
-    return cli._fresh_results(asked, [*typed])
+    return _fresh_results(asked, [*typed])
 
 
 def test_submitit_awaits_results_where_no_pickle_can_lie(tmp_path):

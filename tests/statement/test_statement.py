@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.commands.train import _renew_statements
+from runner.api.start_sweep import _renew_statements
 from runner.errors import RunError
 from runner.privacy.ledger import overlap
 from runner.privacy.ledger.ledger import Ledger

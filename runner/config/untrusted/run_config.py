@@ -25,6 +25,21 @@ def read_values(folder: Path) -> RunConfig:
         RequestError: it is no configuration, or says more than values.
         OSError: there is none.
     """
+    return load_config(_screened(folder), typed_keys=_typed(folder) & CONSTANTS)
+
+
+def read_plain(folder: Path) -> dict[str, Any]:
+    """The configuration of the run in ``folder`` as plain values, by group.
+
+    Raises:
+        RequestError: it is no configuration, or says more than values.
+        OSError: there is none.
+    """
+    found: Any = OmegaConf.to_container(_screened(folder), resolve=True)
+    return {str(key): value for key, value in found.items()}
+
+
+def _screened(folder: Path) -> DictConfig:
     path = folder / CONFIG_FILE
     found = load_brought(path, "run")
     if not isinstance(found, DictConfig):
@@ -34,7 +49,7 @@ def read_values(folder: Path) -> RunConfig:
         screen_texts("", plain)
     except RequestError as error:
         raise RequestError(error.key, f"{error.got} in {path}", error.expected) from error
-    return load_config(found, typed_keys=_typed(folder) & CONSTANTS)
+    return found
 
 
 def _typed(folder: Path) -> frozenset[str]:

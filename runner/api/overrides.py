@@ -1,0 +1,78 @@
+"""What is typed in Python: overrides as on the command line, and keywords, each of which is one value."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+from runner.errors import RequestError
+
+Value = str | bool | int | float | PathLike[str] | None | Sequence[Any] | Mapping[str, Any]
+"""What a keyword may be set to."""
+
+
+def lines_of(overrides: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+    """The overrides as they would be typed: ``overrides`` as they stand, then key and value of each of ``values``.
+
+    Text is that text and nothing else, whatever characters it has: ``{"name": "1,2"}`` names a run and sweeps nothing.
+
+    Raises:
+        RequestError: an override is no string, or a value cannot be typed.
+    """
+    for line in overrides:
+        if not isinstance(line, str):
+            expected = 'text such as "trainer=dp"; a mapping is given as **{"privacy.epsilon": 3}'
+            raise RequestError("an override", repr(line), expected)
+    return [*overrides, *(f"{key}={_typed(key, value)}" for key, value in values.items())]
+
+
+def call_of(
+    function: str,
+    overrides: Sequence[str],
+    values: Mapping[str, Any],
+    config_dir: str | PathLike[str] | None,
+    config_name: str | None,
+) -> str:
+    """The call of ``function`` with these arguments, as it can be pasted into a program."""
+    named = {name: fspath(value) for name, value in (("config_dir", config_dir), ("config_name", config_name)) if value}
+    plain = {key: fspath(value) if isinstance(value, PathLike) else value for key, value in values.items()}
+    given = [f"{key}={value!r}" for key, value in {**named, **plain}.items() if key.isidentifier()]
+    dotted = {key: value for key, value in plain.items() if not key.isidentifier()}
+    return f"{function}({', '.join([*map(repr, overrides), *given, *([f'**{dotted!r}'] if dotted else [])])})"
+
+
+def _typed(key: str, value: Any) -> str:
+    """``value`` in the grammar of Hydra's overrides."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, numbers.Integral):
+        return str(int(value))
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        return repr(number) if math.isfinite(number) else str(number)
+    if isinstance(value, PathLike):
+        value = fspath(value)
+    if isinstance(value, str):
+        return value if _is_that_text(value) else QuotedString(value, Quote.single).with_quotes()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_typed(key, name)}:{_typed(key, inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return "[" + ",".join(_typed(key, inner) for inner in value) + "]"
+    raise RequestError(key, repr(value), "text, a number, true or false, None, a path, or a list or mapping of them")
+
+
+def _is_that_text(text: str) -> bool:
+    """Whether Hydra reads ``text`` as itself, and not as a number, say, or several values."""
+    try:
+        return bool(OverridesParser.create().parse_override(f"key={text}").value() == text) and text != ""
+    except HydraException:
+        return False

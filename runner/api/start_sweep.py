@@ -1,0 +1,130 @@
+"""Many runs, each in a process of its own: cells of a grid or trials of a search, and the report at their end."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.plugins import Plugins
+
+from runner.api.hydra_call import call_hydra
+from runner.config.compose import Composer
+from runner.config.request.request import Request, check_run
+from runner.config.schema import TrackerConfig
+from runner.config.words.override_lines import key_of
+from runner.errors import ExitCode, RequestError, RunError
+from runner.records.run_lock import lock_sweep
+from runner.sweep.random_trials import draw_beforehand
+from runner.sweep.selection_file import is_drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepEnd:
+    """How a sweep ended."""
+
+    exit_code: int
+    """One of ``ExitCode``, unless a callback of the user's ended Hydra with another."""
+    error: str | None = None
+    """Which of its cells failed, and why, in one line."""
+
+
+def start_sweep(composer: Composer, request: Request, argv: Sequence[str], say: Callable[[str], None]) -> SweepEnd:
+    """Run ``request``; ``argv`` are the flags and overrides that it was made of.
+
+    What a person wants to know at the end, the table and the verdict, goes to ``say``.
+
+    Raises:
+        RequestError: its cells would spend too much, or its folder cannot be written or belongs to another sweep.
+        RunError: a plug-in or a callback failed.
+    """
+    from runner.search.cell_context import find_context
+    from runner.search.sweeper import SearchSweeper
+    from runner.sweep.driver import SweepDriver
+    from runner.sweep.grid import GridSweeper
+    from runner.sweep.launcher import ForkServerLauncher
+
+    for plugin in (GridSweeper, SearchSweeper, ForkServerLauncher):  # which ``conf/hydra`` names
+        Plugins.instance().register(plugin)
+    sweep = SweepDriver(composer=composer, request=request, check=check_run, find_context=find_context, say=say)
+    # What has been settled here is settled for Hydra too, which composes everything again.
+    settled = [f"hydra.sweep.dir={QuotedString(str(request.sweep_dir), Quote.double).with_quotes()}"]
+    if request.seeds is not None:
+        settled.append(f"hydra.sweeper.seeds={list(request.seeds)}")
+    settled += _fresh_results(request, argv)
+    alone = contextlib.ExitStack()
+    try:
+        sweep.admit()
+        alone.enter_context(_alone(request))
+        draw_beforehand(request)
+        try:
+            called = call_hydra([*argv, *settled], sweep, "hydra.sweep.dir")
+        except (RequestError, RunError):
+            if sweep.ended:  # what was found and spent by then is told all the same
+                sweep.report(ExitCode.FAILED)
+                if sweep.failure:
+                    print(f"error: {sweep.failure}", file=sys.stderr)
+            raise
+        code = sweep.report(called)
+        if not sweep.folder.exists():
+            return SweepEnd(exit_code=code)
+        if is_drawn(sweep.folder):
+            if sweep.ended:  # a worker of a search may have found nothing left to run
+                _renew_statements(sweep.folder)
+        elif sweep.begun or code != ExitCode.INTERRUPTED:
+            _write_report(sweep.folder, request.configs[0].tracker, say, check=called == ExitCode.DONE)
+        return SweepEnd(exit_code=code, error=sweep.failure)
+    finally:
+        sweep.close()
+        alone.close()
+
+
+def _alone(request: Request) -> contextlib.AbstractContextManager[None]:
+    """One grid at a time in a folder; the workers of a search share theirs."""
+    if request.cells is None or request.sweep_dir is None:
+        return contextlib.nullcontext()
+    drawn = any(config.privacy.selection == "random_stopping" for config in request.configs)
+    return lock_sweep(request.sweep_dir, private=drawn)
+
+
+def _fresh_results(request: Request, argv: Sequence[str]) -> list[str]:
+    """Have submitit, which unpickles whatever lies where it awaits a result, await it where nobody has been before."""
+    key = "hydra.launcher.submitit_folder"
+    if request.hydra is None or "submitit_folder" not in request.hydra.launcher or key in map(key_of, argv):
+        return []
+    place = f"{request.sweep_dir}/.submitit/{secrets.token_hex(8)}/%j"
+    return [f"{key}={QuotedString(place, Quote.double).with_quotes()}"]
+
+
+def _write_report(sweep_dir: Path, tracker: TrackerConfig, say: Callable[[str], None], *, check: bool) -> None:
+    """End a sweep with its verdict; a report that fails is told, and leaves what the sweep found as it is."""
+    from runner.report.tracked import track_report
+    from runner.sweep.finish import finish_sweep
+
+    try:
+        report = finish_sweep(sweep_dir, check=check)
+    except Exception as error:
+        log = sweep_dir / "report_failure.log"
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        print(f"error: no report: {' '.join(str(error).split()) or type(error).__name__} (see {log})", file=sys.stderr)
+    else:
+        say(f"verdict: {report.verdict}")
+        say(f"report: {report.path}")
+        track_report(report, sweep_dir, tracker, warn=lambda note: print(f"warning: {note}", file=sys.stderr))
+
+
+def _renew_statements(sweep_dir: Path) -> None:
+    """Settle, at the end of a sweep without a report, which of its runs may be published."""
+    from runner.report.cells import read_sweep
+    from runner.report.statements import read_statements, write_statements
+
+    try:
+        sweep = read_sweep(sweep_dir)
+        write_statements(sweep, read_statements(sweep))
+    except (RequestError, RunError) as error:
+        print(f"error: no privacy statements: {error}", file=sys.stderr)
