@@ -56,7 +56,7 @@ class AuditedRun:
     With ``thorough`` one more: of the first example."""
 
 
-def watch(
+def run_audited(
     plan: Plan,
     data: ImageData,
     world: World,

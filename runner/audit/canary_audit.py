@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from runner.audit.audited_run import AuditedRun, watch
+from runner.audit.audited_run import AuditedRun, run_audited
 from runner.audit.bound import epsilon_lower_bound, guess, largest_bound
 from runner.audit.canaries import Layout, coins, every_canary
 from runner.audit.checks import at_one_level, clipping_check
@@ -14,7 +14,7 @@ from runner.audit.findings import Audit, direct_checks
 from runner.audit.request import CANARIES
 from runner.audit.score import Attacker
 from runner.audit.step_observations import Targets
-from runner.autotune.resolve import settle
+from runner.autotune.resolve import resolve_plan
 from runner.config.schema import RunConfig
 from runner.data import augment
 from runner.data.images import ImageData
@@ -51,7 +51,7 @@ def run_audit(config: RunConfig, *, guesses: int, confidence: float) -> Audit:
     if len(data.train) != canaries + config.data.options["others"]:
         raise RequestError("data.limit", config.data.limit, "null, and data.val_fraction=0: the audit needs each image")
     world = SingleProcess(torch_device(device.kind))
-    plan = settle(build_plan(config, data, device, processes=1), config, device, world)
+    plan = resolve_plan(build_plan(config, data, device, processes=1), config, device, world)
     privacy, steps = plan.semantic.privacy, plan.semantic.steps
     assert privacy is not None
     if steps < FEWEST_STEPS:
@@ -63,7 +63,7 @@ def run_audit(config: RunConfig, *, guesses: int, confidence: float) -> Audit:
         return attacker[0]
 
     with torch_settings(plan):
-        parts, watched = watch(
+        parts, audited = run_audited(
             plan,
             data,
             world,
@@ -76,7 +76,7 @@ def run_audit(config: RunConfig, *, guesses: int, confidence: float) -> Audit:
             thorough=True,
             over=over,
         )
-        return _judge(parts.plan, attacker[0], watched, coins(data, canaries), guesses=guesses, confidence=confidence)
+        return _judge(parts.plan, attacker[0], audited, coins(data, canaries), guesses=guesses, confidence=confidence)
 
 
 def _check(config: RunConfig, guesses: int, confidence: float) -> int:
@@ -116,13 +116,13 @@ def _attacker(parts: Parts, data: ImageData, canaries: int) -> Attacker:
 
 
 def _judge(
-    plan: Plan, attacker: Attacker, watched: AuditedRun, present: np.ndarray, *, guesses: int, confidence: float
+    plan: Plan, attacker: Attacker, audited: AuditedRun, present: np.ndarray, *, guesses: int, confidence: float
 ) -> Audit:
     privacy, semantic = plan.semantic.privacy, plan.semantic
     assert privacy is not None
     found = guess(attacker.scores.cpu().numpy(), present, guesses=guesses)
     checks = [
-        *direct_checks(plan, [watched], left_out=()),
+        *direct_checks(plan, [audited], left_out=()),
         clipping_check(
             attacker.contributions.cpu().numpy()[present] * semantic.logical_batch,
             steps=semantic.steps,

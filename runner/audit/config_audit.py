@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runner.audit.audited_run import AuditedRun, watch
+from runner.audit.audited_run import AuditedRun, run_audited
 from runner.audit.bound import epsilon_lower_bound, guess, largest_bound
 from runner.audit.checks import LEVEL, Check, at_one_level
 from runner.audit.findings import Audit, direct_checks
 from runner.audit.likelihood import admitted, delta_for
 from runner.audit.step_observations import Targets
-from runner.autotune.resolve import settle
+from runner.autotune.resolve import resolve_plan
 from runner.errors import RequestError
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
@@ -107,7 +107,7 @@ def audit_rank(request: Request, world: World, device: Device) -> Audit | None:
     config = request.config
     data = first_then_others(world, lambda: open_run_data(config))
     plan = build_plan(config, data, device, processes=world.size)
-    plan = settle(plan, config, device, world, run_dir=request.run)
+    plan = resolve_plan(plan, config, device, world, run_dir=request.run)
     privacy = plan.semantic.privacy
     assert privacy is not None
     other = request.identity not in (None, plan.identity)
@@ -119,7 +119,7 @@ def audit_rank(request: Request, world: World, device: Device) -> Audit | None:
     count = _count(plan, request)
     guesses = _guesses(request.guesses, runs * count)
     random = np.random.default_rng(privacy.unsafe_noise_seed)
-    watched: list[AuditedRun] = []
+    audited: list[AuditedRun] = []
     coins: list[Targets] = []
     with torch_settings(plan):
         for number in range(runs):
@@ -127,7 +127,7 @@ def audit_rank(request: Request, world: World, device: Device) -> Audit | None:
             key, targets = world.broadcast(
                 (new_key(privacy, number), _targets(plan, count, random, rows)) if world.is_main else None
             )
-            parts, run = watch(
+            parts, run = run_audited(
                 plan,
                 data,
                 world,
@@ -140,11 +140,11 @@ def audit_rank(request: Request, world: World, device: Device) -> Audit | None:
                 thorough=number == 0,
             )
             way, plan = parts.plan.performance.grad_sample, parts.plan if number == 0 else plan
-            watched.append(run)
+            audited.append(run)
             coins.append(targets)
         if not world.is_main:
             return None
-        audit = _judge(plan, watched, coins, steps=steps, guesses=guesses, confidence=request.confidence)
+        audit = _judge(plan, audited, coins, steps=steps, guesses=guesses, confidence=request.confidence)
         return dataclasses.replace(audit, notes=(_OTHER,)) if other else audit
 
 
@@ -171,17 +171,17 @@ def _targets(plan: Plan, count: int, random: np.random.Generator, rows: tuple[in
     return Targets(rows=rows, present=tuple(bool(coin) for coin in random.integers(0, 2, len(rows))))
 
 
-def _guesses(asked: int | None, watched: int) -> int:
-    """How many of the ``watched`` examples the attacker calls: half of them, the clearest, unless told otherwise."""
-    guesses = max(2, watched // 4 * 2) if asked is None else asked
-    if guesses % 2 or not 2 <= guesses <= watched:
-        raise RequestError("--guesses", guesses, f"an even number from 2 to the {watched} images that are watched")
+def _guesses(asked: int | None, audited: int) -> int:
+    """How many of the ``audited`` examples the attacker calls: half of them, the clearest, unless told otherwise."""
+    guesses = max(2, audited // 4 * 2) if asked is None else asked
+    if guesses % 2 or not 2 <= guesses <= audited:
+        raise RequestError("--guesses", guesses, f"an even number from 2 to the {audited} images that are watched")
     return guesses
 
 
 def _judge(
     plan: Plan,
-    watched: Sequence[AuditedRun],
+    audited: Sequence[AuditedRun],
     coins: Sequence[Targets],
     *,
     steps: int,
@@ -190,13 +190,13 @@ def _judge(
 ) -> Audit:
     privacy = plan.semantic.privacy
     assert privacy is not None
-    scores = np.concatenate([run.scores for run in watched])
+    scores = np.concatenate([run.scores for run in audited])
     present = np.array([coin for targets in coins for coin in targets.present])
     found = guess(scores, present, guesses=guesses)
     return Audit(
         plan=plan,
         attacked="recipe",
-        runs=len(watched),
+        runs=len(audited),
         steps=steps,
         guesses=found,
         confidence=confidence,
@@ -206,18 +206,18 @@ def _judge(
         delta=privacy.delta,
         checks=at_one_level(
             [
-                *direct_checks(plan, watched, left_out=coins[0].rows),
-                _log_odds(privacy, watched, coins, steps),
+                *direct_checks(plan, audited, left_out=coins[0].rows),
+                _log_odds(privacy, audited, coins, steps),
             ]
         ),
     )
 
 
-def _log_odds(privacy: PrivacyPlan, watched: Sequence[AuditedRun], coins: Sequence[Targets], steps: int) -> Check:
+def _log_odds(privacy: PrivacyPlan, audited: Sequence[AuditedRun], coins: Sequence[Targets], steps: int) -> Check:
     """How sure an attacker who knows everything else was of the truth about one example."""
     truths = [np.array([*targets.present, *[True] * (len(run.odds) - len(targets.present))])
-              for run, targets in zip(watched, coins, strict=True)]  # fmt: skip
-    odds = np.concatenate([np.where(truth, run.odds, -run.odds) for run, truth in zip(watched, truths, strict=True)])
+              for run, targets in zip(audited, coins, strict=True)]  # fmt: skip
+    odds = np.concatenate([np.where(truth, run.odds, -run.odds) for run, truth in zip(audited, truths, strict=True)])
     limit = admitted(_epsilon(privacy, "rdp", steps, delta_for(_FAR_OUT / len(odds))))
     return Check.exact(
         "log odds, all else known", f"<= {limit:.2f}", f"{odds.max():.2f}", holds=bool(odds.max() <= limit)

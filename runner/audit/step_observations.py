@@ -59,7 +59,7 @@ class StepObservations:
         thorough: bool,
         rule_in_float64: Parts | None,
     ) -> None:
-        """See ``runner.audit.audited_run.watch``; ``sampler`` is that of the examples that are present.
+        """See ``runner.audit.audited_run.run_audited``; ``sampler`` is that of the examples that are present.
 
         ``rule_in_float64`` are parts of the same run in float64, where its own arithmetic is too coarse to see much.
         """

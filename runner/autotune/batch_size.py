@@ -17,7 +17,7 @@ from runner.plan.device import installed_bytes
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.sink import package_of
 from runner.training.distributed.world import torch_device
-from runner.training.run_data import settled_by
+from runner.training.run_data import resolved_data_config
 
 if TYPE_CHECKING:
     from runner.config.schema import HardwareConfig, RunConfig
@@ -65,7 +65,9 @@ def fitting_batch(plan: Plan, config: RunConfig, device: Device) -> Choice[int]:
     held = peak_memory_bytes(where)
     peaks: dict[int, int] = {}
     limited = _TimeLimit(plan.performance.probe_seconds)
-    with PeakMemory(device.kind, settled_by(config, plan.semantic.data), tracker=package_of(config.tracker)) as memory:
+    with PeakMemory(
+        device.kind, resolved_data_config(config, plan.semantic.data), tracker=package_of(config.tracker)
+    ) as memory:
 
         def fits(size: int) -> bool:
             if not limited.leaves_time_for(size):

@@ -23,13 +23,13 @@ _SECONDS = 4.0
 _LEAST_ROUNDS = 3
 _MOST_ROUNDS = 60
 _CLEAR_ROUNDS = 6
-"""A recipe that was slower than the fastest in each of so many rounds is slower: by chance, one in 64 would be."""
+"""A candidate that was slower than the fastest in each of so many rounds is slower: by chance, one in 64 would be."""
 _STEP_SECONDS = 1.5
 """A probed update that would take longer gets fewer images, so that a large model does not keep the run waiting.  Fewer
 than the run's favour one memory format over the other, so only what would take far too long is cut."""
 _FEW_IMAGES = 4
 _HOPELESS = ((3, 1.15), (2, 1.5))
-"""After so many rounds, a recipe whose best took this many times the fastest's best is not timed again."""
+"""After so many rounds, a candidate whose best took this many times the fastest's best is not timed again."""
 _SHARE_OF_MEMORY = 0.25
 """Most of the device's memory that the weights of all candidates, with gradients and optimizer, may take."""
 _MARGIN = 1.01
@@ -38,7 +38,7 @@ _SHARE_OF_RUN = 0.02
 """Most of a run's updates, beyond ``_LEAST_ROUNDS``, that timing may take where only the memory format is open."""
 
 Samples = Sequence[float]
-"""Seconds of an update in each round that a recipe took part in, from the first round on; empty: out of memory."""
+"""Seconds of an update in each round that a candidate took part in, from the first round on; empty: out of memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Candidate:
         return f"{self.dtype} {'channels_last' if self.channels_last else 'contiguous'}"
 
 
-def recipes(device: Device, channels_last: bool | None, dtype: str | None = None) -> list[Candidate]:
+def open_candidates(device: Device, channels_last: bool | None, dtype: str | None = None) -> list[Candidate]:
     """What is worth trying on ``device``, the first of equals first.
 
     float16 is not among them on a CPU: what it gains in memory traffic it loses in rounding by software
@@ -89,10 +89,10 @@ def fastest_candidate(
     plan = plan.uncompiled()
     each, convolves = _looked_at(one_share(plan, plan.performance.batch_size, 1), tried[0])
     if not convolves:
-        tried = [recipe for recipe in tried if recipe.channels_last == tried[0].channels_last]
+        tried = [candidate for candidate in tried if candidate.channels_last == tried[0].channels_last]
     if len(tried) == 1:
         return tried[0], None
-    # each recipe warms up and takes part in the least rounds
+    # each candidate warms up and takes part in the least rounds
     seconds = plan.performance.probe_seconds / (len(tried) * (1 + _LEAST_ROUNDS))
     batch = plan.performance.batch_size
     few = min(batch, _FEW_IMAGES)
@@ -107,31 +107,33 @@ def fastest_candidate(
         if first.state_bytes * len(tried) > _SHARE_OF_MEMORY * memory_bytes:
             return None
         steppers = {tried[0]: first}
-        for recipe in tried[1:]:
-            steppers[recipe] = stack.enter_context(_open(probed, recipe))
-        updates = _updates(plan, probed) if len({recipe.dtype for recipe in tried}) == 1 else None
+        for candidate in tried[1:]:
+            steppers[candidate] = stack.enter_context(_open(probed, candidate))
+        updates = _updates(plan, probed) if len({candidate.dtype for candidate in tried}) == 1 else None
         samples = _measure(steppers, updates, min(_SECONDS, plan.performance.probe_seconds))
     times = ", ".join(
-        f"{recipe} {1e3 * statistics.median(taken):.3g} ms" if taken else f"{recipe} out of memory"
-        for recipe, taken in samples.items()
+        f"{candidate} {1e3 * statistics.median(taken):.3g} ms" if taken else f"{candidate} out of memory"
+        for candidate, taken in samples.items()
     )
     rounds = max(len(taken) for taken in samples.values())
     return _choose(samples), f"{times} for an update by {probed.performance.batch_size} random images ({rounds} rounds)"
 
 
-def _open(plan: Plan, recipe: Candidate) -> AbstractContextManager[Stepper]:
-    """``plan`` by ``recipe``, to be stepped.
+def _open(plan: Plan, candidate: Candidate) -> AbstractContextManager[Stepper]:
+    """``plan`` by ``candidate``, to be stepped.
 
     The clock is that of the processor's work where a single thread does it: other programs on the machine, cells of the
     same sweep for example, then disturb it least.
     """
     performance = plan.performance
     alone = performance.device == "cpu" and performance.threads == 1
-    return stepping(_variant(plan, recipe), clock=time.process_time if alone else time.perf_counter)
+    return stepping(_variant(plan, candidate), clock=time.process_time if alone else time.perf_counter)
 
 
-def _variant(plan: Plan, recipe: Candidate) -> Plan:
-    return plan.evolve({"semantic.precision.dtype": recipe.dtype, "performance.channels_last": recipe.channels_last})
+def _variant(plan: Plan, candidate: Candidate) -> Plan:
+    return plan.evolve(
+        {"semantic.precision.dtype": candidate.dtype, "performance.channels_last": candidate.channels_last}
+    )
 
 
 def _with_way(plan: Plan, stepper: Stepper) -> Plan:
@@ -139,10 +141,10 @@ def _with_way(plan: Plan, stepper: Stepper) -> Plan:
     return plan if way is None else plan.with_grad_sample(Choice(way, "measurement", "as probed"))
 
 
-def _looked_at(plan: Plan, recipe: Candidate) -> tuple[float, bool]:
+def _looked_at(plan: Plan, candidate: Candidate) -> tuple[float, bool]:
     """Seconds that an image takes in an update with few; and whether the memory format matters to the model."""
     few = min(plan.performance.batch_size, _FEW_IMAGES)
-    with _open(one_share(plan, few, 1), recipe) as stepper:
+    with _open(one_share(plan, few, 1), candidate) as stepper:
         stepper.step()
         return stepper.step() / few, stepper.convolves
 
@@ -154,18 +156,18 @@ def _updates(plan: Plan, probed: Plan) -> float:
 
 
 def _measure(steppers: dict[Candidate, Stepper], updates: float | None, seconds: float) -> dict[Candidate, Samples]:
-    """Time updates in turns, there and back (A B B A), until one recipe is left or the ``seconds`` are over.
+    """Time updates in turns, there and back (A B B A), until one candidate is left or the ``seconds`` are over.
 
     ``updates`` are those of the run, of which a small share may be spent; None for the whole time.
     """
     for stepper in steppers.values():
         stepper.step()
-    left = [recipe for recipe, stepper in steppers.items() if stepper.fits]
-    samples: dict[Candidate, list[float]] = {recipe: [] for recipe in steppers}
+    left = [candidate for candidate, stepper in steppers.items() if stepper.fits]
+    samples: dict[Candidate, list[float]] = {candidate: [] for candidate in steppers}
     start = time.perf_counter()
     for finished in range(1, _MOST_ROUNDS + 1):
-        for recipe in left if finished % 2 else reversed(left):
-            samples[recipe].append(steppers[recipe].step())
+        for candidate in left if finished % 2 else reversed(left):
+            samples[candidate].append(steppers[candidate].step())
         left = _still_in(left, samples)
         if len(left) < 2:
             break
@@ -179,25 +181,25 @@ def _still_in(left: Sequence[Candidate], samples: Mapping[Candidate, Samples]) -
     """Those of ``left``, which were all in each round so far, that may yet be the fastest."""
     if not left:
         return []
-    fastest = min(left, key=lambda recipe: statistics.median(samples[recipe]))
+    fastest = min(left, key=lambda candidate: statistics.median(samples[candidate]))
     rounds, least = len(samples[fastest]), min(samples[fastest])
     limit = next((factor for needed, factor in _HOPELESS if rounds >= needed), math.inf)
 
-    def may_win(recipe: Candidate) -> bool:
-        pairs = zip(samples[recipe], samples[fastest], strict=True)
+    def may_win(candidate: Candidate) -> bool:
+        pairs = zip(samples[candidate], samples[fastest], strict=True)
         clear = rounds >= _CLEAR_ROUNDS and all(mine > best for mine, best in pairs)
-        # what disturbs an update only ever adds to it, so one good update saves a recipe
-        return not clear and min(samples[recipe]) <= limit * least
+        # what disturbs an update only ever adds to it, so one good update saves a candidate
+        return not clear and min(samples[candidate]) <= limit * least
 
-    return [recipe for recipe in left if may_win(recipe)]
+    return [candidate for candidate in left if may_win(candidate)]
 
 
 def _choose(samples: Mapping[Candidate, Samples]) -> Candidate:
     """The fastest; of those that are as good as equal, the one that was tried first."""
     chosen, best = next(iter(samples.items()))
-    for recipe, taken in samples.items():
+    for candidate, taken in samples.items():
         if taken and (not best or _is_faster(taken, best)):
-            chosen, best = recipe, taken
+            chosen, best = candidate, taken
     return chosen
 
 

@@ -51,7 +51,7 @@ _VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTI
 """Environment variables that change which kernels run."""
 
 
-def settle(
+def resolve_plan(
     plan: Plan,
     config: RunConfig,
     device: Device,
@@ -91,7 +91,7 @@ def resolve_precision(
     run_dir: Path | None = None,
     sweep_dir: Path | None = None,
 ) -> Plan:
-    """The part of ``settle`` that is about the precision and the memory format."""
+    """The part of ``resolve_plan`` that is about the precision and the memory format."""
     if plan.semantic.precision.requested != "auto" and config.hardware.channels_last is not None:
         return plan
     return _with_choice(plan, config, first_decides(world, lambda: _choose(plan, config, device, run_dir, sweep_dir)))
@@ -179,25 +179,25 @@ def _begun_with(run_dir: Path | None) -> dict[str, Any] | None:
 
 
 def _measure(plan: Plan, config: RunConfig, device: Device) -> dict[str, Any]:
-    from runner.autotune.precision import fastest_candidate, recipes
+    from runner.autotune.precision import fastest_candidate, open_candidates
     from runner.autotune.probe import give_back_memory
 
     start = time.perf_counter()
     precision, channels_last = plan.semantic.precision, plan.performance.channels_last
     named = None if precision.requested == "auto" else precision.dtype
-    candidates = recipes(device, config.hardware.channels_last, named)
+    candidates = open_candidates(device, config.hardware.channels_last, named)
     found = fastest_candidate(plan, candidates, memory_bytes=device.memory_bytes)
     give_back_memory()
     if found is None:
         large = "too large to measure within hardware.probe_seconds and memory"
         reason = large if named else f"{large}; {precision.reason}"
         return {"dtype": precision.dtype, "channels_last": channels_last, "reason": reason}
-    recipe, times = found
+    candidate, times = found
     measured_reason = f"measured {utc_now()[:16]} in {time.perf_counter() - start:.1f} s: {times}"
     only = None if named else "the only type that is native here"
     return {
-        "dtype": recipe.dtype,
-        "channels_last": recipe.channels_last,
+        "dtype": candidate.dtype,
+        "channels_last": candidate.channels_last,
         "reason": only if times is None else measured_reason,
     }
 

@@ -234,7 +234,7 @@ def _labels(given: Any, name: str, classes: Sequence[str], refuse: Refuse) -> ND
             refuse(f"a masked label at example {first} of {name}", LABELS)
         labels = labels.data
     if labels.dtype.kind == "O":
-        labels = _settled(labels)
+        labels = _uniform_array(labels)
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8")
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -306,7 +306,7 @@ def _one(item: Any) -> Any:
     return item if (array := _plain_array(item)) is None else array
 
 
-def _settled(labels: NDArray[Any]) -> NDArray[Any]:
+def _uniform_array(labels: NDArray[Any]) -> NDArray[Any]:
     """An array of objects as one of text or numbers, where all of them are the same; else as it is."""
     items = labels.reshape(-1).tolist()
     if all(isinstance(item, str) for item in items) or all(isinstance(item, int | float | np.number) for item in items):

@@ -36,10 +36,10 @@ _HEEDED = {
 _AS_IF_UNSET = ("", "0", "no", "none", "false", "default")
 
 
-def asked_lines(environment: Mapping[str, str], settled: Collection[str]) -> list[str]:
+def accelerate_overrides(environment: Mapping[str, str], given_keys: Collection[str]) -> list[str]:
     """The settings that are used, as overrides; those on whose keys, or groups, somebody else decides are left out.
 
-    ``settled`` are the keys that were typed or are swept.
+    ``given_keys`` are the keys that were typed or are swept.
 
     Raises:
         RequestError: a setting that is no request for one of the trainers here.
@@ -57,8 +57,8 @@ def asked_lines(environment: Mapping[str, str], settled: Collection[str]) -> lis
         "hardware.compile": _compiled(environment),
         "hardware.device": "cpu" if environment.get("ACCELERATE_USE_CPU", "").lower() in _TRUE else None,
     }
-    _refuse_missing_processes(environment, settled)
-    return [f"{key}={value}" for key, value in asked.items() if value is not None and not _is_settled(key, settled)]
+    _refuse_missing_processes(environment, given_keys)
+    return [f"{key}={value}" for key, value in asked.items() if value is not None and not _is_given(key, given_keys)]
 
 
 def accelerate_notes(environment: Mapping[str, str], config: RunConfig) -> list[str]:
@@ -92,12 +92,12 @@ def accelerate_notes(environment: Mapping[str, str], config: RunConfig) -> list[
     return notes
 
 
-_RIVALS = {"trainer.accumulation_steps": "trainer.effective_batch_size", "hardware.device": "hardware"}
+_EXCLUSIVE = {"trainer.accumulation_steps": "trainer.effective_batch_size", "hardware.device": "hardware"}
 """What else decides on a key."""
 
 
-def _is_settled(key: str, settled: Collection[str]) -> bool:
-    return any(name in (key, _RIVALS.get(key)) or name.startswith(f"{key}.") for name in settled)
+def _is_given(key: str, given_keys: Collection[str]) -> bool:
+    return any(name in (key, _EXCLUSIVE.get(key)) or name.startswith(f"{key}.") for name in given_keys)
 
 
 def _precision(environment: Mapping[str, str]) -> str | None:
@@ -125,10 +125,10 @@ def _compiled(environment: Mapping[str, str]) -> str | None:
     return "true"
 
 
-def _refuse_missing_processes(environment: Mapping[str, str], settled: Collection[str]) -> None:
+def _refuse_missing_processes(environment: Mapping[str, str], given_keys: Collection[str]) -> None:
     """On a CPU, accelerate starts one process where it was told of several, unless mpirun starts the others."""
     by_launcher = "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_PORT" in environment
-    if by_launcher and "WORLD_SIZE" not in environment and "hardware.processes" not in settled:
+    if by_launcher and "WORLD_SIZE" not in environment and "hardware.processes" not in given_keys:
         raise RequestError(
             "hardware.processes",
             "nothing, under accelerate launch with a num_processes above 1, of which it started one",

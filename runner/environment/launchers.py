@@ -91,7 +91,7 @@ def adopt_launch(environment: MutableMapping[str, str] = os.environ) -> None:
             return
 
 
-def leave_launch(environment: MutableMapping[str, str] = os.environ) -> int:
+def ignore_launcher(environment: MutableMapping[str, str] = os.environ) -> int:
     """Be a process of its own from here on; how many there were."""
     size = int(environment.get("WORLD_SIZE", "1"))
     for name in _PLACE:

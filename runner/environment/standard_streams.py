@@ -27,7 +27,7 @@ def open_streams() -> None:
             _terminals.add(number)
 
 
-def leave_lost_terminal() -> None:
+def survive_lost_terminal() -> None:
     """After SIGHUP: let what goes to a terminal that is gone, and would fail there, go nowhere."""
     for number in _terminals:
         if not os.isatty(number):

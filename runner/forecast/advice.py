@@ -20,7 +20,7 @@ from runner.forecast.assess import assess
 from runner.forecast.quantities import mib
 from runner.forecast.warnings import FEW_FOR_STATISTICS
 from runner.plan.build import build_plan, choose_precision
-from runner.plan.device import foresee_device
+from runner.plan.device import describe_absent_device
 from runner.training.run_data import open_run_data
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def advise(config: RunConfig, overrides: Sequence[str], *, probe: bool) -> Advic
         RequestError: the request does not fit the data or the machine.
         RunError: it cannot be planned.
     """
-    device = foresee_device(config.hardware)
+    device = describe_absent_device(config.hardware)
     data = open_run_data(config)
     plan = build_plan(config, data, device, processes=1)
     # first, because what other measurements leave in this process would count as the run's

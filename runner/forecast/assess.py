@@ -16,7 +16,7 @@ from runner.forecast.bookkeeper import Call, call_here
 from runner.forecast.forecast import Forecast, forecast
 from runner.forecast.warnings import SIXTEEN_BITS, ForecastWarning, find_warnings
 from runner.plan.build import build_plan
-from runner.plan.device import Device, available_cores, foresee_device
+from runner.plan.device import Device, available_cores, describe_absent_device
 from runner.plan.privacy_plan import plan_privacy
 from runner.privacy.accounting.accountants import load_libraries
 from runner.training.run_data import open_run_data
@@ -52,7 +52,7 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
         RunError: there is no memory for one example, or the first updates would end the run.
     """
     started = time.perf_counter()
-    device = foresee_device(config.hardware)
+    device = describe_absent_device(config.hardware)
     data = open_run_data(config)
     processes = device.count if config.hardware.processes is None else config.hardware.processes
 
@@ -60,7 +60,7 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
         return keep_books(plan_privacy, *args, **kwargs)
 
     plan = build_plan(config, data, device, processes=processes, mechanism=mechanism)
-    in_turns = None
+    paired_seconds = None
     if not device.here:
         from runner.forecast.analytic_costs import work_out_elsewhere
 
@@ -68,7 +68,7 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
     elif probe:
         from runner.training.distributed.world import SingleProcess, torch_device
 
-        plan = _settled(config, plan, device, SingleProcess(torch_device(device.kind)))
+        plan = _resolved(config, plan, device, SingleProcess(torch_device(device.kind)))
         from runner.forecast.tracker_cost import rehearse_tracker
 
         # first, because their libraries count in the memory of the process
@@ -80,7 +80,7 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
             from runner.forecast.paired_timing import step_seconds_in
 
             image_seconds = processes * statistics.fmean(costs.step_seconds) / plan.semantic.logical_batch
-            in_turns = step_seconds_in(plan, ("float32", dtype), image_seconds=image_seconds)
+            paired_seconds = step_seconds_in(plan, ("float32", dtype), image_seconds=image_seconds)
     else:
         from runner.forecast.analytic_costs import estimate_costs
         from runner.forecast.tracker_cost import USUAL
@@ -102,12 +102,12 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
         cores=available_cores(),
         costs=costs,
         forecast=found,
-        warnings=tuple(find_warnings(plan, data, device, costs, found, in_turns=in_turns)),
+        warnings=tuple(find_warnings(plan, data, device, costs, found, paired_seconds=paired_seconds)),
         planning_seconds=time.perf_counter() - started,
     )
 
 
-def _settled(config: RunConfig, plan: Plan, device: Device, world: World) -> Plan:
+def _resolved(config: RunConfig, plan: Plan, device: Device, world: World) -> Plan:
     """``plan`` with the precision and the memory format that a run would find measured, or measure, and keep."""
     from runner.autotune.resolve import resolve_precision
 
@@ -137,7 +137,7 @@ def rehearse_rank(job: tuple[RunConfig, Path], world: World, device: Device) -> 
     """This process's part of the probe of a run in several; it writes into a folder of its own in that of ``job``."""
     config, folder = job
     data = open_run_data(config)
-    plan = _settled(config, build_plan(config, data, device, processes=world.size), device, world)
+    plan = _resolved(config, build_plan(config, data, device, processes=world.size), device, world)
     own = folder / f"process{world.rank}"
     own.mkdir()
     return _rehearse(plan, data, world, own)

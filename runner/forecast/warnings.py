@@ -46,18 +46,18 @@ def find_warnings(
     costs: Costs,
     forecast: Forecast,
     *,
-    in_turns: Mapping[str, float] | None,
+    paired_seconds: Mapping[str, float] | None,
 ) -> list[ForecastWarning]:
     """Everything that is likely to go wrong with ``plan``, what concerns its result before what costs time.
 
-    ``in_turns`` are the seconds of an update in float32 and in the 16-bit type of the plan, measured side by side; None
-    where they were not.
+    ``paired_seconds`` are the seconds of an update in float32 and in the 16-bit type of the plan, measured side by
+    side; None where they were not.
     """
     return [
         *_batch(plan, data, costs),
         *_privacy(plan, costs),
         *_memory(plan, data, device, costs, forecast),
-        *_sixteen_bits(plan, device, in_turns),
+        *_sixteen_bits(plan, device, paired_seconds),
         *_cores(plan),
         *(_overhead(forecast) if device.here else ()),
     ]
@@ -186,7 +186,7 @@ def _memory(plan: Plan, data: ImageData, device: Device, costs: Costs, forecast:
     )
 
 
-def _sixteen_bits(plan: Plan, device: Device, in_turns: Mapping[str, float] | None) -> Iterator[ForecastWarning]:
+def _sixteen_bits(plan: Plan, device: Device, paired_seconds: Mapping[str, float] | None) -> Iterator[ForecastWarning]:
     dtype = plan.semantic.precision.dtype
     if dtype not in SIXTEEN_BITS:
         return
@@ -201,7 +201,7 @@ def _sixteen_bits(plan: Plan, device: Device, in_turns: Mapping[str, float] | No
     else:
         what = "this model is too small to gain by 16 bits here"
     native = what.startswith("this model")
-    if in_turns is None:
+    if paired_seconds is None:
         if not native:
             yield ForecastWarning(
                 key="precision",
@@ -209,12 +209,13 @@ def _sixteen_bits(plan: Plan, device: Device, in_turns: Mapping[str, float] | No
                 evidence="the device's own statement",
                 cure="precision=fp32, or with a probe",
             )
-    elif in_turns["float32"] < GAIN * in_turns[dtype]:
+    elif paired_seconds["float32"] < GAIN * paired_seconds[dtype]:
         yield ForecastWarning(
             key="precision",
             what=what,
             evidence=(
-                f"a micro-batch takes {in_turns[dtype] * 1e3:.2f} ms, in float32 {in_turns['float32'] * 1e3:.2f} ms"
+                f"a micro-batch takes {paired_seconds[dtype] * 1e3:.2f} ms,"
+                f" in float32 {paired_seconds['float32'] * 1e3:.2f} ms"
             ),
             cure="precision=fp32, unless memory is what is short",
         )

@@ -15,7 +15,7 @@ from runner.config.words.unknown_option import unknown_option
 from runner.errors import RequestError
 from runner.models.batch_statistics import exchangeable
 from runner.models.exchange_check import exchange
-from runner.models.outputs import check_outputs, remark_outputs
+from runner.models.outputs import check_outputs, with_output_hint
 from runner.models.weights import PRETRAINED, load_weights, read_weights
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def build_network(
     if norm == "group" and exchange_last:
         model = exchange(model, image_shape=shape, tell=tell)
     if not config.target.startswith("runner."):
-        remark_outputs(model, image_shape=shape, tell=tell)
+        with_output_hint(model, image_shape=shape, tell=tell)
     return model
 
 

@@ -40,7 +40,7 @@ def check_outputs(model: nn.Module, *, target: str, channels: int, num_classes: 
         )
 
 
-def remark_outputs(model: nn.Module, *, image_shape: tuple[int, int, int], tell: Callable[[str], None]) -> None:
+def with_output_hint(model: nn.Module, *, image_shape: tuple[int, int, int], tell: Callable[[str], None]) -> None:
     """Tell what is most likely a mistake and no error, from the answers of a copy of ``model`` to two random images.
 
     That is probabilities in the place of logits, which the loss would take for logits, and an answer to one image that

@@ -66,7 +66,7 @@ def detect_device(config: HardwareConfig) -> Device:
     return _limited(_detect(config), config)
 
 
-def foresee_device(config: HardwareConfig) -> Device:
+def describe_absent_device(config: HardwareConfig) -> Device:
     """``detect_device``, or the GPU that ``config.gpu`` names where a CUDA device is asked for and none is here.
 
     Raises:

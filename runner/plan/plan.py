@@ -232,7 +232,7 @@ class Plan:
         """SHA-256 of the semantic part."""
         return identity_of(dataclasses.asdict(self.semantic))
 
-    def recipe(self) -> dict[str, Any]:
+    def identity_fields(self) -> dict[str, Any]:
         """The semantic part as JSON has it: what a checkpoint keeps, to say later what differs."""
         return identity_fields(dataclasses.asdict(self.semantic))
 

@@ -45,7 +45,7 @@ def plan_privacy(config: RunConfig, *, examples: int, validated: bool, processes
         )
     rate = split.logical / examples
     budget = DEFAULT_EPSILON if asked.epsilon is None and asked.noise_multiplier is None else asked.epsilon
-    settled = calibrate_mechanism(
+    calibrated = calibrate_mechanism(
         asked.accountant,
         epsilon=budget,
         noise_multiplier=asked.noise_multiplier,
@@ -54,11 +54,11 @@ def plan_privacy(config: RunConfig, *, examples: int, validated: bool, processes
         sample_rate=rate,
     )
     plan = PrivacyPlan(
-        epsilon=settled.epsilon,
+        epsilon=calibrated.epsilon,
         budget=budget,
-        solved=settled.solved,
+        solved=calibrated.solved,
         delta=delta,
-        noise_multiplier=settled.noise_multiplier,
+        noise_multiplier=calibrated.noise_multiplier,
         max_grad_norm=asked.max_grad_norm,
         augmentation_multiplicity=asked.augmentation_multiplicity,
         sample_rate=rate,
@@ -69,4 +69,4 @@ def plan_privacy(config: RunConfig, *, examples: int, validated: bool, processes
         validation=asked.validation if validated else "none",
         draws=DRAWS,
     )
-    return plan, settled.steps
+    return plan, calibrated.steps

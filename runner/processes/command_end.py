@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from runner.config.untrusted.user_code import location_in_user_code
 from runner.environment.home import ensure_home
-from runner.environment.launchers import adopt_launch, is_first, launched, leave_launch
+from runner.environment.launchers import adopt_launch, ignore_launcher, is_first, launched
 from runner.environment.standard_streams import open_streams
 from runner.environment.text_encoding import escape_unencodable
 from runner.error_texts import is_out_of_memory
@@ -43,7 +43,7 @@ def answer_alone(action: Callable[[], int]) -> int:
         if not is_first():
             return ExitCode.DONE
         if launched():
-            others = leave_launch() - 1
+            others = ignore_launcher() - 1
             print(f"note: this command works in one process; {others} more that were launched end now", file=sys.stderr)
         return action()
 

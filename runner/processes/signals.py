@@ -24,7 +24,7 @@ import signal
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
-from runner.environment.standard_streams import leave_lost_terminal
+from runner.environment.standard_streams import survive_lost_terminal
 
 INSISTING = (signal.SIGTERM, signal.SIGINT)
 """A second one of these ends a process at once: who sends them means an end, not a warning."""
@@ -50,7 +50,7 @@ class EndRequests:
     def add(self, number: int) -> bool:
         """Take note of a watched signal; whether who sends it insists."""
         if number == getattr(signal, "SIGHUP", None):
-            leave_lost_terminal()
+            survive_lost_terminal()
         self.first = self.first or signal.Signals(number)
         self._insisting += number in INSISTING
         return number in INSISTING and self._insisting > 1

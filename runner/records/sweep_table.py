@@ -179,12 +179,12 @@ def render_table(table: SweepTable, width: int) -> str:
         if row["error"]:
             console.print(f"{row['cell']}: {row['error']}", markup=False, soft_wrap=True)
     if table.strangers:
-        console.print(tell_strangers(table.strangers), markup=False, soft_wrap=True)
+        console.print(warn_foreign_cells(table.strangers), markup=False, soft_wrap=True)
     lines = [line.rstrip() for line in page.getvalue().splitlines()]
     return "\n".join(line for line in lines if line) + "\n"
 
 
-def tell_strangers(names: Sequence[str]) -> str:
+def warn_foreign_cells(names: Sequence[str]) -> str:
     """That the runs in these folders are no part of a sweep, in a sentence."""
     shown = ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" if names[_MOST_NAMED:] else "")
     return f"Not part of this sweep, though they lie in its folder: {shown} (of an earlier grid, or of another run)."
@@ -207,7 +207,7 @@ def _layout(table: SweepTable, figures: Sequence[_Figure]) -> Table:
     for rows in groups if repeated else [[row] for row in table.rows]:
         cells = ", ".join(row["cell"] for row in rows)
         names = (cells, *(rows[0][key] for key in varied), _statuses(rows))
-        shown.add_row(*map(Text, names), *(_told(figure, rows) for figure in figures))
+        shown.add_row(*map(Text, names), *(_formatted(figure, rows) for figure in figures))
     return shown
 
 
@@ -226,7 +226,7 @@ def _statuses(rows: Sequence[dict[str, str]]) -> str:
     return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
-def _told(figure: _Figure, rows: Sequence[dict[str, str]]) -> str:
+def _formatted(figure: _Figure, rows: Sequence[dict[str, str]]) -> str:
     if any(row[figure.column] == VOID for row in rows):
         return VOID
     values = [float(row[figure.column]) for row in rows if row[figure.column]]

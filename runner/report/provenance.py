@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from runner.records.document import Bullets, Command, Heading
 from runner.records.environment_changes import differences, with_earlier
-from runner.records.sweep_table import tell_strangers
+from runner.records.sweep_table import warn_foreign_cells
 from runner.report.cells import SweepResults
 from runner.report.document import Part
 
@@ -21,7 +21,7 @@ def left_out(sweep: SweepResults) -> Iterator[Part]:
     items = [f"{cell.name}: {cell.status.replace('_', ' ')}, {cell.error}" for cell in sweep.unknown[:_MOST_NAMED]]
     if len(sweep.unknown) > _MOST_NAMED:
         items.append(f"and {len(sweep.unknown) - _MOST_NAMED} more: see table.csv")
-    yield Bullets([*items, *([tell_strangers(sweep.strangers)] if sweep.strangers else [])])
+    yield Bullets([*items, *([warn_foreign_cells(sweep.strangers)] if sweep.strangers else [])])
 
 
 def repeat(sweep: SweepResults) -> Iterator[Part]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.autotune.resolve import settle
+from runner.autotune.resolve import resolve_plan
 from runner.config.identity import identity_fields
 from runner.config.rules.privacy_rules import refuse_outside_sweep
 from runner.config.schema import RunConfig
@@ -44,7 +44,7 @@ from runner.training.checkpointing.resume import (
     find_checkpoint,
     forget_after,
     grad_sample_of,
-    other_recipe,
+    identity_mismatch,
     refuse_other_noise,
     seconds_before,
     secret_of,
@@ -144,16 +144,16 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
         StopRequest(alone=alone, ends_process=not (alone and job.from_python)) as stop,
         _interruption_recorded(job.run_dir) if world.is_main else contextlib.nullcontext(),
     ):
-        return _run_alone(job, world, device, stop)
+        return _run_in_process(job, world, device, stop)
 
 
-def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> JobResult:
+def _run_in_process(job: Job, world: World, device: Device, stop: StopRequest) -> JobResult:
     config = job.config
     console = make_console(world.is_main, prints_result=not job.from_python)
     data = first_then_others(world, lambda: open_run_data(config))
-    with _out_of_memory_explained():
+    with _explain_out_of_memory():
         plan = together(world, lambda: build_plan(config, data, device, processes=world.size))
-        plan = settle(plan, config, device, world, run_dir=job.run_dir, sweep_dir=job.sweep_dir)
+        plan = resolve_plan(plan, config, device, world, run_dir=job.run_dir, sweep_dir=job.sweep_dir)
     refuse_other_run(world, plan, config)
     sink = first_acts(world, lambda: build_sink(config.tracker, warn=console.note))
     trainer_class = locate("trainer", config.trainer.target)
@@ -166,7 +166,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
         checkpoint = first_decides(
             world, lambda: find_checkpoint(job.run_dir, plan, warn=warn, cache_dir=config.data.cache_dir)
         )
-        with _out_of_memory_explained():
+        with _explain_out_of_memory():
             way = first_decides(world, lambda: grad_sample_of(job.run_dir, plan, checkpoint))
             parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=way)
         together(world, lambda: refuse_other_noise(job.run_dir, checkpoint, parts))
@@ -189,7 +189,7 @@ def _run_alone(job: Job, world: World, device: Device, stop: StopRequest) -> Job
         if world.is_main:
             outcome = _fit_on_record(trainer, job, plan, recorder, checkpoint, stop)
         else:
-            with _out_of_memory_explained():
+            with _explain_out_of_memory():
                 outcome = trainer.fit(checkpoint, stop)
     exit_code = ExitCode.INTERRUPTED if outcome.status == "interrupted" else ExitCode.DONE
     return JobResult(exit_code=exit_code, objective=objective_of(plan, outcome.metrics))
@@ -214,7 +214,9 @@ def find_finished(run_dir: Path, plan: Plan, cache_dir: str | None = None) -> Ru
     if record.status not in FINISHED:
         return None
     if record.plan.get("identity") != plan.identity:
-        raise other_recipe(run_dir, identity_fields(record.plan["semantic"]), plan.recipe(), cache_dir=cache_dir)
+        raise identity_mismatch(
+            run_dir, identity_fields(record.plan["semantic"]), plan.identity_fields(), cache_dir=cache_dir
+        )
     return record
 
 
@@ -231,7 +233,7 @@ def plan_run(config: RunConfig, run_dir: Path | None = None) -> Plan:
     if run_dir is None:
         return plan
 
-    return settle(plan, config, device, SingleProcess(torch_device(device.kind)), run_dir=run_dir)
+    return resolve_plan(plan, config, device, SingleProcess(torch_device(device.kind)), run_dir=run_dir)
 
 
 def _processes(config: RunConfig, device: Device) -> int:
@@ -258,7 +260,7 @@ def _interruption_recorded(run_dir: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _out_of_memory_explained() -> Iterator[None]:
+def _explain_out_of_memory() -> Iterator[None]:
     """End a run for which there is no memory apart from its batches, which make themselves smaller, with one line.
 
     Raises:
@@ -310,7 +312,7 @@ def _fit_on_record(
             _warn(recorder.console, True, note)
         for lack in (known := unsupported.warned()):  # the log has it
             recorder.console.note(lack)
-        with _out_of_memory_explained():
+        with _explain_out_of_memory():
             outcome = trainer.fit(checkpoint, stop)
         for note in outcome.notes:
             _warn(recorder.console, True, note)

@@ -7,14 +7,14 @@ from optuna.samplers import BaseSampler, GridSampler, RandomSampler
 
 from runner.config.request.search_config import KEY, SearchConfig
 from runner.errors import RequestError
-from runner.search.sampling import behind_seed, is_blind
+from runner.search.sampling import ignores_results, unwrap_seeding
 
 _SELECTION = "with privacy.selection=random_stopping"
 
 
 def learns_from_trials(sampler: BaseSampler, search: SearchConfig) -> bool:
     """Whether the settings of a trial may depend on what earlier ones gave, as those of a custom space may."""
-    return search.custom_search_space is not None or not is_blind(sampler)
+    return search.custom_search_space is not None or not ignores_results(sampler)
 
 
 def require_random_trials(sampler: BaseSampler, pruner: BasePruner, search: SearchConfig, monitor: str) -> None:
@@ -25,7 +25,7 @@ def require_random_trials(sampler: BaseSampler, pruner: BasePruner, search: Sear
     Raises:
         RequestError: names the first key that stands against it.
     """
-    made = behind_seed(sampler)
+    made = unwrap_seeding(sampler)
     if type(made) is not RandomSampler:
         name = "grid" if isinstance(made, GridSampler) else type(made).__name__
         raise RequestError("hydra/sweeper/sampler", name, f"random {_SELECTION}: trials must not depend on each other")

@@ -108,14 +108,14 @@ def build_sampler(options: Mapping[str, Any], space: Space) -> BaseSampler:
     return _SeededByTrial(factory, options)
 
 
-def behind_seed(sampler: BaseSampler) -> BaseSampler:
+def unwrap_seeding(sampler: BaseSampler) -> BaseSampler:
     """The sampler that draws: ``sampler``, or the one in it that is made anew for each trial."""
     return sampler._sampler if isinstance(sampler, _SeededByTrial) else sampler
 
 
-def is_blind(sampler: BaseSampler) -> bool:
+def ignores_results(sampler: BaseSampler) -> bool:
     """Whether ``sampler`` is known not to look at what trials gave; a subclass may do anything."""
-    made = behind_seed(sampler)
+    made = unwrap_seeding(sampler)
     if type(made) is QMCSampler:
         return type(sampler_beside(made)) is RandomSampler
     return type(made) in (RandomSampler, GridSampler, _Grid)

@@ -68,7 +68,7 @@ def study_name(asked: str | None, run: DictConfig) -> str:
 
 
 def open_study(
-    storage: Storage, name: str, search: SearchConfig, recipe: StudySettings, sampler: BaseSampler, pruner: BasePruner
+    storage: Storage, name: str, search: SearchConfig, settings: StudySettings, sampler: BaseSampler, pruner: BasePruner
 ) -> optuna.Study:
     """The study ``name``, new or as it stands.
 
@@ -83,13 +83,13 @@ def open_study(
     if (found := study.user_attrs.get(RECIPE)) is None:
         if any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
             raise _other(name, storage, "is of another program")
-        study.set_user_attr(RECIPE, dict(recipe.keys))
+        study.set_user_attr(RECIPE, dict(settings.keys))
         found = study.user_attrs[RECIPE]
-    for key in {**recipe.keys, **found}:
-        if recipe.keys.get(key) != found.get(key):
+    for key in {**settings.keys, **found}:
+        if settings.keys.get(key) != found.get(key):
             raise RequestError(
                 key,
-                _typed(recipe.keys.get(key)),
+                _typed(settings.keys.get(key)),
                 f"{_typed(found.get(key))} as in the study {name} in {storage.place}, or another {KEY}.study_name",
             )
     if [way.name.lower() for way in study.directions] != ways:

@@ -70,7 +70,7 @@ def read_trial_result(
     )
 
 
-def settled(folder: Path, objectives: Sequence[str], limits: Sequence[Limit]) -> TrialResult | None:
+def finished_result(folder: Path, objectives: Sequence[str], limits: Sequence[Limit]) -> TrialResult | None:
     """The outcome of a run whose worker was killed before it could tell; None where the run is to be gone on with."""
     try:
         record = read_run(folder)

@@ -33,7 +33,7 @@ from runner.search.sampling import build_pruner, build_sampler, grid_size, read_
 from runner.search.storage import MEMORY, forgotten, open_storage, place_of
 from runner.search.study import StudySettings, open_study, study_name
 from runner.search.trial_leases import FOLDER, TrialLeases
-from runner.search.trial_result import TrialResult, read_trial_result, settled, tell
+from runner.search.trial_result import TrialResult, finished_result, read_trial_result, tell
 from runner.sweep.selection_file import draw_trials, question_of, refuse_varied
 
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -83,10 +83,10 @@ class Worker:
                 stack.enter_context(forgotten(self._sweep_dir))
             storage = open_storage(place_of(self._search.storage, self._sweep_dir))
             name = study_name(self._search.study_name, self._run)
-            recipe = StudySettings.of(self._search, self._run, self._space)
-            study = open_study(storage, name, self._search, recipe, self._sampler, self._pruner)
+            settings = StudySettings.of(self._search, self._run, self._space)
+            study = open_study(storage, name, self._search, settings, self._sampler, self._pruner)
             if self._drawn:
-                self._search.n_trials = share_draw(study, storage, self._sweep_dir, self._ask(recipe)).trials
+                self._search.n_trials = share_draw(study, storage, self._sweep_dir, self._ask(settings)).trials
             if self._run.privacy.enabled:
                 share_identity(study, storage, self._sweep_dir)
             try:
@@ -118,11 +118,11 @@ class Worker:
             trials = trial.study.get_trials(deepcopy=False)
             refuse_chosen(next(one for one in trials if one.number == trial.number))
         folder = trial.user_attrs.get(FOLDER)
-        if folder is None or (Path(folder).parent != self._sweep_dir and self._settled(trial) is None):
+        if folder is None or (Path(folder).parent != self._sweep_dir and self._finished_result(trial) is None):
             trial.set_user_attr(FOLDER, str(self._sweep_dir / str(trial.number)))
 
     def _run_all(self, study: optuna.Study, claims: TrialLeases, taken: list[optuna.Trial]) -> None:
-        outcomes = {trial.number: outcome for trial in taken if (outcome := self._settled(trial)) is not None}
+        outcomes = {trial.number: outcome for trial in taken if (outcome := self._finished_result(trial)) is not None}
         due, overrides = [], []
         for trial in taken:
             if trial.number not in outcomes:
@@ -166,13 +166,13 @@ class Worker:
                 " picked by results only within a budget that was set before them",
             )
 
-    def _ask(self, recipe: StudySettings) -> Draw:
+    def _ask(self, settings: StudySettings) -> Draw:
         return draw_trials(
-            self._run.privacy, question=question_of(recipe.keys), cells=None, expected=self._search.n_trials
+            self._run.privacy, question=question_of(settings.keys), cells=None, expected=self._search.n_trials
         )
 
-    def _settled(self, trial: optuna.Trial) -> TrialResult | None:
-        return settled(Path(trial.user_attrs[FOLDER]), self._search.objectives, self._limits)
+    def _finished_result(self, trial: optuna.Trial) -> TrialResult | None:
+        return finished_result(Path(trial.user_attrs[FOLDER]), self._search.objectives, self._limits)
 
     def _stop_where_due(self, outcomes: list[TrialResult]) -> None:
         refused = next((outcome for outcome in outcomes if outcome.state == TrialState.WAITING), None)

@@ -25,7 +25,7 @@ from runner.run.attempt import Attempt, record_failure
 from runner.sweep.cell import Cell, Place, killed, plain_types, run_cell, run_forked
 from runner.sweep.cell_progress import failed_before, read_record
 from runner.sweep.driver import SweepDriver
-from runner.sweep.resume import finished_attempts, refuse_other_recipe
+from runner.sweep.resume import finished_attempts, refuse_other_config
 
 _LOOK_SECONDS = 0.5
 """Time between two looks at the cells under way."""
@@ -61,7 +61,7 @@ class ForkServerLauncher(Launcher):
         if launched():
             attempts = dict(self._run_in_step(jobs))
         else:
-            attempts = self._take_up(jobs)
+            attempts = self._find_earlier_attempts(jobs)
             attempts |= self._run_apart([job for job in jobs if job[0] not in attempts])
         return [_job_return(overrides, attempts[number]) for number, overrides in jobs]
 
@@ -81,27 +81,27 @@ class ForkServerLauncher(Launcher):
                 raise SystemExit(ExitCode.INTERRUPTED)
             yield cell.number, attempt
 
-    def _take_up(self, jobs: Sequence[_Job]) -> dict[int, Attempt]:
+    def _find_earlier_attempts(self, jobs: Sequence[_Job]) -> dict[int, Attempt]:
         """What an earlier start of the sweep has settled: finished cells, and failed ones that nobody wants again."""
         if not any(path.is_dir() for path in self._sweep.folder.iterdir()):
             return {}
-        settled: dict[int, Attempt] = {}
+        earlier_attempts: dict[int, Attempt] = {}
         completed: list[Cell] = []
         for job in jobs:
             cell = self._compose(job)
             if not cell.folder.exists() or isinstance(cell.config, RequestError):
                 continue
-            refuse_other_recipe(cell.folder, cell.config, self._sweep.request.varied)
+            refuse_other_config(cell.folder, cell.config, self._sweep.request.varied)
             record = read_record(cell.folder)
             if record is not None and record.status in FINISHED:
                 completed.append(cell)
             elif record is not None and failed_before(record) and not cell.config.retry_failed:
-                settled[cell.number] = Attempt(exit_code=ExitCode.FAILED, error=record.error)
-                self._sweep.skip(cell, settled[cell.number])
+                earlier_attempts[cell.number] = Attempt(exit_code=ExitCode.FAILED, error=record.error)
+                self._sweep.skip(cell, earlier_attempts[cell.number])
         for cell, attempt in zip(completed, self._finished(completed), strict=True):
-            settled[cell.number] = attempt
+            earlier_attempts[cell.number] = attempt
             self._sweep.skip(cell, attempt)
-        return settled
+        return earlier_attempts
 
     def _finished(self, cells: Sequence[Cell]) -> list[Attempt]:
         """How cells ended that were completed earlier; one process looks at the data and the plans of all of them."""

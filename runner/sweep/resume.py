@@ -33,7 +33,7 @@ _PLACES = ("data.root", "data.cache_dir", "data.cache_shared", "privacy.ledger_d
 """Keys that never count: data do so by their contents, which the plan of a run knows, and a limit holds for a sweep."""
 
 
-def refuse_other_recipe(folder: Path, config: RunConfig, varied: Collection[str]) -> None:
+def refuse_other_config(folder: Path, config: RunConfig, varied: Collection[str]) -> None:
     """Refuse a cell whose ``folder`` holds a cell of another recipe.
 
     ``varied`` are the keys in which the cells of this sweep differ: those count whatever they are.

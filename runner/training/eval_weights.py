@@ -48,7 +48,7 @@ def weights_to_save(parts: Parts) -> tuple[dict[str, Tensor], dict[str, Tensor] 
     return weights, _trained(parts) if differ else None
 
 
-def take_up(parts: Parts, checkpoint: Checkpoint) -> None:
+def restore_weights(parts: Parts, checkpoint: Checkpoint) -> None:
     """Put a checkpoint's weights, and the average of a run that has one, where they were."""
     weights: dict[str, Any] = dict(checkpoint.weights)
     if parts.average is not None:

@@ -23,7 +23,7 @@ from runner.training.checkpointing.plain_state import refuse_unholdable_parts
 from runner.training.checkpointing.resume import noise_form
 from runner.training.checkpointing.save_schedule import Saving, Snapshot
 from runner.training.distributed.same_run import refuse_other_start
-from runner.training.eval_weights import eval_weights, refuse_traces, take_up, weights_to_save
+from runner.training.eval_weights import eval_weights, refuse_traces, restore_weights, weights_to_save
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.garbage_collection import setup_objects_frozen
 from runner.training.non_finite_gradients import explain_non_finite
@@ -72,7 +72,7 @@ class Loop:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on where ``checkpoint`` was made, to the same bits as without the interruption."""
         parts, state = self._parts, checkpoint.state
-        take_up(parts, checkpoint)
+        restore_weights(parts, checkpoint)
         parts.optimizer.load_state_dict(state["optimizer"])
         parts.precision.load_state_dict(state["precision"])
         parts.schedule.load_state_dict(state["schedule"])

@@ -68,10 +68,10 @@ def open_planned_data(
     config: RunConfig, plan: DataPlan, *, on_listed: Callable[[ListedData], None] | None = None
 ) -> ImageData:
     """The images of a run as ``plan`` has settled them, for what reads a run that has begun; asks no model."""
-    return open_data(settled_by(config, plan), on_listed=on_listed)
+    return open_data(resolved_data_config(config, plan), on_listed=on_listed)
 
 
-def settled_by(config: RunConfig, plan: DataPlan) -> DataConfig:
+def resolved_data_config(config: RunConfig, plan: DataPlan) -> DataConfig:
     """The data group with what was left to the model as ``plan`` has it."""
     data = config.data
     if plan.size_of_model:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from runner.autotune.resolve import settle
+from runner.autotune.resolve import resolve_plan
 from runner.config.rules import rules
 from runner.config.untrusted.run_config import read_values
 from runner.data.cache.folder_cache import cache_of_run
@@ -121,7 +121,7 @@ def _compute(asked: _Asked, world: World, device: Device) -> list[Update | None]
     rules.check(config)
     data = open_run_data(config)
     plan = build_plan(config, data, device, processes=performance["processes"])
-    plan = settle(plan, config, device, world, run_dir=folder)
+    plan = resolve_plan(plan, config, device, world, run_dir=folder)
     plan = plan.evolve({f"performance.{key}": performance[key] for key in ("batch_size", "accumulation_steps")})
     if plan.identity != asked.identity:
         raise RunError("its configuration leads to another plan today: code or data have changed")

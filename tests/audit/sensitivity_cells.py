@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from runner.audit.sensitivity import measure_sensitivity
-from runner.autotune.resolve import settle
+from runner.autotune.resolve import resolve_plan
 from runner.config.compose import Composer
 from runner.config.load import load_config, typed_keys
 from runner.config.rules.rules import check
@@ -70,7 +70,7 @@ def parts_of(*overrides, key=KEY):
     check(config)
     device, data = detect_device(config.hardware), open_data(config.data)
     world = SingleProcess(torch_device(device.kind))
-    plan = settle(build_plan(config, data, device, processes=1), config, device, world)
+    plan = resolve_plan(build_plan(config, data, device, processes=1), config, device, world)
     return plan, build_parts(plan, data, world, key=key)
 
 

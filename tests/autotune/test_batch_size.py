@@ -76,8 +76,8 @@ def test_memory_decides_and_numbers_do_not_change(train, configure):
 
 def test_a_micro_batch_that_batchnorm_cannot_use_is_passed_over(configure, train):
     """A residual net brings 8 x 8 pixels down to one, where a single example has no statistics."""
-    recipe = ("model=resnet18", "data.limit=24", "trainer.epochs=1", "hardware=cpu", "hardware.threads=1")
-    auto = (*recipe, "data.batch_size=auto", "trainer.effective_batch_size=4", PATIENT)
+    candidate = ("model=resnet18", "data.limit=24", "trainer.epochs=1", "hardware=cpu", "hardware.threads=1")
+    auto = (*candidate, "data.batch_size=auto", "trainer.effective_batch_size=4", PATIENT)
     config = configure(*auto, "hardware.memory_limit=64TB")
     device = detect_device(config.hardware)
     assert memory_limit(config.hardware, device, 2) == memory_limit(configure(*auto).hardware, device, 2) < 64e12
@@ -87,4 +87,4 @@ def test_a_micro_batch_that_batchnorm_cannot_use_is_passed_over(configure, train
     assert "GiB (hardware.memory_limit=64TB is more than a process may take here), measured" in size.reason
     assert ": 2 take" in size.reason
     with pytest.raises(RunError, match=r"too small for BatchNorm; try model\.norm=group"):
-        train(*recipe, "data.batch_size=1")
+        train(*candidate, "data.batch_size=1")

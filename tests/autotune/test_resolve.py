@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from runner.autotune.precision import Candidate, _choose, _still_in, recipes
-from runner.autotune.resolve import _what, _where, settle
+from runner.autotune.precision import Candidate, _choose, _still_in, open_candidates
+from runner.autotune.resolve import _what, _where, resolve_plan
 from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import Device, detect_device
@@ -118,7 +118,7 @@ def settled(configure):
         device = detect_device(config.hardware)
         plan = build_plan(config, open_data(config.data), device, processes=1)
         world = SingleProcess(torch.device("cpu"))
-        return settle(plan, config, device, world, **folders).performance
+        return resolve_plan(plan, config, device, world, **folders).performance
 
     return settled
 
@@ -170,12 +170,15 @@ def test_the_candidates_are_what_the_device_has_and_the_request_leaves_open(conf
     gpu = {"kind": "cuda", "name": "GPU", "count": 1, "memory_bytes": 1 << 34}
     old = Device(native=of_capability(6, 1, bf16=False), **gpu)
     new = Device(native=of_capability(8, 0, bf16=True), **gpu)
-    assert {recipe.dtype for recipe in recipes(old, None)} == {"float32"}
-    assert {recipe.dtype for recipe in recipes(new, None)} == {"float32", "bfloat16", "float16"}
+    assert {candidate.dtype for candidate in open_candidates(old, None)} == {"float32"}
+    assert {candidate.dtype for candidate in open_candidates(new, None)} == {"float32", "bfloat16", "float16"}
     cpu = detect_device(configure("hardware=cpu").hardware)
-    assert {recipe.dtype for recipe in recipes(cpu, None)} == {"float32", "bfloat16"}
-    assert all(recipe.channels_last is False for recipe in recipes(new, False))
-    assert [str(recipe) for recipe in recipes(new, None, "float16")] == ["float16 channels_last", "float16 contiguous"]
+    assert {candidate.dtype for candidate in open_candidates(cpu, None)} == {"float32", "bfloat16"}
+    assert all(candidate.channels_last is False for candidate in open_candidates(new, False))
+    assert [str(candidate) for candidate in open_candidates(new, None, "float16")] == [
+        "float16 channels_last",
+        "float16 contiguous",
+    ]
 
 
 def test_another_rounding_is_taken_for_a_gain_only():

@@ -24,7 +24,7 @@ def tree(root, paths):
     return root
 
 
-def settle(root, **keys):
+def arranged(root, **keys):
     return arrange(root, wanted=is_image, **keys)
 
 
@@ -59,9 +59,9 @@ def settle(root, **keys):
 def test_what_folders_are_taken_for(tmp_path, paths, splits):
     if splits is None:
         with pytest.raises(RequestError):
-            settle(tree(tmp_path, paths))
+            arranged(tree(tmp_path, paths))
     else:
-        assert settle(tree(tmp_path, paths)).splits == splits
+        assert arranged(tree(tmp_path, paths)).splits == splits
 
 
 REFUSED = {
@@ -91,7 +91,7 @@ REFUSED = {
 @pytest.mark.parametrize("paths", REFUSED)
 def test_what_cannot_be_settled_is_one_line(tmp_path, paths):
     with pytest.raises(RequestError) as refused:
-        settle(tree(tmp_path, paths))
+        arranged(tree(tmp_path, paths))
     assert REFUSED[paths] in str(refused.value)
     assert str(refused.value).startswith("data.root: got ")
 
@@ -99,25 +99,25 @@ def test_what_cannot_be_settled_is_one_line(tmp_path, paths):
 def test_without_the_check_folds_and_tests_become_classes(tmp_path, monkeypatch):
     monkeypatch.setattr(arrangement, "_refuse_classes_like_splits", lambda *a: None)
     for number, paths in enumerate(("fold1/a fold1/b fold2/a fold2/b", "test cat dog", "train test")):
-        assert settle(tree(tmp_path / str(number), paths)).splits == {"train": ""}
+        assert arranged(tree(tmp_path / str(number), paths)).splits == {"train": ""}
 
 
 def test_a_folder_around_the_splits_is_opened(tmp_path):
     tree(tmp_path, "archive/Train/a archive/Test/a notes.txt")
-    settled = settle(tmp_path)
+    settled = arranged(tmp_path)
     assert settled.root == tmp_path / "archive"
     assert settled.splits == {"train": "Train", "test": "Test"}
     tree(tmp_path, "other/a")
     with pytest.raises(RequestError, match="archive/Test/ and archive/Train/"):
-        settle(tmp_path)
+        arranged(tmp_path)
 
 
 def test_the_user_can_say_which_splits_there_are(tmp_path):
     tree(tmp_path, "test cat dog one/a one/b two/a two/b")
     with pytest.raises(RequestError):
-        settle(tmp_path)
-    assert settle(tmp_path, splits={}).splits == {"train": ""}
-    assert settle(tmp_path, splits={"test": "two", "train": "one"}).splits == {"train": "one", "test": "two"}
+        arranged(tmp_path)
+    assert arranged(tmp_path, splits={}).splits == {"train": ""}
+    assert arranged(tmp_path, splits={"test": "two", "train": "one"}).splits == {"train": "one", "test": "two"}
     for wrong, told in (
         ({"trian": "one"}, "did you mean train?"),
         ({"test": "one"}, "without train"),
@@ -129,13 +129,13 @@ def test_the_user_can_say_which_splits_there_are(tmp_path):
         ("train", "the folder of each split"),
     ):
         with pytest.raises(RequestError) as refused:
-            settle(tmp_path, splits=wrong)
+            arranged(tmp_path, splits=wrong)
         assert told in str(refused.value)
         assert str(refused.value).startswith("data.splits: got ")
 
 
 def test_a_flat_test_is_left_out_and_said(tmp_path):
-    settled = settle(tree(tmp_path, "train/a train/b Test"))
+    settled = arranged(tree(tmp_path, "train/a train/b Test"))
     assert settled.splits == {"train": "train"}
     assert settled.notes == (
         "Test/ holds 3 images and no class folders: it is left out; predict them with python -m runner infer run=FOLDER"
@@ -145,9 +145,9 @@ def test_a_flat_test_is_left_out_and_said(tmp_path):
     tree(tmp_path, "test1/unknown")
     (tmp_path / "Test").rename(tmp_path / "pictures")
     with pytest.raises(RequestError):
-        settle(tmp_path)  # pictures/ may be anything
+        arranged(tmp_path)  # pictures/ may be anything
     (tmp_path / "pictures").rename(tmp_path / ".pictures")
-    assert "test1/ holds 3 images" in settle(tmp_path).notes[0]
+    assert "test1/ holds 3 images" in arranged(tmp_path).notes[0]
 
 
 def test_names_of_hostile_length_cost_nothing():

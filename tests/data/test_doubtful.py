@@ -38,7 +38,7 @@ def refusal(ask, root, **keys):
 
 
 def test_a_split_that_repeats_another_is_said_each_time(ask, tmp_path, monkeypatch):
-    monkeypatch.setattr(contents, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(contents, "STABLE_NS", -(10**12))
     for split, seed in (("train", 0), ("val", 1), ("test", 2)):
         for number, kind in enumerate(("cat", "dog")):
             for i in range(4):

@@ -239,7 +239,7 @@ def test_a_folder_of_photos_of_every_kind(ask, tmp_path):
 
 def test_an_unchanged_folder_is_opened_without_reading_it(ask, root, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(contents, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(contents, "STABLE_NS", -(10**12))
     first = ask(root)
     assert builds(caplog) == 1
     opened = []
@@ -272,7 +272,7 @@ def test_contents_decide_and_not_times_or_places(ask, root, tmp_path, caplog):
 
 
 def test_a_changed_file_of_the_same_size_and_time_is_noticed(ask, root, monkeypatch):
-    monkeypatch.setattr(contents, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(contents, "STABLE_NS", -(10**12))
     put(root / "cat" / "a.bmp", noise(seed=50))
     first = ask(root, val_fraction=0, test_fraction=0)
     before = (root / "cat" / "a.bmp").stat()
@@ -286,7 +286,7 @@ def test_a_changed_file_of_the_same_size_and_time_is_noticed(ask, root, monkeypa
 
 
 def test_a_change_behind_a_link_is_noticed(ask, root, monkeypatch):
-    monkeypatch.setattr(contents, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(contents, "STABLE_NS", -(10**12))
     hidden = put(root / ".store" / "a.png", noise(seed=50))
     (root / "cat" / "a.png").symlink_to(hidden)
     first = ask(root)

@@ -102,7 +102,7 @@ def test_a_run_is_saved_and_resumed(poor, configure, tmp_path, train):
     config = configure(*RECIPE)
     device, own = detect_device(config.hardware), Job(config=config, composed={}, run_dir=run_dir)
     with lock_run(run_dir):
-        ended = job_module._run_alone(own, SingleProcess(torch.device("cpu")), device, Stop(12))
+        ended = job_module._run_in_process(own, SingleProcess(torch.device("cpu")), device, Stop(12))
     assert ended.exit_code == ExitCode.INTERRUPTED
     assert run_job(config, {}, run_dir, None).exit_code == ExitCode.DONE
     assert not (run_dir / "checkpoints" / "best").exists()

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from runner.environment.accelerate_settings import accelerate_notes, asked_lines
+from runner.environment.accelerate_settings import accelerate_notes, accelerate_overrides
 from runner.environment.launchers import adopt_launch, is_first, launched, local_processes
 from runner.errors import RequestError
 from runner.processes.command_end import answer_alone
@@ -117,7 +117,7 @@ def test_cores_are_shared_by_the_processes_of_a_machine(monkeypatch, configure):
     ],
 )
 def test_settings_of_accelerate_that_are_used(environment, settled, lines):
-    assert asked_lines(environment, settled) == lines
+    assert accelerate_overrides(environment, settled) == lines
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_settings_of_accelerate_that_are_used(environment, settled, lines):
 )
 def test_settings_of_accelerate_that_are_refused(environment, refusal):
     with pytest.raises(RequestError) as error:
-        asked_lines(environment, ())
+        accelerate_overrides(environment, ())
     assert str(error.value).startswith(refusal)
 
 

@@ -19,7 +19,7 @@ from runner.forecast.operation_counts import measure_model
 from runner.forecast.warnings import find_warnings
 from runner.models.build import build_network
 from runner.plan.build import build_plan
-from runner.plan.device import Device, detect_device, foresee_device
+from runner.plan.device import Device, describe_absent_device, detect_device
 from runner.plan.native_types import of_capability, of_processor
 from runner.privacy.ledger.ledger import contents_of
 
@@ -113,7 +113,9 @@ def test_trouble_is_named(configure, assessed, costs, overrides, device, key, wh
     known = dataclasses.replace(costs, model=dataclasses.replace(costs.model, batch_norm=batch_norm))
     if device.kind == "cuda":  # whose memory holds no libraries
         known = dataclasses.replace(known, baseline_bytes=0)
-    found = find_warnings(plan, data, device, known, forecast(plan, data, known, price_per_hour=None), in_turns=None)
+    found = find_warnings(
+        plan, data, device, known, forecast(plan, data, known, price_per_hour=None), paired_seconds=None
+    )
     (named,) = [warning for warning in found if what in warning.what]
     assert named.key == key
     assert named.evidence
@@ -148,7 +150,7 @@ def test_little_memory_of_a_cpu_is_told_by_what_helps(configure, costs, override
     plan = build_plan(config, data, CPU, processes=1)
     known = dataclasses.replace(costs, baseline_bytes=libraries)
     foreseen = forecast(plan, data, known, price_per_hour=None)
-    found = find_warnings(plan, data, device, known, foreseen, in_turns=None)
+    found = find_warnings(plan, data, device, known, foreseen, paired_seconds=None)
     assert [each.key for each in found] == [key] * (key is not None)
     for warning in found:
         assert what in warning.what
@@ -171,7 +173,7 @@ def test_a_model_is_not_advised_to_be_what_it_is(configure, assessed, costs, mod
     config = configure("hardware=cpu", "data.limit=200", f"model={model}", "trainer=dp", "privacy.epsilon=0.1")
     data = open_data(config.data)
     plan = build_plan(config, data, CPU, processes=1)
-    found = find_warnings(plan, data, CPU, costs, forecast(plan, data, costs, price_per_hour=None), in_turns=None)
+    found = find_warnings(plan, data, CPU, costs, forecast(plan, data, costs, price_per_hour=None), paired_seconds=None)
     (noise,) = [warning for warning in found if "noise is larger" in warning.what]
     assert f"model={cure}" in noise.cure
     assert f"model={model}" not in noise.cure
@@ -201,7 +203,7 @@ def test_a_gpu_that_is_not_here_is_planned_for_by_its_facts(configure, gpu, dtyp
     asked = {"float16": "NVIDIA V100 has no native bfloat16", "bfloat16": "what hardware=h100 chooses"}
     assert found.plan.semantic.precision.reason == asked[dtype]
     with pytest.raises(RequestError, match=r"hardware\.processes: got null, expected how many GPUs"):
-        foresee_device(dataclasses.replace(config.hardware, processes=None))
+        describe_absent_device(dataclasses.replace(config.hardware, processes=None))
     with pytest.raises(RequestError, match="no CUDA device"):
         detect_device(config.hardware)
 
@@ -227,7 +229,7 @@ def test_sixteen_bits_that_gain_nothing_are_named_by_measurement(configure, cost
         device,
         costs,
         forecast(plan, data, costs, price_per_hour=None),
-        in_turns={"float32": 1.0, "bfloat16": bf16},
+        paired_seconds={"float32": 1.0, "bfloat16": bf16},
     )
     assert [each.key for each in found] == warning
 

@@ -7,7 +7,7 @@ import pytest
 import torch.nn.functional as F
 
 from runner.autotune import batch_size as fitting_batch
-from runner.autotune.precision import fastest_candidate, recipes
+from runner.autotune.precision import fastest_candidate, open_candidates
 from runner.autotune.resolve import resolve_precision
 from runner.config.rules.batches import affordable
 from runner.data.open import open_data
@@ -112,12 +112,12 @@ def test_a_way_to_gradients_is_chosen_on_as_many_images_as_there_is_time_for():
 def test_a_precision_that_would_take_too_long_to_measure_is_not_measured(slow_config):
     config = slow_config("precision=auto", "hardware.probe_seconds=0.001")
     plan, device = planned(config)
-    assert fastest_candidate(plan, recipes(device, None), memory_bytes=1 << 40) is None
+    assert fastest_candidate(plan, open_candidates(device, None), memory_bytes=1 << 40) is None
     told = resolve_precision(plan, config, device, SingleProcess(torch_device("cpu"))).semantic.precision
     assert told.dtype == "float32"
     assert told.reason.startswith("too large to measure within hardware.probe_seconds")
     patient = dataclasses.replace(plan, performance=dataclasses.replace(plan.performance, probe_seconds=60.0))
-    assert fastest_candidate(patient, recipes(device, None), memory_bytes=1 << 40) is not None
+    assert fastest_candidate(patient, open_candidates(device, None), memory_bytes=1 << 40) is not None
 
 
 def test_batches_for_which_there_is_no_time_are_left_out_and_named(monkeypatch):

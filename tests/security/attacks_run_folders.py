@@ -152,7 +152,7 @@ def a_model_of_another_kind_in_a_comparison(stage):
     run = folder(stage, model=hub(stage))
     plan = json.loads((run / "run.json").read_text())["plan"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(one_update, "settle", _begin_with_the_model)
+        patch.setattr(one_update, "resolve_plan", _begin_with_the_model)
         one_update.compute_updates(run, plan["identity"], plan["performance"], [])
 
 

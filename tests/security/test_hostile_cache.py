@@ -181,7 +181,7 @@ def test_without_that_check_the_forgery_is_trained_on(ask, tmp_path, monkeypatch
 
 def test_a_note_that_others_may_have_written_does_not_rename_data(ask, tmp_path, monkeypatch):
     """``folder-*.json`` says what a folder's files contain, so a forged one would open another data set's pixels."""
-    monkeypatch.setattr(contents, "SETTLED_NS", -(10**12))  # files of just now count as settled
+    monkeypatch.setattr(contents, "STABLE_NS", -(10**12))  # files of just now count as settled
     honest = ask().origin
     (note,) = (tmp_path / "cache").glob("folder-*.json")
     kept = json.loads(note.read_bytes())

@@ -34,7 +34,7 @@ def run(configure, tmp_path, monkeypatch):
             own = Job(config=ours, composed={}, run_dir=run_dir)
             if not world.is_main:
                 own = dataclasses.replace(own, config=theirs, run_dir=tmp_path / elsewhere)
-            return job_module._run_alone(own, world, device, Stop(stop_after))
+            return job_module._run_in_process(own, world, device, Stop(stop_after))
 
         return TimedSteps(2).call(process)
 

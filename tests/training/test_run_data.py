@@ -15,7 +15,7 @@ from runner.inference.finished_run import open_run
 from runner.inference.image_sources import open_own_data
 from runner.models import input_spec
 from runner.run.job import plan_run
-from runner.training.run_data import open_run_data, settled_by
+from runner.training.run_data import open_run_data, resolved_data_config
 
 timm = pytest.importorskip("timm", reason="an extra that is not installed")
 
@@ -89,7 +89,7 @@ def test_without_weights_nothing_changes(configure):
         data = open_run_data(configure(*keys))
         assert (data.mean, data.interpolation, data.notes) == ((0.3,), "bilinear", ())
     config = configure("data=digits")
-    recipe = plan_run(config).recipe()
+    recipe = plan_run(config).identity_fields()
     assert "interpolation" not in recipe["data"]
     assert "size_of_model" not in recipe["data"]
 
@@ -193,7 +193,7 @@ def test_a_run_keeps_what_came_with_its_weights(photos, weights, train, configur
     run = open_run(folder, "last")
     own = open_own_data(run)
     assert own.fingerprint == planned.fingerprint
-    assert settled_by(run.config, planned).mean == list(HALF)
+    assert resolved_data_config(run.config, planned).mean == list(HALF)
     predict = load_run(folder, checkpoint="last", device="cpu")
     path = photos / own.train.names[0]
     pixels = torch.from_numpy(own.train.pixels(np.array([0])))

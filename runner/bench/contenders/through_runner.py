@@ -45,7 +45,7 @@ def train(task: Task, prepared: Path, timed_steps: TimedSteps, options: tuple[st
     """Train the task's recipe changed by ``options``, which are overrides; ``prepared`` is not needed."""
     import torch
 
-    from runner.autotune.resolve import settle
+    from runner.autotune.resolve import resolve_plan
     from runner.data.open import open_data
     from runner.plan.build import build_plan
     from runner.plan.device import detect_device
@@ -62,7 +62,7 @@ def train(task: Task, prepared: Path, timed_steps: TimedSteps, options: tuple[st
     data = open_data(config.data)
     device = detect_device(config.hardware)
     world = SingleProcess(torch_device(device.kind))
-    plan = settle(build_plan(config, data, device, processes=1), config, device, world)
+    plan = resolve_plan(build_plan(config, data, device, processes=1), config, device, world)
     with tempfile.TemporaryDirectory() as folder, torch_settings(plan):
         parts = build_parts(plan, data, world)
         recorder = Recorder(Path(folder), [_Pause(timed_steps, parts)], make_console(True))

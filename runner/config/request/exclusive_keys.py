@@ -30,7 +30,7 @@ def _has_length(config: DictConfig) -> bool:
     return any(_value(config, f"trainer.{key}") is not None for key in ("steps", "epochs"))
 
 
-_RIVALS = (
+_EXCLUSIVE = (
     _ExclusiveKeys("trainer.epochs", "trainer.steps", silent=True),
     _ExclusiveKeys("data.test_fraction", "data.fold", silent=True),
     _ExclusiveKeys("privacy.noise_multiplier", "privacy.epsilon", when=_has_length),
@@ -69,7 +69,7 @@ def replaced_by(config: DictConfig, typed: Mapping[str, str]) -> list[Replaced]:
 
 def exclusive_with(key: str) -> tuple[str, ...]:
     """The keys that cannot be typed beside ``key``, because one of the two would lose without a word."""
-    pairs = [(one.winner, one.loser) for one in _RIVALS if one.silent]
+    pairs = [(one.winner, one.loser) for one in _EXCLUSIVE if one.silent]
     return tuple({winner: loser, loser: winner}[key] for winner, loser in pairs if key in (winner, loser))
 
 
@@ -85,19 +85,19 @@ def resolve_exclusive_keys(config: DictConfig | ListConfig, file: str) -> None:
     """
     if not isinstance(config, DictConfig):
         return
-    for one in (one for one in _RIVALS if one.silent):
-        if not _has_a_say(config, one.winner):
+    for one in (one for one in _EXCLUSIVE if one.silent):
+        if not _takes_effect(config, one.winner):
             continue
-        if _has_a_say(config, one.loser):
+        if _takes_effect(config, one.loser):
             raise _both(one, config, place=f" in {file}")
         OmegaConf.update(config, one.loser, None, force_add=True)
 
 
 def _pairs(config: DictConfig, typed: Mapping[str, str]) -> Iterator[Replaced]:
-    for one in _RIVALS:
-        if one.winner not in typed or not _has_a_say(config, one.winner) or not one.when(config):
+    for one in _EXCLUSIVE:
+        if one.winner not in typed or not _takes_effect(config, one.winner) or not one.when(config):
             continue
-        if not _has_a_say(config, one.loser):
+        if not _takes_effect(config, one.loser):
             continue
         if one.loser in typed:
             if one.silent:
@@ -134,7 +134,7 @@ def _privacy_left_behind(config: DictConfig, typed: Mapping[str, str]) -> Iterat
             yield Replaced.value(key, value, usual, by)
 
 
-def _has_a_say(config: DictConfig, key: str) -> bool:
+def _takes_effect(config: DictConfig, key: str) -> bool:
     value = _value(config, key)
     return bool(value) if key.startswith("data.augment.") else value is not None
 

@@ -15,7 +15,7 @@ _HALF = ("float16", "auto", "auto16")
 @dataclass(frozen=True)
 class _Needs:
     keys: tuple[str, ...]
-    has_a_say: Callable[[RunConfig], bool]
+    takes_effect: Callable[[RunConfig], bool]
     needs: str
     """What gives the keys a say, as it would be typed."""
 
@@ -65,7 +65,7 @@ def idle_keys(typed: Iterable[str], runs: Sequence[RunConfig]) -> list[str]:
     return [f"{key} changes nothing without {one.needs}" for key, one in _idle(typed, runs)]
 
 
-def refuse_idle_questions(varied: Iterable[str], runs: Sequence[RunConfig]) -> None:
+def refuse_idle_sweeps(varied: Iterable[str], runs: Sequence[RunConfig]) -> None:
     """Refuse a sweep over a key that has no say in any of its ``runs``: its recipes would be one.
 
     Raises:
@@ -77,4 +77,4 @@ def refuse_idle_questions(varied: Iterable[str], runs: Sequence[RunConfig]) -> N
 
 def _idle(keys: Iterable[str], runs: Sequence[RunConfig]) -> list[tuple[str, _Needs]]:
     needs = {key: one for one in _NEEDS for key in one.keys}
-    return [(key, needs[key]) for key in keys if key in needs and not any(map(needs[key].has_a_say, runs))]
+    return [(key, needs[key]) for key in keys if key in needs and not any(map(needs[key].takes_effect, runs))]

@@ -30,7 +30,7 @@ class Presets:
         self._where = loader, root, [OverridesParser.create().parse_override(line) for line in searchpath]
         self._read = cache(self._read_once)
 
-    def settle(
+    def apply(
         self,
         config: DictConfig,
         overrides: Sequence[Override],

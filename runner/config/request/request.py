@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.config.compose import Composer, line_of
 from runner.config.groups import OPEN
 from runner.config.request.exclusive_keys import exclusive_with
-from runner.config.request.idle_keys import idle_keys, refuse_idle_questions
+from runner.config.request.idle_keys import idle_keys, refuse_idle_sweeps
 from runner.config.request.presets import added_to
 from runner.config.request.search_config import SWEEPER, check_search, ends_of, first_options, is_whole, load_search
 from runner.config.request.swept_values import params_as_typed
@@ -205,7 +205,7 @@ def _check_sweep(
             raise RequestError(
                 error.key, error.got, error.expected, nearest=error.nearest, cell=f"cell {number}: {name}"
             ) from error
-    refuse_idle_questions(sorted(varied), configs)
+    refuse_idle_sweeps(sorted(varied), configs)
     composer.notes |= dict.fromkeys(idle_keys((o.key_or_group for o in overrides), configs))
     added = [set(lines[len(cell) :]) for lines, cell in zip(cells_lines, cells, strict=True)]
     return dataclasses.replace(

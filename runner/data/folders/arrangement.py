@@ -101,8 +101,8 @@ def arrange(
     stray = any("/" not in file.path for file in listing.files)
     if not roles and len(holding) == 1 and not stray and roles_of(folders[holding[0]].inner):
         return arrange(root / holding[0], wanted=wanted, follow_links=follow_links)
-    settled, unlabelled = _settle(root, folders, roles)
-    if not settled:
+    assigned, unlabelled = _assign_splits(root, folders, roles)
+    if not assigned:
         return arranged({"train": ""}, listed("") if linked else listing)
     notes = [
         f"{name}/ holds {pluralize(folders[name].images, 'image')} and no class folders: it is left out; predict them"
@@ -112,9 +112,9 @@ def arrange(
     if beside := [name for name in holding if name not in roles]:
         images = sum(folders[name].images for name in beside)
         notes.append(
-            f"only {_slashed(settled.values())} are used, not {_slashed(beside)} ({pluralize(images, 'image')})"
+            f"only {_slashed(assigned.values())} are used, not {_slashed(beside)} ({pluralize(images, 'image')})"
         )
-    return arranged(settled, _below(listing, settled.values()), notes)
+    return arranged(assigned, _below(listing, assigned.values()), notes)
 
 
 def _check_named(root: Path, splits: Mapping[str, str]) -> dict[str, str]:
@@ -162,7 +162,7 @@ def _survey(root: Path, names: Iterable[str], listing: Listing, *, follow_links:
     return folders
 
 
-def _settle(
+def _assign_splits(
     root: Path, folders: Mapping[str, _Folder], roles: Mapping[str, str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """The folder of each split, or none where all are classes; and folders of test images without labels."""
@@ -174,29 +174,29 @@ def _settle(
     by_role = {split: [name for name in roles if roles[name] == split] for split in SPLITS}
     for split, names in by_role.items():
         if len(names) > 1:
-            raise _unsettled(root, f"{len(names)} folders for {_CALLED[split]}: {_some(names)}")
+            raise _ambiguous(root, f"{len(names)} folders for {_CALLED[split]}: {_some(names)}")
     train = by_role["train"]
     if not train or train[0] not in shaped:
         lacking = "no folder for training"
         if train:
             lacking = f"{train[0]}/ without {'class folders' if folders[train[0]].images else 'images'}"
-        raise _unsettled(root, f"{_slashed(shaped)} {f'beside {_slashed(others)}' if others else f'and {lacking}'}")
+        raise _ambiguous(root, f"{_slashed(shaped)} {f'beside {_slashed(others)}' if others else f'and {lacking}'}")
     if others and (len(shaped) == 1 or folders[train[0]].holding & set(others)):
-        raise _unsettled(root, f"{_slashed(shaped)} beside {_slashed(others)}")
-    settled: dict[str, str] = {}
+        raise _ambiguous(root, f"{_slashed(shaped)} beside {_slashed(others)}")
+    assigned: dict[str, str] = {}
     unlabelled: tuple[str, ...] = ()
     for split, (name, *_) in ((split, names) for split, names in by_role.items() if names):
         folder = folders[name]
         if not folder.images and not folder.inner:
             raise RequestError("data.root", f"{root / name} (no images)", "images in it, or no such folder")
         if folder.holding or not folder.images:
-            settled[split] = folder.path
+            assigned[split] = folder.path
         elif split == "test":
             unlabelled = (name,)
         else:
             held = pluralize(folder.images, "image")
             raise RequestError("data.root", f"{root / name} ({held} in no class folder)", "a folder for each class")
-    return settled, unlabelled
+    return assigned, unlabelled
 
 
 def _refuse_classes_like_splits(
@@ -214,23 +214,23 @@ def _refuse_classes_like_splits(
             "data.root", f"{root} ({_slashed(flat)} with images in no class folder)", "a folder for each class in them"
         )
     if tests := [name for name in flat if roles[name] == "test"]:
-        raise _unsettled(root, f"{_slashed(tests)} beside {_slashed(others)}")
+        raise _ambiguous(root, f"{_slashed(tests)} beside {_slashed(others)}")
     hinting = {name: role for name in holding if (role := hinted_role(name))}
     if len(set(hinting.values())) > 1:
-        raise _unsettled(root, _slashed(hinting))
+        raise _ambiguous(root, _slashed(hinting))
     if len(holding) > 1:
         alike = set.intersection(*(folder.holding for folder in holding.values()))
         if len(alike) > 1:
-            raise _unsettled(root, f"{_slashed(holding)}, each with {_slashed(sorted(alike))}")
+            raise _ambiguous(root, f"{_slashed(holding)}, each with {_slashed(sorted(alike))}")
         if all(map(is_fold, holding)):
-            raise _unsettled(root, f"{_slashed(holding)}, which are called like folds")
+            raise _ambiguous(root, f"{_slashed(holding)}, which are called like folds")
     for name, folder in holding.items():
         within = roles_of(folder.holding)
         if len(set(within.values())) > 1:
-            raise _unsettled(root, _slashed(f"{name}/{inner}" for inner in within))
+            raise _ambiguous(root, _slashed(f"{name}/{inner}" for inner in within))
 
 
-def _unsettled(root: Path, got: str) -> RequestError:
+def _ambiguous(root: Path, got: str) -> RequestError:
     expected = (
         "splits or classes that can be told apart: 'data.splits={train: FOLDER, test: FOLDER}' names the splits,"
         " data.splits={} makes every folder a class"

@@ -20,7 +20,7 @@ from runner.data.images import Contents
 
 # A file written twice within the clock tick of its file system shows one time for both contents, so a listing whose
 # newest file is younger than this is not trusted yet (the coarsest common clock, FAT's, ticks every 2 s).
-SETTLED_NS = 2 * 10**9
+STABLE_NS = 2 * 10**9
 
 TASK = 256
 
@@ -47,7 +47,7 @@ def hash_files(listing: Listing, cache: Cache, *, reader: str) -> tuple[str, Con
     started_ns = time.time_ns()
     contents, without_names, digests = _read_and_hash(listing)
     newest = max((max(file.mtime_ns, file.ctime_ns) for file in listing.files), default=0)
-    if newest < started_ns - SETTLED_NS:
+    if newest < started_ns - STABLE_NS:
         sketch = json.dumps(without_names.sketch.as_plain())
         saved_note = {"seen": seen, "contents": contents, "name": without_names.name, "sketch": sketch}
         cache.write_note(note_name, saved_note | {"repeats": json.dumps(without_names.repeats)})

@@ -160,7 +160,7 @@ def check_mechanism(accountant: str, sample_rate: float, noise_multiplier: float
 
 def load_libraries(accountant: str) -> None:
     """Import what ``accountant`` imports when it is first asked, for a process whose memory is measured."""
-    _settle_absl()
+    _reset_absl_stream()
     importlib.import_module("dp_accounting.pld.privacy_loss_distribution")
     importlib.import_module("dp_accounting.rdp.rdp_privacy_accountant")
     if accountant == "prv":
@@ -208,7 +208,7 @@ def _loss_grid(size: float, steps: int) -> float:
 @functools.lru_cache(maxsize=2)
 def _loss(sample_rate: float, noise_multiplier: float, grid: float, cut: float) -> Any:
     """The privacy loss distribution of one update, rounded up."""
-    _settle_absl()
+    _reset_absl_stream()
     from dp_accounting.pld import privacy_loss_distribution
 
     return privacy_loss_distribution.from_gaussian_mechanism(
@@ -240,7 +240,7 @@ def _divergences(sample_rate: float, noise_multiplier: float, orders: tuple[int,
 
 def _composed(event: Any, orders: tuple[int, ...] | None) -> Any:
     """dp-accounting's accountant of Renyi divergences, of one ``event``."""
-    _settle_absl()
+    _reset_absl_stream()
     from dp_accounting.rdp import rdp_privacy_accountant as rdp
 
     with _quiet_absl():
@@ -320,7 +320,7 @@ def _prv_refusal(sample_rate: float, noise_multiplier: float, steps: int, delta:
     return RequestError("privacy.accountant", "prv", expected)
 
 
-def _settle_absl() -> None:
+def _reset_absl_stream() -> None:
     """Takes from absl the stream that it found at import: it closes that stream when logging is configured anew."""
     from absl import logging as absl_logging
 

@@ -152,7 +152,7 @@ def _rounding(tensor: Tensor) -> float:
     return torch.finfo(tensor.dtype).eps
 
 
-def unlike_by_companions(
+def mixing_difference(
     gradients: PerExampleGradients,
     model: nn.Module,
     batch: Batch,

@@ -20,9 +20,9 @@ from runner.privacy.independence.batch_mixing import (
     Batch,
     allowed,
     contribution,
+    mixing_difference,
     mixing_layer,
     moved_by_rounding,
-    unlike_by_companions,
 )
 from runner.privacy.independence.refusals import ExamplesMixed
 from runner.privacy.independence.same_operations import other_operation
@@ -169,7 +169,7 @@ class BatchProbe:
         half[-1] = ~half[0]
         choices = [(half.to(self.device), KINDS[0]), (~half.to(self.device), KINDS[1])]
         expected = [contribution(found, kept) for kept, _ in choices]
-        unlike = unlike_by_companions(gradients, self._model, batch, expected, choices, self._generator)
+        unlike = mixing_difference(gradients, self._model, batch, expected, choices, self._generator)
         if unlike is not None:
             kept, others = unlike
             with self.forward():

@@ -63,13 +63,13 @@ def check_examples_independent(
         probe = BatchProbe(model, grad_sample, image_shape=image_shape, copies=copies, forward=_plainly(model, forward))
         with _refusing(model, grad_sample):
             _refuse_traces(model, probe)
-            settled, drawn = CarriedState(model), GeneratorStates(device)
+            carried, drawn = CarriedState(model), GeneratorStates(device)
             if grad_sample == "functional":
                 probe.compare_few(gradients)
             else:
                 probe.refuse_reading()
                 _compare_what_fits(probe, gradients, probe.largest(batch_size), forward)
-        if (place := settled.changed()) is not None:
+        if (place := carried.changed()) is not None:
             raise _keeps(place)
         if (whose := drawn.changed()) is not None:
             raise _draws(type(model).__name__, whose)

@@ -17,8 +17,8 @@ from runner.privacy.independence.batch_mixing import (
     Batch,
     allowed,
     contribution,
+    mixing_difference,
     moved_by_rounding,
-    unlike_by_companions,
 )
 from runner.privacy.independence.carried_state import CarriedState
 from runner.privacy.independence.global_generators import GeneratorStates
@@ -111,7 +111,7 @@ class RuntimeMixingCheck:
         expected = [
             contribution(found, kept) for found in [batch.through(gradients, self._model)] for kept, _ in choices
         ]
-        return unlike_by_companions(gradients, self._model, batch, expected, choices, generator) is not None
+        return mixing_difference(gradients, self._model, batch, expected, choices, generator) is not None
 
     def _by_size(self, gradients: PerExampleGradients, batch: Batch, generator: torch.Generator) -> str | None:
         """What a sum depends on besides its examples, or None; in float32, on as much of ``batch`` as fits."""

@@ -211,8 +211,8 @@ class Ledger:
                         raise _refusal(self._chain.path, f"{before.planned.name} is there under the entry of this run")
                     file.append({"kind": "resume", "entry": entry, "time": _now(), "step": step})
                 else:
-                    if admit is not None and (settled := admit(known, file.lines)) is not None:
-                        file.append({**settled, "time": _now()})
+                    if admit is not None and (admission := admit(known, file.lines)) is not None:
+                        file.append({**admission, "time": _now()})
                     entry = entry or secrets.token_hex(16)
                     file.append({"kind": "start", "entry": entry, "time": _now(), "format": FORMATS[-1], **asdict(run)})
         except OSError as error:

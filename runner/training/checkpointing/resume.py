@@ -55,7 +55,7 @@ def find_checkpoint(
             damaged.append(error)
             continue
         if checkpoint.identity != plan.identity:
-            raise other_recipe(run_dir, checkpoint.recipe, plan.recipe(), cache_dir=cache_dir)
+            raise identity_mismatch(run_dir, checkpoint.recipe, plan.identity_fields(), cache_dir=cache_dir)
         if damaged:
             warn(f"{damaged[0]}; the run goes on from step {checkpoint.step}, the newest checkpoint that is whole")
         return checkpoint
@@ -155,7 +155,7 @@ def noise_form(parts: Parts) -> dict[str, str] | None:
     return form
 
 
-def other_recipe(
+def identity_mismatch(
     run_dir: Path, saved: dict[str, Any], asked: dict[str, Any], *, cache_dir: str | None = None
 ) -> RequestError:
     """The refusal to put a run of the recipe ``asked`` where one of ``saved`` is; names the first key that differs.

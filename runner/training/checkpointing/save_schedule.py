@@ -77,7 +77,9 @@ class Saving:
         self._spent += time.perf_counter() - started
 
     def _write(self, snapshot: Snapshot) -> None:
-        save_checkpoint(self._folder, identity=self._plan.identity, recipe=self._plan.recipe(), **vars(snapshot))
+        save_checkpoint(
+            self._folder, identity=self._plan.identity, recipe=self._plan.identity_fields(), **vars(snapshot)
+        )
 
 
 def _copied(value: Any) -> Any:

@@ -35,7 +35,7 @@ def refuse_other_run(world: World, plan: Plan, config: RunConfig) -> None:
         RequestError: in every process; names what differs first, and where.
     """
     if world.size > 1:
-        refuse_differences(world, {**_code(config), **_recipe(plan)})
+        refuse_differences(world, {**_code(config), **_plan_facts(plan)})
 
 
 def refuse_other_start(world: World, first: int, model: nn.Module) -> None:
@@ -88,8 +88,8 @@ def _digest(place: Path) -> str:
     return total.hexdigest()[:12]
 
 
-def _recipe(plan: Plan) -> dict[str, Any]:
-    recipe = plan.recipe()
+def _plan_facts(plan: Plan) -> dict[str, Any]:
+    recipe = plan.identity_fields()
     facts: dict[str, Any] = {"data": f"images of fingerprint {recipe['data']['fingerprint'][:12]}"}
     facts |= {typed_key(path): value for path, value in _leaves(recipe) if path != "data.fingerprint"}
     facts["the names of the classes"] = list(plan.classes)
