@@ -16,11 +16,11 @@ from runner.config.words.expand_user import expand_user_in_lines
 from runner.config.words.override_lines import key_of
 from runner.config.words.wandb_variables import ignored_variables
 from runner.disk.links import outward_link
-from runner.environment.accelerate_settings import asked_lines
+from runner.environment.accelerate_settings import accelerate_overrides
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import RequestError
 from runner.records.plugins_used import require_plugins
-from runner.sweep.resume import refuse_other_recipe
+from runner.sweep.resume import refuse_other_config
 
 
 def begin_request(
@@ -48,7 +48,7 @@ def check_request(composer: Composer, lines: Sequence[str], *, multirun: bool) -
     Raises:
         RequestError: it cannot be run as typed.
     """
-    request = read_request(composer, lines, multirun=multirun, check=check_run, check_folder=refuse_other_recipe)
+    request = read_request(composer, lines, multirun=multirun, check=check_run, check_folder=refuse_other_config)
     _refuse_outward_links(request)
     require_room_for_torch()
     about_wandb = ignored_variables(request.configs[0].tracker, os.environ)
@@ -65,14 +65,14 @@ def print_notes(notes: Iterable[str]) -> None:
 def asked_by_accelerate(composer: Composer, lines: Sequence[str]) -> list[str]:
     """What ``accelerate launch`` was told and nobody has typed for the run, nor put into its grid."""
     settled = {key_of(line) for line in lines}
-    if asked := asked_lines(os.environ, settled):
+    if asked := accelerate_overrides(os.environ, settled):
         single = [
             line
             for line, override in zip(lines, composer.parse(lines), strict=True)
             if not override.is_sweep_override()
         ]
         params = composer.compose(single).hydra.sweeper.get("params") or {}
-        asked = asked_lines(os.environ, settled | {str(key) for key in params})
+        asked = accelerate_overrides(os.environ, settled | {str(key) for key in params})
     return asked
 
 

@@ -97,7 +97,7 @@ def _main(argv: list[str]) -> int:
         code = _begun(request.run_dir, lambda: _run(composer, request, [*flags, *request.lines]))
         if code == ExitCode.INTERRUPTED and request.run_dir is not None:
             typed = [shlex.quote(line) for line in args.overrides if key_of(line) == SEARCHPATH]
-            _tell_how_to_go_on(command_line(source_flags(extra, root), [resume_line(request.run_dir), *typed]))
+            _print_resume_hint(command_line(source_flags(extra, root), [resume_line(request.run_dir), *typed]))
         return code
     # Hydra looks for `hydra.mode` in the root and on the command line only; a sweep's file or `seeds` may ask too.
     flags += [] if args.multirun else ["--multirun"]
@@ -106,7 +106,7 @@ def _main(argv: list[str]) -> int:
     if code == ExitCode.INTERRUPTED:
         typed = [shlex.quote(line) for line in args.overrides if key_of(line) != "hydra.sweep.dir"]
         asked = [*(["--multirun"] if args.multirun else []), *source_flags(extra, root)]
-        _tell_how_to_go_on(command_line(asked, [*typed, folder_line("hydra.sweep.dir", request.sweep_dir)]))
+        _print_resume_hint(command_line(asked, [*typed, folder_line("hydra.sweep.dir", request.sweep_dir)]))
     return code
 
 
@@ -140,7 +140,7 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     return end.exit_code
 
 
-def _tell_how_to_go_on(command: str) -> None:
+def _print_resume_hint(command: str) -> None:
     """Say, as it can be pasted into a shell, how the run or sweep that was interrupted goes on."""
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     print(f"goes on with{' the same launcher and' if launched else ''}: {command}", file=sys.stderr)

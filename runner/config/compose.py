@@ -133,7 +133,7 @@ class Composer:
             config = self._load(lines)
         except _FAILURES as error:
             raise _refusal(error) or self._diagnose(overrides, error) from error
-        config, words = self._presets.settle(config, overrides, self._load, partial(self.option_defaults, config))
+        config, words = self._presets.apply(config, overrides, self._load, partial(self.option_defaults, config))
         self.notes |= dict.fromkeys([*words, *self._shadowed.notes(config.hydra.runtime.choices)])
         return config
 

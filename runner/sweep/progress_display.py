@@ -110,17 +110,17 @@ class LiveDisplay:
         record = read_record(cell.folder)
         for note in () if record is None else record.notes:
             self._screen.print(f"cell {cell.number}: warning: {note}", "yellow")
-        self._settle(cell, attempt, record, duration(watch.seconds))
+        self._close_row(cell, attempt, record, duration(watch.seconds))
 
     def skip(self, cell: Cell, attempt: Attempt) -> None:
         """Count the cell with those that ended."""
-        self._settle(cell, attempt, read_record(cell.folder), "before")
+        self._close_row(cell, attempt, read_record(cell.folder), "before")
 
     def close(self) -> None:
         """Remove the table: the final one takes its place."""
         self._screen.close()
 
-    def _settle(self, cell: Cell, attempt: Attempt, record: RunRecord | None, when: str) -> None:
+    def _close_row(self, cell: Cell, attempt: Attempt, record: RunRecord | None, when: str) -> None:
         failed = attempt.error is not None
         self._counts["failed" if failed else "done"] += 1
         if failed:
