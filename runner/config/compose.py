@@ -8,6 +8,7 @@ would refuse as well.
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from omegaconf import (
     FloatNode,
     IntegerNode,
     ListConfig,
+    LiteralNode,
     OmegaConf,
     StringNode,
     UnionNode,
@@ -44,6 +46,7 @@ from runner.config.request.output_folders import named_folder, refuse_looked_up,
 from runner.config.request.presets import Presets
 from runner.config.request.search_path import require_places
 from runner.config.request.shadowed_options import ShadowedOptions
+from runner.config.rules.choices import Choices, choices_of_schema
 from runner.config.schema import RunConfig
 from runner.config.untrusted import screened_source
 from runner.config.words.name_overrides import refuse_name_overrides
@@ -351,6 +354,8 @@ def _override_error(override: Override, config: DictConfig, groups: list[str], c
         return unknown_key(key, got, config, groups)
     if isinstance(node, ListConfig):
         expected = {float: "a list of numbers", str: "a list of words"}.get(element_type(node), "a list")
+    elif isinstance(node, LiteralNode):
+        return Choices(typing.get_args(node.ref_type)).refusal(key, got)
     elif isinstance(node, EnumNode):
         expected = f"one of {', '.join(node.enum_type.__members__)}"
     else:
@@ -376,6 +381,9 @@ def _composition_error(error: Exception) -> RequestError:
     lines = re.sub(r"^In '[^']+': (\w+ raised while composing config:)?\s*", "", text).splitlines()
     summary = lines[0].rstrip(".") if lines else type(error).__name__
     key = full_key[1] if full_key else (file[1] if file else "config")
+    cause = error.__cause__ or error.__context__  # Hydra raises its own in the handler, without a cause
+    if isinstance(cause, OmegaConfBaseException) and (choices := choices_of_schema().get(key)) is not None:
+        return choices.refusal(key, cause.value, place=f" in {place}")
     return RequestError(key, f"{summary} in {place}", "a configuration that can be composed")
 
 

@@ -6,12 +6,14 @@ import math
 import re
 from collections.abc import Mapping, Set
 from dataclasses import fields
+from functools import reduce
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.groups import CLOSED, OPEN, SECTIONS, field_name
+from runner.config.rules.choices import choices_of_schema
 from runner.config.rules.ranges import BATCH_SIZE
 from runner.config.schema import AugmentConfig, RunConfig
 from runner.config.store import root_node
@@ -57,7 +59,7 @@ def load_config(
         assert isinstance(typed, DictConfig)
         values = {str(key): _plain(typed, str(key)) for key in typed}
     except OmegaConfBaseException as error:
-        raise _conversion_error(error) from error
+        raise _conversion_error(error, plain) from error
     for key, value in values.items():
         _refuse_not_finite(key, value)
     closed = CLOSED | SECTIONS
@@ -105,8 +107,10 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     return {field_name(key): value for key, value in values.items()}
 
 
-def _conversion_error(error: OmegaConfBaseException) -> RequestError:
+def _conversion_error(error: OmegaConfBaseException, given: Mapping[str, Any]) -> RequestError:
     key = error.full_key or "config"
+    if (choices := choices_of_schema().get(key)) is not None:
+        return choices.refusal(key, reduce(lambda part, name: part[name], key.split("."), given))
     text = str(error).splitlines()[0]
     wrong = re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", text)
     if wrong:

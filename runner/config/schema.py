@@ -12,7 +12,11 @@ the keyword arguments of its ``_target_``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+AmpDtype = Literal["float32", "float64", "bfloat16", "float16", "auto", "auto16"]
+DeviceKind = Literal["auto", "cpu", "cuda", "mps"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 @dataclass
@@ -54,9 +58,8 @@ class DataConfig:
     channels: int | None = None
     """1 for grey, 3 for RGB, another number for files with so many bands, all of which are kept; null keeps what the
     source holds."""
-    interpolation: str | None = None
-    """How images are resized: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``; null takes what the model's
-    pretrained weights were trained with, and else bilinear."""
+    interpolation: Interpolation | None = None
+    """How images are resized; null takes what the model's pretrained weights were trained with, and else bilinear."""
     value_range: list[float] | None = None
     """``[black,white]``: the values of files with other than unsigned 8-bit values, such as ``[0,4095]`` for 12 bits;
     values beyond are cut off.  Null takes the range that each file states, and refuses files that state none."""
@@ -72,7 +75,7 @@ class DataConfig:
     """Which fold, from 0, is held out for the test; null uses ``test_fraction`` or the source's own test split."""
     limit: int | None = None
     """Keep at most this many training examples (stratified, by ``split_seed``), and as many for val and test."""
-    on_bad_file: str = "refuse"
+    on_bad_file: Literal["refuse", "skip"] = "refuse"
     """What an unreadable image does: ``refuse`` names it and stops, ``skip`` leaves it out and counts it."""
     follow_links: bool = False
     """Follow links below ``root`` to folders and out of it; otherwise such a link is a file that cannot be read."""
@@ -85,7 +88,7 @@ class DataConfig:
     """Per-channel standard deviation, in [0, 1], by which the difference is divided."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Random changes to training images."""
-    cache: str = "auto"
+    cache: Literal["auto", "memory", "disk", "off"] = "auto"
     """Where decoded images are held: ``disk`` (files in ``cache_dir``, shared by processes and runs), ``memory`` (of
     each process, anew in each run), ``off`` (nowhere: decoded in the background for each batch), or ``auto``, the first
     of these with room.  The same batches, to the bit."""
@@ -110,7 +113,7 @@ class ModelConfig:
     gradient_checkpointing: bool = False
     """Compute the blocks of the model again in the backward pass instead of keeping what is inside them (Chen et al.
     2016): the same numbers for less memory and about a third more time.  Not under DP."""
-    norm: str = "auto"
+    norm: Literal["auto", "batch", "group"] = "auto"
     """``batch`` keeps BatchNorm, ``group`` replaces it by GroupNorm, ``auto`` takes group under DP and else batch."""
     options: dict[str, Any] = field(default_factory=dict)
     """What else the YAML holds: keyword arguments of the factory."""
@@ -153,9 +156,9 @@ class TrainerConfig:
     """Early stopping: evaluations without improvement of ``monitor`` before the run ends; null for never."""
     min_delta: float = 0.0
     """Smallest change of ``monitor`` that counts as an improvement."""
-    monitor: str = "val_accuracy"
-    """Metric that decides the best checkpoint and early stopping: ``val_accuracy`` or ``val_loss``."""
-    test_checkpoint: str = "best"
+    monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    """Metric that decides the best checkpoint and early stopping."""
+    test_checkpoint: Literal["best", "last"] = "best"
     """Weights that the test split sees: ``best`` by ``monitor`` or ``last``."""
 
 
@@ -163,9 +166,9 @@ class TrainerConfig:
 class PrecisionConfig:
     """The arithmetic of the forward and backward passes.  Weights and optimizer state stay in float32 (or float64)."""
 
-    amp_dtype: str = "float32"
-    """``float32``, ``float64``, ``bfloat16``, ``float16``; ``auto`` measures which is fastest for this model on this
-    device, ``auto16`` takes the 16-bit type that suits it."""
+    amp_dtype: AmpDtype = "float32"
+    """Type of the arithmetic; ``auto`` measures which is fastest for this model on this device, ``auto16`` takes the
+    16-bit type that suits it."""
     tf32: bool = False
     """Allow TensorFloat-32 in float32 matrix products and convolutions on CUDA (10-bit mantissa)."""
     init_scale: float = 65536.0
@@ -200,14 +203,15 @@ class PrivacyConfig:
     augmentation_multiplicity: int = 1
     """Augmented copies of each example, whose mean gradient is clipped (De et al. 2022): this many times the cost at
     the same epsilon.  Needs ``data.augment``."""
-    accountant: str = "pld"
-    """``pld`` (privacy loss distributions, tightest), ``prv`` or ``rdp`` (Renyi, the loosest)."""
-    grad_sample: str = "auto"
+    accountant: Literal["pld", "prv", "rdp"] = "pld"
+    """What epsilon is computed by: ``pld`` is privacy loss distributions, the tightest, ``rdp`` Renyi's divergence,
+    the loosest."""
+    grad_sample: Literal["auto", "ghost", "functional", "hooks"] = "auto"
     """How per-example gradients are computed: ``ghost`` (norms and sums without them), ``functional`` (torch.func),
     ``hooks`` (Opacus), or ``auto``, which measures them for this model and machine."""
     secure_noise: bool | None = None
     """Draw noise from ChaCha20; null means yes on CPU and no on GPU, where it costs a copy per step."""
-    validation: str = "private"
+    validation: Literal["private", "public"] = "private"
     """What the validation split is: ``private`` (each evaluation on it is noted in the ledger, and nothing may be
     steered by it) or ``public``, which allows early stopping, a plateau schedule and the best checkpoint."""
     ledger_dir: str | None = None
@@ -217,7 +221,7 @@ class PrivacyConfig:
     """Most that the private cells of a multirun may spend together, composed, on one data set.  A grid that would pass
     it is refused as a whole; of other sweeps the cell that would, before its first step.  With
     ``selection=random_stopping`` it limits what publishing the best costs.  Null for no limit."""
-    selection: str = "composition"
+    selection: Literal["composition", "random_stopping"] = "composition"
     """How the best cell of a multirun is chosen.  ``composition``: from the cells as asked, which costs what publishing
     all of them does.  ``random_stopping``: from trials of which number and settings are drawn beforehand, which costs
     less when only the best is published (Papernot and Steinke 2022); each cell of a grid may then run several times or
@@ -235,10 +239,10 @@ class PrivacyConfig:
 class HardwareConfig:
     """Where the run happens.  Nothing here changes a result beyond rounding."""
 
-    device: str = "auto"
-    """``auto``, ``cpu``, ``cuda`` or ``mps``."""
-    gpu: str | None = None
-    """``v100``, ``a100`` or ``h100``: whose facts ``python -m runner plan`` takes where no CUDA device is here."""
+    device: DeviceKind = "auto"
+    """What computes; ``auto`` takes a GPU where there is one, and else the CPU."""
+    gpu: Literal["v100", "a100", "h100"] | None = None
+    """Whose facts ``python -m runner plan`` takes where no CUDA device is here."""
     processes: int | None = 1
     """Processes that the runner starts on this machine; null means one per GPU."""
     threads: int | None = None
@@ -281,7 +285,7 @@ class TrackerConfig:
     """W&B team or user; null for W&B's own ``WANDB_ENTITY`` or settings, else the default of the account."""
     group: str | None = None
     """Group of runs; null for ``WANDB_RUN_GROUP``, else the sweep's folder in a multirun."""
-    mode: str = "offline"
+    mode: Literal["offline", "online"] = "offline"
     """``offline`` writes files and never asks or blocks; ``online`` uploads."""
     tags: list[str] = field(default_factory=list)
     """Free labels; none for those of ``WANDB_TAGS``."""
@@ -297,7 +301,7 @@ class OptimizerConfig:
     """Name in records."""
     lr: float = 0.1
     """Peak learning rate, reached after warm-up; with ``scale_lr`` that of ``reference_batch_size``."""
-    scale_lr: str = "none"
+    scale_lr: Literal["none", "linear", "sqrt"] = "none"
     """Multiply ``lr`` by effective batch / ``reference_batch_size``: ``linear`` (Goyal et al. 2017), by the root of
     that: ``sqrt`` (Krizhevsky 2014), or not: ``none``."""
     reference_batch_size: int | None = None
@@ -330,9 +334,8 @@ class SchedulerConfig:
 class ComparisonConfig:
     """The question that a sweep is asked, for its report and ``python -m runner compare``.  It changes no run."""
 
-    metric: str | None = None
-    """What is compared: ``test_accuracy``, ``val_accuracy``, ``test_loss``, ``val_loss`` or ``train_loss``; null for
-    the test accuracy, or the validation accuracy where there is no test split."""
+    metric: Literal["test_accuracy", "val_accuracy", "test_loss", "val_loss", "train_loss"] | None = None
+    """What is compared; null for the test accuracy, or the validation accuracy where there is no test split."""
     margin: float | None = None
     """Largest difference that counts as none: percentage points of an accuracy, nats of a loss.  Null is 0.2 points;
     a loss has no usual margin and needs one."""

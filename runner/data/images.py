@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.schema import DataConfig
+from runner.config.schema import DataConfig, Interpolation
 from runner.data.cache.checked_map import CheckedMap
 from runner.data.image_sketch import Sketch
 from runner.errors import RequestError
@@ -157,7 +157,7 @@ class ImageData:
     """``Decoded.contents``."""
     notes: tuple[str, ...] = ()
     """``Decoded.notes``, and what else the user should know of the data."""
-    interpolation: str = "bilinear"
+    interpolation: Interpolation = "bilinear"
     """How images were resized."""
     size_of_model: bool = False
     """Whether ``image_size`` is the model's own, where ``data.image_size`` left it open."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from runner.config.schema import HardwareConfig
+from runner.config.schema import DeviceKind, HardwareConfig
 from runner.config.words.expand_user import expand_user
 from runner.data.decoding.pixels import reading_of
 from runner.inference.finished_run import FinishedRun, Privacy, open_run
@@ -48,7 +48,7 @@ class Predictor:
     ('cat', 'dog')
     """
 
-    def __init__(self, run: FinishedRun, device: str = "auto") -> None:
+    def __init__(self, run: FinishedRun, device: DeviceKind = "auto") -> None:
         """``device`` is ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
         Raises:
@@ -107,7 +107,7 @@ class Predictor:
         return torch.cat(parts)
 
 
-def load_run(folder: str | PathLike[str], *, checkpoint: str = "best", device: str = "auto") -> Predictor:
+def load_run(folder: str | PathLike[str], *, checkpoint: str = "best", device: DeviceKind = "auto") -> Predictor:
     """The model of the run in ``folder``, ready to predict.
 
     Args:

@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
-from runner.config.rules.ranges import AT_LEAST_1, Choices, Range
+from runner.config.rules.choices import Choices, choices_of
+from runner.config.rules.ranges import AT_LEAST_1, Range
+from runner.config.schema import DeviceKind
 from runner.config.words.expand_user import expand_user
 from runner.config.words.instead import Instead
 from runner.config.words.override_lines import warn_repeated
@@ -18,7 +20,6 @@ from runner.errors import RequestError, as_typed, nearest
 
 BEST = "best"
 """The checkpoint that is taken where none is named, and that no folder's name tells of."""
-STRATEGIES = ("standard", "mixed_precision", "accelerate", "quantized")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,24 +30,24 @@ class InferenceRequest:
     """Folder of the run."""
     checkpoint: str = BEST
     """``best``, ``last``, or the name of a folder in the run's ``checkpoints/``."""
-    inference: str = "standard"
-    """``standard`` (the run's own arithmetic), ``mixed_precision``, ``accelerate`` or ``quantized``."""
-    split: str = "test"
-    """Which of the run's own splits: ``test`` or ``val``."""
+    inference: Literal["standard", "mixed_precision", "accelerate", "quantized"] = "standard"
+    """How it is computed; ``standard`` is the run's own arithmetic."""
+    split: Literal["test", "val"] = "test"
+    """Which of the run's own splits."""
     data_root: Path | None = None
     """Folder in which the run's own data are now; null takes the run's ``data.root``."""
     images: Path | None = None
     """Folder of images to predict instead of a split; in folders named like the model's classes they are scored."""
-    dtype: str = "auto"
-    """``inference=mixed_precision``: ``bfloat16``, ``float16``, or ``auto`` for what suits the device."""
-    bits: int = 8
-    """``inference=quantized``: 8 or 4 bits a weight."""
+    dtype: Literal["auto", "bfloat16", "float16"] = "auto"
+    """``inference=mixed_precision``: the type of the arithmetic; ``auto`` is what suits the device."""
+    bits: Literal[8, 4] = 8
+    """``inference=quantized``: bits a weight."""
     processes: int = 2
     """``inference=accelerate``: processes on this machine."""
     batch_size: int | None = None
     """Images at a time in each process; null takes the run's ``data.eval_batch_size``."""
-    device: str = "auto"
-    """``auto``, ``cpu``, ``cuda`` or ``mps``."""
+    device: DeviceKind = "auto"
+    """What computes; ``auto`` takes a GPU where there is one, and else the CPU."""
     threads: int | None = None
     """CPU threads of each process; null takes the run's, shared among the processes."""
     output: Path | None = None
@@ -79,13 +80,9 @@ class InferenceRequest:
 
 
 _RULES: dict[str, Choices | Range] = {
-    "inference": Choices(STRATEGIES),
-    "split": Choices(("test", "val")),
-    "dtype": Choices(("auto", "bfloat16", "float16")),
-    "bits": Choices((8, 4)),
+    **choices_of(InferenceRequest),
     "processes": Range(1, 1024),
     "batch_size": AT_LEAST_1,
-    "device": Choices(("auto", "cpu", "cuda", "mps")),
     "threads": Range(1, 1024),
 }
 _BELONGS = {"dtype": "mixed_precision", "bits": "quantized", "processes": "accelerate"}
@@ -183,6 +180,7 @@ def _convert(key: str, text: str, kind: Any) -> Any:
     if not text:
         raise RequestError(key, "nothing", "a value")
     plain = next(k for k in getattr(kind, "__args__", (kind,)) if k is not type(None))
+    plain = plain if isinstance(plain, type) else type(plain)  # of a Literal the values themselves stand there
     if plain is bool:
         if text not in ("true", "false"):
             raise RequestError(key, text, "true or false")

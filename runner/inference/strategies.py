@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save as save_tensors
 
-from runner.config.schema import PrecisionConfig
+from runner.config.schema import AmpDtype, PrecisionConfig
 from runner.errors import RequestError
 from runner.inference.in_place_activations import activate_in_place
 from runner.models.memory_format import format_for
@@ -56,7 +56,7 @@ def prepare(run: FinishedRun, request: InferenceRequest, device: Device, place: 
     details: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     if request.inference == "mixed_precision":
-        asked = {"auto": "auto16"}.get(request.dtype, request.dtype)
+        asked: AmpDtype = "auto16" if request.dtype == "auto" else request.dtype
         chosen = choose_precision(PrecisionConfig(amp_dtype=asked), device)
         details["reason"] = chosen.reason
         if asked not in ("auto16", chosen.dtype):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from runner.config.schema import ModelConfig
+from runner.config.schema import Interpolation, ModelConfig
 from runner.errors import RequestError
 from runner.models.weights import PRETRAINED
 
@@ -28,7 +29,7 @@ class InputSpec:
     mean: tuple[float, ...] | None
     """Per channel, in [0, 1]."""
     std: tuple[float, ...] | None
-    interpolation: str | None
+    interpolation: Interpolation | None
     stated_by: str
     """Who says so, for messages."""
 
@@ -141,5 +142,5 @@ def _numbers(values: Any) -> tuple[float, ...] | None:
     return tuple(float(value) for value in values)
 
 
-def _known(interpolation: Any) -> str | None:
-    return interpolation if interpolation in ("nearest", "bilinear", "bicubic", "lanczos") else None
+def _known(interpolation: Any) -> Interpolation | None:
+    return interpolation if interpolation in typing.get_args(Interpolation) else None

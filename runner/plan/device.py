@@ -100,7 +100,7 @@ def _limited(device: Device, config: HardwareConfig) -> Device:
 def _detect(config: HardwareConfig) -> Device:
     import torch
 
-    kind = config.device
+    kind: str = config.device
     if kind == "auto":
         kind = kinds_here()[0]
     if kind == "cuda":

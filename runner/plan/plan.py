@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from runner.config.choice import Choice, Source, evolve
 from runner.config.identity import identity_fields, identity_of
-from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
+from runner.config.schema import AugmentConfig, Interpolation, ModelConfig, OptimizerConfig, SchedulerConfig
 from runner.config.words.pluralize import pluralize
 from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
 
@@ -43,7 +43,7 @@ class DataPlan:
     augment: AugmentConfig
     contents: str | None = None
     """SHA-256 of the images alone, whatever their files are called and in any order; None where ``origin`` is that."""
-    interpolation: str = "bilinear"
+    interpolation: Interpolation = "bilinear"
     """How images are resized."""
     size_of_model: bool = False
     """Whether ``image_size`` is the model's or its weights' own, where ``data.image_size`` left it open."""

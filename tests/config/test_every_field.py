@@ -59,7 +59,7 @@ def test_the_walk_sees_a_field_without_docstring():
 def test_every_field_has_a_rule_or_a_reason(key, kind):
     boolean = kind in (bool, bool | None)
     handled = key in RULES or key in FREE or boolean or key.endswith((".target", ".options"))
-    assert handled, f"{key} needs a Range or Choices in runner.config.rules.rules"
+    assert handled, f"{key} needs a rule in runner.config.rules.rules, or a Literal as its type"
     assert not (key in RULES and key in FREE)
 
 

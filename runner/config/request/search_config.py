@@ -13,7 +13,7 @@ from omegaconf import AnyNode, DictConfig, IntegerNode, OmegaConf, UnionNode
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.groups import OPEN
-from runner.config.rules.ranges import AT_LEAST_1, POSITIVE, SHARE, Choices, Range
+from runner.config.rules.ranges import AT_LEAST_1, POSITIVE, SHARE, Range
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import check_target, refuse_instructions
 from runner.errors import RequestError, nearest
@@ -75,7 +75,7 @@ class SearchConfig:
     """Key -> the values to search, as they would be typed."""
 
 
-_RULES: dict[str, Range | Choices] = {
+_RULES: dict[str, Range] = {
     "n_trials": AT_LEAST_1,
     "n_jobs": AT_LEAST_1,
     "max_failure_rate": SHARE,

@@ -1,4 +1,4 @@
-"""What a single value may be: a number in a range, or one of a few words."""
+"""What a single value may be: a number in a range, or a word in its place."""
 
 from __future__ import annotations
 
@@ -30,19 +30,6 @@ class Range:
         if self.high == math.inf:
             return f"a number {'>' if self.open_low else '>='} {self.low:.10g}"
         return f"a number in {'(['[not self.open_low]}{self.low:.10g}, {self.high:.10g}{')]'[not self.open_high]}"
-
-
-@dataclass(frozen=True)
-class Choices:
-    """One of a few words or numbers."""
-
-    names: tuple[Any, ...]
-
-    def check(self, key: str, value: Any) -> None:
-        """Raises ``RequestError``, with the name most alike, when ``value`` is none of them."""
-        if value not in self.names:
-            names = [str(name) for name in self.names]
-            raise RequestError(key, value, f"one of {', '.join(names)}", nearest=nearest(str(value), names))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from runner.config.groups import CLOSED, OPEN
 from runner.config.rules.batches import BATCH_RELATIONS
+from runner.config.rules.choices import Choices, choices_of_schema
 from runner.config.rules.comparison_rules import a_comparison_can_be_made
 from runner.config.rules.compilation_rules import COMPILATION_RELATIONS
 from runner.config.rules.privacy_rules import PRIVACY_RELATIONS
@@ -27,7 +28,6 @@ from runner.config.rules.ranges import (
     SHARE_ABOVE_0,
     SHARE_BELOW_1,
     Bytes,
-    Choices,
     Range,
     WholeNumberOr,
 )
@@ -38,13 +38,13 @@ from runner.config.words.expand_user import expand_user
 from runner.errors import RequestError
 
 RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
+    **choices_of_schema(),
     "seed": SEED,
     "seeds": AT_LEAST_1,
     "data.batch_size": BATCH_SIZE,
     "data.eval_batch_size": AT_LEAST_1,
     "data.image_size": AT_LEAST_1,
     "data.channels": Range(1, 1024),
-    "data.interpolation": Choices(("nearest", "bilinear", "bicubic", "lanczos")),
     "data.max_pixels": AT_LEAST_1,
     "data.val_fraction": SHARE_BELOW_1,
     "data.test_fraction": SHARE_BELOW_1,
@@ -52,15 +52,12 @@ RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "data.folds": Range(2),
     "data.fold": AT_LEAST_0,
     "data.limit": AT_LEAST_1,
-    "data.on_bad_file": Choices(("refuse", "skip")),
-    "data.cache": Choices(("auto", "memory", "disk", "off")),
     "data.mean": SHARE,
     "data.std": SHARE_ABOVE_0,
     "data.augment.crop_padding": AT_LEAST_0,
     "data.augment.crop_area": SHARE_ABOVE_0,
     "data.augment.color_jitter": SHARE,
     "data.augment.hue": Range(0, 0.5),
-    "model.norm": Choices(("auto", "batch", "group")),
     "trainer.epochs": POSITIVE,
     "trainer.steps": AT_LEAST_1,
     "trainer.accumulation_steps": AT_LEAST_1,
@@ -73,9 +70,6 @@ RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "trainer.log_every": AT_LEAST_1,
     "trainer.patience": AT_LEAST_1,
     "trainer.min_delta": AT_LEAST_0,
-    "trainer.monitor": Choices(("val_accuracy", "val_loss")),
-    "trainer.test_checkpoint": Choices(("best", "last")),
-    "precision.amp_dtype": Choices(("float32", "float64", "bfloat16", "float16", "auto", "auto16")),
     "precision.init_scale": POSITIVE,
     "precision.growth_factor": Range(1, open_low=True),
     "precision.backoff_factor": INSIDE_0_1,
@@ -88,28 +82,19 @@ RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "privacy.delta": INSIDE_0_1,
     "privacy.max_grad_norm": POSITIVE,
     "privacy.augmentation_multiplicity": AT_LEAST_1,
-    "privacy.accountant": Choices(("pld", "prv", "rdp")),
-    "privacy.grad_sample": Choices(("auto", "ghost", "functional", "hooks")),
-    "privacy.validation": Choices(("private", "public")),
     "privacy.sweep_epsilon": POSITIVE,
-    "privacy.selection": Choices(("composition", "random_stopping")),
     "privacy.selection_trials": AT_LEAST_1,
     "privacy.selection_shape": Range(0, 100),
     "privacy.unsafe_noise_seed": SEED,
-    "hardware.device": Choices(("auto", "cpu", "cuda", "mps")),
-    "hardware.gpu": Choices(("v100", "a100", "h100")),
     "hardware.processes": Range(1, 1024),
     "hardware.threads": Range(1, 1024),
     "hardware.price_per_hour": AT_LEAST_0,
     "hardware.probe_seconds": POSITIVE,
     "hardware.memory_limit": MEMORY,
     "hardware.micro_batch": AT_LEAST_1,
-    "tracker.mode": Choices(("offline", "online")),
-    "comparison.metric": Choices(("test_accuracy", "val_accuracy", "test_loss", "val_loss", "train_loss")),
     "comparison.margin": POSITIVE,
     "comparison.confidence": INSIDE_0_1,
     "optimizer.lr": POSITIVE,
-    "optimizer.scale_lr": Choices(("none", "linear", "sqrt")),
     "optimizer.reference_batch_size": AT_LEAST_1,
     "optimizer.weight_decay": AT_LEAST_0,
     "optimizer.momentum": SHARE_BELOW_1,

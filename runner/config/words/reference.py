@@ -154,6 +154,8 @@ def _kind(name: str, hint: Any) -> str:
 def _kind_of_hint(hint: Any) -> str:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return " or ".join(_kind_of_hint(one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is typing.Literal:
+        return ", ".join(str(value) for value in typing.get_args(hint))
     if typing.get_origin(hint) is list:
         return f"list of {_KINDS[typing.get_args(hint)[0]]}s".replace("texts", "words")
     return _KINDS[hint]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runner.config.schema import DataConfig
+from runner.config.schema import DataConfig, Interpolation
 from runner.config.words.pluralize import pluralize
 from runner.data.decoding.bit_depth import NoRangeError, Stated, to_bytes
 from runner.errors import RequestError, as_typed
@@ -26,7 +26,7 @@ INTERPOLATIONS = {
 }
 """How images are resized; all but ``nearest`` with a low-pass filter where they become smaller."""
 
-BILINEAR = "bilinear"
+BILINEAR: Interpolation = "bilinear"
 
 DECODING = 3
 """Number of the way in which files become pixels, for entries of the cache."""
