@@ -20,6 +20,7 @@ from runner.errors import ExitCode, RequestError, RunError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from runner.config.schema import DeviceKind
     from runner.inference.predictor import Predictor
     from runner.records.run_file import PrivacySpent, RunRecord
 
@@ -108,7 +109,7 @@ class Run:
         path = self.folder / METRICS_FILE
         return data_frame(read_metrics(path) if path.exists() else [], columns=("step", "epoch", "kind"))
 
-    def model(self, device: str = "auto") -> Predictor:
+    def model(self, device: DeviceKind = "auto") -> Predictor:
         """The trained model with its preprocessing, as ``load_run`` gives it.
 
         Raises:
