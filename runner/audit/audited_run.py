@@ -1,4 +1,4 @@
-"""One training run of an audit: the product's own steps, and beside them whatever can be computed in another way."""
+"""One training run under audit: the ordinary steps, each checked against other ways to compute it."""
 
 from __future__ import annotations
 

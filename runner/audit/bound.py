@@ -1,4 +1,4 @@
-"""From scores to a lower bound on epsilon.
+"""Lower bounds on epsilon from an attacker's scores.
 
 Source: Steinke, Nasr and Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023, arXiv 2305.08846.
 """

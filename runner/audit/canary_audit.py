@@ -1,4 +1,4 @@
-"""The audit by canaries: the product's own private trainer on canaries, whose presence an attacker wants to know."""
+"""The audit by canaries: the private trainer on examples whose presence an attacker tries to guess."""
 
 from __future__ import annotations
 

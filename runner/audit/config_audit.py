@@ -1,4 +1,4 @@
-"""The audit of a recipe of one's own: its data, model, augmentation, precision and processes, for a few updates."""
+"""The audit of a user's configuration: its data, model, augmentation, precision and processes, for a few updates."""
 
 from __future__ import annotations
 

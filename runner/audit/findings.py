@@ -1,4 +1,4 @@
-"""What an audit found: checks of the mechanism, an attacker's lower bound, and the claim that both are held against."""
+"""The result of an audit: checks of the mechanism, the attacker's lower bound and the claimed epsilon."""
 
 from __future__ import annotations
 

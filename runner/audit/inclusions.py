@@ -1,4 +1,4 @@
-"""Which examples were in which batch, against Poisson sampling: every example in every step by a coin of its own.
+"""Checks that batches are Poisson samples: each example enters each step by a coin of its own.
 
 The sampler is asked for batches enough, those that were trained on first.  Given how large two batches are, the number
 of examples that both hold is hypergeometric, whatever else is known; and given how often two examples were drawn, so is

@@ -1,4 +1,4 @@
-"""The eyes of an audit: a gradient rule and a feed that hand everything on and write down what goes through."""
+"""Recording wrappers: a gradient rule and a feed that pass everything on and note what passes."""
 
 from __future__ import annotations
 

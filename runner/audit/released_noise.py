@@ -1,4 +1,4 @@
-"""What was released minus the clipped sum, parameter by parameter, against the noise that was claimed.
+"""Checks of the released noise (the release minus the clipped sum) against the claimed noise, by parameter.
 
 Everything here is in units of sigma C: right noise is standard normal, independent over numbers, tensors and steps.
 """

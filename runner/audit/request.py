@@ -1,4 +1,4 @@
-"""What a command line asks the audit to attack: canaries, a recipe, or the recipe of a run that was made before."""
+"""The request of an audit: canaries, a configuration, or the configuration of an earlier run."""
 
 from __future__ import annotations
 

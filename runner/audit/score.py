@@ -1,4 +1,4 @@
-"""The attacker: sees every released gradient and scores how much of each canary is in it."""
+"""The attacker of the canary audit: scores how much of each canary is in the released gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far one example moves the clipped sum of a step, which is what the noise is scaled to; measured without noise."""
+"""The sensitivity of a step, measured without noise: how far one example moves the clipped sum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an audit computes beside a run: sensitivities, sums one example at a time, and what an attacker would."""
+"""Observations of each step for an audit: sensitivities, sums one example at a time, the attacker's scores."""
 
 from __future__ import annotations
 

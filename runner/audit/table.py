@@ -1,4 +1,4 @@
-"""An audit as a page for people, 80 columns wide."""
+"""An audit as a text page, 80 columns wide."""
 
 from __future__ import annotations
 

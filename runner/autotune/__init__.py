@@ -1,1 +1,1 @@
-"""What a request leaves to the machine, chosen by measuring before the run starts."""
+"""Values that a request leaves open (type, memory format, batch size), chosen by measurements before the run."""

@@ -1,4 +1,4 @@
-"""A run in short: what takes memory in it, each once and in the order of a run, on the run's own data.
+"""A short run for measuring memory: one step of each kind, in the order of a run, on the run's own data.
 
 Nothing comes of it.  Weights stay where they are, what is written is removed, and a private run draws from a key that
 is thrown away: what is learnt is how much memory numbers of such sizes take, whatever they are.

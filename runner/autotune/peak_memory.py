@@ -1,4 +1,4 @@
-"""How much memory a plan's updates take: on a GPU as its allocator counts, on a CPU in a process of its own.
+"""The peak memory of a plan's updates: from the allocator on a GPU, from a separate process on a CPU.
 
 The resident set of a process says nothing about what a part of it needs once the allocator has kept memory of earlier
 parts.  So a fork server imports what the run has imported, opens the run's data and computes nothing; for each question

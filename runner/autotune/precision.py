@@ -1,4 +1,4 @@
-"""Which type and memory format make an update of this model fastest on this machine, of those that are left open."""
+"""The type and memory format with the fastest updates on this machine, among those that are left open."""
 
 from __future__ import annotations
 

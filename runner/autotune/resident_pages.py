@@ -1,4 +1,4 @@
-"""Which pages of files, libraries mostly, a process holds in memory.
+"""The pages of mapped files (mostly libraries) that a process holds in memory.
 
 A forked process starts without those of its parent and takes them anew as it meets them, so that they would be counted
 as its own.

@@ -1,4 +1,4 @@
-"""What a request leaves to the machine, settled before the run gets its identity.
+"""Resolves what a request leaves to the machine, before the run gets its identity.
 
 ``precision=auto`` changes numbers, so what it stands for belongs to the identity of a run and must not depend on when
 it is asked.  In this order it is:

@@ -1,4 +1,4 @@
-"""Stored pixels that a run will read by and by, and that are its memory from then on."""
+"""Stored pixels that a run has yet to read, which will count as its memory from then on."""
 
 from __future__ import annotations
 

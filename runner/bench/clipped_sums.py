@@ -1,4 +1,4 @@
-"""What can be equal in two private steps, whose samples and noise are random: the rate, and the clipped sum."""
+"""Proof that two private steps agree although both are random: equal sampling rates and clipped sums."""
 
 from __future__ import annotations
 

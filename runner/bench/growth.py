@@ -1,4 +1,4 @@
-"""Cost as work grows: more images, more epochs, and what of it stays on disk."""
+"""The cost of larger work: more images, more epochs, and the disk space that they take."""
 
 from __future__ import annotations
 

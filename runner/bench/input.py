@@ -1,4 +1,4 @@
-"""From files to batches: the runner's input beside ``ImageFolder`` and ``DataLoader``, in images per CPU-second."""
+"""Input throughput of the runner and of ``ImageFolder`` with ``DataLoader``, in images per CPU-second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking turns: contenders live side by side in processes of their own, and one at a time runs a block of updates."""
+"""Interleaved timing: contenders live in processes of their own, and one at a time runs a block of updates."""
 
 from __future__ import annotations
 

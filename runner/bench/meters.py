@@ -1,4 +1,4 @@
-"""What a block of updates costs: time, and on a GPU its energy."""
+"""Meters of a block of updates: time, and on a GPU energy."""
 
 from __future__ import annotations
 

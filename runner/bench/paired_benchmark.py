@@ -1,4 +1,4 @@
-"""Contenders beside each other: fresh processes, a proof that they compute the same, then blocks in A B B A order."""
+"""Paired benchmarks: fresh processes, a proof of equal results, then blocks in A B B A order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ratios of times that were taken side by side, and how sure they are."""
+"""Ratios of paired times, with confidence intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the runner is asked to keep, beside what was found: computed from the raw samples of all sections."""
+"""The limits that the runner has to keep, each checked against the raw samples of all sections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near a rate of training comes to what the device can do at all: its arithmetic, and its memory."""
+"""The share of the device's peak arithmetic and memory bandwidth that a training rate reaches."""
 
 from __future__ import annotations
 

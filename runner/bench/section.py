@@ -1,4 +1,4 @@
-"""What a part of the benchmark found: a table for people, and every sample for those who doubt it."""
+"""A section of the benchmark: a table for people, and every sample behind it."""
 
 from __future__ import annotations
 

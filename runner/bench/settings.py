@@ -1,4 +1,4 @@
-"""How long and on what to measure."""
+"""Settings of the benchmark: durations, rounds, device and models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the command to the first update: the runner's whole command line beside scripts that do one thing."""
+"""Start-up time, from the command to the first update: the runner's command line and minimal scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the contenders compute: the same weights, the same examples in the same order, written once to a folder."""
+"""The common task of all contenders (weights, examples and their order), written once to a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a plan makes a run the run that it is: the recipe, and its hash.
+"""The identity of a run: a hash of those parts of its plan that decide what is computed.
 
 The plan and a ``run.json`` of any version hold it as plain values, which this reads; nothing else is needed.
 """

@@ -1,4 +1,4 @@
-"""What Hydra finds outside ``conf/``: the typed root of every configuration, and the sweeps.
+"""Registration with Hydra's ConfigStore: the typed root of every configuration, and the sweeps.
 
 The root is registered under the name ``schema`` and stands first in the defaults list, so that every later file and
 every override is converted to the type of its field or refused.  Sweeps are registered rather than found on a search

@@ -1,4 +1,4 @@
-"""What a data source has to return: checked on every source, converted where there is one way to read it, or refused.
+"""The contract of a data source: its result is checked, converted where that is unambiguous, or refused.
 
 ``docs/data.md`` states it for people.  The shipped sources meet it as they are, and nothing of theirs is read for it.
 """

@@ -1,4 +1,4 @@
-"""How many images two data sets have in common, from a few thousand hashes of each.
+"""MinHash sketches that estimate how many images two data sets share.
 
 A copy of the data with one file more is another data set, with a ledger of its own.  Beside each ledger lie the
 smallest hashes of its images (a bottom-k sketch: Cohen and Kaplan 2007): of two sets whose images are the same, the

@@ -1,4 +1,4 @@
-"""What a data set is once it has been decoded: uint8 pixels, labels, and which rows belong to which split."""
+"""A decoded data set: uint8 pixels, labels, and the rows of each split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the data group of a configuration to the splits that a run trains, chooses and tests on."""
+"""From the data group of a configuration to training, validation and test splits."""
 
 from __future__ import annotations
 

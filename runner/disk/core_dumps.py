@@ -1,4 +1,4 @@
-"""Keeping a process's memory off the disk when it crashes, for processes that hold a secret."""
+"""Disabling core dumps for processes that hold a secret."""
 
 from __future__ import annotations
 

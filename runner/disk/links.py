@@ -1,4 +1,4 @@
-"""Links in a folder that would have what is written there written elsewhere."""
+"""Symbolic links in a folder that would redirect what is written there."""
 
 from __future__ import annotations
 

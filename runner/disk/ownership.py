@@ -1,4 +1,4 @@
-"""Folders and files that nobody but the user can have written: owner, permissions and links, as the system tells them.
+"""Ownership and permission checks of folders and files that only the user may have written.
 
 What is trusted because the user made it, such as a cache of decoded images, is trusted only while no one else may
 change it.  On Windows, which has no such owners and modes, nothing is checked.

@@ -1,4 +1,4 @@
-"""Taking back what a command has made that turns out to be refused, and nothing else."""
+"""Undoing what a refused command has written, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file system cannot do: each lack is told once, and the work goes on with the protection that is left.
+"""Missing features of a file system: each is warned of once, and work goes on with what is left.
 
 Lustre without ``-o flock`` and NFS without its lock service have no locks, exFAT no symbolic links and no permissions,
 some FUSE file systems no ``fsync`` of folders.

@@ -1,1 +1,1 @@
-"""What surrounds the process: its limits, its streams, who launched it."""
+"""The environment of the process: limits, streams, launchers."""

@@ -1,4 +1,4 @@
-"""What ``accelerate launch`` was told, by its flags or its configuration file, and hands on in the environment.
+"""Settings of ``accelerate launch`` (flags or configuration file), read from the environment.
 
 Each setting is one of three: used, as if it had been typed; refused; or named in the run's notes as not used.  What is
 typed for the run, or swept, has the last word.

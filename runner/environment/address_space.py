@@ -1,4 +1,4 @@
-"""A limit of address space (``ulimit -v``) that is too narrow for torch, told before libraries abort the process."""
+"""A check of the address space limit (``ulimit -v``) before torch is imported."""
 
 from __future__ import annotations
 

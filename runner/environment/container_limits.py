@@ -1,4 +1,4 @@
-"""What a container leaves a process of the machine: limits of control groups, of its own group and of those above it.
+"""CPU and memory limits of control groups, own and inherited.
 
 Version 2 has one tree of groups (cgroups(7); ``cpu.max``, ``memory.max``), version 1 a tree for each controller
 (``cpu.cfs_quota_us``, ``memory.limit_in_bytes``); a machine may have both.  The narrowest limit on the way up counts.

@@ -1,4 +1,4 @@
-"""A home for caches where the user has none: no ``HOME`` and no entry in the system's list of users (``docker -u``)."""
+"""A makeshift home folder where the user has none (``docker -u``)."""
 
 from __future__ import annotations
 

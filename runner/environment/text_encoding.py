@@ -1,4 +1,4 @@
-"""Text on streams that lack some of its letters: an ASCII or Latin-1 terminal, or the log of a batch system."""
+"""Output on streams whose encoding lacks characters (ASCII, Latin-1): spelled out instead of failing."""
 
 from __future__ import annotations
 

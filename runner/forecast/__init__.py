@@ -1,1 +1,1 @@
-"""What a planned run will take: time, memory, privacy and money, measured by a short probe or estimated without."""
+"""Forecasts of a planned run: time, memory, privacy and money, measured by a probe or estimated."""

@@ -1,4 +1,4 @@
-"""What the pieces of a run cost, worked out from one pass of its network on blank images: within a factor of 2."""
+"""Costs of a run's parts estimated from one pass of its network on blank images: within a factor of 2."""
 
 from __future__ import annotations
 

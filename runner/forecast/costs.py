@@ -1,4 +1,4 @@
-"""What the pieces of a run cost: what a probe measures and an estimate works out."""
+"""The costs of a run's parts, measured by a probe or estimated."""
 
 from __future__ import annotations
 

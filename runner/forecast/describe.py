@@ -1,4 +1,4 @@
-"""An assessment in lines for people."""
+"""The lines of an assessment, as ``python -m runner plan`` prints them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a plan and what its pieces cost to what the run will take, with the range in which that should lie."""
+"""The forecast of a run from its plan and the costs of its parts, with a range."""
 
 from __future__ import annotations
 

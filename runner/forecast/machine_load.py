@@ -1,4 +1,4 @@
-"""Other work on the machine while something is measured."""
+"""The load by other processes while something is measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast this machine is at what a run does, by a few small measurements: none of them is a step of the run."""
+"""The speed of this machine, from a few small measurements without a step of the run."""
 
 from __future__ import annotations
 

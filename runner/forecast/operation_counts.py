@@ -1,4 +1,4 @@
-"""The operations of a network, counted while they run: FLOPs, kernels, kept activations.
+"""Operation counts of a network while it runs: FLOPs, kernels, kept activations.
 
 Imported late by those who measure memory: torch's formulas bring the compiler of GPU kernels with them, 75 MiB that no
 run holds.

@@ -1,4 +1,4 @@
-"""Updates in two precisions, timed in turns: what a 16-bit type gains for this model on this machine."""
+"""Paired timing of updates in two precisions: the gain of a 16-bit type for this model on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the books of a private run cost it: ε at the end of each epoch, and a line in the ledger for each evaluation.
+"""The time that a private run spends on its account: epsilon at each epoch's end, a ledger line an evaluation.
 
 Both are done here as the run does them, for the run's own mechanism; the line goes to a ledger of its own that is
 thrown away, so a plan leaves nothing in the user's.

@@ -1,4 +1,4 @@
-"""A sweep, planned: what each cell will take, all of them together, and what publishing them will spend."""
+"""The forecast of a sweep: each cell, all together, and the privacy cost of publishing them."""
 
 from __future__ import annotations
 

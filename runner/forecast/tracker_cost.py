@@ -1,4 +1,4 @@
-"""What a tracker takes of its run: it works on a thread of its own, but needs the interpreter that the run needs."""
+"""The slowdown of a run by its tracker, whose thread shares the interpreter."""
 
 from __future__ import annotations
 

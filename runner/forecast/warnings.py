@@ -1,4 +1,4 @@
-"""What is likely to go wrong with a plan, each with its evidence and the key to change."""
+"""Warnings about a plan, each with its evidence and the key to change."""
 
 from __future__ import annotations
 

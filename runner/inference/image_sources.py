@@ -1,4 +1,4 @@
-"""The images that a model is put to: one of the run's own splits, or a folder."""
+"""Sources of images for inference: a split of the run's own data, or a folder."""
 
 from __future__ import annotations
 

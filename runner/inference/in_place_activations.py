@@ -1,4 +1,4 @@
-"""Activations that go through less memory, with the same bits: behind a pooling, and over what lies there already."""
+"""Activations that use less memory for the same bits: moved behind a pooling, or in place."""
 
 from __future__ import annotations
 

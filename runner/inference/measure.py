@@ -1,4 +1,4 @@
-"""One pass over images: what the model says of each, and how long that takes."""
+"""Predictions and timing of a model in one pass over images."""
 
 from __future__ import annotations
 

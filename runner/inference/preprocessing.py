@@ -1,4 +1,4 @@
-"""From what a caller holds (a file, a picture, an array) to the tensor that a run's model was trained on."""
+"""Preprocessing of a caller's images (file, picture, array) to the tensor that a model was trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``python -m runner infer`` may be asked, and what is refused before torch is imported."""
+"""The request of ``python -m runner infer``, checked before torch is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What predictions are worth: per-class figures, the confusion matrix and calibration."""
+"""Scores of predictions: per-class figures, confusion matrix, calibration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every strategy on the same images, and the table that tells what each costs and gains."""
+"""A comparison of all inference strategies on the same images: cost and gain of each."""
 
 from __future__ import annotations
 

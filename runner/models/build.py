@@ -1,4 +1,4 @@
-"""From a model's configuration to the network that a run trains."""
+"""Building the network of a run from the model's configuration."""
 
 from __future__ import annotations
 

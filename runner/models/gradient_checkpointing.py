@@ -1,4 +1,4 @@
-"""Gradient checkpointing: blocks whose insides are computed again in the backward pass instead of being kept.
+"""Gradient checkpointing: blocks whose activations are recomputed in the backward pass.
 
 Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", section 4: of a chain of blocks only the borders are
 kept, and one block at a time has its activations.  The second pass does what the first did: it draws the same random

@@ -1,4 +1,4 @@
-"""The images that a network or its weights were made for: size, constants of the normalisation, interpolation."""
+"""The input that a network or its weights expect: size, normalisation, interpolation."""
 
 from __future__ import annotations
 

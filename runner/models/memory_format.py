@@ -1,4 +1,4 @@
-"""In which order the numbers of an image lie in memory: as the model's layers read them fastest.
+"""The memory format (``channels_last`` or contiguous) that suits a model's layers.
 
 Convolutions like the channels of a pixel side by side (channels last).  A model whose weights are matrices flattens its
 images row by row and channel by channel, so it would copy each batch into that order first.

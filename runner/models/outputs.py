@@ -1,4 +1,4 @@
-"""Whether a network of the user's own answers an image with a logit for each class, found out before it is trained."""
+"""A check before training that a user's network returns one logit a class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fitting a library's network, made for large RGB photos and its own classes, to the data at hand."""
+"""Adapting a library's network (input channels, stem, patches, head) to the data at hand."""
 
 from __future__ import annotations
 

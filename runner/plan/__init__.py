@@ -1,1 +1,1 @@
-"""What will be run and how, decided before the first step."""
+"""The plan of a run: what is computed and how, fixed before the first step."""

@@ -1,4 +1,4 @@
-"""From a checked configuration and facts about data and device to a ``Plan``."""
+"""Building a ``Plan`` from a checked configuration and facts about data and device."""
 
 from __future__ import annotations
 

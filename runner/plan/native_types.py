@@ -1,4 +1,4 @@
-"""Which short types a device multiplies in hardware: the one source for plans, advice and records.
+"""The 16-bit types that a device multiplies in hardware: one source for plans, advice and records.
 
 The device states it (flags of the processor, compute capability of a GPU).  Whether that makes a model faster is
 another question, which a probe answers (``precision=auto``).

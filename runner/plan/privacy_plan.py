@@ -1,4 +1,4 @@
-"""The mechanism of a private run: what is asked of it, with nothing left open."""
+"""The mechanism of a private run, with every value filled in."""
 
 from __future__ import annotations
 

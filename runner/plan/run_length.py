@@ -1,4 +1,4 @@
-"""How long a run is: updates of an epoch, and of all of it."""
+"""The length of a run: updates of an epoch, and of all of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one line on standard error for whatever went wrong."""
+"""The end of a command: its exit code, and one line on standard error for whatever went wrong."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a run leaves behind: its own files, which are the truth, and copies for trackers and for people."""
+"""The files that a run writes, and copies for trackers and for people."""

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: progress on standard error, the result on standard output.
+"""Console output of a run: progress on standard error, the result on standard output.
 
 The two are kept apart so that ``python -m runner > result.txt`` holds the result alone.  A terminal gets a line that
 renews itself; anything else (a file, a pipe, a CI log) gets one plain line an epoch, as long as they can be read;

@@ -1,4 +1,4 @@
-"""Runs that began on one machine, or under one version of a library, and were taken up again under another."""
+"""Changes of machine or library versions between the starts of one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which epochs a person is told of: all of a usual run, and of one of very many short epochs about one a second."""
+"""The epochs that get a line on the console: all, or about one a second of very short ones."""
 
 from __future__ import annotations
 

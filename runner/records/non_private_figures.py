@@ -1,4 +1,4 @@
-"""Which figures of a private run its epsilon does not cover, wherever they stand beside it.
+"""Figures of a private run that its epsilon does not cover.
 
 Epsilon covers the weights at every step, and what is computed from them without the private images.
 """

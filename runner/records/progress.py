@@ -1,4 +1,4 @@
-"""Where a run stands, and how that is said in one line of a given width."""
+"""The progress of a run, as one line of a given width."""
 
 from __future__ import annotations
 

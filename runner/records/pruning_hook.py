@@ -1,4 +1,4 @@
-"""Who may end a run before its end: a search, to which each evaluation is reported."""
+"""The interface by which a search sees each evaluation and may end a run early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration that a run leaves behind: what was typed, with values where only its own process could ask."""
+"""The configuration that a run leaves behind, with resolvers of its process replaced by their values."""
 
 from __future__ import annotations
 

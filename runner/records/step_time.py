@@ -1,4 +1,4 @@
-"""Where the time of a run's steps went, by phase."""
+"""The time of a run's steps by phase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which folders below a sweep's are its cells: ``cells.json``, written when the sweep starts, and what lies there."""
+"""``cells.json``: the folders of a sweep's cells."""
 
 from __future__ import annotations
 

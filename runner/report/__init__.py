@@ -1,1 +1,1 @@
-"""What a sweep found, told from its files alone: recipes, comparison with statistics, plots, Markdown and HTML."""
+"""Reports of a sweep, from its files alone: recipes, statistics, plots, Markdown and HTML."""

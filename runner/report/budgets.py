@@ -1,4 +1,4 @@
-"""What must be equal for a comparison to be fair, and what was not."""
+"""The budget of a fair comparison: what must be equal over its recipes, and what was not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report says, in the order in which a reader asks: the answer, its evidence, its price, how to repeat it."""
+"""The contents of a report: the answer, its evidence, its price, how to repeat it."""
 
 from __future__ import annotations
 

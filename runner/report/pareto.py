@@ -1,4 +1,4 @@
-"""Which recipes are worth choosing: those that no other beats on one figure without being worse on another."""
+"""The Pareto front: recipes that no other beats on one figure without being worse on another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures in a report: one that cannot be drawn is told, and takes nothing else along."""
+"""Sections with plots; one that cannot be drawn is noted, and the report goes on."""
 
 from __future__ import annotations
 

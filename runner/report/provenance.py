@@ -1,4 +1,4 @@
-"""Where the figures of a report come from: the command and the machine, and what of the folder is left out."""
+"""Provenance of a report's figures: command, machine, and what of the folder is left out."""
 
 from __future__ import annotations
 

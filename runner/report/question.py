@@ -1,4 +1,4 @@
-"""What is asked of a sweep: which metric of which recipes, against which one, and which difference matters."""
+"""The question of a report: the metric, the recipes, their reference and the difference that matters."""
 
 from __future__ import annotations
 

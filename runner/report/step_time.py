@@ -1,4 +1,4 @@
-"""Where the time of the steps went: each recipe's mean, by phase, as a table and as stacked bars."""
+"""Step times of each recipe by phase, as a table and as stacked bars."""
 
 from __future__ import annotations
 

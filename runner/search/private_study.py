@@ -1,4 +1,4 @@
-"""What the workers of one private study share beside its trials: its identity in the ledger, and what was drawn."""
+"""The state that the workers of one private study share: its identity in the ledger, and its draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search leaves in its folder and says at its end: `trials.csv`, `optimization_results.yaml`, a few lines."""
+"""The results of a search: ``trials.csv``, ``optimization_results.yaml``, and lines at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the trials of a search depend on each other, by the objects that draw them and not by their names."""
+"""A check that trials are drawn independently of each other, by the sampler's class and not its name."""
 
 from __future__ import annotations
 

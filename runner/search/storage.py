@@ -1,4 +1,4 @@
-"""Where a study is kept, and how its workers take turns."""
+"""The storage of a study, and the locks between its workers."""
 
 from __future__ import annotations
 

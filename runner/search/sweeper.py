@@ -1,4 +1,4 @@
-"""What Hydra finds as ``hydra/sweeper=optuna``: a few lines that hand over to the search."""
+"""The plug-in that Hydra finds as ``hydra/sweeper=optuna``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which worker runs which trial: each trial has one owner, who shows signs of life, and is taken over from the dead."""
+"""Leases of trials: each has one owner, who renews it; a trial of a dead worker is taken over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trial's side of a search, inside the job: each evaluation is reported, and the pruner may end the run."""
+"""Pruning inside the run of a trial: each evaluation is reported, and the pruner may end the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial has come to, read from the files of its run: they are the truth, wherever it ran."""
+"""The result of a trial, read from the files of its run."""
 
 from __future__ import annotations
 

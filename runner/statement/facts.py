@@ -1,4 +1,4 @@
-"""What a privacy statement rests on: a run's record, the sum of its sweep, the ledger of its data, and an audit."""
+"""The facts of a privacy statement: the run's record, its sweep's sum, the ledger of its data, an audit."""
 
 from __future__ import annotations
 

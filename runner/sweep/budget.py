@@ -1,4 +1,4 @@
-"""What the cells of a grid will spend, where that is known before the first of them."""
+"""The planned privacy cost of a grid's cells, where it is known before the first of them."""
 
 from __future__ import annotations
 

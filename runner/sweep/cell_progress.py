@@ -1,4 +1,4 @@
-"""How far a cell has come, read from its own files while it runs."""
+"""The progress of a cell, read from its files while it runs."""
 
 from __future__ import annotations
 

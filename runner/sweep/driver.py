@@ -1,4 +1,4 @@
-"""The sweep as its driver sees it: how each cell ended, what they spent together, and what the user is told."""
+"""The driver of a sweep: the end of each cell, their joint privacy cost, the table and the report."""
 
 from __future__ import annotations
 

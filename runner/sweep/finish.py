@@ -1,4 +1,4 @@
-"""What a sweep ends with: its cells' claims checked by computing, and the report."""
+"""The end of a sweep: its cells' claims checked by computing, and the report."""
 
 from __future__ import annotations
 

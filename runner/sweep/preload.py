@@ -1,4 +1,4 @@
-"""What cells need and is slow to import: the fork server does it once for all of them."""
+"""Modules that the fork server imports once for all cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep while it goes on: a live table on a terminal, a line a cell anywhere else."""
+"""The display of a sweep under way: a live table on a terminal, a line a cell anywhere else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grids with ``privacy.selection=random_stopping``: how many trials there are, and which, is drawn before the first."""
+"""Grids with ``privacy.selection=random_stopping``: the number of trials and their cells, drawn beforehand."""
 
 from __future__ import annotations
 

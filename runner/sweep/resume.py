@@ -1,4 +1,4 @@
-"""What the folder of a cell holds from an earlier start of its sweep, and what may become of it."""
+"""Resuming a sweep: what a cell's folder holds from an earlier start, and whether it may be kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches without gradients in pieces that the caches of a CPU hold, in training's evaluations and in inference alike.
+"""Evaluation batches in chunks that fit a CPU's caches, in training and in inference alike.
 
 The activations of a large batch of a small convolutional net leave the caches between one layer and the next.  A net of
 many weights has them put in order at each call, so that it likes whole batches better.  How many images are a piece

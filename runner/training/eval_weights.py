@@ -1,4 +1,4 @@
-"""The weights that a run evaluates and hands on: the model's own, or an average that the run or its optimizer keeps."""
+"""The weights that are evaluated and saved: the model's own, their average, or the optimizer's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python's garbage collector while a run trains."""
+"""Python's garbage collector during training."""
 
 from __future__ import annotations
 

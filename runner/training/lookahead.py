@@ -1,4 +1,4 @@
-"""What the next steps will ask of the feed, announced while the current one computes."""
+"""Announcing the examples of the next steps to the feed while the current one computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss of single examples, in training and where models are judged."""
+"""Per-example losses, for training and evaluation."""
 
 from __future__ import annotations
 

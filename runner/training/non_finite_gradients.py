@@ -1,4 +1,4 @@
-"""Which examples made a gradient go wrong, and what to try: one line for the user."""
+"""The error for a gradient that is not finite: the examples that caused it, and what to try."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses and right answers since the last record, added up on the device until somebody asks."""
+"""Running loss and accuracy since the last record, added up on the device until they are read."""
 
 from __future__ import annotations
 

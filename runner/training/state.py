@@ -1,4 +1,4 @@
-"""What the loop remembers while it runs, and what it hands over at the end."""
+"""The loop's state across checkpoints, and the result of training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Process-wide switches of torch that a run needs, set for its duration and put back afterwards."""
+"""Process-wide settings of torch for a run, restored afterwards."""
 
 from __future__ import annotations
 

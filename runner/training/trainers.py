@@ -1,4 +1,4 @@
-"""The named trainers: presets over the one loop, each of which says what it allows and why it refuses the rest.
+"""The named trainers: presets of the one loop, each with the combinations that it allows.
 
 ``trainer._target_`` names one of these classes.  Importing this module does not import torch, so that a request that
 cannot be run is refused at once.  A trainer with another *outer* loop is one more class here whose ``fit`` drives

@@ -1,4 +1,4 @@
-"""One update of a finished cell, computed again from its configuration: in float64, with a kind of layer held still."""
+"""One update of a finished cell, computed again from its configuration in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether cells that differ in performance settings only compute the same update, found out by computing it."""
+"""Checks that cells which differ in performance settings only compute the same update."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a command line asks for, brought to one checked request."""
+"""From a command line to one checked request."""

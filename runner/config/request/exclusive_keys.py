@@ -1,4 +1,4 @@
-"""Keys that answer the same question, of which one counts: what is typed takes the place of what stands elsewhere."""
+"""Mutually exclusive keys: the one that is typed replaces the one that is set elsewhere."""
 
 from __future__ import annotations
 

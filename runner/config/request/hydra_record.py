@@ -1,4 +1,4 @@
-"""Where an earlier run was begun, as Hydra's own record in its folder says: what its command line leaned on besides."""
+"""Hydra's record in a run's folder: the sources, paths and flags that its command line depended on."""
 
 from __future__ import annotations
 

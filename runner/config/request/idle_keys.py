@@ -1,4 +1,4 @@
-"""Keys that are typed and have no say, because of another key: said of a run, and refused where a sweep varies them."""
+"""Keys without effect because of another key: noted for a run, refused where a sweep varies them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run or a sweep is going to write: the folders that Hydra's part of a configuration names."""
+"""The output folders of a run or sweep, from Hydra's part of the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presets, which choose options of other groups, and recipes made for one option, where another is typed."""
+"""Presets that choose options of other groups, and what gives way where another option is typed."""
 
 from __future__ import annotations
 

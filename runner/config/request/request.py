@@ -1,4 +1,4 @@
-"""What a command line asks for: one run, or the cells of a sweep; every one is checked before the first starts."""
+"""The request of a command line: one run or the cells of a sweep, all checked before the first starts."""
 
 from __future__ import annotations
 

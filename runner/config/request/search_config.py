@@ -1,4 +1,4 @@
-"""A search as it is typed: the keys of ``hydra/sweeper=optuna`` and what is wrong with them, without Optuna."""
+"""The configuration of a search (``hydra/sweeper=optuna``) and its checks, without Optuna."""
 
 from __future__ import annotations
 

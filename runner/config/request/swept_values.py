@@ -1,4 +1,4 @@
-"""What ``hydra.sweeper.params`` of a file asks, as it would be typed."""
+"""``hydra.sweeper.params`` of a file as overrides."""
 
 from __future__ import annotations
 

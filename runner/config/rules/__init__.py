@@ -1,1 +1,1 @@
-"""What values may be, and what they must satisfy together."""
+"""Ranges of single values, and rules across them."""

@@ -1,4 +1,4 @@
-"""How an update's examples are split: over processes, and into what goes through a model at once."""
+"""The split of an update's examples over processes and micro-batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the question of a sweep can be asked at all: found out before the first run, not at the end of the last."""
+"""Rules of the comparison of a sweep, checked before its first run."""
 
 from __future__ import annotations
 

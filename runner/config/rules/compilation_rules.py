@@ -1,4 +1,4 @@
-"""What compiled models and recorded updates do not go with; the device that ``auto`` finds is looked at by the plan."""
+"""Rules of ``hardware.compile`` and ``hardware.cuda_graphs``; the plan checks those of the device."""
 
 from __future__ import annotations
 

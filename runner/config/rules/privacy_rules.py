@@ -1,4 +1,4 @@
-"""What the keys of privacy must satisfy together, and with the keys of other groups."""
+"""Rules of the privacy group, alone and together with other groups."""
 
 from __future__ import annotations
 

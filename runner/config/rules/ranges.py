@@ -1,4 +1,4 @@
-"""What a single value may be: a number in a range, or a word in its place."""
+"""The range of a single value: numbers between limits, or one of a few words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a typed configuration must satisfy before it may run: ranges, choices, and rules across groups.
+"""Rules of a typed configuration: ranges, choices, and dependencies across groups.
 
 What only a trainer can say (``trainer=dp`` with ``privacy=none``) stands in the trainer's own ``check``; what needs the
 data or the device is said by the plan.

@@ -1,4 +1,4 @@
-"""Where an online tracker sends is what the user said, not what lies in the working folder."""
+"""Rules of online trackers: only the user says where data are sent, never the working folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What files that a folder brings may set: questions, a ``--config-dir``, the command line kept in a run's folder.
+"""The allow-list of keys in files that a folder brings: questions, ``--config-dir``, a run's kept command line.
 
 A person who starts the runner in a folder has typed the command and nothing else.  So what the files of that folder
 may set is a list: the recipe, which has rules of its own, and of Hydra's keys those that say how many runs there are

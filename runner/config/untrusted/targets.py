@@ -1,4 +1,4 @@
-"""Which import paths a configuration may name, a list for each group, and what they stand for.
+"""The allow-list of import paths that a configuration may name, for each group, and their lookup.
 
 A configuration may come from a stranger, and a name such as ``torch.optim.optimizer.torch.hub.load`` begins like an
 optimizer.  So it is the object that decides: it has to be found in one step in a module under one of its group's roots,

@@ -1,4 +1,4 @@
-"""Whether the fields of a dataclass that was filled from a file hold values of their types."""
+"""Type checks of dataclasses that were filled from a file."""
 
 from __future__ import annotations
 

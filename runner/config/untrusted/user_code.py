@@ -1,4 +1,4 @@
-"""Where in the user's own code an error came from: what ``_target_`` names may be a stranger's or one's own."""
+"""The place in the user's own code where an error was raised."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What people type, and how it is answered: keys, flags, help, the names of other tools."""
+"""Text for and from the command line: help, key pages, quoting, nearest names, the names of other tools."""

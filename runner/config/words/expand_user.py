@@ -1,4 +1,4 @@
-"""``~`` and ``~user`` at the beginning of a path, where no shell has put the folder in their place."""
+"""``~`` and ``~user`` at the start of a path, expanded where no shell has done so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``--help`` prints: the groups with their options, and the keys that are typed most with the values they have."""
+"""The text of ``--help``: groups with their options, and the most common keys."""
 
 from __future__ import annotations
 

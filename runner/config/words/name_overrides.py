@@ -1,4 +1,4 @@
-"""The name of a part, typed as if it chose the part: records would call one thing by the name of another."""
+"""Refuses ``model.name=...`` and the like, which would rename a part and not choose it."""
 
 from __future__ import annotations
 

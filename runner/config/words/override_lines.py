@@ -1,4 +1,4 @@
-"""The overrides as a person typed them, before Hydra reads them."""
+"""Overrides as typed, before Hydra parses them."""
 
 from __future__ import annotations
 

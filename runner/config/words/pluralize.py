@@ -1,4 +1,4 @@
-"""Numbers of things, as people read them."""
+"""Numbers with their nouns: ``1 run``, ``2 runs``."""
 
 from __future__ import annotations
 

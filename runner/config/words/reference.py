@@ -1,4 +1,4 @@
-"""What there is to set: every key of the schema and every option of a group, as their own files document them."""
+"""The reference of all keys and options, from the schema's docstrings and the options' comments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overrides as they are typed in a shell."""
+"""Overrides quoted for a shell."""
 
 from __future__ import annotations
 

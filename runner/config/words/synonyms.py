@@ -1,4 +1,4 @@
-"""What other tools call things, and what is typed here for it.
+"""Names that other tools use, and the key or option of this one for each.
 
 The words stand in ``synonyms.yaml``: one table serves every place where a word can be wrong, be it a bare key, one
 below a group, a flag, or a key in a file.

@@ -1,4 +1,4 @@
-"""Flags that do not exist: what is typed for them here, where keys have no dashes."""
+"""The error for an unknown flag: the key to type instead."""
 
 from __future__ import annotations
 

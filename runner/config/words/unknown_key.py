@@ -1,4 +1,4 @@
-"""A key that does not exist: which one was probably meant."""
+"""The error for an unknown key: the nearest existing one."""
 
 from __future__ import annotations
 

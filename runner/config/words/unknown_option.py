@@ -1,4 +1,4 @@
-"""An argument that a part of a run does not take."""
+"""The error for an argument that a part of a run does not take."""
 
 from __future__ import annotations
 

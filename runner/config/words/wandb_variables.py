@@ -1,4 +1,4 @@
-"""W&B's own environment variables: which of them a run heeds, and what is typed for the others."""
+"""W&B's environment variables: those that a run honours, and the keys that replace the others."""
 
 from __future__ import annotations
 

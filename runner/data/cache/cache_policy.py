@@ -1,4 +1,4 @@
-"""What ``data.cache=auto`` means here: on disk where there is room, else in memory, else nowhere."""
+"""``data.cache=auto``: on disk where there is space, else in memory, else not at all."""
 
 from __future__ import annotations
 

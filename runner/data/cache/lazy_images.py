@@ -1,4 +1,4 @@
-"""Images of which nothing is kept: decoded when a batch needs them (``data.cache=off``)."""
+"""Images that are decoded each time a batch needs them (``data.cache=off``)."""
 
 from __future__ import annotations
 

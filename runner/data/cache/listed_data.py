@@ -1,4 +1,4 @@
-"""What is known of a data set before any of its images is decoded."""
+"""Facts about a data set before any of its images is decoded."""
 
 from __future__ import annotations
 

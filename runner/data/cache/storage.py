@@ -1,4 +1,4 @@
-"""How decoded images are held for a run, by ``data.cache``: on disk, in memory or not at all, with equal pixels."""
+"""Storage of decoded images by ``data.cache``: on disk, in memory or not at all, with equal pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pixel values of more than 8 bits, or of none that everybody reads alike, to bytes: by what the file states, or asked.
+"""Conversion of pixel values of more than 8 bits to bytes, by the file's stated range or the user's.
 
 Nothing is scaled by the values that an image happens to hold: a dark image has to stay dark.
 """

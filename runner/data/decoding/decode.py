@@ -1,4 +1,4 @@
-"""From the bytes of one image file to 8-bit pixels: rotation, transparency, bit depth, bands, size."""
+"""Decoding one image file to 8-bit pixels: rotation, transparency, bit depth, bands, size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory all decoding threads of a process may hold together: files and the pixels that come of them."""
+"""The memory budget that all decoding threads of a process share."""
 
 from __future__ import annotations
 

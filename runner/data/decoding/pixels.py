@@ -1,4 +1,4 @@
-"""What comes out of a file: 8-bit pixels of one, three or any number of bands, and what was asked of reading it."""
+"""Decoded 8-bit pixels of any number of bands, and the options of reading them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a TIFF holds that Pillow would drop or cannot read: its tags, and its samples, band by band."""
+"""Reading TIFF tags and samples that Pillow drops or cannot read, band by band."""
 
 from __future__ import annotations
 

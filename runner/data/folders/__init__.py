@@ -1,1 +1,1 @@
-"""Which images lie in which folders, and what the folders mean."""
+"""Listing folders of images, and their meaning as splits and classes."""

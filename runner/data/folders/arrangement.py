@@ -1,4 +1,4 @@
-"""What the folders below ``data.root`` are: splits with class folders in them, or the classes themselves."""
+"""Whether the folders below ``data.root`` are splits with class folders in them, or the classes themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of a data set have changed since a run was begun: a list of their contents beside the decoded images."""
+"""Files of a data set that have changed since a run began, from hashes kept beside the decoded images."""
 
 from __future__ import annotations
 

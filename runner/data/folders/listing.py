@@ -1,4 +1,4 @@
-"""Which files a folder holds, as the operating system lists them, without opening any."""
+"""Listing the files of a folder without opening any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the user should know of splits before believing figures on them: classes without images, repeated images."""
+"""Warnings about splits: classes without images, images that repeat across splits."""
 
 from __future__ import annotations
 

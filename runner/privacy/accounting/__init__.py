@@ -1,1 +1,1 @@
-"""What private steps, runs and sweeps spend."""
+"""The privacy cost of steps, runs and sweeps."""

@@ -1,4 +1,4 @@
-"""How much privacy a run spends: upper bounds on epsilon for Poisson-sampled Gaussian steps.
+"""Accountants: upper bounds on epsilon for Poisson-sampled Gaussian steps.
 
 Every figure holds for neighbouring data sets that differ by one added or removed example, for batches in which each
 example is present independently with probability ``sample_rate``, and for noise of standard deviation

@@ -1,4 +1,4 @@
-"""Given two of epsilon, noise and length, the third: searches over the very function that is reported."""
+"""Calibration of epsilon, noise and length: two are given, the third is searched by the reported accountant."""
 
 from __future__ import annotations
 

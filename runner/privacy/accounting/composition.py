@@ -1,4 +1,4 @@
-"""What several private runs on the same data spend together: composition of unlike Poisson-sampled Gaussian steps.
+"""Composition of several private runs on the same data, each of Poisson-sampled Gaussian steps.
 
 The figure bounds what somebody learns who sees every one of them.  It is for mechanisms that were settled without
 looking at the results of the other runs, as in a grid.  Where each next noise multiplier or length is picked by the

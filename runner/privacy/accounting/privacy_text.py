@@ -1,4 +1,4 @@
-"""How privacy figures are written for people: rounded so that they never promise more than was computed."""
+"""Privacy figures as text, rounded so that they never promise more than was computed."""
 
 from __future__ import annotations
 

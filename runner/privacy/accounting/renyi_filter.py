@@ -1,4 +1,4 @@
-"""The account of mechanisms that are chosen by what the earlier ones gave: a Renyi filter (Feldman and Zrnic 2021).
+"""A Renyi filter (Feldman and Zrnic 2021): the account of mechanisms that depend on earlier results.
 
 Composition adds up what fixed mechanisms cost.  Where a search picks the next batch size, noise or length by the
 results so far, the sum of what was picked is itself an outcome, and the figure for it is no bound.  What holds

@@ -1,4 +1,4 @@
-"""What one planned run has spent at each of its updates."""
+"""The epsilon of one run after each of its updates."""
 
 from __future__ import annotations
 

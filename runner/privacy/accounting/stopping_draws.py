@@ -1,4 +1,4 @@
-"""What was drawn for a sweep by random stopping (``random_stopping.py``), as its files and the ledger keep it.
+"""The draw of random stopping (``random_stopping.py``) for a sweep, as its files and the ledger keep it.
 
 The ledger of the data holds it in a line of its own, before the start of the first trial: so a number that was drawn
 cannot be drawn again by removing or editing a file of the sweep.  It stands there in the clear.  It says nothing about

@@ -1,4 +1,4 @@
-"""What a sweep spends: each cell, all cells together, and the best of them; all read from the ledger.
+"""The epsilon of a sweep (each cell, all together, the best of them), from the ledger.
 
 Publishing only the best cell is accounted for like publishing all of them.  Every cell was looked at to choose, and for
 a fixed grid or a search that learns from its trials no smaller bound is known.  Where the trials and their number were

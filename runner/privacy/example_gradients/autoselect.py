@@ -1,4 +1,4 @@
-"""``privacy.grad_sample=auto``: which way to per-example gradients is fastest for this model on this machine."""
+"""``privacy.grad_sample=auto``: the fastest way to per-example gradients for this model and machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each kind of layer turns its input and output gradient into the gradients of its parameters, per example."""
+"""Per-example parameter gradients of each kind of layer, from its input and output gradient."""
 
 from __future__ import annotations
 

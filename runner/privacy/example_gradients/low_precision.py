@@ -1,4 +1,4 @@
-"""What 16-bit forward passes need so that the gradients of single examples come out as well as those of a batch."""
+"""Per-example gradients in 16 bits: what keeps them as exact as those of a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known about one parameter's gradient for each of b examples, and the two questions that clipping asks of it.
+"""Per-example gradients of one parameter: their norms, and their weighted sum.
 
 Clipping needs the norm of every example's gradient, and then one weighted sum over the examples.  Neither needs the b
 gradients themselves where a layer is a product: the gradient of a linear layer is sum_t g_t x_t^T over positions t, so

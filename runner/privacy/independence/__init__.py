@@ -1,1 +1,1 @@
-"""Whether the examples of a batch depend on each other."""
+"""Checks that the examples of a batch do not depend on each other."""

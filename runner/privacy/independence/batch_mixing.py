@@ -1,4 +1,4 @@
-"""Whether the examples of a micro-batch meet: what some add to the clipped sum must not depend on the others."""
+"""Tests whether the examples of a micro-batch mix: what some add to the sum must not depend on the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model could carry from one forward pass to the next: under DP that must be nothing.
+"""State that a model carries from one forward pass to the next: under DP there must be none.
 
 A running mean, a counter or a bank of earlier features is a function of private examples that no noise covers.  Buffers
 are published with the weights; and whatever a forward pass leaves behind, the next one can bring to other examples, in

@@ -1,4 +1,4 @@
-"""The random generators that all code of a process shares: under DP no forward pass may draw from them.
+"""The global random generators of a process, from which no forward pass may draw under DP.
 
 What they give an example depends on how many were drawn before, hence on who else is in the batch.
 """

@@ -1,4 +1,4 @@
-"""Evidence, before a private run starts, that each example's gradient depends on that example alone."""
+"""The check before a private run that each example's gradient depends on that example alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a model is refused under DP, where it is not for want of gradients per example."""
+"""Errors for models that are refused under DP although they have per-example gradients."""
 
 from __future__ import annotations
 

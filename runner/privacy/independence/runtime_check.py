@@ -1,4 +1,4 @@
-"""Looks, while a private run goes on, whether the examples of its own micro-batches still do not meet."""
+"""Mixing checks during a private run, on its own micro-batches."""
 
 from __future__ import annotations
 

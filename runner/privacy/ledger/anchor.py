@@ -1,4 +1,4 @@
-"""Where each ledger stood when this user last wrote to it, kept away from the ledger itself.
+"""Anchors of the ledgers: where each stood when this user last wrote to it, kept elsewhere.
 
 Whoever cuts a ledger back, or puts an older copy in its place, can make its two files agree with each other.  They no
 longer agree with a note in another folder: ``$XDG_STATE_HOME/recipe-runner/ledger``, by default ``~/.local/state``.

@@ -1,4 +1,4 @@
-"""Which ledgers are about the same people: those of data sets that share images, by the sketches beside them."""
+"""Ledgers of overlapping data sets, found by the image sketches beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the epsilon that a run recorded holds at all: of some runs of earlier versions it does not.
+"""Runs of earlier versions whose recorded epsilon does not hold, and why.
 
 Until plans named their draws (``PrivacyPlan.draws``), what augmentation and dropout drew under DP followed from the
 public seed and the place of an example in the secret batch.  One example more moved all later ones to other crops and

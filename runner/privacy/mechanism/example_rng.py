@@ -1,4 +1,4 @@
-"""Random numbers of a private run that change examples: secret, and bound to the example whatever else is in the batch.
+"""The secret random numbers of a private run (augmentation, dropout), bound to the example whatever the batch.
 
 Clipping bounds what an example adds to the sum *given* its draws.  So the sums of a batch with an example and without
 it differ by at most C only if the draws of all other examples stay as they are.  Numbers dealt out by the position in

@@ -1,4 +1,4 @@
-"""Layers that draw, such as dropout, made to draw for each example by itself.
+"""Random layers, such as dropout, made to draw for each example by itself.
 
 A library's layer takes the numbers for a whole batch from one generator, so that each example's mask follows from its
 position and from how many come before it.  Under DP each mask has to be a function of the example's own key.

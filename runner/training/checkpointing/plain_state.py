@@ -1,4 +1,4 @@
-"""What a checkpoint can hold: tensors and plain values, so that reading one never runs code."""
+"""The values that a checkpoint may hold: tensors and plain values, so that reading one never runs code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding the checkpoint that a run goes on from, and refusing one that belongs to another recipe."""
+"""Finding the checkpoint to resume from, and refusing one of another plan."""
 
 from __future__ import annotations
 

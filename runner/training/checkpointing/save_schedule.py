@@ -1,4 +1,4 @@
-"""When to save: as asked, or as often as costs at most a fiftieth of the run's time."""
+"""The schedule of saves: as asked, or as often as costs at most a fiftieth of the run's time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes the processes of a launch work at one and the same run: plan, data, code and libraries."""
+"""Checks that all processes of a launch have the same plan, data, code and libraries."""
 
 from __future__ import annotations
 

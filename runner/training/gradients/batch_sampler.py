@@ -1,4 +1,4 @@
-"""Which examples make up each logical batch: a pure function of (seed, step), so that a resumed step repeats itself."""
+"""The batch sampler: logical batches as a pure function of (seed, step), so that a resumed step repeats itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's buffers as they were before a step: BatchNorm's statistics move in the forward pass, not in the update."""
+"""A snapshot of a model's buffers, which a repeated step restores: BatchNorm's move in the forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many examples go through the model at once: as planned, and half of that each time memory runs out.
+"""The micro-batch size: as planned, halved each time memory runs out.
 
 A smaller micro-batch splits the same logical batch into more pieces, so what is computed stays the same to rounding.
 What fits is remembered for the rest of the run, in its checkpoints too.

@@ -1,4 +1,4 @@
-"""The random numbers that change examples on their way through a step: augmentation, and layers such as dropout."""
+"""The random numbers of a step: augmentation, and layers such as dropout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which models draw random numbers while they train."""
+"""Whether a model draws random numbers while it trains."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where the time of a run goes."""
+"""Timing and profiling of a run's steps."""

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: phases that are timed in a few steps of every run and shown in the trace of a profile.
+"""A timer of the phases of a step: a few steps of every run, and the trace of a profile.
 
 The step and its gradient rule say ``enter(phase)`` when a phase begins.  In most steps that does nothing; in some it
 takes the time, which costs 40 us on a CPU and a handful of CUDA events on a GPU, which is never waited for.

@@ -1,4 +1,4 @@
-"""Whether a run waited for its data more than it computed, and which key would change that: one line for the user."""
+"""The warning of a run that waited longer for data than it computed, with the key to change."""
 
 from __future__ import annotations
 
