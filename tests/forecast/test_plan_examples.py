@@ -13,7 +13,7 @@ import pytest
 from runner.commands.plan import main
 from tests.conftest import ROOT
 
-COMMANDS = re.findall(r"^python -m runner\.plan (.*)$", (ROOT / "docs" / "plan.md").read_text(), re.M)
+COMMANDS = re.findall(r"^python -m runner plan (.*)$", (ROOT / "docs" / "plan.md").read_text(), re.M)
 
 
 # a sweep forks its cells, which a process that has computed must not
