@@ -21,7 +21,7 @@ from runner.training.precision.precision import Precision, ScaledFloat16
 
 CPU = torch.device("cpu")
 UPDATES, ROUNDS = 400, 31
-PROCESSES = 9
+PROCESSES = 5
 
 
 def cpu_seconds(work, who=resource.RUSAGE_SELF):
@@ -32,39 +32,18 @@ def cpu_seconds(work, who=resource.RUSAGE_SELF):
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def updates(precision, optimizer=torch.optim.SGD, fused=False):
-    """The updates of a tiny network, as the loop does them."""
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
-    images, labels = torch.randn(64, 64), torch.randint(0, 10, (64,))
+def updates(model, images, precision):
+    """The updates of a network, as the loop does them."""
+    labels = torch.randint(0, 10, (len(images),))
     loss = cross_entropy(0.0, reduction="sum")
-    rule = MeanRule(model, loss=loss, precision=precision, world=SingleProcess(CPU), clip_norm=None)
-    stepping, parameters = optimizer(model.parameters(), lr=1e-3, fused=fused), list(model.parameters())
-
-    def work():
-        for step in range(UPDATES):
-            rule.begin(64.0)
-            rule.add(images, labels)
-            rule.release(step)
-            precision.step(stepping, parameters, step)
-
-    return work
-
-
-def fixed_features():
-    """Updates of a linear model on fixed random features, whose directions are a buffer of 8 MB."""
-    torch.manual_seed(0)
-    model = linear_hog(in_channels=1, num_classes=10, image_size=28, fourier_features=4096)
-    images, labels = torch.rand(64, 1, 28, 28), torch.randint(0, 10, (64,))
-    loss, precision = cross_entropy(0.0, reduction="sum"), Precision(CPU)
     rule = MeanRule(model, loss=loss, precision=precision, world=SingleProcess(CPU), clip_norm=None)
     optimizer, parameters = torch.optim.SGD(model.parameters(), lr=1e-3), list(model.parameters())
     before = BufferSnapshot(model)
 
-    def work():
-        for step in range(UPDATES // 20):
+    def work(count):
+        for step in range(count):
             before.take()
-            rule.begin(64.0)
+            rule.begin(float(len(images)))
             rule.add(images, labels)
             rule.release(step)
             precision.step(optimizer, parameters, step)
@@ -72,29 +51,56 @@ def fixed_features():
     return work
 
 
-def switched(name, on):
-    """The switch of one module of ``runner/internals``."""
-    module = importlib.import_module(name)
-    module.plain_torch = lambda: on
+def tiny(precision):
+    """Updates of a network of 64, 32 and 10 units, with batches of 64."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+    return updates(model, torch.randn(64, 64), precision)
 
 
-def compare(title, name, work):
-    """Microseconds an update, the public way over the measured one."""
-    for on in (False, True):
-        switched(name, on)
-        work()
+def fixed_features():
+    """Updates of a linear model on fixed random features, whose directions are a buffer of 8 MB."""
+    torch.manual_seed(0)
+    model = linear_hog(in_channels=1, num_classes=10, image_size=28, fourier_features=4096)
+    return updates(model, torch.rand(64, 1, 28, 28), Precision(CPU))
+
+
+def switch(name, on):
+    """Set the switch of one module alone."""
+    importlib.import_module(name).plain_torch = lambda: on
+
+
+def compare(title, ours, public, *, rounds):
+    """Print the medians of two callables that give CPU seconds, and of the first against itself."""
     times = {"A": [], "B": [], "A again": []}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         order = ["A", "B", "A again"] if number % 2 else ["A again", "B", "A"]
         for which in order:
-            switched(name, which == "B")
-            times[which].append(cpu_seconds(work) / UPDATES * 1e6)
-    switched(name, False)
-    ours, public, again = (statistics.median(times[which]) for which in ("A", "B", "A again"))
+            times[which].append((public if which == "B" else ours)())
+    first, second, again = (statistics.median(times[which]) * 1e6 for which in ("A", "B", "A again"))
     print(
-        f"{title}: {ours:.1f} us, public {public:.1f} us"
-        f" ({public / ours - 1:+.1%}; A against A {again / ours - 1:+.1%})"
+        f"{title}: {first:.0f} us, public {second:.0f} us"
+        f" ({second - first:+.0f} us, {second / first - 1:+.1%}; A against A {again / first - 1:+.1%})",
+        flush=True,
     )
+
+
+def compare_updates(title, name, make, count=UPDATES):
+    """An update with the switch of the module ``name`` off, and on."""
+
+    def timed(on):
+        switch(name, on)
+        work = make()
+        work(count)
+
+        def once():
+            switch(name, on)
+            return cpu_seconds(lambda: work(count)) / count
+
+        return once
+
+    compare(title, timed(False), timed(True), rounds=ROUNDS)
+    switch(name, False)
 
 
 STARTS = {
@@ -114,39 +120,29 @@ STARTS = {
 
 
 def compare_starts(name, lines):
-    """Milliseconds of a process."""
-    times = {"A": [], "B": [], "A again": []}
-    for number in range(PROCESSES):
-        order = ["A", "B", "A again"] if number % 2 else ["A again", "B", "A"]
-        for which in order:
-            switch = f"m.plain_torch = lambda: {which == 'B'}"
-            code = "\n".join(["import torch", f"from runner.internals import {name} as m", switch, *lines])
-            command = [sys.executable, "-c", code]
-            took = cpu_seconds(lambda command=command: subprocess.run(command, check=True), resource.RUSAGE_CHILDREN)
-            times[which].append(took * 1e3)
-    ours, public, again = (statistics.median(times[which]) for which in ("A", "B", "A again"))
-    print(
-        f"{name}, start: {ours:.0f} ms, public {public:.0f} ms"
-        f" ({public - ours:+.0f} ms; A against A {again - ours:+.0f} ms)"
-    )
+    """A process with the switch of one module off, and on."""
+
+    def timed(on):
+        code = ["import torch", f"from runner.internals import {name} as m", f"m.plain_torch = lambda: {on}", *lines]
+        command = [sys.executable, "-c", "\n".join(code)]
+        return lambda: cpu_seconds(lambda: subprocess.run(command, check=True), resource.RUSAGE_CHILDREN)
+
+    compare(f"{name}, start", timed(False), timed(True), rounds=PROCESSES)
 
 
 def main():
     """Print a line a detour."""
     torch.set_num_threads(1)
-    float16 = {"growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000, "max_skipped_in_a_row": 50}
-    compare("backward, update", "runner.internals.backward", updates(Precision(CPU)))
-    compare("optimizer_step, update", "runner.internals.optimizer_step", updates(Precision(CPU)))
-    compare("loss_scale, float32 update", "runner.internals.loss_scale", updates(Precision(CPU)))
-    scaled = ScaledFloat16(CPU, init_scale=2.0**15, **float16)
-    compare("loss_scale, float16 update", "runner.internals.loss_scale", updates(scaled))
-    for on in (True, False):  # the choice is made with the copies
-        switched("runner.training.gradients.buffer_snapshot", on)
-        name = "every buffer copied" if on else "changed buffers copied"
-        work = fixed_features()
-        work()
-        taken = statistics.median(cpu_seconds(work) for _ in range(ROUNDS)) / (UPDATES // 20) * 1e6
-        print(f"versions, {name}: {taken:.0f} us an update")
+    scale = {"init_scale": 2.0**15, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000}
+    compare_updates("backward, update", "runner.internals.backward", lambda: tiny(Precision(CPU)))
+    compare_updates("optimizer_step, update", "runner.internals.optimizer_step", lambda: tiny(Precision(CPU)))
+    compare_updates("loss_scale, float32 update", "runner.internals.loss_scale", lambda: tiny(Precision(CPU)))
+    compare_updates(
+        "loss_scale, float16 update",
+        "runner.internals.loss_scale",
+        lambda: tiny(ScaledFloat16(CPU, **scale, max_skipped_in_a_row=50)),
+    )
+    compare_updates("versions, update", "runner.training.gradients.buffer_snapshot", fixed_features, count=20)
     for name, lines in STARTS.items():
         compare_starts(name, lines)
 
