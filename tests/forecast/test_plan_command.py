@@ -127,7 +127,7 @@ def test_an_estimate_imports_neither_compiler_nor_accountant(tmp_path):
             *last_of_each(["--no-probe", *RECIPE, "model=small_cnn", "trainer=dp", "privacy.epsilon=2"]),
         ],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "RECIPE_RUNNER_PLAIN_TORCH": "0"},
         capture_output=True,
         text=True,
         check=True,
