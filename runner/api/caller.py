@@ -17,10 +17,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from omegaconf.basecontainer import BaseContainer
 
 from runner.environment.launchers import adopt_launch, launched
 from runner.errors import RequestError
+from runner.internals.logging_handlers import handlers_unlisted
+from runner.internals.omegaconf_nodes import resolvers
 from runner.processes.signals import WATCHED
 
 _one_at_a_time = threading.Lock()
@@ -110,22 +111,17 @@ def _logging_kept() -> Iterator[None]:
     root = logging.getLogger()
     loggers = [root, *(found for found in root.manager.loggerDict.values() if isinstance(found, logging.Logger))]
     before = [(one, one.level, list(one.handlers), one.propagate, one.disabled) for one in loggers]
-    listed, named = list(logging._handlerList), dict(logging._handlers)  # type: ignore[attr-defined]
     own = {id(handler) for _, _, handlers, _, _ in before for handler in handlers}
-    logging._handlerList.clear()  # type: ignore[attr-defined]
-    logging._handlers.clear()  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        for one, level, handlers, propagate, disabled in before:
-            for handler in one.handlers:
-                if id(handler) not in own:
-                    handler.close()
-            one.handlers[:], one.propagate, one.disabled = handlers, propagate, disabled
-            one.setLevel(level)
-        # what libraries have added since, such as a logger of their own, stays
-        logging._handlerList[:0] = listed  # type: ignore[attr-defined]
-        logging._handlers.update(named)  # type: ignore[attr-defined]
+    with handlers_unlisted():
+        try:
+            yield
+        finally:
+            for one, level, handlers, propagate, disabled in before:
+                for handler in one.handlers:
+                    if id(handler) not in own:
+                        handler.close()
+                one.handlers[:], one.propagate, one.disabled = handlers, propagate, disabled
+                one.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -133,7 +129,7 @@ def _hydra_kept() -> Iterator[None]:
     """Hydra as if it had not been initialised; the caller's own configurations stay where the run finds them too."""
     Plugins.instance()  # whose modules register configurations when they are imported
     caller, config, store = GlobalHydra.instance(), HydraConfig.instance(), ConfigStore.instance()
-    composed, registered, resolvers = config.cfg, _tree(store.repo), dict(BaseContainer._resolvers)
+    composed, registered, registered_resolvers = config.cfg, _tree(store.repo), dict(resolvers())
     apart = copy.copy(caller)
     apart.clear()
     GlobalHydra.set_instance(apart)
@@ -144,7 +140,7 @@ def _hydra_kept() -> Iterator[None]:
         GlobalHydra.set_instance(caller)
         config.cfg = composed
         store.repo = _without_ours(store.repo, registered)
-        BaseContainer._resolvers.update(resolvers)
+        resolvers().update(registered_resolvers)
 
 
 def _tree(node: Any) -> Any:

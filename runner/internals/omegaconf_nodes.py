@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from omegaconf import Container, DictConfig, Node
+from omegaconf.basecontainer import BaseContainer
+
+
+def resolvers() -> dict[str, Any]:
+    """Every resolver of this process by its name; OmegaConf only adds and clears them."""
+    return BaseContainer._resolvers
 
 
 def node_of(owner: DictConfig, key: Any) -> Any:
