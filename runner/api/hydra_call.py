@@ -13,7 +13,7 @@ import hydra
 from omegaconf import DictConfig
 
 from runner.config import store
-from runner.config.untrusted.targets import allow_working_folder
+from runner.config.untrusted.trusted_packages import allow_working_folder
 from runner.errors import ExitCode, RequestError, RunError
 
 

@@ -137,7 +137,7 @@ class Sweep:
         return f'<div><strong>{title}</strong><pre style="{style}">{text}</pre></div>'
 
     def _parts(self) -> list[str]:
-        from runner.records.sweep_table import render_table
+        from runner.records.sweep_table_text import render_table
         from runner.sweep.selection_file import is_drawn
 
         folder = f"folder: {self.folder}"

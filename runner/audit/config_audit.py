@@ -24,6 +24,7 @@ from runner.privacy.accounting.accountants import epsilon
 from runner.privacy.mechanism.key import SecretKey
 from runner.training.checkpointing.resume import grad_sample_of
 from runner.training.distributed.agreement import first_then_others
+from runner.training.distributed.launch import share_work
 from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.run_data import open_run_data
 from runner.training.torch_settings import torch_settings
@@ -93,8 +94,6 @@ def audit_config(request: Request, *, failures: Path) -> Audit:
     if processes == 1:
         audit = audit_rank(request, SingleProcess(torch_device(device.kind)), device)
     else:
-        from runner.training.distributed.launch import share_work
-
         audit = share_work(
             audit_rank, request, hardware=config.hardware, device=device, processes=processes, failures=failures
         )

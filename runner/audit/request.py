@@ -14,6 +14,7 @@ from runner.config.schema import RunConfig
 from runner.config.words.expand_user import expand_user, expand_user_in_lines
 from runner.config.words.override_lines import key_of
 from runner.errors import RequestError
+from runner.training.trainers import DPTrainer
 
 CANARIES = "runner.audit.canaries.make_canaries"
 """The source of the data of an audit by canaries."""
@@ -80,8 +81,6 @@ def _of_run(line: str, others: Sequence[str]) -> AuditRequest:
 
 
 def _check(config: RunConfig) -> None:
-    from runner.training.trainers import DPTrainer
-
     rules.check(config)
     if config.trainer.name == "dp":
         DPTrainer.check(config)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from runner.audit.findings import UNSEEN
 from runner.config.words.pluralize import pluralize
+from runner.data import augment
 from runner.privacy.accounting.privacy_text import delta_text, epsilon_text, lower_bound_text
 
 if TYPE_CHECKING:
@@ -77,8 +78,6 @@ def _attacked(audit: Audit) -> list[str]:
 
 
 def _augments(audit: Audit) -> bool:
-    from runner.data import augment
-
     return augment.is_on(audit.plan.semantic.data.augment)
 
 

@@ -26,7 +26,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.autotune.batch_size import fitting_batch, memory_limit, with_batch
 from runner.autotune.cache import keep
+from runner.autotune.precision import fastest_candidate, open_candidates
+from runner.autotune.probe import give_back_memory
 from runner.config.choice import Choice
 from runner.data.cache.folder_cache import default_cache_dir
 from runner.plan.build import derive_name
@@ -76,8 +79,6 @@ def resolve_plan(
     """
     plan = resolve_precision(plan, config, device, world, run_dir=run_dir, sweep_dir=sweep_dir)
     if config.data.batch_size == "auto":
-        from runner.autotune.batch_size import with_batch
-
         plan = with_batch(plan, first_decides(world, lambda: _fit(plan, config, device, run_dir, sweep_dir)))
     return plan
 
@@ -145,8 +146,6 @@ def _is_long(plan: Plan) -> bool:
 
 def _fit(plan: Plan, config: RunConfig, device: Device, run_dir: Path | None, sweep_dir: Path | None) -> Choice[int]:
     """The size of micro-batches."""
-    from runner.autotune.batch_size import fitting_batch, memory_limit
-
     performance = plan.performance
     share = performance.batch_size * performance.accumulation_steps
     if (before := _begun_with(run_dir)) is not None:
@@ -179,9 +178,6 @@ def _begun_with(run_dir: Path | None) -> dict[str, Any] | None:
 
 
 def _measure(plan: Plan, config: RunConfig, device: Device) -> dict[str, Any]:
-    from runner.autotune.precision import fastest_candidate, open_candidates
-    from runner.autotune.probe import give_back_memory
-
     start = time.perf_counter()
     precision, channels_last = plan.semantic.precision, plan.performance.channels_last
     named = None if precision.requested == "auto" else precision.dtype

@@ -8,6 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.config.compose import Composer
+from runner.config.load import load_config, typed_keys
+from runner.config.rules.rules import check
+from runner.plan.build import build_plan
+from runner.plan.device import detect_device
+
 if TYPE_CHECKING:
     import torch
 
@@ -144,9 +150,6 @@ class Prepared:
 def configure(request: Sequence[str]) -> RunConfig:
     """The checked configuration of a request."""
     # Late: a loop written by hand shares this module, and must not pay for what it does not use.
-    from runner.config.compose import Composer
-    from runner.config.load import load_config, typed_keys
-    from runner.config.rules.rules import check
 
     composer = Composer(caller=Path.cwd())
     composed = composer.compose(list(request))
@@ -160,8 +163,6 @@ def prepare(task: Task, path: Path) -> None:
     import torch
 
     from runner.data.open import open_data
-    from runner.plan.build import build_plan
-    from runner.plan.device import detect_device
     from runner.training.distributed.world import SingleProcess, torch_device
     from runner.training.parts import build_parts
 

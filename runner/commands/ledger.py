@@ -25,10 +25,6 @@ from runner.privacy.ledger.overlap import related
 _COMMANDS = ("show", "verify")
 
 
-_WIDE = 100
-"""Columns from which the rate of sampling and the noise find room in the table."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (null: that of the process) and return the exit code."""
     return _parser().run(argv, _main)
@@ -126,7 +122,9 @@ def _show(ledgers: Sequence[Ledger], width: int, every: Sequence[Ledger]) -> int
 def _page(ledger: Ledger, entries: Sequence[Entry], width: int, others: Sequence[tuple[Ledger, int | None]]) -> str:
     """The runs on one data set and what they spent together, and with those on data that share images with it."""
     names = ", ".join(sorted({entry.planned.data for entry in entries})) or "data"
-    lines = [f"{names}  {ledger.contents[:16]}", _table(entries, width)]
+    from runner.commands.ledger_table import table_text
+
+    lines = [f"{names}  {ledger.contents[:16]}", table_text(entries, width)]
     composed = compose_entries(entries)
     if composed is not None and composed.void:
         void = pluralize(len(composed.void), "run")
@@ -176,43 +174,3 @@ def _together(entries: Sequence[Entry], others: Sequence[tuple[Ledger, int | Non
         )
         lines.append(f"publishing all private runs on any of these data: {bound}")
     return lines
-
-
-def _shown_epsilon(entry: Entry, not_private: str) -> str:
-    if not entry.planned.private:
-        return not_private
-    return epsilon_text(entry.epsilon) if entry.void is None else "void"
-
-
-def _table(entries: Sequence[Entry], width: int) -> str:
-    import io
-
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    wide = width >= _WIDE
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("started")
-    table.add_column("run, in its folder", overflow="fold")
-    table.add_column("status")
-    for name in ("steps", "of", *(("q", "noise") if wide else ()), "val uses" if wide else "val\nuses", "δ", "ε"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for entry in entries:
-        planned = entry.planned
-        cells = (
-            entry.started[:16].replace("T", "\n"),
-            f"{planned.name}\n{planned.folder}",
-            entry.status.replace("_", "\n"),
-            str(entry.steps),
-            str(planned.steps),
-            *((f"{planned.sample_rate:.4g}", f"{planned.noise_multiplier:.4g}") if wide else ()),
-            str(entry.uses),
-            f"{planned.delta:g}",
-            _shown_epsilon(entry, "not private" if wide else "not\nprivate"),
-        )
-        table.add_row(*map(Text, cells))
-    page = io.StringIO()
-    Console(file=page, width=width, highlight=False, color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in page.getvalue().splitlines() if line.strip())

@@ -22,6 +22,8 @@ from runner.config.words.unknown_flag import in_place_of
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode, RequestError
 from runner.forecast.bookkeeper import bookkeeper
+from runner.forecast.describe import describe
+from runner.records.forecast_file import keep
 from runner.training.garbage_collection import collection_paused
 
 
@@ -89,8 +91,6 @@ def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict
     with bookkeeper(config) as keep_books:
         with collection_paused():
             from runner.forecast.assess import assess, described
-            from runner.forecast.describe import describe
-            from runner.records.forecast_file import keep
 
         assessment = assess(config, probe=not args.no_probe, keep_books=keep_books)
     if assessment.device.here:

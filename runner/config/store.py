@@ -23,7 +23,7 @@ from runner.config.request.exclusive_keys import resolve_exclusive_keys
 from runner.config.schema import RunConfig
 from runner.config.untrusted.foreign_files import screen_file
 from runner.config.untrusted.foreign_yaml import load_brought
-from runner.config.untrusted.targets import own_packages
+from runner.config.untrusted.trusted_packages import own_packages
 from runner.errors import RequestError
 from runner.internals.omegaconf_nodes import node_of
 

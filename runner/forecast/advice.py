@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runner.autotune.resolve import resolve_precision
 from runner.config.choice import evolve
 from runner.config.schema import RunConfig
 from runner.forecast.analytic_costs import activations
@@ -21,6 +22,7 @@ from runner.forecast.quantities import mib
 from runner.forecast.warnings import FEW_FOR_STATISTICS
 from runner.plan.build import build_plan, choose_precision
 from runner.plan.device import describe_absent_device
+from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.run_data import open_run_data
 
 if TYPE_CHECKING:
@@ -164,9 +166,6 @@ def _precision(config: RunConfig, plan: Plan, device: Device, *, probe: bool) ->
 
 def _measured_precision(config: RunConfig, plan: Plan, device: Device, question: str, answer: str) -> Decision:
     """What ``precision=auto`` stands for here, and the memory format that goes with it."""
-    from runner.autotune.resolve import resolve_precision
-    from runner.training.distributed.world import SingleProcess, torch_device
-
     left_open = evolve(config, {"precision.amp_dtype": "auto"})
     plan = plan.evolve({"semantic.precision": choose_precision(left_open.precision, device)})
     chosen = resolve_precision(plan, left_open, device, SingleProcess(torch_device(device.kind)))

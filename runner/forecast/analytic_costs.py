@@ -12,6 +12,7 @@ from runner.data.feed import READY_BYTES
 from runner.forecast.costs import Costs, ModelSize
 from runner.forecast.machine_load import competing_load
 from runner.forecast.machine_speed import Machine, Passes, measure_machine, time_passes
+from runner.forecast.operation_counts import measure_model
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.training.distributed.world import torch_device
 from runner.training.model import build_model
@@ -65,7 +66,6 @@ def estimate_costs(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Cos
     device = torch_device(plan.performance.device)
     reset_peak_memory(device)
     baseline = peak_memory_bytes(device)
-    from runner.forecast.operation_counts import measure_model
 
     shape = semantic.data.image_shape
     model = build_model(plan)

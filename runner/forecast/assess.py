@@ -9,16 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.autotune.resolve import resolve_precision
 from runner.config.schema import RunConfig
 from runner.data.cache.folder_cache import scratch_folder
 from runner.errors import RunError
+from runner.forecast.analytic_costs import estimate_costs, work_out_elsewhere
 from runner.forecast.bookkeeper import Call, call_here
 from runner.forecast.forecast import Forecast, forecast
+from runner.forecast.paired_timing import step_seconds_in
+from runner.forecast.privacy_costs import time_privacy_costs
+from runner.forecast.rehearsal import rehearse
+from runner.forecast.tracker_cost import USUAL, rehearse_tracker
 from runner.forecast.warnings import SIXTEEN_BITS, ForecastWarning, find_warnings
 from runner.plan.build import build_plan
 from runner.plan.device import Device, available_cores, describe_absent_device
 from runner.plan.privacy_plan import plan_privacy
 from runner.privacy.accounting.accountants import load_libraries
+from runner.training.distributed.launch import share_work
+from runner.training.distributed.world import SingleProcess, torch_device
+from runner.training.precision.precision import NonFiniteGradient
 from runner.training.run_data import open_run_data
 
 if TYPE_CHECKING:
@@ -62,14 +71,9 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
     plan = build_plan(config, data, device, processes=processes, mechanism=mechanism)
     paired_seconds = None
     if not device.here:
-        from runner.forecast.analytic_costs import work_out_elsewhere
-
         costs = work_out_elsewhere(plan, data, cache_dir=config.data.cache_dir)
     elif probe:
-        from runner.training.distributed.world import SingleProcess, torch_device
-
         plan = _resolved(config, plan, device, SingleProcess(torch_device(device.kind)))
-        from runner.forecast.tracker_cost import rehearse_tracker
 
         # first, because their libraries count in the memory of the process
         tracking = rehearse_tracker(config, neighbours=processes - 1 if device.kind == "cpu" else 0)
@@ -77,19 +81,12 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
             load_libraries(plan.semantic.privacy.accountant)
         costs = dataclasses.replace(_probe(config, plan, data, device, processes), tracking=tracking)
         if (dtype := plan.semantic.precision.dtype) in SIXTEEN_BITS:
-            from runner.forecast.paired_timing import step_seconds_in
-
             image_seconds = processes * statistics.fmean(costs.step_seconds) / plan.semantic.logical_batch
             paired_seconds = step_seconds_in(plan, ("float32", dtype), image_seconds=image_seconds)
     else:
-        from runner.forecast.analytic_costs import estimate_costs
-        from runner.forecast.tracker_cost import USUAL
-
         costs = estimate_costs(plan, data, cache_dir=config.data.cache_dir)
         costs = dataclasses.replace(costs, tracking=USUAL.get(str(config.tracker.target)))
     if plan.semantic.privacy is not None:
-        from runner.forecast.privacy_costs import time_privacy_costs
-
         folders = {"ledger_dir": config.privacy.ledger_dir, "cache_dir": config.data.cache_dir}
         accounts = keep_books(time_privacy_costs, plan, **folders)
         costs = dataclasses.replace(costs, accounts=accounts)
@@ -109,18 +106,13 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
 
 def _resolved(config: RunConfig, plan: Plan, device: Device, world: World) -> Plan:
     """``plan`` with the precision and the memory format that a run would find measured, or measure, and keep."""
-    from runner.autotune.resolve import resolve_precision
-
     return resolve_precision(plan, config, device, world)
 
 
 def _probe(config: RunConfig, plan: Plan, data: ImageData, device: Device, processes: int) -> Costs:
-    from runner.training.distributed.world import SingleProcess, torch_device
-
     with scratch_folder(config.data.cache_dir) as folder:
         if processes == 1:
             return _rehearse(plan, data, SingleProcess(torch_device(device.kind)), folder)
-        from runner.training.distributed.launch import share_work
 
         costs: Costs = share_work(
             rehearse_rank,
@@ -144,9 +136,6 @@ def rehearse_rank(job: tuple[RunConfig, Path], world: World, device: Device) -> 
 
 
 def _rehearse(plan: Plan, data: ImageData, world: World, folder: Path) -> Costs:
-    from runner.forecast.rehearsal import rehearse
-    from runner.training.precision.precision import NonFiniteGradient
-
     try:
         return rehearse(plan, data, world, folder)
     except NonFiniteGradient as error:

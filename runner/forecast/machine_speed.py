@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from runner.forecast.costs import EXAMPLES
+from runner.forecast.operation_counts import count_operations
 from runner.models.memory_format import format_for
 from runner.training.precision.precision import Precision
 
@@ -76,8 +77,6 @@ def time_passes(model: nn.Module, precision: Precision, *, image_shape: tuple[in
 
 def measure_machine(device: torch.device, folder: Path) -> Machine:
     """Measure ``device`` with torch's present settings; ``folder`` takes a small file for a moment."""
-    from runner.forecast.operation_counts import count_operations
-
     small = nn.Sequential(*(layer for _ in range(8) for layer in (nn.Linear(8, 8), nn.ReLU()))).to(device)
     vectors = torch.zeros(8, 8, device=device)
 

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING
 
 from runner.data.cache.folder_cache import scratch_folder
 from runner.errors import RequestError
+from runner.privacy.ledger.chain import BrokenChain
+from runner.privacy.ledger.ledger import Ledger, contents_of, find_ledgers, ledger_folder
+from runner.run.ledger_entry import planned_run
+from runner.training.privacy_account import open_account
 
 if TYPE_CHECKING:
     from runner.plan.plan import Plan
@@ -46,8 +50,6 @@ def time_privacy_costs(plan: Plan, *, ledger_dir: str | None, cache_dir: str | N
     Raises:
         RequestError: the user's ledger of these data is broken or cannot be read.
     """
-    from runner.training.privacy_account import open_account
-
     spending = open_account(plan)
     if spending is None:
         return None
@@ -63,10 +65,6 @@ def time_privacy_costs(plan: Plan, *, ledger_dir: str | None, cache_dir: str | N
 
 
 def _line(plan: Plan, *, ledger_dir: str | None, cache_dir: str | None) -> float:
-    from runner.privacy.ledger.chain import BrokenChain
-    from runner.privacy.ledger.ledger import Ledger, contents_of, find_ledgers, ledger_folder
-    from runner.run.ledger_entry import planned_run
-
     run = planned_run(plan, folder=plan.name, sweep=None)
     if run.validation != "private":
         return 0.0

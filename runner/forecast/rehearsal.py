@@ -20,7 +20,9 @@ from runner.autotune.probe import one_share, stepping
 from runner.autotune.unread_pixels import unread_bytes
 from runner.config.rules.batches import affordable
 from runner.data.feed import Feed
+from runner.forecast.analytic_costs import trained_bytes
 from runner.forecast.costs import Costs
+from runner.forecast.operation_counts import measure_model
 from runner.records.console import SilentConsole
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.recorder import Recorder
@@ -137,8 +139,6 @@ def _scaled(costs: Costs, short: Plan, plan: Plan, image_seconds: float) -> Cost
     What an image more takes lies between the updates that were timed and the few images of ``image_seconds`` each; at
     least a quarter of the mean is assumed, and at most the mean.
     """
-    from runner.forecast.analytic_costs import trained_bytes
-
     timed, whole = (each.semantic.logical_batch / plan.performance.processes for each in (short, plan))
     few = min(_FEW, plan.performance.batch_size)
 
@@ -186,7 +186,6 @@ def _rehearse(
     peak = peak_memory_bytes(world.device)
     if world.device.type == "cpu":
         peak += unread_bytes(data.train, parts.feed, (len(samples) + 1) * plan.semantic.logical_batch)
-    from runner.forecast.operation_counts import measure_model
 
     image_shape = plan.semantic.data.image_shape
     return Costs(

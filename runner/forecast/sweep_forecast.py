@@ -14,10 +14,14 @@ from runner.config.rules.rules import value_at
 from runner.config.schema import RunConfig
 from runner.config.words.pluralize import pluralize
 from runner.errors import RequestError, RunError, as_typed
+from runner.forecast.assess import assess, described
 from runner.forecast.forecast import Range
 from runner.forecast.quantities import mib, seconds_text, time_text
+from runner.privacy.accounting.sweep_epsilon import best_of
+from runner.privacy.ledger.ledger import Entry, compose_entries
 from runner.processes.fork_server import ForkServer
 from runner.records.progress import budget_text
+from runner.sweep.budget import count_of, planned_cells, refuse_over_budget
 from runner.sweep.preload import modules_for
 
 if TYPE_CHECKING:
@@ -68,7 +72,6 @@ def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
     alike: dict[str, list[RunConfig]] = {}
     for config in request.configs:
         alike.setdefault(_cost_key(config), []).append(config)
-    from runner.forecast.assess import assess
 
     # each cell will hold what any of them needs, and nothing of an earlier one
     with ForkServer(modules_for(request.configs, searched=search) if probe else []) as server:
@@ -124,8 +127,6 @@ def describe_sweep(sweep: SweepPlan) -> list[str]:
 
 def described_sweep(sweep: SweepPlan) -> dict[str, Any]:
     """The same as plain values, for JSON."""
-    from runner.forecast.assess import described
-
     return {
         "cells": sweep.cells,
         "at_a_time": sweep.at_a_time,
@@ -171,8 +172,6 @@ def _spending(request: Request, cells: int) -> tuple[tuple[tuple[str, int, Compo
     private = [config for config in request.configs if config.privacy.enabled]
     if not private:
         return (), None
-    from runner.privacy.ledger.ledger import Entry, compose_entries
-    from runner.sweep.budget import count_of, planned_cells, refuse_over_budget
 
     planned = planned_cells(private)
     if planned is None:
@@ -192,7 +191,6 @@ def _spending(request: Request, cells: int) -> tuple[tuple[tuple[str, int, Compo
 def _best(request: Request, runs: Sequence[PlannedRun], count: Any) -> Composed | None:
     if count is None:
         return None
-    from runner.privacy.accounting.sweep_epsilon import best_of
 
     return best_of(runs[0], count)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.config.words.pluralize import pluralize
+from runner.forecast.analytic_costs import activations
 from runner.forecast.quantities import mib
 from runner.plan.device import available_cores
 
@@ -146,8 +147,6 @@ def _smaller(model: str) -> str:
 
 
 def _memory(plan: Plan, data: ImageData, device: Device, costs: Costs, forecast: Forecast) -> Iterator[ForecastWarning]:
-    from runner.forecast.analytic_costs import activations
-
     performance, memory = plan.performance, device.memory_bytes
     # a limit is one process's
     sharing = performance.processes if device.kind == "cpu" and not device.memory_limited else 1

@@ -26,6 +26,7 @@ from runner.records.environment import describe_environment, peak_memory_bytes, 
 from runner.records.plugins_used import plugins_used
 from runner.records.run_file import utc_now
 from runner.training.distributed.agreement import first_acts, first_then_others
+from runner.training.distributed.launch import share_work
 from runner.training.distributed.world import SingleProcess, World, torch_device
 from runner.training.torch_settings import torch_settings
 
@@ -69,7 +70,6 @@ def infer_into(files: Path, request: InferenceRequest) -> Results:
         raise RequestError("processes", request.processes, f"at most {most}, one for each {each}")
     if request.inference != "accelerate" or request.processes == 1:
         return _work(job, SingleProcess(torch_device(device.kind)), device)
-    from runner.training.distributed.launch import share_work
 
     failures = files / "failures.log"
     return share_work(_work, job, hardware=hardware, device=device, processes=request.processes, failures=failures)

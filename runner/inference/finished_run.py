@@ -18,6 +18,7 @@ from runner.plan.plan import Plan
 from runner.plan.restore import restore_plan
 from runner.privacy.ledger.void_runs import void_reason
 from runner.records.plugins_used import require_plugins
+from runner.records.progress import budget_text
 from runner.records.run_file import FINISHED, RUN_FILE, read_run
 from runner.training.checkpointing.checkpoint import find_saved, load_checkpoint
 from runner.training.model import build_model
@@ -39,8 +40,6 @@ class Privacy:
     """Why the epsilon that the run recorded does not hold."""
 
     def __str__(self) -> str:
-        from runner.records.progress import budget_text
-
         if self.void is not None:
             return f"void: {self.void}"
         if self.epsilon is None:

@@ -12,6 +12,7 @@ from safetensors.torch import save as save_tensors
 from runner.config.schema import AmpDtype, PrecisionConfig
 from runner.errors import RequestError
 from runner.inference.in_place_activations import activate_in_place
+from runner.inference.quantize import load_quantized, quantize, save_quantized
 from runner.models.memory_format import format_for
 from runner.plan.build import choose_precision
 from runner.training.precision.precision import Precision, build_precision
@@ -76,8 +77,6 @@ def prepare(run: FinishedRun, request: InferenceRequest, device: Device, place: 
 
 
 def _quantized(run: FinishedRun, bits: int, place: torch.device, files: Path) -> Prepared:
-    from runner.inference.quantize import load_quantized, quantize, save_quantized
-
     if place.type == "mps":
         raise RequestError("device", "mps with inference=quantized", "cpu or cuda")
     model = run.build_model(torch.float32)

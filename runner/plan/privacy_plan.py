@@ -8,6 +8,8 @@ from runner.config.rules.batches import split_batch
 from runner.errors import RequestError
 from runner.plan.plan import PrivacyPlan
 from runner.plan.run_length import updates_asked, updates_per_epoch
+from runner.privacy.accounting.accountants import default_delta
+from runner.privacy.accounting.calibration import calibrate_mechanism
 from runner.privacy.ledger.void_runs import DRAWS
 
 if TYPE_CHECKING:
@@ -25,9 +27,6 @@ def plan_privacy(config: RunConfig, *, examples: int, validated: bool, processes
     Raises:
         RequestError: the batch is larger than the data, or no mechanism meets what is asked.
     """
-    from runner.privacy.accounting.accountants import default_delta
-    from runner.privacy.accounting.calibration import calibrate_mechanism
-
     split = split_batch(config, processes)
     if split.logical > examples:
         raise RequestError(

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import re
-import statistics
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from runner.config.untrusted.foreign_yaml import load_plain
 from runner.disk.files import write_text
 from runner.errors import RequestError, RunError
-from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.csv_table import to_csv
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
 from runner.records.sweep_cells import find_cells
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 TABLE_FILE = "table.csv"
 VOID = "void"
@@ -34,28 +26,6 @@ _MOST_NAMED = 20
 
 _OF_THE_SWEEP = ("seeds", "retry_failed")
 """Keys that say how a sweep is run and not what its cells are."""
-
-
-@dataclass(frozen=True)
-class _Figure:
-    """What a terminal shows of a column."""
-
-    name: str
-    column: str
-    form: Callable[[float], str]
-    over_seeds: Callable[[Sequence[float]], float]
-    """One figure for the repeats of a cell."""
-    spread: bool = False
-    """Whether the standard deviation over the repeats stands beside it."""
-
-
-_FIGURES = (
-    _Figure("test acc", "test_accuracy", lambda value: f"{value:.2%}", statistics.fmean, spread=True),
-    _Figure("val acc", "val_accuracy", lambda value: f"{value:.2%}", statistics.fmean, spread=True),
-    _Figure("images/s", "samples_per_second", lambda value: f"{value:,.0f}", statistics.fmean),
-    _Figure("MiB", "peak_bytes", lambda value: f"{value / 2**20:,.0f}", max),
-    _Figure("ε", "epsilon", epsilon_text, max),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,84 +126,10 @@ def _version(file: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def render_table(table: SweepTable, width: int) -> str:
-    """Return the table for a terminal of ``width`` columns: what differs between cells, results and their cost.
-
-    Cells that differ in nothing but their seed share a line: means, and for accuracies the standard deviation over the
-    seeds.  Where the columns are too few, costs are left out first: they are in ``table.csv``.
-    """
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    page = io.StringIO()
-    console = Console(file=page, width=width, highlight=False, color_system=None)
-    figures = [figure for figure in _FIGURES if any(row[figure.column] for row in table.rows)]
-    shown = _layout(table, figures)
-    for spare in ("peak_bytes", "samples_per_second", "val_accuracy"):
-        if Measurement.get(console, console.options.update(max_width=10 * width), shown).maximum <= width:
-            break
-        figures = [figure for figure in figures if figure.column != spare]
-        shown = _layout(table, figures)
-    console.print(shown)
-    for row in table.rows:
-        if row["error"]:
-            console.print(f"{row['cell']}: {row['error']}", markup=False, soft_wrap=True)
-    if table.strangers:
-        console.print(warn_foreign_cells(table.strangers), markup=False, soft_wrap=True)
-    lines = [line.rstrip() for line in page.getvalue().splitlines()]
-    return "\n".join(line for line in lines if line) + "\n"
-
-
 def warn_foreign_cells(names: Sequence[str]) -> str:
     """That the runs in these folders are no part of a sweep, in a sentence."""
     shown = ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" if names[_MOST_NAMED:] else "")
     return f"Not part of this sweep, though they lie in its folder: {shown} (of an earlier grid, or of another run)."
-
-
-def _layout(table: SweepTable, figures: Sequence[_Figure]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    groups = _repeats(table)
-    repeated = any(len(rows) > 1 for rows in groups)
-    varied = [key for key in table.overridden if len({row[key] for row in table.rows}) > 1]
-    varied = [key for key in varied if not (repeated and key == "seed")]
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in ("cells" if repeated else "cell", *(key.rpartition(".")[2] for key in varied), "status"):
-        shown.add_column(name, overflow="fold")
-    for figure in figures:
-        shown.add_column(figure.name, justify="right", no_wrap=True)
-    for rows in groups if repeated else [[row] for row in table.rows]:
-        cells = ", ".join(row["cell"] for row in rows)
-        names = (cells, *(rows[0][key] for key in varied), _statuses(rows))
-        shown.add_row(*map(Text, names), *(_formatted(figure, rows) for figure in figures))
-    return shown
-
-
-def _repeats(table: SweepTable) -> list[list[dict[str, str]]]:
-    """The rows, those together that differ in nothing but their seed."""
-    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    for row in table.rows:
-        groups.setdefault(tuple(row[key] for key in table.overridden if key != "seed"), []).append(row)
-    return list(groups.values())
-
-
-def _statuses(rows: Sequence[dict[str, str]]) -> str:
-    counts = Counter(row["status"].replace("_", " ") for row in rows)
-    if len(rows) == 1:
-        return next(iter(counts))
-    return ", ".join(f"{count} {status}" for status, count in counts.items())
-
-
-def _formatted(figure: _Figure, rows: Sequence[dict[str, str]]) -> str:
-    if any(row[figure.column] == VOID for row in rows):
-        return VOID
-    values = [float(row[figure.column]) for row in rows if row[figure.column]]
-    if not values:
-        return ""
-    shown = figure.form(figure.over_seeds(values))
-    return f"{shown} ± {figure.form(statistics.stdev(values))}" if figure.spread and len(values) > 1 else shown
 
 
 def _in_order(name: str) -> list[tuple[int, str, str]]:

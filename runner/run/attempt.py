@@ -15,6 +15,7 @@ from runner.config.schema import RunConfig
 from runner.config.untrusted.user_code import location_in_user_code, with_place
 from runner.errors import ExitCode, RequestError, RunError
 from runner.processes.keyboard_interrupt import interrupted
+from runner.records.run_file import RUN_FILE, RunRecord, read_run, write_run
 
 if TYPE_CHECKING:
     from runner.run.sweep_context import SweepContext
@@ -112,8 +113,6 @@ def record_failure(run_dir: Path, attempt: Attempt) -> None:
 
     What a finished run left stays, and so does what another process may be working on when this one was refused.
     """
-    from runner.records.run_file import RUN_FILE, RunRecord, read_run, write_run
-
     record = RunRecord(name=run_dir.name, status="running")
     with contextlib.suppress(RunError):  # a full disk, or a file that was damaged before
         if (run_dir / RUN_FILE).exists():

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 from runner.config.words.pluralize import pluralize
 from runner.disk.json_files import read_json
 from runner.errors import RunError
+from runner.privacy.accounting.stopping_draws import KIND as DRAWN
+from runner.privacy.ledger.chain import BrokenChain
+from runner.privacy.ledger.ledger import Ledger, compose_entries, contents_of, find_ledgers, ledger_folder
+from runner.privacy.ledger.overlap import related
 from runner.records.run_file import RUN_FILE, RunRecord
 
 if TYPE_CHECKING:
@@ -81,8 +85,6 @@ class Book:
     @functools.cached_property
     def total(self) -> Total | None:
         """What all private runs in it spend together; None when there is none."""
-        from runner.privacy.ledger.ledger import compose_entries
-
         private = [entry for entry in self._every if entry.planned.private]
         if not private:
             return None
@@ -110,8 +112,6 @@ class Books:
 
     def open(self, ledger_dir: str | None, origin: str) -> Book:
         """The ledger in ``ledger_dir`` (None: the user's own) of the data with the hash ``origin``."""
-        from runner.privacy.ledger.ledger import contents_of, ledger_folder
-
         folder, contents = ledger_folder(ledger_dir), contents_of(origin)
         path = folder / f"{contents}.jsonl"
         if path not in self._read:
@@ -120,11 +120,6 @@ class Books:
 
 
 def _read_book(folder: Path, contents: str) -> Book:
-    from runner.privacy.accounting.stopping_draws import KIND as DRAWN
-    from runner.privacy.ledger.chain import BrokenChain
-    from runner.privacy.ledger.ledger import Ledger, find_ledgers
-    from runner.privacy.ledger.overlap import related
-
     ledger = Ledger(folder, contents)
     try:
         entries = ledger.entries()

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from runner.config.request.request import Request
 from runner.config.schema import RunConfig
 from runner.errors import RequestError
+from runner.privacy.accounting.random_stopping import TrialCount
+from runner.privacy.accounting.sweep_epsilon import admit_grid
+from runner.privacy.ledger.ledger import contents_of
+from runner.run.ledger_entry import planned_run
 from runner.sweep.privacy_file import SPENDING_FILE
 
 if TYPE_CHECKING:
-    from runner.privacy.accounting.random_stopping import TrialCount
     from runner.privacy.ledger.ledger import PlannedRun
 
 
@@ -32,9 +35,7 @@ def planned_cells(configs: Sequence[RunConfig]) -> dict[str, list[PlannedRun]] |
 
     None when a cell cannot be planned, because data are missing, say: that cell fails by itself, and others may run.
     """
-    from runner.privacy.ledger.ledger import contents_of
     from runner.run.job import plan_run
-    from runner.run.ledger_entry import planned_run
 
     # Cells that differ in the model alone, say, spend the same: solving for the noise takes a second.
     known: dict[str, tuple[str, PlannedRun]] = {}
@@ -54,8 +55,6 @@ def planned_cells(configs: Sequence[RunConfig]) -> dict[str, list[PlannedRun]] |
 
 def count_of(request: Request) -> TrialCount | None:
     """From what the number of trials of a grid will be drawn; None for composition."""
-    from runner.privacy.accounting.random_stopping import TrialCount
-
     first = next(config for config in request.configs if config.privacy.enabled)
     if not _is_drawn(first) or request.cells is None:
         return None
@@ -69,8 +68,6 @@ def refuse_over_budget(request: Request, planned: dict[str, list[PlannedRun]]) -
     Raises:
         RequestError: names how many of the cells fit.
     """
-    from runner.privacy.accounting.sweep_epsilon import admit_grid
-
     private = [config for config in request.configs if config.privacy.enabled]
     limit = min((limit for config in private if (limit := _limit(config)) is not None), default=None)
     for runs in planned.values():

@@ -15,14 +15,18 @@ from runner.config.compose import Composer
 from runner.config.request.request import Request
 from runner.config.schema import RunConfig
 from runner.errors import ExitCode, RequestError, RunError
+from runner.privacy.ledger.ledger import ledger_folder
 from runner.processes.fork_server import ForkServer, shared_server
 from runner.records.run_file import FINISHED
-from runner.records.sweep_table import TABLE_FILE, SweepTable, TableWriter, render_table
+from runner.records.sweep_table import TABLE_FILE, SweepTable, TableWriter
+from runner.records.sweep_table_text import render_table
 from runner.run.attempt import Attempt
 from runner.run.sweep_context import FindContext
+from runner.sweep.budget import cells_to_plan, planned_cells, refuse_over_budget
 from runner.sweep.cell import Cell
 from runner.sweep.external_launchers import run_external_cell
 from runner.sweep.preload import modules_for
+from runner.sweep.privacy_file import render_spending, write_spending
 from runner.sweep.progress_display import ProgressDisplay, make_display
 from runner.sweep.random_trials import best_trial
 from runner.sweep.resume import earlier_config
@@ -91,8 +95,6 @@ class SweepDriver:
         Raises:
             RequestError: names how many of the cells fit.
         """
-        from runner.sweep.budget import cells_to_plan, planned_cells, refuse_over_budget
-
         private = cells_to_plan(self.request)
         if private:
             # in a process of its own, because planning imports torch
@@ -151,7 +153,6 @@ class SweepDriver:
         if not config.privacy.enabled:
             self.ordinary += 1
             return
-        from runner.privacy.ledger.ledger import ledger_folder
 
         self.ledgers.add(ledger_folder(config.privacy.ledger_dir))
 
@@ -196,8 +197,6 @@ class SweepDriver:
         return ExitCode.WRONG_REQUEST if refused else ExitCode.FAILED
 
     def _write_spending(self, sweep_dir: Path) -> None:
-        from runner.sweep.privacy_file import render_spending, write_spending
-
         try:
             found = write_spending(sweep_dir, self.ledgers, ordinary=self.ordinary)
         except RunError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from runner.config.schema import ComparisonConfig
 from runner.report.cells import read_sweep
+from runner.report.statements import read_statements, write_statements
 from runner.report.update_checks import read_checks, write_checks
 from runner.report.write import Report, write_report
 from runner.verify.same_update import check_updates, pairs_to_check
@@ -26,3 +27,14 @@ def finish_sweep(sweep_dir: Path, wanted: ComparisonConfig | None = None, *, che
     if {(one.name, other.name) for one, other in pairs} - known:
         write_checks(sweep_dir, list(check_updates(pairs)))
     return write_report(sweep_dir, wanted)
+
+
+def renew_statements(sweep_dir: Path) -> None:
+    """Settle, at the end of a sweep without a report, which of its runs may be published.
+
+    Raises:
+        RequestError: no sweep is there.
+        RunError: a file that belongs to the sweep is damaged or cannot be written.
+    """
+    sweep = read_sweep(sweep_dir)
+    write_statements(sweep, read_statements(sweep))

@@ -30,6 +30,7 @@ from runner.training.non_finite_gradients import explain_non_finite
 from runner.training.parts import Parts
 from runner.training.precision.precision import NonFiniteGradient
 from runner.training.privacy_account import open_account
+from runner.training.profiling.profile import Profile
 from runner.training.profiling.slow_input import name_slow_input
 from runner.training.running_metrics import StepTotals
 from runner.training.state import FitResult, LoopState, Status
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from runner.data.images import ImageData, ImageSet
     from runner.processes.signals import StopRequest
     from runner.records.recorder import Recorder
-    from runner.training.profiling.profile import Profile
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,6 @@ class Loop:
     def _profile(self) -> Profile | None:
         if not self._plan.performance.profile or not self._world.is_main:
             return None
-        from runner.training.profiling.profile import Profile
 
         return Profile(self._parts, self._run_dir, first=self._first)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runner.privacy.accounting.step_epsilon import Spending
+
 if TYPE_CHECKING:
     from runner.plan.plan import Plan
-    from runner.privacy.accounting.step_epsilon import Spending
 
 
 def open_account(plan: Plan) -> Spending | None:
@@ -14,7 +15,6 @@ def open_account(plan: Plan) -> Spending | None:
     privacy = plan.semantic.privacy
     if privacy is None:
         return None
-    from runner.privacy.accounting.step_epsilon import Spending
 
     return Spending(
         privacy.accountant,

@@ -12,6 +12,7 @@ from runner.config.load import OfOption
 from runner.config.words.pluralize import pluralize
 from runner.data.open import open_data
 from runner.errors import RequestError
+from runner.models.input_spec import input_of_network, input_of_weights
 
 if TYPE_CHECKING:
     from runner.config.schema import DataConfig, RunConfig
@@ -33,8 +34,6 @@ def open_run_data(config: RunConfig) -> ImageData:
     Raises:
         RequestError, RunError: see ``open_data``.
     """
-    from runner.models.input_spec import input_of_network, input_of_weights
-
     data, weights = config.data, None
     if config.model.weights is not None:
         weights = input_of_weights(config.model)

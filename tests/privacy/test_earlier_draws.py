@@ -20,7 +20,8 @@ from runner.privacy.ledger.ledger import Ledger, compose_entries
 from runner.records.console import result_rows
 from runner.records.csv_table import from_csv
 from runner.records.run_file import read_run
-from runner.records.sweep_table import render_table, write_table
+from runner.records.sweep_table import write_table
+from runner.records.sweep_table_text import render_table
 from runner.run.job import run_job
 from runner.sweep.privacy_file import render_spending, write_spending
 from runner.training.checkpointing.checkpoint import seal

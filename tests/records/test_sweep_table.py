@@ -5,7 +5,8 @@ import re
 import pytest
 
 from runner.records.run_file import FinalMetrics, Memory, PrivacySpent, RunRecord, Throughput, write_run
-from runner.records.sweep_table import TableWriter, render_table, write_table
+from runner.records.sweep_table import TableWriter, write_table
+from runner.records.sweep_table_text import render_table
 
 MEASURED = [
     "status",

@@ -10,10 +10,10 @@ import pytest
 
 from runner.api.start_sweep import _renew_statements
 from runner.errors import RunError
-from runner.privacy.ledger import overlap
 from runner.privacy.ledger.ledger import Ledger
 from runner.records.run_file import read_run
 from runner.report.write import write_report
+from runner.statement import facts as facts_module
 from runner.statement.facts import Books, gather
 from runner.statement.words import verdict
 from runner.statement.write import STATEMENT_FILE, render
@@ -181,7 +181,7 @@ def test_a_broken_ledger_is_told(tmp_path):
 def test_runs_on_data_that_share_images_count(tmp_path, monkeypatch):
     facts = private(tmp_path)
     other = write_ledger(tmp_path / "other", ("run", {"data": "more digits"}), ("run2", {}))
-    monkeypatch.setattr(overlap, "related", lambda *_: [(Ledger(Path(other), ORIGIN, anchored=False), 40)])
+    monkeypatch.setattr(facts_module, "related", lambda *_: [(Ledger(Path(other), ORIGIN, anchored=False), 40)])
     shared = facts_of(tmp_path / "run", tmp_path / "ledger")
     assert (facts.ledger.runs, shared.ledger.runs, shared.ledger.elsewhere) == (1, 3, 2)
     assert shared.ledger.bound.epsilon > 4

@@ -5,11 +5,12 @@ import dataclasses
 
 import pytest
 
+from runner.autotune import resolve
 from runner.errors import ExitCode, RequestError, RunError
 from runner.plan.device import detect_device
 from runner.run import job as job_module
 from runner.run.job import Job
-from runner.training.distributed import agreement, same_run
+from runner.training.distributed import same_run
 from runner.training.distributed.agreement import first_acts, first_decides, first_then_others, met_by_all, together
 from tests.faults.final_state import differences, final_state
 from tests.training.taking_turns import Stop, TimedSteps
@@ -22,7 +23,7 @@ RECIPE = ("tracker=none", "trainer=accelerate", "data.limit=32", "data.batch_siz
 def run(configure, tmp_path, monkeypatch):
     """run(stop_after=, elsewhere=) trains on two nodes; the second finds the folder of the run at ``elsewhere``."""
     # switches of the process, which the two share here
-    monkeypatch.setattr("runner.training.torch_settings.torch_settings", lambda plan: contextlib.nullcontext())
+    monkeypatch.setattr("runner.run.job.torch_settings", lambda plan: contextlib.nullcontext())
 
     def run(*overrides, folder="run", stop_after=None, elsewhere="nowhere", second=()):
         ours, theirs = configure(*RECIPE, *overrides), configure(*RECIPE, *overrides, *second)
@@ -68,7 +69,8 @@ def test_a_finished_run_ends_at_once_on_both(run, tmp_path):
 
 def looking_for_themselves(monkeypatch):
     """As if each process looked in the folders that it sees itself."""
-    monkeypatch.setattr(agreement, "first_decides", lambda world, decide: together(world, decide))
+    for module in (job_module, resolve):
+        monkeypatch.setattr(module, "first_decides", lambda world, decide: together(world, decide))
 
 
 def test_processes_that_look_for_themselves_are_refused(run, monkeypatch):

@@ -15,6 +15,7 @@ from runner.inference.finished_run import open_run
 from runner.inference.image_sources import open_own_data
 from runner.models import input_spec
 from runner.run.job import plan_run
+from runner.training import run_data
 from runner.training.run_data import open_run_data, resolved_data_config
 
 timm = pytest.importorskip("timm", reason="an extra that is not installed")
@@ -79,7 +80,7 @@ def test_constants_of_the_data_s_option_give_way_to_those_of_the_weights(weights
 
 def test_constants_of_the_data_s_option_are_not_called_typed(weights, configure, monkeypatch):
     same = input_spec.InputSpec(size=None, mean=(0.3,), std=(0.38,), interpolation=None, stated_by="a run on digits")
-    monkeypatch.setattr(input_spec, "input_of_weights", lambda model: same)
+    monkeypatch.setattr(run_data, "input_of_weights", lambda model: same)
     (note,) = open_run_data(configure("data=digits", "model=linear", f"model.weights={weights}")).notes
     assert "takes them, by a run on digits: mean (0.300)" in note
 

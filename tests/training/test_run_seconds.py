@@ -9,8 +9,8 @@ import pytest
 
 from runner.errors import RunError
 from runner.records.run_file import read_run, write_run
+from runner.run import job
 from runner.training import loop
-from runner.training.checkpointing import resume
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from runner.training.checkpointing.resume import seconds_before
 from runner.training.step import TrainStep
@@ -49,7 +49,7 @@ def test_what_the_last_save_of_a_killed_run_knew_counts(train, stopped):
 
 
 def test_without_the_sum_the_clock_would_start_again(train, stopped, monkeypatch):
-    monkeypatch.setattr(resume, "seconds_before", lambda *_: 0.0)
+    monkeypatch.setattr(job, "seconds_before", lambda *_: 0.0)
     train(*RECIPE, run_dir=stopped)
     assert json.loads((stopped / "run.json").read_text())["seconds"] < 500
 

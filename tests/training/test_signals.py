@@ -89,7 +89,7 @@ def test_once_it_is_done_it_is_put_down(run, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         return final_record(*arguments, **options)
 
-    monkeypatch.setattr("runner.run.final_record.final_record", ends)
+    monkeypatch.setattr("runner.run.job.final_record", ends)
     code, record = run()
     assert (code, record["status"]) == (ExitCode.DONE, "completed")
 

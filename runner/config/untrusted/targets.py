@@ -8,21 +8,17 @@ to be defined there, not imported from somewhere else, and to be of the group's 
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from runner.config.plugins import PLUGIN_GROUP, installed_plugins
+from runner.config.untrusted.trusted_packages import TRUSTED_VARIABLE, allow_working_folder, own_packages
+from runner.config.untrusted.user_code import with_place
 from runner.errors import RequestError, nearest
-
-TRUSTED_VARIABLE = "RECIPE_RUNNER_TARGETS"
-"""Environment variable with further packages, separated by commas, that a ``_target_`` may name.  It is read from the
-environment and from nowhere else, so that a configuration from somebody else cannot extend what it may import."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,23 +78,6 @@ KINDS: dict[str, Kind] = {
 """Place of a target in the configuration, without ``_target_`` -> what it may be."""
 
 
-def own_packages() -> tuple[str, ...]:
-    """The packages and import paths of ``RECIPE_RUNNER_TARGETS``."""
-    entries = os.environ.get(TRUSTED_VARIABLE, "").split(",")
-    return tuple(name for name in (entry.strip().removesuffix(".*") for entry in entries) if name)
-
-
-def allow_working_folder() -> None:
-    """Let packages that the user allows be imported from the working folder, as ``python -m`` does by itself.
-
-    A console script has its own folder on the path in place of it.  It comes last here: nothing that is installed is
-    taken from there.
-    """
-    here = str(Path.cwd())
-    if own_packages() and not sys.flags.safe_path and not {"", here} & set(sys.path):
-        sys.path.append(here)
-
-
 def check_target(place: str, target: Any) -> None:
     """Refuse a ``target`` at ``place`` (see ``KINDS``) that lies under none of its roots; nothing is imported.
 
@@ -135,8 +114,6 @@ def locate(place: str, target: str, *, among: Iterable[str] = ()) -> Any:
     try:
         found = getattr(import_module(module), name)
     except Exception as error:  # a module may end in any, its author's mistakes among them
-        from runner.config.untrusted.user_code import with_place
-
         near, reason = nearest(name, among), " ".join(str(error).split()) or type(error).__name__
         got = target if plugin is None else f"{target} of {plugin}"
         raise RequestError(_key(place), got, f"{expected} ({with_place(reason, error)})", nearest=near) from error

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.config.plugins import installed_plugins
-from runner.config.untrusted.targets import own_packages
+from runner.config.untrusted.trusted_packages import own_packages
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _INSTALLED = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}

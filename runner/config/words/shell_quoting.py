@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from runner.config.untrusted.targets import TRUSTED_VARIABLE
+from runner.config.untrusted.trusted_packages import TRUSTED_VARIABLE
 
 
 def shell_line(line: str) -> str:

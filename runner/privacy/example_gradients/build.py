@@ -20,6 +20,7 @@ from runner.errors import RequestError, nearest
 from runner.models.batch_statistics import batch_norms, no_exchange, without_exchange
 from runner.privacy.example_gradients.functional import FunctionalGradients
 from runner.privacy.example_gradients.ghost import GhostGradients
+from runner.privacy.example_gradients.hooks import HookGradients
 from runner.privacy.example_gradients.per_example import Forward, Loss, PerExampleGradients, trainable
 
 GRAD_SAMPLES = ("ghost", "functional", "hooks")
@@ -49,7 +50,6 @@ def per_example_gradients(
     if grad_sample == "functional":
         return FunctionalGradients(model, loss=loss, forward=forward, scale=scale, copies=copies)
     # Opacus takes a second to import
-    from runner.privacy.example_gradients.hooks import HookGradients
 
     return HookGradients(model, loss=loss, forward=forward, scale=scale, copies=copies)
 

@@ -36,6 +36,7 @@ from runner.environment.home import permanent_home
 from runner.errors import RequestError, RunError
 from runner.privacy.accounting import renyi_filter
 from runner.privacy.accounting import stopping_draws as draws
+from runner.privacy.accounting.accountants import epsilon as epsilon_of
 from runner.privacy.accounting.composition import Composed, Spent, compose
 from runner.privacy.ledger.anchor import Anchor, anchor_folder
 from runner.privacy.ledger.chain import BrokenChain, Chain
@@ -246,7 +247,8 @@ class LedgerSession:
     """A run's line to the ledger while a process works on it."""
 
     def __init__(self, chain: Chain, run: PlannedRun, entry: str, step: int) -> None:
-        self._chain = chain
+        self.chain = chain
+        """The file that it is written to."""
         self.run = run
         self.entry = entry
         """Identity of the run in the ledger, for its checkpoints."""
@@ -270,8 +272,6 @@ class LedgerSession:
         Raises:
             RunError: the ledger cannot be written or is broken.
         """
-        from runner.privacy.accounting.accountants import epsilon as epsilon_of
-
         run = self.run
         if epsilon is None or not run.private:
             epsilon = epsilon_of(
@@ -284,20 +284,14 @@ class LedgerSession:
         line = {"kind": "end", "status": status, "steps": self.steps, "epsilon": epsilon}
         self._append(line if void is None else {**line, "void": void})
 
-    def spent_by_sweep(self) -> Composed | None:
-        """What the cells of this run's sweep have spent together so far; see ``sweep.spent_together``."""
-        from runner.privacy.accounting.sweep_epsilon import spent_together
-
-        return spent_together(self._chain, self.run.sweep)
-
     def _append(self, content: dict[str, Any]) -> None:
         try:
-            with self._chain.appending() as file:
+            with self.chain.appending() as file:
                 file.append({**content, "entry": self.entry, "time": _now()})
         except OSError as error:
             raise RunError(f"the privacy ledger cannot be written: {error.strerror or error}") from error
         except BrokenChain as broken:
-            raise RunError(f"the privacy ledger {self._chain.path.name} is broken: {broken}") from broken
+            raise RunError(f"the privacy ledger {self.chain.path.name} is broken: {broken}") from broken
 
 
 def read_entries(lines: Iterable[dict[str, Any]]) -> list[Entry]:

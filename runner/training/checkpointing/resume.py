@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from runner.data.cache.folder_cache import Cache
 from runner.data.folders.changed_files import changed_files
 from runner.errors import RequestError, RunError, as_typed
+from runner.privacy.mechanism.key import SecretKey
 from runner.records.metrics import METRICS_FILE, truncate_after
 from runner.records.run_file import RUN_FILE, read_run
 from runner.training.checkpointing.checkpoint import (
@@ -21,7 +22,6 @@ from runner.training.checkpointing.checkpoint import (
 
 if TYPE_CHECKING:
     from runner.plan.plan import Plan
-    from runner.privacy.mechanism.key import SecretKey
     from runner.training.parts import Parts
 
 _TYPED = {
@@ -111,7 +111,6 @@ def secret_of(checkpoint: Checkpoint | None) -> SecretKey | None:
     """The secret key that a private run must go on with; None for a new run or one without privacy."""
     if checkpoint is None or checkpoint.state["secret_key"] is None:
         return None
-    from runner.privacy.mechanism.key import SecretKey
 
     return SecretKey(checkpoint.state["secret_key"])
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import runner
+import torch
+
 from runner.config.untrusted.targets import locate
 from runner.training.checkpointing.resume import typed_key
 from runner.training.distributed.agreement import refuse_differences
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from runner.plan.plan import Plan
     from runner.training.distributed.world import World
 
+_PACKAGE = Path(__file__).resolve().parents[2]
 _PACKAGES = ("torch", "torchvision", "timm")
 _OF_EACH_NODE = ("device_name", "threads")
 """What of a plan's performance part may differ between nodes: it decides how fast each does its share."""
@@ -49,8 +51,6 @@ def refuse_other_start(world: World, first: int, model: nn.Module) -> None:
 
 
 def _digest_of_weights(model: nn.Module) -> str:
-    import torch
-
     total = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -59,7 +59,7 @@ def _digest_of_weights(model: nn.Module) -> str:
 
 
 def _code(config: RunConfig) -> dict[str, str]:
-    facts = {"recipe-runner": f"code {_digest(Path(runner.__file__).parent)}"}
+    facts = {"recipe-runner": f"code {_digest(_PACKAGE)}"}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             facts[name] = importlib.metadata.version(name)

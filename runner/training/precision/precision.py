@@ -15,6 +15,7 @@ import torch
 
 from runner.internals.loss_scale import unscale_, update_scale_
 from runner.internals.optimizer_step import lean_step
+from runner.training.precision.cpu_float16 import half_forward
 
 if TYPE_CHECKING:
     from runner.plan.plan import PrecisionPlan
@@ -120,8 +121,6 @@ class Float16(Precision):
     def forward(self) -> AbstractContextManager[Any]:
         """Autocast to float16, with convolutions whose backward is usable on a CPU."""
         if self.device.type == "cpu":
-            from runner.training.precision.cpu_float16 import half_forward
-
             return half_forward()
         return torch.autocast(self.device.type, torch.float16)
 
