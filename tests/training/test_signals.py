@@ -94,7 +94,7 @@ def test_once_it_is_done_it_is_put_down(run, monkeypatch):
     assert (code, record["status"]) == (ExitCode.DONE, "completed")
 
 
-@pytest.mark.parametrize("place", ["runner.training.run_data.open_run_data", "runner.records.recorder.Recorder.start"])
+@pytest.mark.parametrize("place", ["runner.run.job.open_run_data", "runner.records.recorder.Recorder.start"])
 def test_before_the_first_step_nothing_is_lost_and_nothing_has_failed(run, tmp_path, monkeypatch, place):
     run(folder="whole")
 
