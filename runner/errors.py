@@ -80,9 +80,9 @@ def as_typed(value: object) -> str:
     return str(value) or "nothing"
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name among ``names`` most like ``name``, or None when none is alike."""
-    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The name among ``names`` most like ``name``, or None when none is alike by ``cutoff``, from 0 to 1."""
+    found = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
     return found[0] if found else None
 
 

@@ -255,7 +255,9 @@ class Composer:
         if found is not _ABSENT:
             raise RequestError(key, line, f"{line.lstrip('+')} without +: the key is there already")
         group, _, option = key.partition(".")
-        if group not in OPEN or not option.isidentifier() or nearest_key(key, config) is not None:
+        # init_weights is an argument of googlenet and no typing error of weights
+        typo = nearest_key(key, config, cutoff=0.8)
+        if group not in OPEN or not option.isidentifier() or typo is not None:
             raise unknown_key(key, _typed(override), config, groups)
 
     def _check_option(self, group: str, value: object, options: list[str]) -> None:

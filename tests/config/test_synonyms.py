@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from runner.commands import plan
+from runner.commands import keys, plan
 from runner.commands.train import main
 from runner.config.compose import Composer
 from runner.config.groups import CLOSED, OPEN, RECIPES
@@ -64,6 +64,19 @@ KEYS = [
     ("wandb.project=cats", "did you mean tracker.project?"),
     ("warmup=500", "scheduler.warmup_epochs (it counts epochs"),
     ("scheduler.patience=3", "scheduler=plateau scheduler.patience=3"),
+    ("trainer_type=dp", "expected trainer=dp"),
+    ("training.trainer_type=mixed_precision", "expected trainer=mixed_precision"),
+    ("training.dp.target_epsilon=3", "expected trainer=dp privacy.epsilon=3"),
+    ("training.dp.noise_multiplier=1.1", "did you mean privacy.noise_multiplier?"),
+    ("target_epsilon=3", "expected trainer=dp privacy.epsilon=3"),
+    ("mixed_precision=false", "expected precision=fp32"),
+    ("precision_type=fp16", "expected precision=fp16"),
+    ("scheduler.step_size=30", "scheduler.step_epochs=30"),
+    ("callbacks=[]", "nothing: what callbacks do elsewhere has keys"),
+    ("metrics=[accuracy]", "nothing: loss and accuracy are always measured"),
+    ("steps_per_epoch=100", "trainer.steps ends a run after so many updates"),
+    ("data.val_dir=x", "folders in data.root named train, val and test"),
+    ("inference.strategy=mixed_precision", "python -m runner infer run=FOLDER"),
 ]
 # the same for whole command lines
 ASKED = [
@@ -89,6 +102,26 @@ ASKED = [
     ("--num_workers 4", "no loader workers to set"),
     ("--checkpoint_path runs/1", "python -m runner infer"),
     ("-j 4", "no loader workers to set"),
+    ("--amp True", "--amp: got True, expected trainer=mixed_precision or precision=bf16"),
+    ("--amp False", "--amp: got False, expected precision=fp32"),
+    ("--mixed_precision bf16", "expected precision=bf16"),
+    (
+        "--clip_grad_norm=1.0 --epochs=3",
+        "expected trainer.clip_norm=1.0 trainer.epochs=3 (--clip_grad_norm: the largest",
+    ),
+    ("--gpus 4 --distributed", "expected trainer=accelerate hardware.processes=4 ("),
+    ("--mixed_precision --precision_type fp16", "expected trainer=mixed_precision precision=fp16 ("),
+    ("--num_machines 2 --machine_rank 0", "expected nothing (--num_machines, --machine_rank: torchrun"),
+    ("--data_dir 'my photos' --workers 4", "'data.root=my photos' data.image_size=224 ("),
+    ("--epochs 3 --nonsense", "--nonsense: got an unknown flag"),
+    ("--noise-multiplier 1.1", "expected trainer=dp privacy.noise_multiplier=1.1"),
+    ("--torch-compile", "expected hardware.compile=true"),
+    ("--save_strategy epoch", "expected trainer.save_every=1 (it counts epochs)"),
+    ("--opt sgd", "expected optimizer=sgd ("),
+    ("scheduler=OneCycleLR", "did you mean cosine?"),
+    ("model=mobilenet_v3_small model.dropout=0.1", "model.dropout: got 0.1, expected +model.dropout=0.1"),
+    ("model=timm model.dropout=0.1", "expected +model.drop_rate=0.1"),
+    ("model=torchvision +model.wieghts=x", "did you mean model.weights?"),
 ]
 
 
@@ -118,6 +151,44 @@ def test_an_argument_that_is_added_is_looked_up_too(configure):
 
     with pytest.raises(RequestError, match=r"model=timm \+model.drop_rate=0.2"):
         build_network(configure("+model.dropout=0.2").model, channels=1, num_classes=10, image_size=8, norm="batch")
+
+
+def test_an_argument_of_a_library_is_no_typing_error_of_a_key(configure):
+    config = configure("model=torchvision", "model.name=googlenet", "+model.init_weights=true")
+    assert config.model.options["init_weights"] is True
+
+
+def test_what_is_said_to_take_an_argument_takes_it(configure):
+    import torch
+
+    from runner.models.build import build_model
+
+    pytest.importorskip("timm")
+    for entry in table():
+        for option, line in entry.added.items():
+            typed = re.sub("[{}]", "", line)
+            with torch.device("meta"):
+                build_model(
+                    configure(f"model={option}", typed).model, channels=3, num_classes=2, image_size=64, norm="batch"
+                )
+
+
+def test_the_file_that_is_meant_by_the_folder_of_a_run(composer, tmp_path):
+    file = tmp_path / "checkpoints" / "best" / "model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    for folder in (tmp_path, file.parent.parent, file.parent):
+        with pytest.raises(RequestError, match=f"or model.weights={re.escape(str(file))}$"):
+            read_request(composer, [f"model.weights={folder}"], multirun=False, check=check_run)
+
+
+def test_the_page_for_those_who_come_from_elsewhere_is_made_of_the_table(capsys):
+    assert keys.main(["--elsewhere"]) == 0
+    page = capsys.readouterr().out
+    assert page == (ROOT / "docs" / "coming_from.md").read_text(encoding="utf-8")
+    for entry in table():
+        for word in entry.words.split():
+            assert f"`{word.removeprefix('.')}`" in page
 
 
 def test_without_the_table_the_words_get_no_key(composer, composed, monkeypatch):

@@ -190,7 +190,11 @@ def _what_is_named_is_there(config: RunConfig) -> None:
         raise RequestError("data.root", f"{root} (does not exist)", "a folder that exists")
     if weights not in (None, "DEFAULT") and not Path(str(weights)).is_file():
         why = "not a file" if Path(str(weights)).exists() else "does not exist"
-        raise RequestError("model.weights", f"{weights} ({why})", "DEFAULT, or a file that can be read")
+        inside = [
+            Path(str(weights), *folders, "model.safetensors") for folders in ((), ("best",), ("checkpoints", "best"))
+        ]
+        meant = next((f"model.weights={file}" for file in inside if file.is_file()), "a file that can be read")
+        raise RequestError("model.weights", f"{weights} ({why})", f"DEFAULT, or {meant}")
 
 
 _WITHOUT_ROOT = ("runner.data.digits.load_digits", "runner.data.synthetic.make_synthetic")

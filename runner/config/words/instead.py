@@ -27,7 +27,7 @@ def one_line(found: Sequence[tuple[str, str | None, Instead]]) -> str:
     Of alternatives the first is taken.  Where two of them set one key, the value that was given counts.
     """
     typed: dict[str, str] = {}
-    notes: list[str] = []
+    notes: dict[str, list[str]] = {}
     for word, value, instead in found:
         for line in instead.lines[:1]:
             for part in shlex.split(line):
@@ -35,6 +35,7 @@ def one_line(found: Sequence[tuple[str, str | None, Instead]]) -> str:
                 if key not in typed or (value is not None and part.endswith(f"={value}")):
                     typed[key] = part
         if instead.note:
-            notes.append(f"{word}: {instead.note}")
+            notes.setdefault(instead.note, []).append(word)
     line = shlex.join(typed.values()) or "nothing"
-    return f"{line} ({'; '.join(notes)})" if notes else line
+    told = "; ".join(f"{', '.join(words)}: {note}" for note, words in notes.items())
+    return f"{line} ({told})" if told else line

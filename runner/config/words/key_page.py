@@ -13,8 +13,8 @@ _TITLE = """\
 Made by `python -m runner keys > docs/keys.md`; a test holds this page to the schema. `python -m runner --cfg job`, with
 your own words behind it, says which value each key has then, and `--help` lists the keys that are typed most. The
 default is that of the schema; an option, such as `optimizer=adamw`, can have another, which stands in the table of the
-options. `null` means that a key is not set. What other tools call these keys is known: a usual word is answered with
-the key.
+options. `null` means that a key is not set. What other tools call these keys is known and answered with the key:
+[coming_from.md](coming_from.md) is the table.
 """
 
 

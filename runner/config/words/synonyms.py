@@ -35,22 +35,39 @@ class Synonym:
     typed: list[str] = field(default_factory=list)
     """What is typed instead, where the value has another form.  What stands in braces is a sample, in whose place the
     user's value goes where it is of that kind: a number for a number, and a text for a text."""
+    added: dict[str, str] = field(default_factory=dict)
+    """Option of the group -> what is typed besides it, where that option takes the thing as an argument."""
     note: str = ""
     """What has to be known besides; without ``key`` and ``typed`` the reason why there is nothing to set."""
 
-    def instead(self, value: str | None) -> Instead:
-        """What to type where ``value`` was given for one of the words; None for no value."""
+    def instead(self, value: str | None, chosen: str | None = None) -> Instead:
+        """What to type where ``value`` was given for one of the words; None for no value.
+
+        ``chosen`` is the option that is taken of the group.
+        """
+        if chosen in self.added:
+            return Instead((_fill(self.added[chosen], value),))
         return Instead((self.key,) if self.key else tuple(self.lines(value)), self.note)
 
     def lines(self, value: str | None) -> list[str]:
-        """The lines of ``typed``, with ``value`` where it fits."""
-        return [_SAMPLE.sub(lambda found: _filled(found[1], found[2], value), line) for line in self.typed]
+        """The lines of ``typed``, with ``value`` where it fits; the one alone of which it is an option, if there is."""
+        for line in self.typed:
+            group, option = _option(line, value)
+            if option is not None:
+                return [_SAMPLE.sub(f"{group}={option}", line)]
+        return [_fill(line, value) for line in self.typed]
 
 
 @cache
 def table() -> tuple[Synonym, ...]:
     """Every entry, in order."""
-    return tuple(Synonym(**entry) for entry in _read()["words"])
+    return tuple(entry for entries in sections().values() for entry in entries)
+
+
+@cache
+def sections() -> dict[str, list[Synonym]]:
+    """What the words are about -> the entries."""
+    return {title: [Synonym(**entry) for entry in entries] for title, entries in _read()["words"].items()}
 
 
 @cache
@@ -86,6 +103,20 @@ def _read() -> Any:
 @cache
 def _entries() -> dict[str, Synonym]:
     return {word: entry for entry in table() for word in entry.words.split()}
+
+
+def _option(line: str, value: str | None) -> tuple[str, str | None]:
+    """The group whose option is the sample of ``line``, and the option that ``value`` is; None where it is none."""
+    sample = _SAMPLE.search(line)
+    group = sample[1].rstrip("=") if sample else ""
+    if value is None or group not in options():
+        return group, None
+    word = value.lower()
+    return group, word if word in options()[group] else synonym_of_option(group, word)
+
+
+def _fill(line: str, value: str | None) -> str:
+    return _SAMPLE.sub(lambda found: _filled(found[1], found[2], value), line)
 
 
 def _filled(key: str, sample: str, value: str | None) -> str:

@@ -56,8 +56,11 @@ def _other_options(key: str, config: DictConfig) -> str | None:
     )
 
 
-def nearest_key(key: str, config: DictConfig) -> str | None:
-    """The key that ``key`` was probably meant to be: of that name in another group, or spelled alike in its own."""
+def nearest_key(key: str, config: DictConfig, *, cutoff: float = 0.6) -> str | None:
+    """The key that ``key`` was probably meant to be: of that name in another group, or spelled alike in its own.
+
+    ``cutoff`` is how much alike, from 0 to 1.
+    """
     parent, _, last = key.rpartition(".")
     owner = OmegaConf.select(config, parent, default=None) if parent else None
     keys = list(_keys(config))
@@ -65,7 +68,7 @@ def nearest_key(key: str, config: DictConfig) -> str | None:
     if len(elsewhere) == 1 and not parent.startswith("hydra"):
         return elsewhere[0]
     if isinstance(owner, DictConfig):
-        found = nearest(last, [str(name) for name in owner])
+        found = nearest(last, [str(name) for name in owner], cutoff=cutoff)
         return f"{parent}.{found}" if found else None
     return parent if parent in keys else nearest(key, elsewhere or keys)
 
@@ -76,7 +79,8 @@ def unknown_key(key: str, got: object, config: DictConfig, groups: list[str]) ->
     if _spelled_alike(key, config, word):
         word = None
     if word is not None and (word.note or word.key is None):
-        return RequestError(key, got, str(word.instead(str(got))))
+        chosen = config.hydra.runtime.choices.get(key.partition(".")[0])
+        return RequestError(key, got, str(word.instead(str(got), chosen)))
     if word is None and (others := _other_options(key, config)):
         return RequestError(key, got, others)
     near = nearest_key(key, config) if word is None else word.key
