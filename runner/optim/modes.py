@@ -19,6 +19,12 @@ def has_modes(optimizer: torch.optim.Optimizer) -> bool:
     return callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None))
 
 
+def lacking_mode(optimizer: torch.optim.Optimizer) -> str | None:
+    """Which of ``train`` and ``eval`` it lacks, having the other: its weights for use could not be told from others."""
+    found = [name for name in ("train", "eval") if callable(getattr(optimizer, name, None))]
+    return None if len(found) != 1 else "eval" if found == ["train"] else "train"
+
+
 def begin_training(optimizer: torch.optim.Optimizer) -> None:
     """Put an optimizer that has modes into that of training; some refuse to step in the other."""
     if has_modes(optimizer):

@@ -14,7 +14,7 @@ from runner.config.untrusted.targets import locate
 from runner.config.words.unknown_option import unknown_option
 from runner.errors import RequestError
 from runner.internals.without_compiler import leave_compiler_out
-from runner.optim.modes import begin_training
+from runner.optim.modes import begin_training, lacking_mode
 
 _OURS = ("params", "lr", "weight_decay", "fused", "foreach")
 _FUSED_DEVICES = ("cpu", "cuda")
@@ -65,6 +65,10 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, fused: bool | 
                 f"{config.target}, whose step needs a {name}",
                 "an optimizer that takes one gradient an update: none that calls the loss again, as LBFGS does",
             )
+    if (lacking := lacking_mode(optimizer)) is not None:
+        has = "train" if lacking == "eval" else "eval"
+        got = f"{config.target}, which has {has}() and no {lacking}()"
+        raise RequestError("optimizer._target_", got, "an optimizer with both, which turn its weights, or with neither")
     begin_training(optimizer)
     return optimizer
 

@@ -56,6 +56,13 @@ class ScheduleFree(torch.optim.Optimizer):
             group["k"] += 1
 
 
+class EvalAlone(torch.optim.SGD):
+    """Puts its average into the parameters, and has no way back."""
+
+    def eval(self):
+        pass
+
+
 class Preconditioner:
     """What a second-order method keeps."""
 

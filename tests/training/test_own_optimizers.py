@@ -7,6 +7,7 @@ import torch
 
 from runner.errors import RequestError, RunError
 from runner.models.build import build_network
+from runner.optim.modes import has_modes
 from runner.optim.optimizer import build_optimizer
 from runner.run.job import run_job
 from runner.training import eval_weights as eval_weights
@@ -143,6 +144,20 @@ def test_without_its_modes_the_wrong_weights_are_saved(run, monkeypatch):
 def test_two_averages_are_refused(run):
     with pytest.raises(RequestError, match=r"trainer\.ema_decay: got 0\.9, expected null with optimizer=ScheduleFree"):
         run("ScheduleFree", "trainer.ema_decay=0.9")
+
+
+def test_one_with_eval_alone_is_refused(configure, monkeypatch):
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", "tests")
+    config = configure("optimizer.weight_decay=0").optimizer
+    config.target, config.options = "tests.training.own_optimizers.EvalAlone", {}
+    with pytest.raises(
+        RequestError, match=r"EvalAlone, which has eval\(\) and no train\(\), expected an optimizer with"
+    ):
+        build_optimizer(config, torch.nn.Linear(2, 2), fused=None)
+    monkeypatch.setattr("runner.optim.optimizer.lacking_mode", lambda optimizer: None)
+    assert not has_modes(
+        build_optimizer(config, torch.nn.Linear(2, 2), fused=None)
+    )  # and so it would be tested as it is
 
 
 def test_an_optimizer_that_calls_the_loss_again_is_refused(configure):
