@@ -43,7 +43,7 @@ def begin_request(
 
 
 def check_request(composer: Composer, lines: Sequence[str], *, multirun: bool) -> Request:
-    """The run or the sweep that ``lines`` ask for, checked; says on standard error what was replaced or not heeded.
+    """The run or the sweep that ``lines`` ask for, checked; says on standard error what was replaced or ignored.
 
     Raises:
         RequestError: it cannot be run as typed.
@@ -57,7 +57,7 @@ def check_request(composer: Composer, lines: Sequence[str], *, multirun: bool) -
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """Say on standard error what was replaced or not heeded."""
+    """Say on standard error what was replaced or ignored."""
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
 

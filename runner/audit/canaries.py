@@ -23,7 +23,7 @@ _OTHER_LIGHT = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class CanaryLayout:
     """Which pixel of a row-major image belongs to what: canaries first, then the others."""
 
     canaries: int
@@ -31,13 +31,13 @@ class Layout:
     """Height and width."""
 
     @classmethod
-    def of(cls, canaries: int) -> Layout:
+    def of(cls, canaries: int) -> CanaryLayout:
         """The smallest square with room for ``canaries`` pixels and those of the others."""
         return cls(canaries=canaries, size=math.isqrt(canaries + OTHER_PIXELS - 1) + 1)
 
 
 def make_canaries(config: DataConfig, *, canaries: int = 1000, others: int = 200) -> Decoded:
-    """``canaries`` one-pixel images among ``others``, sized by ``Layout``; all of it follows from ``data.split_seed``.
+    """``canaries`` one-pixel images among ``others`` (see ``CanaryLayout``), a function of ``data.split_seed``.
 
     Canary i lights pixel i and nothing else, at full brightness, so that its gradient in the first layer is a row of
     its own: canaries made of random pixels overlap, and their interference hides that noise is missing.  A coin decides
@@ -54,7 +54,7 @@ def make_canaries(config: DataConfig, *, canaries: int = 1000, others: int = 200
     for key, number in (("canaries", canaries), ("others", others)):
         if not isinstance(number, int) or number < CLASSES:
             raise RequestError(f"data.{key}", number, f"a whole number, at least {CLASSES}")
-    layout = Layout.of(canaries)
+    layout = CanaryLayout.of(canaries)
     if config.image_size not in (None, layout.size):
         raise RequestError("data.image_size", config.image_size, f"null: {canaries} canaries need {layout.size}")
     if config.channels not in (None, 1):

@@ -7,7 +7,7 @@ import torch
 
 from runner.audit.audited_run import AuditedRun, run_audited
 from runner.audit.bound import epsilon_lower_bound, guess, largest_bound
-from runner.audit.canaries import Layout, coins, every_canary
+from runner.audit.canaries import CanaryLayout, coins, every_canary
 from runner.audit.checks import at_one_level, clipping_check
 from runner.audit.config_audit import FEWEST_STEPS, new_key
 from runner.audit.findings import Audit, direct_checks
@@ -101,7 +101,7 @@ def _check(config: RunConfig, guesses: int, confidence: float) -> int:
 
 
 def _attacker(parts: Parts, data: ImageData, canaries: int) -> Attacker:
-    layout = Layout.of(canaries)
+    layout = CanaryLayout.of(canaries)
     first = parts.parameters[0]
     if first.shape[1:] != (layout.size**2,) or any(parameter.ndim != 2 for parameter in parts.parameters):
         raise RequestError(

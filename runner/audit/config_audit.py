@@ -57,7 +57,7 @@ _FAR_OUT = LEVEL / 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class ConfigAuditRequest:
     """What to audit; can be pickled."""
 
     config: RunConfig
@@ -74,7 +74,7 @@ class Request:
     sums: int = SUMS
 
 
-def audit_config(request: Request, *, failures: Path) -> Audit:
+def audit_config(request: ConfigAuditRequest, *, failures: Path) -> Audit:
     """Train the recipe for a few updates, several times over, and see what its releases give away.
 
     Nothing is published and nothing enters the ledger: the runs have keys of their own, which nobody keeps.  Several
@@ -101,7 +101,7 @@ def audit_config(request: Request, *, failures: Path) -> Audit:
     return audit
 
 
-def audit_rank(request: Request, world: World, device: Device) -> Audit | None:
+def audit_rank(request: ConfigAuditRequest, world: World, device: Device) -> Audit | None:
     """This process's part; the first one's result is the audit, the others have none."""
     config = request.config
     data = first_then_others(world, lambda: open_run_data(config))
@@ -154,7 +154,7 @@ def new_key(privacy: PrivacyPlan, number: int) -> SecretKey:
     return SecretKey.from_unsafe_seed(privacy.unsafe_noise_seed + (number << 32))
 
 
-def _count(plan: Plan, request: Request) -> int:
+def _count(plan: Plan, request: ConfigAuditRequest) -> int:
     """How many examples of each run are watched."""
     examples = plan.semantic.data.examples
     if examples < FEWEST_EXAMPLES:

@@ -37,7 +37,7 @@ _MARGIN = 1.01
 _SHARE_OF_RUN = 0.02
 """Most of a run's updates, beyond ``_LEAST_ROUNDS``, that timing may take where only the memory format is open."""
 
-Samples = Sequence[float]
+Timings = Sequence[float]
 """Seconds of an update in each round that a candidate took part in, from the first round on; empty: out of memory."""
 
 
@@ -155,7 +155,7 @@ def _updates(plan: Plan, probed: Plan) -> float:
     return share / probed.performance.batch_size
 
 
-def _measure(steppers: dict[Candidate, Stepper], updates: float | None, seconds: float) -> dict[Candidate, Samples]:
+def _measure(steppers: dict[Candidate, Stepper], updates: float | None, seconds: float) -> dict[Candidate, Timings]:
     """Time updates in turns, there and back (A B B A), until one candidate is left or the ``seconds`` are over.
 
     ``updates`` are those of the run, of which a small share may be spent; None for the whole time.
@@ -177,7 +177,7 @@ def _measure(steppers: dict[Candidate, Stepper], updates: float | None, seconds:
     return dict(samples)
 
 
-def _still_in(left: Sequence[Candidate], samples: Mapping[Candidate, Samples]) -> list[Candidate]:
+def _still_in(left: Sequence[Candidate], samples: Mapping[Candidate, Timings]) -> list[Candidate]:
     """Those of ``left``, which were all in each round so far, that may yet be the fastest."""
     if not left:
         return []
@@ -194,7 +194,7 @@ def _still_in(left: Sequence[Candidate], samples: Mapping[Candidate, Samples]) -
     return [candidate for candidate in left if may_win(candidate)]
 
 
-def _choose(samples: Mapping[Candidate, Samples]) -> Candidate:
+def _choose(samples: Mapping[Candidate, Timings]) -> Candidate:
     """The fastest; of those that are as good as equal, the one that was tried first."""
     chosen, best = next(iter(samples.items()))
     for candidate, taken in samples.items():
@@ -203,7 +203,7 @@ def _choose(samples: Mapping[Candidate, Samples]) -> Candidate:
     return chosen
 
 
-def _is_faster(taken: Samples, best: Samples) -> bool:
+def _is_faster(taken: Timings, best: Timings) -> bool:
     """By the median of paired ratios, because a shared machine's speed drifts from round to round.
 
     And in its best round, because where most rounds are disturbed a median says little.

@@ -1,4 +1,4 @@
-"""Settings of the benchmark: durations, rounds, device and models."""
+"""Settings of the benchmark: threads, rounds, device and models."""
 
 from __future__ import annotations
 

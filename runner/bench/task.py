@@ -89,7 +89,7 @@ TASKS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedTask:
     """A task on disk, as loops that know nothing of the runner take it."""
 
     model: torch.nn.Module
@@ -189,7 +189,7 @@ def prepare(task: Task, path: Path) -> None:
     torch.save(content, path)
 
 
-def load_prepared(path: Path, *, memory_format: torch.memory_format | None = None) -> Prepared:
+def load_prepared(path: Path, *, memory_format: torch.memory_format | None = None) -> PreparedTask:
     """Read what ``prepare`` wrote in this very benchmark; the file is trusted, for it holds a pickled model.
 
     ``memory_format`` of model and images; None for the one that the runner would use.
@@ -200,4 +200,4 @@ def load_prepared(path: Path, *, memory_format: torch.memory_format | None = Non
     if memory_format is not None:
         content["model"] = content["model"].to(memory_format=memory_format)
         content["images"] = content["images"].contiguous(memory_format=memory_format)
-    return Prepared(**content)
+    return PreparedTask(**content)

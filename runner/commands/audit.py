@@ -84,9 +84,9 @@ def _attack(asked: AuditRequest, *, guesses: int | None, confidence: float) -> A
         from runner.audit.canary_audit import run_audit
 
         return run_audit(asked.config, guesses=GUESSES if guesses is None else guesses, confidence=confidence)
-    from runner.audit.config_audit import Request, audit_config
+    from runner.audit.config_audit import ConfigAuditRequest, audit_config
 
-    request = Request(
+    request = ConfigAuditRequest(
         config=asked.config, run=asked.run, identity=asked.identity, guesses=guesses, confidence=confidence
     )
     return audit_config(request, failures=asked.folder / FAILURES)

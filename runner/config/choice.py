@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 T = TypeVar("T")
 Record = TypeVar("Record")
 
-Source = Literal["request", "rule", "measurement", "earlier"]
+ChosenBy = Literal["request", "rule", "measurement", "earlier"]
 """What chose a value: who typed it, a rule on known facts, a measurement on this machine, or the run that goes on."""
 
 
@@ -19,7 +19,7 @@ class Choice(Generic[T]):
     """A value that a request may leave open, and what it was chosen by."""
 
     value: T
-    source: Source
+    source: ChosenBy
     reason: str | None
     """The same for people, such as the times that were measured; None where there is nothing to say."""
 

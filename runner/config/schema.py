@@ -218,8 +218,8 @@ class PrivacyConfig:
     """Folder of the ledger of private runs; null means ``$XDG_DATA_HOME/recipe-runner/ledger`` or
     ``~/.local/share/recipe-runner/ledger``."""
     sweep_epsilon: float | None = None
-    """Most that the private cells of a multirun may spend together, composed, on one data set.  A grid that would pass
-    it is refused as a whole; of other sweeps the cell that would, before its first step.  With
+    """Upper limit of what the private cells of a multirun may spend together, composed, on one data set.  A grid that
+    would pass it is refused as a whole; of other sweeps the cell that would, before its first step.  With
     ``selection=random_stopping`` it limits what publishing the best costs.  Null for no limit."""
     selection: Literal["composition", "random_stopping"] = "composition"
     """How the best cell of a multirun is chosen.  ``composition``: from the cells as asked, which costs what publishing

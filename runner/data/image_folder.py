@@ -12,10 +12,10 @@ from runner.config.words.expand_user import expand_user
 from runner.data.cache.folder_cache import Cache
 from runner.data.cache.image_store import bad_file, pixel_format
 from runner.data.cache.listed_data import Tell
-from runner.data.cache.storage import Source, hold
+from runner.data.cache.storage import ImageSource, hold
 from runner.data.decoding.bit_depth import NoRangeError
 from runner.data.decoding.decode import read_image
-from runner.data.decoding.pixels import DECODING, BadImageError, Picture, no_range, not_usual, reading_of
+from runner.data.decoding.pixels import DECODING, BadImageError, DecodedImage, no_range, not_usual, reading_of
 from runner.data.folders.arrangement import Arrangement, arrange
 from runner.data.folders.contents import hash_files, read_listed
 from runner.data.folders.folder_layout import lay_out
@@ -82,7 +82,7 @@ def load_image_folder(
     shortest = None if form.size is None else max(form.size, form.margin or 0)
     reading = reading_of(config, channels=form.channels)
 
-    def read(row: int) -> Picture:
+    def read(row: int) -> DecodedImage:
         try:
             raw = read_listed(listing, layout.name(row))
         except OSError as error:
@@ -99,7 +99,7 @@ def load_image_folder(
     decoded = hold(
         config,
         cache,
-        lambda: Source(layout=layout, read=read, form=form),
+        lambda: ImageSource(layout=layout, read=read, form=form),
         key=key,
         fingerprint=fingerprint,
         origin=contents,

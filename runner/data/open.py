@@ -14,7 +14,7 @@ from runner.config.schema import DataConfig
 from runner.config.untrusted.targets import locate
 from runner.config.words.pluralize import pluralize
 from runner.config.words.unknown_option import unknown_option
-from runner.data.cache.image_store import Layout
+from runner.data.cache.image_store import StoreLayout
 from runner.data.cache.listed_data import ListedData
 from runner.data.contract import keep_contract
 from runner.data.decoding.pixels import BILINEAR
@@ -122,7 +122,7 @@ def _origins(decoded: Decoded, config: DataConfig) -> dict[str, str]:
 
 
 def _idle_fractions(decoded: Decoded, config: DataConfig) -> Iterator[str]:
-    """What to say of shares that were asked for and of which ``_split`` takes no heed."""
+    """Notes on fractions that were asked for and that ``_split`` ignores."""
     usual = DataConfig()
     own = [name for name, images in (("validation", decoded.val), ("test", decoded.test)) if images is not None]
     split = f"the data have a {' and a '.join(own)} split of their own"
@@ -132,7 +132,7 @@ def _idle_fractions(decoded: Decoded, config: DataConfig) -> Iterator[str]:
         yield f"data.val_fraction={config.val_fraction:g} changes nothing: {split}"
 
 
-def _list_data(config: DataConfig, layout: Layout | None, origin: str | None) -> ListedData:
+def _list_data(config: DataConfig, layout: StoreLayout | None, origin: str | None) -> ListedData:
     if layout is None:
         return ListedData(classes=None, examples=None, origin=origin)
     examples = None
@@ -203,7 +203,7 @@ def _call_source(config: DataConfig, on_listed: Callable[[ListedData], None] | N
 
 
 def _check_shapes(decoded: Decoded, config: DataConfig) -> None:
-    """Refuse splits that differ in shape, and a size or a number of channels that the source does not heed.
+    """Refuse splits that differ in shape, and a size or a number of channels that the source ignores.
 
     Raises:
         RequestError: names the key.

@@ -61,7 +61,7 @@ def hold_out_fold(
         raise RequestError("data.fold", fold, f"a number from 0 to {folds - 1} (data.folds={folds})")
     counts = np.bincount(labels, minlength=len(classes))
     _refuse_small_classes(counts, folds, key="data.folds", got=folds, classes=classes)
-    # Dealt like cards, each class going on where the one before it stopped, so that the sizes stay level.
+    # Assigned round-robin, each class going on where the one before it stopped, so that the sizes stay level.
     starts = np.cumsum(counts) - counts
     dealt = (_rank_in_class(labels, seed=seed, purpose=FOLD) + starts[labels]) % folds
     return np.flatnonzero(dealt != fold), np.flatnonzero(dealt == fold)

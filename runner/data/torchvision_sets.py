@@ -15,12 +15,20 @@ from PIL import Image
 from runner.config.schema import DataConfig
 from runner.config.words.expand_user import expand_user
 from runner.data.cache.folder_cache import Cache
-from runner.data.cache.image_store import Layout, pixel_format
+from runner.data.cache.image_store import StoreLayout, pixel_format
 from runner.data.cache.listed_data import Tell
-from runner.data.cache.storage import Source, hold
+from runner.data.cache.storage import ImageSource, hold
 from runner.data.decoding.bit_depth import NoRangeError, Stated
 from runner.data.decoding.decode import guard_pillow
-from runner.data.decoding.pixels import DECODING, BadImageError, Picture, eight_bit, no_range, not_usual, reading_of
+from runner.data.decoding.pixels import (
+    DECODING,
+    BadImageError,
+    DecodedImage,
+    eight_bit,
+    no_range,
+    not_usual,
+    reading_of,
+)
 from runner.data.folders.contents import hash_files
 from runner.data.folders.listing import list_files
 from runner.data.images import Decoded
@@ -73,7 +81,7 @@ def load_torchvision(
     margin = pixel_format(config, channels=3).margin
     key = hashlib.sha256(f"{fingerprint} {margin} {DECODING}".encode()).hexdigest()
 
-    def find_source() -> Source:
+    def find_source() -> ImageSource:
         parts = opened or {
             split: _open(dataset, root, arguments, files, download=False) for split, arguments in splits.items()
         }
@@ -83,7 +91,7 @@ def load_torchvision(
     return replace(decoded, contents=without_names)
 
 
-def _source(parts: Mapping[str, Any], config: DataConfig) -> Source:
+def _source(parts: Mapping[str, Any], config: DataConfig) -> ImageSource:
     items: list[tuple[Any, int]] = []
     ranges: dict[str, tuple[int, int]] = {}
     labels: list[int] = []
@@ -93,20 +101,20 @@ def _source(parts: Mapping[str, Any], config: DataConfig) -> Source:
         labels += [_labelled(part, split, position)[1] for position in range(len(part))]
     first = parts["train"]
     names = getattr(first, "classes", None) or [str(number) for number in range(max(labels) + 1)]
-    layout = Layout(
+    layout = StoreLayout(
         labels=np.array(labels, dtype=np.int64), classes=tuple(str(name) for name in names), names=None, splits=ranges
     )
 
     form = pixel_format(config, channels=1 if _labelled(first, "train", 0)[0].mode == "L" else 3)
     reading = reading_of(config, channels=form.channels)
 
-    def read(row: int) -> Picture:
+    def read(row: int) -> DecodedImage:
         try:
             return eight_bit(_item(*items[row])[0], reading, Stated())
         except NoRangeError as error:
             raise no_range(layout.name(row), error, reading) from error
 
-    return Source(layout=layout, read=read, form=form)
+    return ImageSource(layout=layout, read=read, form=form)
 
 
 def _item(part: Any, position: int) -> tuple[Image.Image, int]:

@@ -23,7 +23,7 @@ _SHARDED = {
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
     "ACCELERATE_USE_SAGEMAKER": "SageMaker",
 }
-_HEEDED = {
+_SUPPORTED = {
     "ACCELERATE_MIXED_PRECISION",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
     "ACCELERATE_DYNAMO_BACKEND",
@@ -84,7 +84,7 @@ def accelerate_notes(environment: Mapping[str, str], config: RunConfig) -> list[
     unused = {
         name: value
         for name, value in sorted(environment.items())
-        if name.startswith("ACCELERATE_") and name not in _HEEDED and value.lower() not in _AS_IF_UNSET
+        if name.startswith("ACCELERATE_") and name not in _SUPPORTED and value.lower() not in _AS_IF_UNSET
     }
     if unused:
         named = ", ".join(f"{name}={value}" for name, value in unused.items())

@@ -27,7 +27,7 @@ By shares of 0.05 to 0.5 forecasts of an update were 0.5 to 1.7 times those of w
 
 
 @dataclass(frozen=True, kw_only=True)
-class Range:
+class Interval:
     """A forecast figure and the range in which it should lie."""
 
     expected: float
@@ -62,13 +62,13 @@ class Forecast:
     """What a run will take."""
 
     method: Method
-    seconds: Range
+    seconds: Interval
     parts: Seconds
     step_seconds: float
     """Mean of one update."""
-    peak_bytes: Range
+    peak_bytes: Interval
     """Largest memory of a process, as ``memory.peak_bytes`` in ``run.json`` counts it."""
-    price: Range | None
+    price: Interval | None
     """In the currency of ``hardware.price_per_hour``; None without it."""
 
 
@@ -135,9 +135,9 @@ def _spread(samples: tuple[float, ...]) -> float:
     return 2 * statistics.stdev(samples) / math.sqrt(len(samples)) / statistics.fmean(samples)
 
 
-def _range(expected: float, margin: float) -> Range:
-    return Range(expected=expected, low=expected / (1 + margin), high=expected * (1 + margin))
+def _range(expected: float, margin: float) -> Interval:
+    return Interval(expected=expected, low=expected / (1 + margin), high=expected * (1 + margin))
 
 
-def _scaled(range_: Range, factor: float) -> Range:
-    return Range(expected=range_.expected * factor, low=range_.low * factor, high=range_.high * factor)
+def _scaled(range_: Interval, factor: float) -> Interval:
+    return Interval(expected=range_.expected * factor, low=range_.low * factor, high=range_.high * factor)

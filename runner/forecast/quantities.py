@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runner.forecast.forecast import Range
+    from runner.forecast.forecast import Interval
     from runner.plan.device import Device
 
 
@@ -22,12 +22,12 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def seconds_range(range_: Range) -> str:
+def seconds_range(range_: Interval) -> str:
     """Say a time and where it should lie."""
     return f"{seconds_text(range_.expected)} ({seconds_text(range_.low)} to {seconds_text(range_.high)})"
 
 
-def time_text(seconds: Range, device: Device) -> str:
+def time_text(seconds: Interval, device: Device) -> str:
     """Say how long a run takes on ``device``, of which nothing is known if it is not here."""
     if device.here:
         return seconds_range(seconds)

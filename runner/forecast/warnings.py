@@ -98,7 +98,7 @@ def _last_micro_batch(plan: Plan, examples: int) -> int:
     """Images in the smallest micro-batch of an epoch's last, shorter window."""
     performance = plan.performance
     window = examples % plan.semantic.logical_batch or plan.semantic.logical_batch
-    # the processes deal the window out like cards; the last one has the smallest share
+    # the processes share the window round-robin; the last one has the smallest share
     share = window // performance.processes or 1
     return share % performance.batch_size or performance.batch_size
 

@@ -14,11 +14,11 @@ from runner.data.feed import Feed
 from runner.errors import RequestError, RunError
 from runner.inference.finished_run import FinishedRun, open_run
 from runner.inference.image_sources import Subject, open_folder, open_split
-from runner.inference.measure import Answers, ProgressLine, Speed, answer, measure_speed
+from runner.inference.measure import ModelOutputs, ProgressLine, Speed, measure_speed, predict
 from runner.inference.results import RESULTS_FILE, Results, write_results
 from runner.inference.results_folder import results_folder
 from runner.inference.scores import Scores, score
-from runner.inference.strategies import Prepared, prepare
+from runner.inference.strategies import PreparedModel, prepare
 from runner.models.memory_format import format_for
 from runner.plan.device import Device, available_cores, detect_device
 from runner.privacy.ledger.ledger import Ledger, contents_of, ledger_folder
@@ -138,8 +138,8 @@ def _work(job: _Job, world: World, device: Device) -> Results:
 
 
 def _measure(
-    run: FinishedRun, request: InferenceRequest, prepared: Prepared, subject: Subject, world: World
-) -> tuple[Answers, Speed, int]:
+    run: FinishedRun, request: InferenceRequest, prepared: PreparedModel, subject: Subject, world: World
+) -> tuple[ModelOutputs, Speed, int]:
     feed = Feed(
         subject.images,
         subject.data,
@@ -154,7 +154,7 @@ def _measure(
     precision = prepared.precision
     progress = ProgressLine(examples, silent=not world.is_main)
     reset_peak_memory(world.device)
-    answers = answer(
+    answers = predict(
         prepared.model, feed, examples, batch_size=batch_size, precision=precision, world=world, progress=progress
     )
     peak = max(world.gather(peak_memory_bytes(world.device)))
@@ -195,7 +195,7 @@ def _off(request: InferenceRequest, scores: Scores | None, recorded: float | Non
     return (f"the run itself had an accuracy of {recorded:.4%} here: another machine, or files that have been changed",)
 
 
-def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepared: Prepared) -> tuple[str, ...]:
+def _notes(run: FinishedRun, request: InferenceRequest, subject: Subject, prepared: PreparedModel) -> tuple[str, ...]:
     notes = [*prepared.notes, *([] if run.unfinished is None else [run.unfinished]), *subject.notes]
     if subject.skipped:
         count = len(subject.skipped)

@@ -43,7 +43,7 @@ SUFFIXES = {"onnx": "model.onnx", "torch_export": "model.pt2"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class ExportCheck:
     """The file against the model that it was made from."""
 
     images: int
@@ -67,7 +67,7 @@ class Exported(nn.Module):
         return self.model(self.normalise(pixels)).softmax(1)
 
 
-def export(run: FinishedRun, form: str, output: Path, *, images: Path | None, overwrite: bool = False) -> Check:
+def export(run: FinishedRun, form: str, output: Path, *, images: Path | None, overwrite: bool = False) -> ExportCheck:
     """Write the model of ``run`` into the folder ``output``, if it says there what it says here.
 
     Args:
@@ -92,7 +92,7 @@ def export(run: FinishedRun, form: str, output: Path, *, images: Path | None, ov
         try:
             # blank, because a file may keep the example that it was traced with: no image of the data is to go with it
             with _quiet_exporters():
-                answer = make(whole, torch.zeros_like(pixels[:2]), path, notes)
+                predict = make(whole, torch.zeros_like(pixels[:2]), path, notes)
         except (RequestError, RunError):
             raise
         except Exception as error:
@@ -101,7 +101,7 @@ def export(run: FinishedRun, form: str, output: Path, *, images: Path | None, ov
             # The exporters answer a model that they cannot follow with any exception there is; the first line says why.
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise RunError(f"{run.plan.semantic.model.name} cannot be exported as {form}: {reason}") from error
-        check = _compare(whole, answer, pixels)
+        check = _compare(whole, predict, pixels)
         if not check.passed:
             raise RunError(
                 f"the exported file gives other answers: {check.other_classes} other classes in {check.images} images,"
@@ -143,16 +143,16 @@ def _real_pixels(run: FinishedRun, folder: Path | None) -> Tensor:
     return torch.cat(found).contiguous()
 
 
-def _compare(model: nn.Module, answer: Callable[[Tensor], Tensor], pixels: Tensor) -> Check:
+def _compare(model: nn.Module, predict: Callable[[Tensor], Tensor], pixels: Tensor) -> ExportCheck:
     other, largest = 0, 0.0
     with torch.inference_mode():
         # batches of unequal sizes, one of a single image, because the file promises any
         for part in pixels.split([1, *_sizes(len(pixels) - 1)]):
-            ours, theirs = model(part), answer(part)
+            ours, theirs = model(part), predict(part)
             other += int((ours.argmax(1) != theirs.argmax(1)).sum())
             largest = max(largest, (ours - theirs).abs().max().item())
     passed = other == 0 and largest <= TOLERANCE
-    return Check(images=len(pixels), other_classes=other, largest_difference=largest, passed=passed)
+    return ExportCheck(images=len(pixels), other_classes=other, largest_difference=largest, passed=passed)
 
 
 def _sizes(count: int, size: int = 128) -> list[int]:
@@ -210,7 +210,7 @@ def _was_interrupted(error: BaseException | None) -> bool:
     return False
 
 
-def _record(run: FinishedRun, form: str, path: Path, check: Check) -> dict[str, Any]:
+def _record(run: FinishedRun, form: str, path: Path, check: ExportCheck) -> dict[str, Any]:
     data = run.plan.semantic.data
     return {
         "format": form,

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runner.data.cache.folder_cache import Cache
-from runner.data.cache.image_store import Layout, PixelFormat
+from runner.data.cache.image_store import PixelFormat, StoreLayout
 from runner.data.cache.listed_data import ListedData
-from runner.data.cache.storage import Source, hold
+from runner.data.cache.storage import ImageSource, hold
 from runner.data.decoding.bit_depth import NoRangeError
 from runner.data.decoding.decode import read_image
-from runner.data.decoding.pixels import DECODING, BadImageError, Picture, not_usual, reading_of
+from runner.data.decoding.pixels import DECODING, BadImageError, DecodedImage, not_usual, reading_of
 from runner.data.decoding.undecodable import note_undecodable
 from runner.data.folders.contents import hash_contents, read_listed
 from runner.data.folders.folder_layout import same_name
@@ -165,7 +165,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
 
     reading = reading_of(run.config.data, channels=data.channels)
 
-    def read(row: int) -> Picture:
+    def read(row: int) -> DecodedImage:
         try:
             raw = read_listed(listing, names[row])
         except OSError as error:
@@ -189,7 +189,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         *not_usual(run.config.data),
     )
     key = hashlib.sha256(repr(asked).encode()).hexdigest()
-    layout = Layout(labels=known, classes=run.plan.classes, names=names, splits={"train": (0, len(names))})
+    layout = StoreLayout(labels=known, classes=run.plan.classes, names=names, splits={"train": (0, len(names))})
     form = PixelFormat(
         size=data.image_size,
         margin=None,
@@ -198,7 +198,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
     )
     with _origin_notes(run):
         config = dataclasses.replace(run.config.data, on_bad_file="skip")
-        source = Source(layout=layout, read=read, form=form)
+        source = ImageSource(layout=layout, read=read, form=form)
         decoded = hold(config, cache, lambda: source, key=key, fingerprint=key, origin=contents)
     if not len(decoded.train):
         raise RequestError("images", f"{folder} (none of {len(names)} files can be read)", "readable images")

@@ -37,7 +37,7 @@ _Batch = tuple[NDArray[Any], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class ModelOutputs:
     """What a model says of n images, in their order."""
 
     predicted: NDArray[np.int64]
@@ -73,7 +73,7 @@ class Speed:
         return f"quartiles {low}-{high} of {self.passes} passes"
 
 
-def answer(
+def predict(
     model: torch.nn.Module,
     feed: Feed,
     examples: int,
@@ -82,7 +82,7 @@ def answer(
     precision: Precision,
     world: World,
     progress: Callable[[int], None],
-) -> Answers:
+) -> ModelOutputs:
     """Run ``model``, in eval mode, over ``examples`` rows of ``feed``.
 
     Whole batches are dealt to the processes, so that each batch is the one that a single process computes, down to its
@@ -111,7 +111,7 @@ def answer(
             progress(min(done, examples))
     shares = world.gather([tuple(part.cpu().numpy() for part in batch) for batch in found])
     predicted, logs_of_predicted, losses = zip(*_in_order(shares), strict=True)
-    return Answers(
+    return ModelOutputs(
         predicted=np.concatenate(predicted),
         confidence=np.exp(np.concatenate(logs_of_predicted), dtype=np.float64),
         # one by one, as evaluation in training adds them up
@@ -177,7 +177,7 @@ class ProgressLine:
 
 
 def _spans(examples: int, batch_size: int, world: World) -> list[tuple[int, int]]:
-    """First row and the row after the last of this process's batches: whole ones, dealt like cards."""
+    """First row and the row after the last of this process's batches: whole ones, assigned round-robin."""
     starts = range(0, examples, batch_size)[world.rank :: world.size]
     return [(start, min(start + batch_size, examples)) for start in starts]
 
@@ -197,7 +197,7 @@ def _latencies(model: torch.nn.Module, feed: Feed, examples: int, precision: Pre
 
 
 def _in_order(shares: list[list[_Batch]]) -> list[_Batch]:
-    """Batches dealt to processes like cards, in the order in which they lay."""
+    """Batches that processes took round-robin, back in their original order."""
     if len(shares) == 1:
         return shares[0]
     rounds = max(len(share) for share in shares)

@@ -19,7 +19,7 @@ from runner.config.words.expand_user import expand_user
 from runner.data.decoding.bit_depth import NoRangeError
 from runner.data.decoding.decode import FORMATS, OPENED, fit, read_image, read_picture, strict_decoding
 from runner.data.decoding.memory_budget import ROOM
-from runner.data.decoding.pixels import BILINEAR, BadImageError, Bands, Picture, Reading
+from runner.data.decoding.pixels import BILINEAR, BadImageError, Bands, DecodedImage, Reading
 from runner.data.folders.listing import refuse_file
 from runner.errors import RequestError
 
@@ -103,7 +103,7 @@ class _Form:
     shortest: int
     interpolation: str
 
-    def fitted(self, image: Picture) -> NDArray[np.uint8]:
+    def fitted(self, image: DecodedImage) -> NDArray[np.uint8]:
         """[1, size, size, channels]."""
         return fit(image, size=self.size, channels=self.channels, interpolation=self.interpolation)[None]
 
@@ -128,7 +128,7 @@ def _fit(image: Any, form: _Form) -> list[NDArray[np.uint8]]:
     return [form.fitted(_as_picture(pixels)) for pixels in array]
 
 
-def _as_picture(pixels: NDArray[np.uint8]) -> Picture:
+def _as_picture(pixels: NDArray[np.uint8]) -> DecodedImage:
     if pixels.shape[2] == 1:
         return Image.fromarray(pixels[..., 0])
     if pixels.shape[2] == 3:
@@ -148,7 +148,7 @@ def _named(name: str) -> Iterator[None]:
         raise RequestError("images", f"{name} ({error})", expected) from error
 
 
-def _read(path: Path, form: _Form) -> Picture:
+def _read(path: Path, form: _Form) -> DecodedImage:
     try:
         if reason := refuse_file(path.stat()):
             raise BadImageError(reason)

@@ -20,7 +20,7 @@ from runner.records.progress import rate_text
 if TYPE_CHECKING:
     from runner.data.images import SkippedFile
     from runner.inference.image_sources import Subject
-    from runner.inference.measure import Answers
+    from runner.inference.measure import ModelOutputs
 
 RESULTS_FILE = "inference.json"
 PREDICTIONS_FILE = "predictions.csv"
@@ -134,7 +134,7 @@ class Results:
         return "\n".join([head, *(f"  {name:<{width}}  {value}" for name, value in rows)])
 
 
-def write_results(folder: Path, results: Results, answers: Answers, subject: Subject) -> Results:
+def write_results(folder: Path, results: Results, answers: ModelOutputs, subject: Subject) -> Results:
     """Write the files of ``results`` into ``folder``, and return them with what there is to say of their picture.
 
     Raises:
@@ -165,7 +165,7 @@ def _picture(results: Results, subject: Subject) -> tuple[bytes | None, str | No
         return None, f"no picture of the confusion matrix: {' '.join(str(error).split()) or type(error).__name__}"
 
 
-def _predictions(results: Results, answers: Answers, subject: Subject) -> str:
+def _predictions(results: Results, answers: ModelOutputs, subject: Subject) -> str:
     """A line an image: file, class, probability, where it is known the true class, and the model's (ε, δ)."""
     classes, privacy = subject.data.classes, results.privacy
     columns = ["file", "class", "probability"]

@@ -24,7 +24,7 @@ def leave_compiler_out() -> None:
         return
     for name in _METHODS:
         method = getattr(Optimizer, name)
-        # Of a torch that does it otherwise nothing is changed.
+        # Nothing is changed in versions of torch that do this in another way.
         hidden = getattr(method, "__wrapped__", None)
         if hidden is not None and not hasattr(hidden, "__dynamo_disable"):
             hidden.__dynamo_disable = _directly(hidden, method)

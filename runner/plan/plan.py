@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runner.config.choice import Choice, Source, evolve
+from runner.config.choice import Choice, ChosenBy, evolve
 from runner.config.identity import identity_fields, identity_of
 from runner.config.schema import AugmentConfig, Interpolation, ModelConfig, OptimizerConfig, SchedulerConfig
 from runner.config.words.pluralize import pluralize
@@ -181,7 +181,7 @@ class PerformancePlan:
     """What ``channels_last`` was chosen by; None where it is as typed, or was not measured."""
     batch_reason: str | None = None
     """Why ``batch_size``; None where it is as typed."""
-    batch_source: Source | None = None
+    batch_source: ChosenBy | None = None
     """What chose ``batch_size``: ``request``, ``measurement``, or ``rule`` until it is measured."""
     lr_reason: str | None = None
     """How the learning rate was scaled; None where it is as typed."""

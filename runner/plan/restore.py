@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runner.config.choice import Source
+from runner.config.choice import ChosenBy
 from runner.config.identity import identity_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 from runner.config.untrusted.typed_values import check_types
@@ -37,7 +37,7 @@ def performance_of(stated: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the performance part of a stated plan, with what earlier versions left to be concluded."""
     performance = dict(stated["performance"])
     # there, a size was measured where a reason stands for it
-    measured: Source = "request" if performance.get("batch_reason") is None else "measurement"
+    measured: ChosenBy = "request" if performance.get("batch_reason") is None else "measurement"
     return {"batch_source": measured} | performance
 
 

@@ -41,13 +41,13 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Command:
+class ShellCommand:
     """A line to be typed."""
 
     text: str
 
 
-Text = Heading | Paragraph | Bullets | Grid | Command
+Text = Heading | Paragraph | Bullets | Grid | ShellCommand
 
 
 def markdown_of(part: Text) -> str:
@@ -59,7 +59,7 @@ def markdown_of(part: Text) -> str:
             return f"**{escape(text)}**" if lead else escape(text)
         case Bullets(items):
             return "\n".join(f"- {escape(item)}" for item in items)
-        case Command(text):
+        case ShellCommand(text):
             return f"```\n{text}\n```"
         case Grid(head, rows, words):
             marks = ["---" if name in words else "---:" for name in head]

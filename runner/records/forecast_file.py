@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 FOLDER = "plans"
 
 
-def keep(plan: Plan, forecast: Forecast, *, cache_dir: str | None) -> None:
+def save_forecast(plan: Plan, forecast: Forecast, *, cache_dir: str | None) -> None:
     """Remember what was foreseen for ``plan``, in place of an earlier forecast of the same plan.
 
     A cache that cannot be written keeps nothing.

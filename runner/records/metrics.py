@@ -19,11 +19,11 @@ LARGEST_LINE = 2**20
 
 _FIGURES = {"loss", "accuracy", "lr", "samples_per_second", "seconds", "epsilon"}
 
-Kind = Literal["train", "val", "test"]
+RecordKind = Literal["train", "val", "test"]
 Record = dict[str, Any]
 """One line: ``step``, ``epoch`` and ``kind`` first, then the figures; every value is plain (see ``json_values``)."""
 
-KINDS: tuple[Kind, ...] = ("train", "val", "test")
+KINDS: tuple[RecordKind, ...] = ("train", "val", "test")
 
 
 class MetricsWriter:
@@ -49,7 +49,7 @@ class MetricsWriter:
             self.count = 0
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | NO_FOLLOW, 0o644)
 
-    def write(self, kind: Kind, *, step: int, epoch: float, **metrics: Any) -> Record:
+    def write(self, kind: RecordKind, *, step: int, epoch: float, **metrics: Any) -> Record:
         """Append one record and return it as a reader will find it.
 
         Raises:

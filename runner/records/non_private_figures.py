@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from runner.records.metrics import Kind
+from runner.records.metrics import RecordKind
 
 NOT_COVERED = "not_covered_by_epsilon"
 """The field that names them, of a line of ``metrics.jsonl``, of ``run.json`` and of what trackers are told."""
@@ -31,7 +31,7 @@ _OF_THE_RUN = (
 """Of ``run.json``: losses and accuracies on people's images, and what depends on how many examples were drawn."""
 
 
-def non_private_figures_of_record(kind: Kind, names: Iterable[str], *, validation: str) -> list[str]:
+def non_private_figures_of_record(kind: RecordKind, names: Iterable[str], *, validation: str) -> list[str]:
     """Those of the figures ``names`` of a line of ``metrics.jsonl`` that epsilon does not cover.
 
     ``validation`` is ``PrivacyPlan.validation``: on ``public`` images figures are covered.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runner.privacy.accounting.sweep_epsilon import spent_together
 from runner.records.console import Console
 from runner.records.json_values import plain
-from runner.records.metrics import METRICS_FILE, Kind, MetricsWriter
+from runner.records.metrics import METRICS_FILE, MetricsWriter, RecordKind
 from runner.records.non_private_figures import NOT_COVERED, non_private_figures_of_record
 from runner.records.pruning_hook import PruningHook
 from runner.records.run_file import RunRecord
@@ -66,7 +66,7 @@ class Recorder:
         self._started = True
         self.console.start(title, plan_lines)
 
-    def write(self, kind: Kind, *, step: int, epoch: float, **metrics: Any) -> None:
+    def write(self, kind: RecordKind, *, step: int, epoch: float, **metrics: Any) -> None:
         """Record ``metrics`` of ``kind`` after update ``step``, ``epoch`` passes over the data.
 
         Raises:

@@ -19,7 +19,7 @@ from runner.records.step_time import StepTime
 
 RUN_FILE = "run.json"
 
-Status = Literal["running", "completed", "pruned", "failed", "interrupted", "budget_exhausted"]
+RunStatus = Literal["running", "completed", "pruned", "failed", "interrupted", "budget_exhausted"]
 """``running`` stands in the file from the first moment: found after the process has gone, it means that it was killed.
 ``pruned`` is a trial that its search ended early, for others were better by then; by itself it can be gone on with.
 ``interrupted`` can be resumed; ``budget_exhausted`` was to train as long as its privacy budget lasts, and did: another
@@ -28,9 +28,9 @@ step would have passed it."""
 ErrorKind = Literal["request", "run"]
 """``request`` for what was refused as it was typed (a ``RequestError``), ``run`` for what failed on its way."""
 
-STATUSES: tuple[Status, ...] = ("running", "completed", "pruned", "failed", "interrupted", "budget_exhausted")
+STATUSES: tuple[RunStatus, ...] = ("running", "completed", "pruned", "failed", "interrupted", "budget_exhausted")
 
-FINISHED: tuple[Status, ...] = ("completed", "budget_exhausted")
+FINISHED: tuple[RunStatus, ...] = ("completed", "budget_exhausted")
 """How a run ends that has done all that it was to do."""
 
 
@@ -51,7 +51,7 @@ class Throughput:
 
     samples_per_second: float | None = None
     compile_seconds: float | None = None
-    """What ``hardware.compile`` took before the first step of this sitting, no part of the rate; None without it."""
+    """What ``hardware.compile`` took before the first step of this session, no part of the rate; None without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class RunRecord:
     """The contents of ``run.json``."""
 
     name: str
-    status: Status
+    status: RunStatus
     metrics: FinalMetrics = field(default_factory=FinalMetrics)
     throughput: Throughput = field(default_factory=Throughput)
     memory: Memory = field(default_factory=Memory)
@@ -127,7 +127,7 @@ class RunRecord:
     finished: str | None = None
     """UTC, ISO 8601; None while the run goes on."""
     seconds: float | None = None
-    """Time from start to finish, by a clock that nobody sets: the sum over its sittings of a run that was taken up
+    """Time from start to finish, by a clock that nobody sets: the sum over its sessions of a run that was taken up
     again, without the time between them and, of one that was killed, without what it did since its last save.  None
     where it was killed for good."""
 
@@ -141,7 +141,7 @@ class RunRecord:
             return False
         return self.error_kind == "request" or (self.error_kind is None and not self.plan)
 
-    def end(self, status: Status, *, begun: float | None = None, **changes: Any) -> RunRecord:
+    def end(self, status: RunStatus, *, begun: float | None = None, **changes: Any) -> RunRecord:
         """Return the same run, finished now with ``status``; ``changes`` are other fields that are known by now.
 
         ``begun`` is what ``time.monotonic`` said when it started; None where another process started it, whose time

@@ -49,7 +49,7 @@ class WandbSink:
     the same to the bit.
 
     ``tracker.mode`` decides between offline and online, whatever ``WANDB_MODE`` says: a run must do the same on every
-    machine, and a variable left in a profile must not start an upload.  Of its other variables those are heeded that
+    machine, and a variable left in a profile must not start an upload.  Of its other variables those are honoured that
     name an account or a server, and those of labels that the configuration leaves open.  Online without a key or a
     server becomes offline, with a warning.
     """
@@ -187,7 +187,7 @@ class WandbSink:
 
 @contextlib.contextmanager
 def _environment(mode: str, *, own: bool) -> Iterator[None]:
-    """Let W&B see what a run heeds of its variables, and keep it from reporting its errors home while it is offline.
+    """Show W&B those of its variables that a run honours, and keep it from sending its errors home while offline.
 
     It looks at them while it starts; a service that is not our ``own`` has done so.
     """

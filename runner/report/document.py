@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.records.document import Text, escape, markdown_of
-from runner.report.style import Picture
+from runner.report.style import PlotFile
 
 PICTURES = "plots"
 """Folder, beside the report, of the pictures as PNG."""
@@ -17,7 +17,7 @@ PICTURES = "plots"
 class Figure:
     """A picture with its caption."""
 
-    picture: Picture
+    picture: PlotFile
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from runner.report.pareto import CLOSE, Front
 from runner.report.question import Question
 from runner.report.recipes import Recipe, epsilon, void
 from runner.report.statistics import mean_interval
-from runner.report.style import INK, MUTED, PAPER, Picture, canvas, colour, finish, label_logarithmic, name_series
+from runner.report.style import INK, MUTED, PAPER, PlotFile, canvas, colour, finish, label_logarithmic, name_series
 
 _LABELS = {"seconds": "seconds a run", "MiB": "peak memory (MiB)", "ε": "ε (log scale)"}
 _NAMED, _SHORT = 12, 12
 """Most recipes, and longest labels, that are named beside their marks; else a legend names them."""
 
 
-def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> Picture | None:
+def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> PlotFile | None:
     """The metric against each cost, dominated recipes hollow; None with fewer than two recipes to weigh."""
     if len(front.entries) < 2:
         return None
@@ -53,7 +53,7 @@ def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> P
         )
 
 
-def draw_privacy(recipes: Sequence[Recipe], question: Question) -> Picture | None:
+def draw_privacy(recipes: Sequence[Recipe], question: Question) -> PlotFile | None:
     """The metric against epsilon, with what runs without privacy reach; None unless epsilon varies."""
     private = [(recipe, spent) for recipe in recipes if (spent := recipe.mean(epsilon)) is not None]
     if len({round(spent, 3) for _, spent in private}) < 2:

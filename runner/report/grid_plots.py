@@ -11,7 +11,18 @@ from runner.report.cells import CellResult
 from runner.report.comparison import Comparison, Verdict
 from runner.report.question import Question
 from runner.report.recipes import Recipe, images_per_second, seconds
-from runner.report.style import GRID, INK, MUTED, PAPER, Picture, canvas, colour, finish, label_logarithmic, name_series
+from runner.report.style import (
+    GRID,
+    INK,
+    MUTED,
+    PAPER,
+    PlotFile,
+    canvas,
+    colour,
+    finish,
+    label_logarithmic,
+    name_series,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +31,7 @@ MOST_ROWS = 30
 """Recipes that a picture with a row each shows; the table holds them all."""
 
 
-def draw_differences(comparisons: Sequence[Comparison], question: Question) -> Picture | None:
+def draw_differences(comparisons: Sequence[Comparison], question: Question) -> PlotFile | None:
     """Each difference with its interval, over the band of the margin; None when there is none to show."""
     shown = list(comparisons[:MOST_ROWS])
     if not shown:
@@ -53,7 +64,7 @@ def draw_differences(comparisons: Sequence[Comparison], question: Question) -> P
         )
 
 
-def draw_curves(recipes: Sequence[Recipe]) -> Picture | None:
+def draw_curves(recipes: Sequence[Recipe]) -> PlotFile | None:
     """Training loss and validation accuracy of every cell; None when no cell has recorded any."""
     panels = [
         ("training loss", "train", "loss"),
@@ -81,7 +92,7 @@ def draw_curves(recipes: Sequence[Recipe]) -> Picture | None:
         )
 
 
-def draw_time(recipes: Sequence[Recipe]) -> Picture | None:
+def draw_time(recipes: Sequence[Recipe]) -> PlotFile | None:
     """Wall time of a run of each recipe, training apart from the rest; None when nothing has finished."""
     shown = [recipe for recipe in recipes if recipe.measured(seconds)][:MOST_ROWS]
     if not shown:

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from runner.records.document import Bullets, Command, Grid, Heading, Paragraph
+from runner.records.document import Bullets, Grid, Heading, Paragraph, ShellCommand
 from runner.report.document import Figure, Folded, Part
 
 _STYLE = """
@@ -78,7 +78,7 @@ def _part(part: Part) -> str:
             return f'<p class="lead">{_inline(text)}</p>' if lead else f"<p>{_inline(text)}</p>"
         case Bullets(items):
             return "<ul>\n" + "\n".join(f"<li>{_inline(item)}</li>" for item in items) + "\n</ul>"
-        case Command(text):
+        case ShellCommand(text):
             return f"<pre>{html.escape(text)}</pre>"
         case Figure(picture):
             caption = _inline(picture.caption)

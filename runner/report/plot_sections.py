@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 
 from runner.records.document import Heading, Paragraph
 from runner.report.document import Figure, Part
-from runner.report.style import Picture
+from runner.report.style import PlotFile
 
-Draw = Callable[[], Picture | None]
+DrawPlot = Callable[[], PlotFile | None]
 """Draws a picture; None where there is nothing to show."""
 
 
-def drawn(*draws: Draw) -> list[Part]:
+def drawn(*draws: DrawPlot) -> list[Part]:
     """The pictures, and for each that fails a sentence in its place."""
     parts: list[Part] = []
     for draw in draws:
@@ -26,7 +26,7 @@ def drawn(*draws: Draw) -> list[Part]:
     return parts
 
 
-def section(title: str, *draws: Draw) -> Iterator[Part]:
+def section(title: str, *draws: DrawPlot) -> Iterator[Part]:
     """A section of pictures; nothing where there is none."""
     if parts := drawn(*draws):
         yield Heading(2, title)

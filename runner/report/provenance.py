@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runner.records.document import Bullets, Command, Heading
+from runner.records.document import Bullets, Heading, ShellCommand
 from runner.records.environment_changes import differences, with_earlier
 from runner.records.sweep_table import warn_foreign_cells
 from runner.report.cells import SweepResults
@@ -28,7 +28,7 @@ def repeat(sweep: SweepResults) -> Iterator[Part]:
     """The command that makes the sweep again, and every environment in which its cells ran."""
     yield Heading(2, "Repeat it")
     if (command := sweep.command) is not None:
-        yield Command(command)
+        yield ShellCommand(command)
     records = [(cell.name, cell.record) for cell in sweep.cells if cell.record is not None and cell.record.environment]
     if not records:
         return

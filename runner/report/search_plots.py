@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from runner.records.printable import printable
 from runner.report.search_records import Search, Trial
-from runner.report.style import INK, MUTED, PAPER, Picture, canvas, colour, finish
+from runner.report.style import INK, MUTED, PAPER, PlotFile, canvas, colour, finish
 
 
-def draw_history(search: Search) -> Picture | None:
+def draw_history(search: Search) -> PlotFile | None:
     """The value of each trial and the best so far, an objective a panel; None when no trial gave a value."""
     if not search.complete:
         return None
@@ -34,7 +34,7 @@ def draw_history(search: Search) -> Picture | None:
         )
 
 
-def draw_importances(search: Search) -> Picture | None:
+def draw_importances(search: Search) -> PlotFile | None:
     """Bars of parameter importance, by the first objective; None where they cannot be told."""
     found = search.importances()
     if not found:

@@ -9,7 +9,7 @@ from runner.records.printable import shortened
 from runner.records.step_time import PHASES, Phase, StepTime
 from runner.report.grid_plots import MOST_ROWS
 from runner.report.recipes import Recipe
-from runner.report.style import INK, MUTED, PAPER, SERIES, Picture, canvas, finish
+from runner.report.style import INK, MUTED, PAPER, SERIES, PlotFile, canvas, finish
 
 _WORDS: dict[Phase, str] = {
     "data": "data",
@@ -47,7 +47,7 @@ def tabulate_steps(recipes: Sequence[Recipe]) -> Grid | None:
     return Grid(["recipe", "ms a step", *(_WORDS[phase] for phase in phases)], rows, frozenset({"recipe"}))
 
 
-def draw_steps(recipes: Sequence[Recipe]) -> Picture | None:
+def draw_steps(recipes: Sequence[Recipe]) -> PlotFile | None:
     """A bar a recipe, as long as its step, in the colours of the phases; None when nothing was timed."""
     from matplotlib.patches import Patch
 

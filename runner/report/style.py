@@ -68,7 +68,7 @@ _RULES: Any = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class PlotFile:
     """A drawn picture."""
 
     name: str
@@ -92,13 +92,13 @@ def canvas(height: float, *, columns: int = 1, sharey: bool = False) -> Iterator
         yield figure, list(axes)
 
 
-def finish(figure: Figure, name: str, caption: str) -> Picture:
+def finish(figure: Figure, name: str, caption: str) -> PlotFile:
     """Render ``figure``, inside ``canvas``, in both forms; the same figure gives the same bytes."""
     png, svg = io.BytesIO(), io.StringIO()
     figure.savefig(svg, format="svg", metadata={"Date": None})
     figure.set_layout_engine("none")  # it is laid out now, and that takes as long as drawing
     figure.savefig(png, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
-    return Picture(name=name, caption=caption, png=png.getvalue(), svg=_for_page(svg.getvalue(), name, caption))
+    return PlotFile(name=name, caption=caption, png=png.getvalue(), svg=_for_page(svg.getvalue(), name, caption))
 
 
 def label_logarithmic(axis: Axis, ticks: Mapping[str, float] | None = None) -> None:

@@ -55,7 +55,7 @@ def read_trial_result(
     if record.status in ("failed", "running"):
         cause = record.error or error or "its process ended without a word"
         return TrialResult(state=TrialState.FAIL, epochs=record.epochs, cause=cause)
-    figures = measure(record, folder)
+    figures = figures_of(record, folder)
     pruned = record.status == "pruned"
     needed = [*([] if pruned else objectives), *(limit.figure for limit in limits)]
     if missing := [name for name in needed if not math.isfinite(figures[name])]:
@@ -81,7 +81,7 @@ def finished_result(folder: Path, objectives: Sequence[str], limits: Sequence[Li
     return None if again else read_trial_result(folder, objectives, limits)
 
 
-def measure(record: RunRecord, folder: Path) -> dict[str, float]:
+def figures_of(record: RunRecord, folder: Path) -> dict[str, float]:
     """Every figure that a search may be for (``DIRECTIONS``); NaN for what the run did not measure."""
     found = {
         "val_accuracy": record.metrics.val_accuracy,

@@ -34,7 +34,7 @@ from runner.search.storage import MEMORY, forgotten, open_storage, place_of
 from runner.search.study import StudySettings, open_study, study_name
 from runner.search.trial_leases import FOLDER, TrialLeases
 from runner.search.trial_result import TrialResult, finished_result, read_trial_result, tell
-from runner.sweep.selection_file import draw_trials, question_of, refuse_varied
+from runner.sweep.selection_file import draw_trials, question_hash, refuse_varied
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 """While other workers' trials may have to be taken over."""
@@ -168,7 +168,7 @@ class Worker:
 
     def _ask(self, settings: StudySettings) -> Draw:
         return draw_trials(
-            self._run.privacy, question=question_of(settings.keys), cells=None, expected=self._search.n_trials
+            self._run.privacy, question=question_hash(settings.keys), cells=None, expected=self._search.n_trials
         )
 
     def _finished_result(self, trial: optuna.Trial) -> TrialResult | None:

@@ -47,7 +47,7 @@ class CellWatch:
 
     def look(self) -> CellProgress:
         """Read what the cell has written by now."""
-        if self._plan is None and (record := read_record(self._folder)) is not None and record.status == "running":
+        if self._plan is None and (record := read_cell_record(self._folder)) is not None and record.status == "running":
             self._plan = dict(record.plan.get("semantic", {}))
         latest = _latest(self._folder / METRICS_FILE)
         if not self._plan or "train" not in latest:
@@ -66,7 +66,7 @@ class CellWatch:
         )
 
 
-def read_record(folder: Path) -> RunRecord | None:
+def read_cell_record(folder: Path) -> RunRecord | None:
     """How the run in ``folder`` stands or ended; None when it never began or its record is damaged."""
     if not (folder / RUN_FILE).exists():
         return None

@@ -17,7 +17,7 @@ from runner.records.sweep_table import write_table
 from runner.run.attempt import Attempt, record_failure
 from runner.run.sweep_context import FindContext
 from runner.sweep.cell import Cell, Place, killed, plain_types, run_forked
-from runner.sweep.cell_progress import failed_before, read_record
+from runner.sweep.cell_progress import failed_before, read_cell_record
 from runner.sweep.preload import modules_for
 from runner.sweep.selection_file import is_drawn
 
@@ -37,7 +37,7 @@ def run_external_cell(find_context: FindContext, composed: DictConfig) -> float:
     # its callbacks are called here, by the launcher
     number, plain = whole.hydra.job.num, plain_types(composed, whole.hydra)  # Hydra hands its own part out by itself
     cell = Cell(number=number, name="", config=config, composed=plain, callbacks=Callbacks(), find_context=find_context)
-    if failed_before(read_record(cell.folder)) and not composed.retry_failed:
+    if failed_before(read_cell_record(cell.folder)) and not composed.retry_failed:
         return math.nan
     server = shared_server(modules_for([] if isinstance(config, RequestError) else [config]))
     server.start(run_forked, (cell, Place.here()))

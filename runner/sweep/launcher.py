@@ -23,7 +23,7 @@ from runner.processes.signals import signals_forwarded
 from runner.records.run_file import FINISHED
 from runner.run.attempt import Attempt, record_failure
 from runner.sweep.cell import Cell, Place, killed, plain_types, run_cell, run_forked
-from runner.sweep.cell_progress import failed_before, read_record
+from runner.sweep.cell_progress import failed_before, read_cell_record
 from runner.sweep.driver import SweepDriver
 from runner.sweep.resume import finished_attempts, refuse_other_config
 
@@ -92,7 +92,7 @@ class ForkServerLauncher(Launcher):
             if not cell.folder.exists() or isinstance(cell.config, RequestError):
                 continue
             refuse_other_config(cell.folder, cell.config, self._sweep.request.varied)
-            record = read_record(cell.folder)
+            record = read_cell_record(cell.folder)
             if record is not None and record.status in FINISHED:
                 completed.append(cell)
             elif record is not None and failed_before(record) and not cell.config.retry_failed:

@@ -16,7 +16,7 @@ from runner.records.run_file import RunRecord
 from runner.records.screen import Screen, find_screen
 from runner.run.attempt import Attempt
 from runner.sweep.cell import Cell
-from runner.sweep.cell_progress import CellWatch, read_record
+from runner.sweep.cell_progress import CellWatch, read_cell_record
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -67,7 +67,7 @@ class PlainDisplay:
 
     def end(self, cell: Cell, attempt: Attempt) -> None:
         """Say how it ended, and what the cell warned of."""
-        record = read_record(cell.folder)
+        record = read_cell_record(cell.folder)
         notes = [] if record is None else [f"warning: {note}" for note in record.notes]
         put(sys.stdout, *(f"{self._head(cell)} {line}" for line in (*notes, _outcome(attempt, record))))
 
@@ -107,14 +107,14 @@ class LiveDisplay:
     def end(self, cell: Cell, attempt: Attempt) -> None:
         """Move the cell to those that ended; what went wrong stays above the table."""
         _, watch = self._running.pop(cell.number)
-        record = read_record(cell.folder)
+        record = read_cell_record(cell.folder)
         for note in () if record is None else record.notes:
             self._screen.print(f"cell {cell.number}: warning: {note}", "yellow")
         self._close_row(cell, attempt, record, duration(watch.seconds))
 
     def skip(self, cell: Cell, attempt: Attempt) -> None:
         """Count the cell with those that ended."""
-        self._close_row(cell, attempt, read_record(cell.folder), "before")
+        self._close_row(cell, attempt, read_cell_record(cell.folder), "before")
 
     def close(self) -> None:
         """Remove the table: the final one takes its place."""

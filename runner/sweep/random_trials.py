@@ -20,7 +20,7 @@ from runner.sweep.selection_file import (
     SELECTION_FILE,
     draw_trials,
     is_drawn,
-    question_of,
+    question_hash,
     read_draw,
     refuse_drawn_elsewhere,
     refuse_varied,
@@ -116,5 +116,5 @@ def _asked(request: Request, privacy: PrivacyConfig) -> Draw:
     for config in request.configs:
         for key, value in leaves(config):
             values.setdefault(key, set()).add(repr(value))
-    question = question_of({key: sorted(found) for key, found in values.items()})
+    question = question_hash({key: sorted(found) for key, found in values.items()})
     return draw_trials(privacy, question=question, cells=request.cells, expected=request.cells)

@@ -70,7 +70,7 @@ def write_draw(sweep_dir: Path, draw: Draw) -> None:
     (sweep_dir / SELECTION_FILE).chmod(0o600)
 
 
-def question_of(keys: Mapping[str, Any]) -> str:
+def question_hash(keys: Mapping[str, Any]) -> str:
     """Hash of what trials are drawn from, by the dotted ``keys`` of their runs and the values of each."""
     asked = {key: value for key, value in keys.items() if not _within(key, _NO_QUESTION)}
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()

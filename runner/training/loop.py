@@ -33,7 +33,7 @@ from runner.training.privacy_account import open_account
 from runner.training.profiling.profile import Profile
 from runner.training.profiling.slow_input import name_slow_input
 from runner.training.running_metrics import StepTotals
-from runner.training.state import FitResult, LoopState, Status
+from runner.training.state import FitResult, FitStatus, LoopState
 from runner.training.step import TrainStep
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ class Loop:
         else:
             self._saving.hold(snapshot)
 
-    def _finish(self, done: int, status: Status) -> FitResult:
+    def _finish(self, done: int, status: FitStatus) -> FitResult:
         plan, loop_state = self._plan, self._loop_state
         refuse_traces(self._parts)
         epochs = done / plan.semantic.steps_per_epoch

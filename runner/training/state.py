@@ -10,7 +10,7 @@ from runner.records.run_file import FinalMetrics
 from runner.records.step_time import StepTime
 from runner.training.gradients.micro_batch_size import Halving
 
-Status = Literal["completed", "interrupted", "pruned", "budget_exhausted"]
+FitStatus = Literal["completed", "interrupted", "pruned", "budget_exhausted"]
 """How a run that did not fail ends."""
 
 
@@ -18,7 +18,7 @@ Status = Literal["completed", "interrupted", "pruned", "budget_exhausted"]
 class FitResult:
     """How a run ended and what it measured."""
 
-    status: Status
+    status: FitStatus
     metrics: FinalMetrics
     samples_per_second: float | None
     compile_seconds: float | None
@@ -62,7 +62,7 @@ class LoopState:
     """Training time, evaluation and saving left out."""
     timed_examples: int = 0
     run_seconds: float = 0.0
-    """Wall time of the run up to the save, set-up and evaluation included, over all its sittings."""
+    """Wall time of the run up to the save, set-up and evaluation included, over all its sessions."""
     not_finite: int = 0
     """Evaluations whose loss was not a number or infinite, by which nothing was chosen."""
 

@@ -1,6 +1,6 @@
 """Small recipes of one's own for audits: a second each, with every step seen."""
 
-from runner.audit.config_audit import Request
+from runner.audit.config_audit import ConfigAuditRequest
 from tests.audit.faults import model_changed
 
 SMALL = (
@@ -25,4 +25,4 @@ with_dropout = model_changed(dropping, unchecked=False)
 
 
 def request(config, **numbers):
-    return Request(config=config, run=None, identity=None, guesses=None, confidence=0.95, **numbers)
+    return ConfigAuditRequest(config=config, run=None, identity=None, guesses=None, confidence=0.95, **numbers)

@@ -36,7 +36,7 @@ from runner.inference.exporting import export
 from runner.inference.finished_run import open_run
 from runner.inference.image_sources import open_folder, open_split
 from runner.inference.in_place_activations import activate_in_place
-from runner.inference.measure import answer
+from runner.inference.measure import predict
 from runner.inference.request import read_request
 from runner.models.memory_format import format_for
 from runner.training.distributed.world import SingleProcess
@@ -209,7 +209,7 @@ def feed_of(subject, layout):
 
 def product(model, subject, feed, batch, precision):
     world, labels = SingleProcess(CPU), subject.images.labels
-    found = answer(
+    found = predict(
         model, feed, len(labels), batch_size=batch, precision=precision, world=world, progress=lambda done: None
     )
     return np.count_nonzero(found.predicted == labels) / len(labels)

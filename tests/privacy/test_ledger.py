@@ -86,7 +86,7 @@ def test_going_back_to_an_older_checkpoint_does_not_give_privacy_back(ledger):
     assert ledger.entries()[0].steps == 700
 
 
-def test_a_killed_sitting_counts_in_full_whatever_came_after(ledger):
+def test_a_killed_session_counts_in_full_whatever_came_after(ledger):
     killed = ledger.begin(RUN)
     again = ledger.begin(RUN, entry=killed.entry, step=100)
     again.steps = 200

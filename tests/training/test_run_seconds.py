@@ -1,4 +1,4 @@
-"""The seconds of a run that was taken up again are the sum over its sittings."""
+"""The seconds of a run that was taken up again are the sum over its sessions."""
 
 import dataclasses
 import json
@@ -54,7 +54,7 @@ def test_without_the_sum_the_clock_would_start_again(train, stopped, monkeypatch
     assert json.loads((stopped / "run.json").read_text())["seconds"] < 500
 
 
-def test_a_sitting_that_ended_in_order_says_itself_how_long_it_took(stopped):
+def test_a_session_that_ended_in_order_says_itself_how_long_it_took(stopped):
     checkpoint = load_checkpoint(stopped / "checkpoints" / "last")
     record = read_run(stopped)
     plan = SimpleNamespace(identity=record.plan["identity"])

@@ -24,11 +24,11 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from runner.bench.interleaving import TimedSteps
-from runner.bench.task import Prepared, Task, load_prepared
+from runner.bench.task import PreparedTask, Task, load_prepared
 
 
 class _Module(lightning.LightningModule):
-    def __init__(self, given: Prepared, *, fused: bool, logs: bool) -> None:
+    def __init__(self, given: PreparedTask, *, fused: bool, logs: bool) -> None:
         super().__init__()
         self.model = given.model
         self._given = given
@@ -55,7 +55,7 @@ class _Module(lightning.LightningModule):
 
 
 class _TimedStepsCallback(Callback):
-    def __init__(self, timed_steps: TimedSteps, given: Prepared) -> None:
+    def __init__(self, timed_steps: TimedSteps, given: PreparedTask) -> None:
         self._timed_steps = timed_steps
         self._given = given
         self._steps = iter(timed_steps)
@@ -72,7 +72,7 @@ class _TimedStepsCallback(Callback):
 
 
 class _Batches(IterableDataset):
-    def __init__(self, given: Prepared) -> None:
+    def __init__(self, given: PreparedTask) -> None:
         self._given = given
 
     def __iter__(self) -> Iterator[list[Tensor]]:

@@ -37,7 +37,7 @@ LAUNCHERS = {
 }
 """Targets and options of the launchers that keep cells apart."""
 
-Check = Callable[[RunConfig], None]
+CheckRun = Callable[[RunConfig], None]
 """The rules of a configuration."""
 
 CheckFolder = Callable[[Path, RunConfig, frozenset[str]], None]
@@ -87,7 +87,7 @@ def read_request(
     lines: Sequence[str],
     *,
     multirun: bool,
-    check: Check,
+    check: CheckRun,
     check_folder: CheckFolder = lambda folder, config, varied: None,
 ) -> Request:
     """Compose, convert and check the one run of ``lines``, or every cell of their grid.
@@ -140,7 +140,7 @@ def _check_sweep(
     composer: Composer,
     overrides: list[Override],
     config: DictConfig,
-    check: Check,
+    check: CheckRun,
     check_folder: CheckFolder,
 ) -> Request:
     _check_launcher(config)

@@ -22,7 +22,7 @@ from runner.errors import RequestError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class TargetKind:
     """What the ``_target_`` of a group may be."""
 
     what: str
@@ -35,45 +35,45 @@ class Kind:
     """Whether a function that makes one will do."""
 
 
-KINDS: dict[str, Kind] = {
-    "data": Kind(
+KINDS: dict[str, TargetKind] = {
+    "data": TargetKind(
         what="a data source",
         roots=("runner.data", "runner.audit.canaries"),
         base="runner.data.images:Decoded",
         functions=True,
     ),
-    "model": Kind(what="a model factory", roots=("runner.models",), base="torch.nn:Module", functions=True),
-    "optimizer": Kind(
+    "model": TargetKind(what="a model factory", roots=("runner.models",), base="torch.nn:Module", functions=True),
+    "optimizer": TargetKind(
         what="an optimizer class",
         roots=("torch.optim", "timm.optim", "runner.optim"),
         base="torch.optim:Optimizer",
         functions=False,
     ),
-    "scheduler": Kind(
+    "scheduler": TargetKind(
         what="a schedule", roots=("runner.optim.schedules",), base="runner.optim.schedules:Schedule", functions=True
     ),
-    "trainer": Kind(
+    "trainer": TargetKind(
         what="a trainer class",
         roots=("runner.training.trainers",),
         base="runner.training.trainers:StandardTrainer",
         functions=False,
     ),
-    "tracker": Kind(
+    "tracker": TargetKind(
         what="a tracker",
         roots=("runner.records.wandb_sink", "runner.records.tensorboard_sink"),
         base="runner.records.sink:Sink",
         functions=False,
     ),
-    "hydra.sweeper.sampler": Kind(
+    "hydra.sweeper.sampler": TargetKind(
         what="a sampler",
         roots=("optuna.samplers", "hydra_plugins.hydra_optuna_sweeper"),
         base="optuna.samplers:BaseSampler",
         functions=True,
     ),
-    "hydra.sweeper.pruner": Kind(
+    "hydra.sweeper.pruner": TargetKind(
         what="a pruner", roots=("optuna.pruners",), base="optuna.pruners:BasePruner", functions=False
     ),
-    "hydra.sweeper.custom_search_space": Kind(what="a function", roots=(), base=None, functions=True),
+    "hydra.sweeper.custom_search_space": TargetKind(what="a function", roots=(), base=None, functions=True),
 }
 """Place of a target in the configuration, without ``_target_`` -> what it may be."""
 
@@ -185,7 +185,7 @@ def _how_to_allow(target: Any) -> str:
     return f"{TRUSTED_VARIABLE}={allowed} in the environment, or the entry point {PLUGIN_GROUP} of a package, allows it"
 
 
-def _is_kind(found: Any, kind: Kind, target: str) -> bool:
+def _is_kind(found: Any, kind: TargetKind, target: str) -> bool:
     assert kind.base is not None
     module, _, name = kind.base.partition(":")
     base = getattr(import_module(module), name)
@@ -211,7 +211,7 @@ def _conforms(found: type, base: Any) -> bool:
     return all(callable(getattr(found, name, None)) for name in methods)
 
 
-def _described(kind: Kind) -> str:
+def _described(kind: TargetKind) -> str:
     assert kind.base is not None
     returned = ", or a function that returns one by its annotation" if kind.functions else ""
     return f"a class like {kind.base.replace(':', '.')}{returned}"

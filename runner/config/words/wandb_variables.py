@@ -39,7 +39,7 @@ _TYPED = {
     "DISABLE_CODE": _NO_CODE,
     "DISABLE_GIT": _NO_CODE,
 }
-"""What stands for a variable that is not heeded, for the usual ones."""
+"""What stands for a variable that is ignored, for the usual ones."""
 
 
 def is_honoured(name: str) -> bool:

@@ -107,7 +107,7 @@ def scratch_folder(configured: str | None) -> Iterator[Path]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class CacheEntry:
     """The files of one entry of the cache."""
 
     folder: Path
@@ -201,7 +201,7 @@ class Cache:
             return None
         return owner_to_read(self.root)
 
-    def find(self, key: str) -> Entry | None:
+    def find(self, key: str) -> CacheEntry | None:
         """The entry ``key``; None, with a warning, where it is damaged or not ours, and None where there is none."""
         folder = self.root / key
         if not self._readable or not os.path.lexists(folder):
@@ -213,7 +213,7 @@ class Cache:
             log.warning("the cache entry %s is damaged (%s) and %s", folder, fault, instead)
             return None
 
-    def build(self, key: str, fill: Callable[[Path], None]) -> Entry:
+    def build(self, key: str, fill: Callable[[Path], None]) -> CacheEntry:
         """Make the entry ``key``: ``fill`` writes its files into an empty folder, which is then renamed.
 
         Where another process finishes the same entry first, that one is taken.
@@ -257,7 +257,7 @@ class Cache:
         except OSError as error:
             self.unwritable = error.strerror or str(error)
 
-    def _publish(self, draft: Path, folder: Path) -> Entry:
+    def _publish(self, draft: Path, folder: Path) -> CacheEntry:
         while True:
             try:
                 draft.rename(folder)
@@ -347,7 +347,7 @@ def _seal(folder: Path, *, shared: bool = False) -> None:
     sync(folder)
 
 
-def _open(folder: Path, *, besides: int | None = None, own: bool = True) -> Entry:
+def _open(folder: Path, *, besides: int | None = None, own: bool = True) -> CacheEntry:
     """The entry in ``folder``, everything in it checked but files larger than ``AT_ONCE_BYTES``.
 
     Raises:
@@ -374,7 +374,7 @@ def _open(folder: Path, *, besides: int | None = None, own: bool = True) -> Entr
                 raise DamagedFileError(f"the contents of {name} have changed")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFileError(f"{type(error).__name__}: {error}") from error
-    return Entry(folder=folder, digests=digests, own=own)
+    return CacheEntry(folder=folder, digests=digests, own=own)
 
 
 def _refuse_foreign(path: Path, besides: int | None) -> None:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from runner.config.schema import DataConfig
 from runner.data.cache.checked_map import CheckedMap
-from runner.data.cache.folder_cache import Entry
+from runner.data.cache.folder_cache import CacheEntry
 from runner.data.decoding.decode import fit, strict_decoding
 from runner.data.decoding.memory_budget import ROOM
-from runner.data.decoding.pixels import BILINEAR, NOTE, BadImageError, Picture
+from runner.data.decoding.pixels import BILINEAR, NOTE, BadImageError, DecodedImage
 from runner.data.images import Decoded, ImageSet, Pixels, SkippedFile
 from runner.environment.container_limits import allowed_cores
 from runner.errors import RequestError
@@ -39,7 +39,7 @@ PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class StoreLayout:
     """What each row of the store will hold."""
 
     labels: NDArray[np.int64]
@@ -119,11 +119,11 @@ def pixel_format(config: DataConfig, *, channels: int) -> PixelFormat:
     )
 
 
-Read = Callable[[int], Picture]
+Read = Callable[[int], DecodedImage]
 """Gives the image of a row; called from several threads; raises BadImageError."""
 
 
-def write_store(folder: Path, layout: Layout, read: Read, form: PixelFormat, *, skip_bad: bool) -> None:
+def write_store(folder: Path, layout: StoreLayout, read: Read, form: PixelFormat, *, skip_bad: bool) -> None:
     """Decode every image into ``folder``, in all cores, holding only a few images in memory at a time.
 
     Args:
@@ -155,7 +155,12 @@ def write_store(folder: Path, layout: Layout, read: Read, form: PixelFormat, *, 
 
 
 def decode_all(
-    layout: Layout, read: Read, form: PixelFormat, *, allocate: Callable[[str, tuple[int, ...]], Any], skip_bad: bool
+    layout: StoreLayout,
+    read: Read,
+    form: PixelFormat,
+    *,
+    allocate: Callable[[str, tuple[int, ...]], Any],
+    skip_bad: bool,
 ) -> tuple[dict[str, Any], list[tuple[int, str]], list[tuple[int, str]]]:
     """Decode every image, in all cores, into arrays that ``allocate`` makes by name and shape.
 
@@ -199,7 +204,7 @@ def decode_all(
     return arrays, skipped, noted
 
 
-def find_bad(layout: Layout, read: Read) -> list[tuple[int, str]]:
+def find_bad(layout: StoreLayout, read: Read) -> list[tuple[int, str]]:
     """Decode every image and keep none: the rows that cannot be read, with their reasons."""
 
     def decode(start: int) -> list[tuple[int, str]]:
@@ -216,7 +221,7 @@ def find_bad(layout: Layout, read: Read) -> list[tuple[int, str]]:
         return _run(decode, len(layout.labels), layout.name, skip_bad=True)
 
 
-def read_store(entry: Entry, *, fingerprint: str, origin: str, skip_bad: bool, in_memory: bool = False) -> Decoded:
+def read_store(entry: CacheEntry, *, fingerprint: str, origin: str, skip_bad: bool, in_memory: bool = False) -> Decoded:
     """Open what :func:`write_store` wrote, as memory maps or ``in_memory``.
 
     Raises:
@@ -228,7 +233,7 @@ def read_store(entry: Entry, *, fingerprint: str, origin: str, skip_bad: bool, i
     if skipped and not skip_bad:
         row, reason = next(iter(skipped.items()))
         raise bad_file(names[row] if names else str(row), reason, count=len(skipped))
-    layout = Layout(
+    layout = StoreLayout(
         labels=np.load(entry.path("labels.npy")),
         classes=tuple(about["classes"]),
         names=tuple(names) if names else None,
@@ -291,7 +296,7 @@ def cores() -> int:
     return allowed_cores()
 
 
-def common_size(layout: Layout, read: Read, *, skip_bad: bool) -> int:
+def common_size(layout: StoreLayout, read: Read, *, skip_bad: bool) -> int:
     """Find the height and width of the first readable image, to which the others must keep.
 
     Raises:
@@ -315,7 +320,7 @@ def common_size(layout: Layout, read: Read, *, skip_bad: bool) -> int:
     raise RequestError("data.root", f"{len(layout.labels)} files of which none can be decoded", "readable images")
 
 
-def unequal(name: str, image: Picture, size: int) -> RequestError:
+def unequal(name: str, image: DecodedImage, size: int) -> RequestError:
     """Word the refusal of an image of another size than the first one's ``size``."""
     return RequestError(
         "data.image_size",

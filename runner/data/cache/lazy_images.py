@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runner.data.cache.folder_cache import Cache
-from runner.data.cache.image_store import Layout, PixelFormat, Read, common_size, find_bad, unequal
+from runner.data.cache.image_store import PixelFormat, Read, StoreLayout, common_size, find_bad, unequal
 from runner.data.decoding.decode import fit, strict_decoding
 from runner.data.decoding.memory_budget import ROOM
 from runner.data.decoding.pixels import NOTE, BadImageError
@@ -26,7 +26,7 @@ class LazyImages:
     """The rows of a layout at one size; see ``runner.data.images.LazyPixels``."""
 
     def __init__(
-        self, layout: Layout, read: Read, *, size: int, resize: bool, channels: int, interpolation: str
+        self, layout: StoreLayout, read: Read, *, size: int, resize: bool, channels: int, interpolation: str
     ) -> None:
         """``resize=False`` refuses images of another size."""
         self._layout = layout
@@ -67,7 +67,7 @@ class LazyImages:
 
 
 def decode_lazily(
-    layout: Layout, read: Read, form: PixelFormat, *, cache: Cache, fingerprint: str, origin: str, skip_bad: bool
+    layout: StoreLayout, read: Read, form: PixelFormat, *, cache: Cache, fingerprint: str, origin: str, skip_bad: bool
 ) -> Decoded:
     """The data set with its pixels in their files.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runner.data.cache.image_store import Layout
+from runner.data.cache.image_store import StoreLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,5 +19,5 @@ class ListedData:
     """As ``ImageData.origin``."""
 
 
-Tell = Callable[[Layout | None, str | None], None]
+Tell = Callable[[StoreLayout | None, str | None], None]
 """What a source calls with its layout and the hash of its contents, as soon as it knows either; may raise."""

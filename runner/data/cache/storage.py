@@ -11,16 +11,24 @@ import numpy as np
 from runner.config.schema import DataConfig
 from runner.data.cache.cache_policy import choose_cache
 from runner.data.cache.folder_cache import Cache
-from runner.data.cache.image_store import Layout, PixelFormat, Read, common_size, decode_all, read_store, write_store
+from runner.data.cache.image_store import (
+    PixelFormat,
+    Read,
+    StoreLayout,
+    common_size,
+    decode_all,
+    read_store,
+    write_store,
+)
 from runner.data.cache.lazy_images import decode_lazily
 from runner.data.images import Decoded
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class ImageSource:
     """Images that can be decoded."""
 
-    layout: Layout
+    layout: StoreLayout
     read: Read
     form: PixelFormat
 
@@ -28,7 +36,7 @@ class Source:
 def hold(
     config: DataConfig,
     cache: Cache,
-    find_source: Callable[[], Source],
+    find_source: Callable[[], ImageSource],
     *,
     key: str,
     fingerprint: str,
@@ -57,7 +65,7 @@ def hold(
 def _hold(
     config: DataConfig,
     cache: Cache,
-    find_source: Callable[[], Source],
+    find_source: Callable[[], ImageSource],
     *,
     key: str,
     fingerprint: str,
@@ -94,7 +102,7 @@ def _hold(
     return stored, True
 
 
-def _needed(source: Source, *, skip_bad: bool) -> int:
+def _needed(source: ImageSource, *, skip_bad: bool) -> int:
     """Bytes of the decoded images."""
     form = source.form
     size = form.size or common_size(source.layout, source.read, skip_bad=skip_bad)

@@ -26,7 +26,7 @@ from runner.data.decoding.pixels import (
     WHOLE,
     BadImageError,
     Bands,
-    Picture,
+    DecodedImage,
     Reading,
     assembled,
     dropping,
@@ -141,7 +141,7 @@ def strict_decoding() -> Iterator[None]:
         yield
 
 
-def read_image(raw: bytes, *, shortest: int | None, reading: Reading | None = None) -> Picture:
+def read_image(raw: bytes, *, shortest: int | None, reading: Reading | None = None) -> DecodedImage:
     """Decode a file into an upright 8-bit grey (``L``) or colour (``RGB``) image, or into its bands.
 
     Of an animation, the first frame; of several pages, the first, which the picture's ``info`` then says.
@@ -184,7 +184,7 @@ def read_image(raw: bytes, *, shortest: int | None, reading: Reading | None = No
         raise BadImageError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def read_picture(image: Image.Image, *, shortest: int | None, reading: Reading | None = None) -> Picture:
+def read_picture(image: Image.Image, *, shortest: int | None, reading: Reading | None = None) -> DecodedImage:
     """``read_image`` of a picture that Pillow holds: as its file where it has not been decoded yet, else its pixels.
 
     The picture stays as it is.
@@ -232,7 +232,7 @@ def _undecoded_file(image: Image.Image) -> bytes | None:
 # TIFF
 
 
-def _read_tiff(raw: bytes, reading: Reading) -> Picture:
+def _read_tiff(raw: bytes, reading: Reading) -> DecodedImage:
     """By Pillow where that keeps every band and value, else sample by sample."""
     if reading.keeps_bands:
         return _from_samples(tiff.read_samples(raw, bands=reading.channels, max_pixels=reading.limit), reading)
@@ -270,7 +270,7 @@ def _needs_samples(image: Image.Image, tags: tiff.Tags, reading: Reading) -> boo
     return tags.planes or _needs_all_bits(image, reading, stated=tags.stated.high not in (None, FULL_16))
 
 
-def _from_samples(samples: tiff.Samples, reading: Reading) -> Picture:
+def _from_samples(samples: tiff.Samples, reading: Reading) -> DecodedImage:
     values, stated = samples.values, samples.stated
     if values.dtype == np.uint8 and stated.bits is not None and stated.bits < 8:
         values = np.rint(values * (255 / (2**stated.bits - 1))).astype(np.uint8)
@@ -307,7 +307,7 @@ def _needs_all_bits(image: Image.Image, reading: Reading, *, stated: bool, below
     return stated or brightest < below >> 8
 
 
-def _deep_colours(raw: bytes, image: Image.Image, reading: Reading) -> Picture | None:
+def _deep_colours(raw: bytes, image: Image.Image, reading: Reading) -> DecodedImage | None:
     """A PNG or JPEG 2000 of colours of more than 8 bits with all of their bits; None where the upper 8 will do."""
     bits = 16
     if image.format == "PNG":
@@ -367,7 +367,7 @@ def _sbit(raw: bytes) -> int | None:
     return None
 
 
-def fit(image: Picture, *, size: int | None, channels: int, interpolation: str = BILINEAR) -> NDArray[np.uint8]:
+def fit(image: DecodedImage, *, size: int | None, channels: int, interpolation: str = BILINEAR) -> NDArray[np.uint8]:
     """Pixels ``[H, W, C]``: the centre square resized (antialiased) to ``size``, or all of it for None.
 
     The result is what resizing the shorter side and cutting out the centre gives, without computing what is cut off.

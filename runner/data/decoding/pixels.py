@@ -109,7 +109,7 @@ class Bands:
         return self.size[1]
 
 
-Picture = Image.Image | Bands
+DecodedImage = Image.Image | Bands
 
 
 def no_range(name: str, error: NoRangeError, reading: Reading) -> RequestError:
@@ -120,7 +120,7 @@ def no_range(name: str, error: NoRangeError, reading: Reading) -> RequestError:
     )
 
 
-def eight_bit(image: Image.Image, reading: Reading, stated: Stated) -> Picture:
+def eight_bit(image: Image.Image, reading: Reading, stated: Stated) -> DecodedImage:
     """What ``reading`` asks for of an upright picture with pixels.
 
     Raises:
@@ -149,7 +149,7 @@ def eight_bit(image: Image.Image, reading: Reading, stated: Stated) -> Picture:
 WHOLE = Stated(whole_type=True)
 
 
-def assembled(pixels: NDArray[np.uint8], reading: Reading, *, alpha: NDArray[np.uint8] | None = None) -> Picture:
+def assembled(pixels: NDArray[np.uint8], reading: Reading, *, alpha: NDArray[np.uint8] | None = None) -> DecodedImage:
     """A picture of ``[H, W, n]`` and, apart from these, of ``[H, W]`` transparency."""
     if reading.keeps_bands:
         refuse_other_bands(pixels.shape[2], reading)

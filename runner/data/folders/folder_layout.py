@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from runner.config.words.pluralize import pluralize
-from runner.data.cache.image_store import Layout
+from runner.data.cache.image_store import StoreLayout
 from runner.data.decoding.undecodable import note_undecodable
 from runner.data.folders.arrangement import Arrangement
 from runner.data.folders.listing import Listing, folders_of
@@ -25,7 +25,7 @@ def same_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def lay_out(arranged: Arrangement) -> tuple[Layout, tuple[str, ...]]:
+def lay_out(arranged: Arrangement) -> tuple[StoreLayout, tuple[str, ...]]:
     """The row of each image, its class and its split; also gives what the user should know was left out.
 
     A class is called as its training folder is.
@@ -74,7 +74,7 @@ def lay_out(arranged: Arrangement) -> tuple[Layout, tuple[str, ...]]:
         notes.append(f"{pluralize(len(stray), 'image')} in no class folder left out, the first is {stray[0]}")
     if undecodable := note_undecodable(listing.ignored):
         notes.append(undecodable)
-    layout = Layout(labels=np.array(labels, dtype=np.int64), classes=classes, names=tuple(names), splits=ranges)
+    layout = StoreLayout(labels=np.array(labels, dtype=np.int64), classes=classes, names=tuple(names), splits=ranges)
     return layout, tuple(notes)
 
 

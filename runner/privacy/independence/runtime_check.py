@@ -48,7 +48,7 @@ class RuntimeMixingCheck:
     """Compares, at moments that follow from the secret key, what some examples add among others.
 
     What no test before the run could see acts on the run's own images, at its own batch size, or later.  So at the
-    first micro-batch of each sitting, and at one in ``1 / SHARE`` of the others, drawn by a pseudorandom function of
+    first micro-batch of each session, and at one in ``1 / SHARE`` of the others, drawn by a pseudorandom function of
     the key, what a random half of the examples adds must keep its bits while the others are replaced.  At the first it
     is computed alone as well and may differ by what rounding explains; of a pass in 16 bits that is done in float32,
     where the operations are shown to be the same.  Buffers, attributes and shared generators must be as they were.
@@ -140,7 +140,7 @@ class RuntimeMixingCheck:
         return not alone.apart(among) <= allowed(alone, nudged)
 
 
-def void(fault: str | None) -> EpsilonVoid:
+def void_error(fault: str | None) -> EpsilonVoid:
     """The error of a run in which ``fault`` was found; None where another process has found it."""
     what = fault or "another process has found that examples of a batch depend on each other"
     return EpsilonVoid(

@@ -11,7 +11,7 @@ split, limit or image size a run makes of them.  Kinds of lines:
 - ``selection`` and ``filter``: what was fixed for a sweep before its first run (``stopping_draws.py``,
   ``renyi_filter.py``).
 
-A run counts with the steps that it did.  One that was killed, in whichever of its sittings, counts with all the
+A run counts with the steps that it did.  One that was killed, in whichever of its sessions, counts with all the
 steps that it planned: nobody knows how many it made.  So does one that a search has pruned: when to end it was chosen
 by what it had released, and what such a choice gives away is bounded by the cost of the whole plan, not by that of the
 steps made (Rogers et al. 2016, "Privacy odometers and filters").
@@ -90,18 +90,18 @@ class Entry:
     started: str
     """UTC, ISO 8601."""
     status: str = "running"
-    """How its last sitting ended.  ``running`` is also what a killed run leaves."""
+    """How its last session ended.  ``running`` is also what a killed run leaves."""
     ended_at: int = 0
-    """Largest number of updates after which a sitting ended."""
+    """Largest number of updates after which a session ended."""
     ended_epsilon: float = 0.0
     """What they cost."""
     killed: bool = False
-    """Whether a sitting before the last never ended."""
+    """Whether a session before the last never ended."""
     evaluated: set[int] = field(default_factory=set)
     """Numbers of updates after which it was evaluated on private validation data."""
     evaluated_later: int = 0
     """Further evaluations on them after the run."""
-    found_void: str | None = None  # what a sitting found that rules its epsilon out
+    found_void: str | None = None  # what a session found that rules its epsilon out
 
     @functools.cached_property
     def void(self) -> str | None:
@@ -124,7 +124,7 @@ class Entry:
 
     @property
     def known(self) -> bool:
-        """Whether each sitting ended, so that the number of updates is known."""
+        """Whether each session ended, so that the number of updates is known."""
         return not self.killed and self.status != "running"
 
     @property

@@ -23,7 +23,7 @@ from runner.privacy.mechanism.random_layers import LayerKeys
 class ExampleRng:
     """The draws of copy k of the example at row r in update t: keyed BLAKE2b (RFC 7693) at (t, r, k).
 
-    So they are the same in whichever micro-batch, process or sitting the example is computed; nobody without the key
+    So they are the same in whichever micro-batch, process or session the example is computed; nobody without the key
     can tell them from new ones; and over data sets that differ in one example, where all later rows are others, the
     mechanism has the same distribution as if the rows had stayed (docs/privacy.md).
     """

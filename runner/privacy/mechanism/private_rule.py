@@ -13,7 +13,7 @@ from runner.optim.flat_gradients import FLAGS, gradient_views
 from runner.privacy.example_gradients.build import per_example_gradients
 from runner.privacy.example_gradients.per_example import Forward, Loss, trainable
 from runner.privacy.independence.runtime_check import RuntimeMixingCheck
-from runner.privacy.independence.runtime_check import void as found_void
+from runner.privacy.independence.runtime_check import void_error as found_void
 from runner.privacy.mechanism.noise import NoiseSource
 
 if TYPE_CHECKING:

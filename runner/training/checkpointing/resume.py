@@ -91,9 +91,9 @@ def grad_sample_of(run_dir: Path, plan: Plan, checkpoint: Checkpoint | None) -> 
 
 
 def seconds_before(run_dir: Path, plan: Plan, checkpoint: Checkpoint | None) -> float:
-    """Wall time of the sittings of ``plan`` up to ``checkpoint``, from which it goes on; 0 for a new run.
+    """Wall time of the sessions of ``plan`` up to ``checkpoint``, from which it goes on; 0 for a new run.
 
-    A sitting that ended in order says so in ``run.json``; of one that was killed, what its last save knew counts,
+    A session that ended in order says so in ``run.json``; of one that was killed, what its last save knew counts,
     because the updates since are made again.
     """
     if checkpoint is None:

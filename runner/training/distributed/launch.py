@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from runner.plan.device import Device
     from runner.run.job import Job, JobResult
 
-Run = Callable[["Job", World, "Device"], "JobResult"]
+RunJob = Callable[["Job", World, "Device"], "JobResult"]
 """What each process does: ``runner.run.job.run_rank``, which stands above this module."""
 
 
-def start_processes(job: Job, device: Device, processes: int, run: Run) -> JobResult:
+def start_processes(job: Job, device: Device, processes: int, run: RunJob) -> JobResult:
     """Run ``job`` in ``processes`` new processes on this machine and wait for them.
 
     Raises:
         RequestError: more processes than devices, or whatever the first process refused.
         RunError: a process failed or died; the others have been ended.
-        KeyboardInterrupt: a watched signal ended them before they could heed it.
+        KeyboardInterrupt: a watched signal ended them before they could handle it.
     """
     hardware, failures = job.config.hardware, job.run_dir / "failures.log"
     return share_work(
@@ -57,12 +57,12 @@ def share_work(
     """Call ``work(job, world, device)`` in ``processes`` new processes; the first one's result, which must be small.
 
     ``work`` is a function of a module and ``job`` can be pickled.  Tracebacks go to the file ``failures``.  Where
-    ``work`` heeds signals, its result says what came of them.
+    ``work`` handles signals itself: its result says what came of them.
 
     Raises:
         RequestError: more processes than devices, or whatever the first process refused.
         RunError: a process failed or died; the others have been ended.
-        KeyboardInterrupt: a watched signal ended them, or came when they had done what does not heed it, or two did.
+        KeyboardInterrupt: a watched signal ended them, or came while they did what does not handle it, or two did.
     """
     if device.kind != "cpu" and processes > device.count:
         raise RequestError("hardware.processes", processes, f"at most {device.count}, one per {device.kind} device")
@@ -107,7 +107,7 @@ def _on_cpu() -> bool:
     return not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
 
 
-def lead_followers(job: Job, run: Run) -> JobResult:
+def lead_followers(job: Job, run: RunJob) -> JobResult:
     """As the first process of a launch from outside: hand ``job`` to the others and take part.
 
     Raises:
@@ -153,7 +153,7 @@ def release_followers() -> None:
         _Group.world = None
 
 
-def follow(run: Run) -> int:
+def follow(run: RunJob) -> int:
     """As any but the first process of a launch from outside: take part in each run that the first one hands out.
 
     Returns:

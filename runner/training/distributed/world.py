@@ -1,6 +1,6 @@
 """The processes that share a run: one, or several joined by Accelerate.
 
-A logical batch is dealt out like cards (process r takes examples r, r + size, ...), each process adds up the
+A logical batch is distributed round-robin (process r takes examples r, r + size, ...), each process adds up the
 *sums* of its share, and the shares are summed.  So n processes compute the update that one would, whatever the
 remainder, and a process whose share is empty takes part with zeros instead of leaving the others waiting.
 """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from runner.plan.plan import PerformancePlan
     from runner.training.distributed.world import World
 
-Phase = Literal["training", "evaluation"]
+Pass = Literal["training", "evaluation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Halving:
 
     step: int
     """Update, from 1, that was being made or had just been made."""
-    phase: Phase
+    phase: Pass
     batch_size: int
     """Examples per process that went through the model at once from then on."""
     accumulation_steps: int | None
@@ -56,11 +56,11 @@ class MicroBatchSizes:
         self.step = 0
         """Update, from 1, that is being made or was made last."""
 
-    def __getitem__(self, phase: Phase) -> int:
+    def __getitem__(self, phase: Pass) -> int:
         """Examples per process that go through the model at once in ``phase``."""
         return self._sizes[phase]
 
-    def halve(self, phase: Phase, tried: int) -> None:
+    def halve(self, phase: Pass, tried: int) -> None:
         """Go on with half of ``tried``, the most examples that went through the model at once when memory ran out.
 
         Raises:
@@ -77,7 +77,7 @@ class MicroBatchSizes:
             torch.cuda.empty_cache()
 
     @contextlib.contextmanager
-    def alike(self, phase: Phase, world: World) -> Iterator[None]:
+    def alike(self, phase: Pass, world: World) -> Iterator[None]:
         """Let each process halve by itself inside this context; all end it with the smallest size, or the same error.
 
         Raises:
@@ -94,7 +94,7 @@ class MicroBatchSizes:
         if (smallest := min(size for size, _ in ends)) < self._sizes[phase]:
             self._set(phase, smallest)
 
-    def _set(self, phase: Phase, size: int) -> None:
+    def _set(self, phase: Pass, size: int) -> None:
         self._sizes[phase] = size
         accumulation = -(-self._share // size) if phase == "training" else None
         self.halvings.append(Halving(step=self.step, phase=phase, batch_size=size, accumulation_steps=accumulation))

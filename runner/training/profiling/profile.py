@@ -62,7 +62,7 @@ class Profile:
     """Watches a window of steps of one process through torch's profiler."""
 
     def __init__(self, parts: Parts, run_dir: Path, *, first: int) -> None:
-        """``first`` is the step with which this sitting of the run begins."""
+        """``first`` is the step with which this session of the run begins."""
         self._clock = parts.clock
         self._device = parts.world.device
         self._run_dir = run_dir
