@@ -15,7 +15,7 @@ from runner.config.schema import RunConfig
 from runner.config.words.pluralize import pluralize
 from runner.errors import RequestError, RunError, as_typed
 from runner.forecast.assess import assess, described
-from runner.forecast.forecast import Range
+from runner.forecast.forecast import Interval
 from runner.forecast.quantities import mib, seconds_text, time_text
 from runner.privacy.accounting.sweep_epsilon import best_of
 from runner.privacy.ledger.ledger import Entry, compose_entries
@@ -49,9 +49,9 @@ class SweepPlan:
     at_a_time: int
     """Runs that the launcher keeps going."""
     kinds: tuple[CellForecast, ...]
-    seconds: Range
+    seconds: Interval
     """Wall time of all runs together."""
-    price: Range | None
+    price: Interval | None
     search: bool
     """Whether the trials are drawn as it goes, so that the first stands for all of them."""
     spent: tuple[tuple[str, int, Composed], ...]
@@ -195,18 +195,18 @@ def _best(request: Request, runs: Sequence[PlannedRun], count: Any) -> Composed 
     return best_of(runs[0], count)
 
 
-def _sum(pluralize: Sequence[tuple[int, Range]], at_a_time: int) -> Range:
+def _sum(pluralize: Sequence[tuple[int, Interval]], at_a_time: int) -> Interval:
     # one that keeps another waiting for its cores is not known before; each is taken to run as alone
     def total(values: list[float]) -> float:
         return sum(values) / at_a_time
 
-    return Range(
+    return Interval(
         expected=total([count * range_.expected for count, range_ in pluralize]),
         low=total([count * range_.low for count, range_ in pluralize]),
         high=total([count * range_.high for count, range_ in pluralize]),
     )
 
 
-def _price(kinds: Sequence[CellForecast]) -> Range | None:
+def _price(kinds: Sequence[CellForecast]) -> Interval | None:
     prices = [(kind.count, price) for kind in kinds if (price := kind.assessment.forecast.price) is not None]
     return _sum(prices, 1) if prices else None

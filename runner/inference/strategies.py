@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedModel:
     """A model, ready to run on its device."""
 
     model: torch.nn.Module
@@ -38,7 +38,9 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
-def prepare(run: FinishedRun, request: InferenceRequest, device: Device, place: torch.device, files: Path) -> Prepared:
+def prepare(
+    run: FinishedRun, request: InferenceRequest, device: Device, place: torch.device, files: Path
+) -> PreparedModel:
     """Build the model of ``run`` as ``request.inference`` wants it, on ``place``.
 
     Args:
@@ -66,7 +68,7 @@ def prepare(run: FinishedRun, request: InferenceRequest, device: Device, place: 
         chosen = own
     precision = build_precision(chosen, place, private=False)
     model = activate_in_place(run.build_model(precision.parameter_dtype)).to(place)
-    return Prepared(
+    return PreparedModel(
         model=model.to(memory_format=format_for(model, channels_last=run.plan.performance.channels_last)),
         precision=precision,
         dtype=chosen.dtype,
@@ -76,7 +78,7 @@ def prepare(run: FinishedRun, request: InferenceRequest, device: Device, place: 
     )
 
 
-def _quantized(run: FinishedRun, bits: int, place: torch.device, files: Path) -> Prepared:
+def _quantized(run: FinishedRun, bits: int, place: torch.device, files: Path) -> PreparedModel:
     if place.type == "mps":
         raise RequestError("device", "mps with inference=quantized", "cpu or cuda")
     model = run.build_model(torch.float32)
@@ -87,7 +89,7 @@ def _quantized(run: FinishedRun, bits: int, place: torch.device, files: Path) ->
     # What is measured is what the file holds.
     model = run.build_model(torch.float32)
     load_quantized(model, path)
-    return Prepared(
+    return PreparedModel(
         model=model.to(place),  # integer weights know no memory format: that of the images decides
         precision=Precision(place),
         dtype="float32",
