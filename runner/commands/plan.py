@@ -23,7 +23,7 @@ from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode, RequestError
 from runner.forecast.bookkeeper import bookkeeper
 from runner.forecast.describe import describe
-from runner.records.forecast_file import keep
+from runner.records.forecast_file import save_forecast
 from runner.training.garbage_collection import collection_paused
 
 
@@ -94,5 +94,5 @@ def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict
 
         assessment = assess(config, probe=not args.no_probe, keep_books=keep_books)
     if assessment.device.here:
-        keep(assessment.plan, assessment.forecast, cache_dir=config.data.cache_dir)
+        save_forecast(assessment.plan, assessment.forecast, cache_dir=config.data.cache_dir)
     return describe(assessment), described(assessment)
