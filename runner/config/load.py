@@ -28,9 +28,6 @@ class OfOption(list):  # type: ignore[type-arg]
     """Constants of the normalisation that the data's option states and nobody typed: those of weights come first."""
 
 
-_BATCH_KEYS = {"data.batch_size", "trainer.accumulation_steps"}
-
-
 def load_config(
     config: DictConfig,
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
@@ -41,8 +38,7 @@ def load_config(
 
     ``defaults`` maps an open group to what its option's own YAML says (``Composer.option_defaults``): an option's
     value must be of the kind of its default there, where that is not null.  ``typed_keys`` are those of the command
-    line: a typed batch is not split further by what an option of ``hardware`` says, and typed constants of the
-    normalisation are not replaced by those of weights.
+    line: typed constants of the normalisation are not replaced by those of weights.
 
     Raises ``RequestError`` for a missing value, an interpolation that leads nowhere, a value of the wrong type, an
     unknown key and a number that is not finite.
@@ -81,8 +77,6 @@ def load_config(
             groups["data"].batch_size = int(size)
         else:
             BATCH_SIZE.check("data.batch_size", size)
-    if typed_keys & _BATCH_KEYS and "hardware.micro_batch" not in typed_keys:
-        groups["hardware"].micro_batch = None
     data = groups["data"]
     if not typed_keys & CONSTANTS and data.mean is not None and data.std is not None:
         data.mean, data.std = OfOption(data.mean), OfOption(data.std)

@@ -350,31 +350,31 @@ class ComparisonConfig:
 
 @dataclass
 class RunConfig:
-    """One run: what ``load_config`` makes of a composed configuration."""
+    """One run, and the top level of a composed configuration: the groups, and the keys that belong to none."""
 
     data: DataConfig
     model: ModelConfig
-    trainer: TrainerConfig
-    precision: PrecisionConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
+    trainer: TrainerConfig
+    precision: PrecisionConfig
     privacy: PrivacyConfig
     hardware: HardwareConfig
     tracker: TrackerConfig
     comparison: ComparisonConfig
-    seed: int
+    seed: int = 0
     """Seed of weights, order of examples and augmentation; 0 is a seed like any other."""
-    seeds: int
+    seeds: int = 1
     """Repeats of a run, or of each cell of a grid, with ``seed``, ``seed + 1``, ...: every cell on the same seeds."""
-    retry_failed: bool
+    retry_failed: bool = False
     """Run the failed cells of a sweep again when it is started again in its folder; otherwise they are listed."""
-    profile: bool | None
+    profile: bool | None = None
     """Write where the time of the steps goes, by operator and as a trace, into the run's folder (docs/profiling.md).
     Null times the phases of a few steps alone, false none."""
-    deterministic: bool
+    deterministic: bool = False
     """Ask torch for deterministic kernels; slower on GPU, bitwise repeatable."""
-    name: str | None
+    name: str | None = None
     """Name of the run in records and trackers; null derives one from the recipe."""
-    resume: str | None
+    resume: str | None = None
     """Folder of an earlier run: takes its command line from there and goes on; further keys may change how it runs,
     not what it computes.  Only on the command line, where it is replaced by what it stands for."""

@@ -7,8 +7,8 @@ path because they lie in one flat folder ``sweeps/``, here and in the folder tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import MISSING, Field, field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -28,29 +28,6 @@ from runner.errors import RequestError
 from runner.internals.omegaconf_nodes import node_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
-
-
-@dataclass
-class Root:
-    """The top level of a composed configuration: the groups, and the keys that belong to none."""
-
-    data: Any
-    model: Any
-    optimizer: Any
-    scheduler: Any
-    trainer: Any
-    precision: Any
-    privacy: Any
-    hardware: Any
-    tracker: Any
-    comparison: Any
-    seed: int = 0
-    seeds: int = 1
-    retry_failed: bool = False
-    profile: bool | None = None
-    deterministic: bool = False
-    name: str | None = None
-    resume: str | None = None
 
 
 def shipped(folder: str) -> Path:
@@ -144,12 +121,15 @@ def root_node() -> DictConfig:
         typed = OmegaConf.structured(_node_type(kind))
         # A plain mapping whose known children keep their typed nodes: later merges convert those, and add others.
         groups[name] = DictConfig({key: node_of(typed, key) for key in typed})
-    return OmegaConf.structured(Root(**groups))
+    return OmegaConf.structured(_node_type(RunConfig, untyped=groups)(**groups))
 
 
-def _node_type(kind: type) -> type:
-    """``kind`` as it looks in YAML: ``target`` is called ``_target_``, and there is no ``options``."""
-    hints = get_type_hints(kind)
+def _node_type(kind: type, *, untyped: Collection[str] = ()) -> type:
+    """``kind`` as it looks in YAML: ``target`` is called ``_target_``, and there is no ``options``.
+
+    Fields that are ``untyped`` have their types from the nodes that they are given.
+    """
+    hints = get_type_hints(kind) | dict.fromkeys(untyped, Any)
     return make_dataclass(
         kind.__name__, [(yaml_key(f.name), hints[f.name], _default(f)) for f in fields(kind) if f.name != "options"]
     )
@@ -158,7 +138,4 @@ def _node_type(kind: type) -> type:
 def _default(source: Field) -> Any:
     if source.default_factory is not MISSING:
         return field(default_factory=source.default_factory)
-    return field(default=source.default)
-
-
-assert {f.name for f in fields(Root)} == {f.name for f in fields(RunConfig)}
+    return field() if source.default is MISSING else field(default=source.default)

@@ -40,6 +40,13 @@ WON = [
         "trainer=mixed_precision takes the place of precision=auto",
     ),
     ("hardware=laptop_4gb trainer=mixed_precision", {"precision.amp_dtype": "auto16"}, "hardware=laptop_4gb chooses"),
+    (
+        "hardware=laptop_4gb data.batch_size=32",
+        {"hardware.micro_batch": None},
+        "data.batch_size=32 takes the place of hardware.micro_batch=16",
+    ),
+    ("hardware=laptop_4gb trainer.accumulation_steps=2", {"hardware.micro_batch": None}, "hardware.micro_batch=16"),
+    ("hardware=laptop_4gb data.batch_size=32 hardware.micro_batch=8", {"hardware.micro_batch": 8}, None),
     (f"{DIGITS} optimizer=adam", {"optimizer.momentum": None}, "optimizer.lr=7.0, which experiment=dp_digits sets for"),
     ("data.folds=10", {"data.folds": 10}, "data.folds changes nothing without data.fold=0"),
     ("data.on_bad_file=skip", {}, "data.on_bad_file changes nothing without data=image_folder"),

@@ -36,6 +36,9 @@ _EXCLUSIVE = (
     _ExclusiveKeys("privacy.noise_multiplier", "privacy.epsilon", when=_has_length),
     _ExclusiveKeys("privacy.epsilon", "privacy.noise_multiplier", when=_has_length),
     _ExclusiveKeys("trainer.effective_batch_size", "trainer.accumulation_steps"),
+    # who types how a batch is split has it split no further by what a preset of the hardware says
+    _ExclusiveKeys("data.batch_size", "hardware.micro_batch"),
+    _ExclusiveKeys("trainer.accumulation_steps", "hardware.micro_batch"),
     _ExclusiveKeys("data.augment.random_resized_crop", "data.augment.crop_padding", off=0),
     _ExclusiveKeys("data.augment.crop_padding", "data.augment.random_resized_crop", off=False),
 )

@@ -18,7 +18,7 @@ import yaml
 from runner.config.groups import CLOSED, OPEN, SECTIONS, field_name, yaml_key
 from runner.config.rules.rules import RULES
 from runner.config.schema import AugmentConfig, RunConfig
-from runner.config.store import Root, shipped
+from runner.config.store import shipped
 from runner.errors import plainly
 
 _NOT_SET = ("name", "_target_", "defaults", "hydra")
@@ -58,13 +58,12 @@ def keys_of(group: str) -> list[Key]:
     """The keys of ``group``, by the schema; of no group for an empty name."""
     kinds = {**OPEN, **CLOSED, **SECTIONS, "data.augment": AugmentConfig, "": RunConfig}
     texts = documented(kinds[group])
-    loose = {field.name: field for field in fields(Root)}
     found = []
     for one in fields(kinds[group]):
         if one.name in ("options", "augment") or (not group and one.name in (*OPEN, *CLOSED, *SECTIONS)):
             continue
         name = f"{group}.{yaml_key(one.name)}".lstrip(".")
-        default = _default(loose[one.name] if not group else one)
+        default = _default(one)
         kind = typing.get_type_hints(kinds[group])[one.name]
         found.append(Key(name=name, kind=_kind(name, kind), default=plainly(default), meaning=texts[one.name]))
     return found
