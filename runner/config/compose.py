@@ -268,7 +268,6 @@ class Composer:
             raise self._broken_sweeps[str(value)]
         names = [*options, "null"] if nullable else options
         meant = synonym_of_option(group, str(value), options) or nearest(str(value), options)
-        # what a plug-in would bring that cannot be used is not known
         expected = "; ".join([f"one of {', '.join(names)}", *installed_plugins().broken.values()])
         raise RequestError(group, value, expected, nearest=meant)
 
