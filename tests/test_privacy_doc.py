@@ -59,7 +59,7 @@ def test_the_commands_are_right_requests(monkeypatch, tmp_path):
     requests = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "_audit", lambda asked, **given: requests.append((asked, given)) or 0)
-    commands = re.findall(r"^python -m runner\.audit (.+)$", PAGE, re.M)
+    commands = re.findall(r"^python -m runner audit (.+)$", PAGE, re.M)
     of_runs = [line for line in commands if line.startswith("run=")]
     assert (len(commands), len(of_runs)) == (4, 1)
     for line in commands:
