@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from runner.autotune.peak_memory import TOO_FEW, PeakMemory
-from runner.autotune.probe import one_share
+from runner.autotune.rehearsal import one_share
 from runner.config.choice import Choice
 from runner.config.rules.batches import divisors
 from runner.config.rules.ranges import read_bytes

@@ -11,19 +11,30 @@ import functools
 import importlib
 import os
 import sys
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import torch
+
+from runner.autotune.rehearsal import Rehearsal, give_back_memory, one_share, rehearsed_alone
+from runner.autotune.resident_pages import bytes_in_both, file_pages, read_on
+from runner.data.cache.folder_cache import scratch_folder
+from runner.data.open import open_data
 from runner.errors import RunError, TooFewExamples
 from runner.processes.fork_server import EndedEarly, ForkServer
+from runner.records.environment import peak_memory_bytes, reset_peak_memory
+from runner.training.distributed.world import torch_device
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from runner.config.schema import DataConfig
-    from runner.data.images import ImageData
+    from runner.data.feed import Feed
+    from runner.data.images import ImageData, ImageSet
     from runner.plan.plan import Plan
 
 
@@ -89,30 +100,32 @@ class PeakMemory:
 
 
 def _device_growth(plan: Plan) -> int | None:
-    import torch
-
-    from runner.autotune.probe import give_back_memory, measure_steps
-
     give_back_memory()
     before = torch.cuda.memory_allocated()
     try:
-        cost = measure_steps(plan, seconds=0, least=1, most=1)
+        peak = _device_peak(plan)
     except TooFewExamples:
         return TOO_FEW
     except RunError:
         return None
     finally:
         give_back_memory()
-    return cost.peak_bytes - before if cost.fits else None
+    return None if peak is None else peak - before
+
+
+def _device_peak(plan: Plan) -> int | None:
+    """Most bytes in two updates on random images; None where they did not suffice."""
+    device = torch_device(plan.performance.device)
+    reset_peak_memory(device)
+    share = one_share(plan, plan.performance.batch_size, min(plan.performance.accumulation_steps, 2))
+    with rehearsed_alone(share) as rehearsal:
+        for _ in range(2):
+            rehearsal.update()
+        return peak_memory_bytes(device) if rehearsal.fits else None
 
 
 def _open_run(data: DataConfig, tracker: str | None) -> None:
     """In the fork server: hold what a run holds before its parts are built."""
-    import torch
-
-    from runner.autotune.resident_pages import file_pages
-    from runner.data.open import open_data
-
     # what a library prints is no output of the command
     os.dup2(2, 1)
     torch.set_num_threads(1)
@@ -122,13 +135,6 @@ def _open_run(data: DataConfig, tracker: str | None) -> None:
 
 def _process_growth(plan: Plan) -> int | None:
     """In the fork of a process that has computed nothing yet."""
-    import torch
-
-    from runner.autotune.memory_probe import run_in_short
-    from runner.autotune.resident_pages import bytes_in_both, file_pages
-    from runner.data.cache.folder_cache import scratch_folder
-    from runner.records.environment import peak_memory_bytes, reset_peak_memory
-
     (run,) = _run
     cpu = torch.device("cpu")
     reset_peak_memory(cpu)
@@ -137,12 +143,51 @@ def _process_growth(plan: Plan) -> int | None:
     if run.tracker is not None:
         importlib.import_module(run.tracker)
     try:
-        with scratch_folder(run.scratch_dir) as scratch:
-            unread = run_in_short(plan, run.data, scratch)
+        with (
+            scratch_folder(run.scratch_dir) as scratch,
+            tempfile.TemporaryDirectory(prefix=".fit-", dir=scratch) as folder,
+            rehearsed_alone(plan, run.data, folder=Path(folder)) as rehearsal,
+        ):
+            unread = _run_in_short(rehearsal, run.data)
+            fits = rehearsal.fits
     except TooFewExamples:
         return TOO_FEW
     except RunError:
         return None
     peak = peak_memory_bytes(cpu)
     taken_anew = bytes_in_both(run.pages, file_pages()) - inherited
-    return None if unread is None else peak - before - taken_anew + unread
+    return peak - before - taken_anew + unread if fits else None
+
+
+def _run_in_short(rehearsal: Rehearsal, data: ImageData) -> int:
+    """Do what takes memory in a run, each once and in the order of a run.
+
+    The answer is how many bytes of mapped images the run would read beyond those that were read here.
+    """
+    plan = rehearsal.plan
+    val = None if data.val is None else rehearsal.feed(data.val)
+    rehearsal.update()
+    unread = read_on(data.train, rehearsal.parts.feed, 2 * plan.semantic.logical_batch)
+
+    def evaluate(feed: Feed, images: ImageSet) -> int:
+        # one batch: the others take the same memory, but for the bytes of their own pixels that come back
+        count = min(len(images), rehearsal.parts.sizes["evaluation"])
+        rehearsal.evaluate(feed, count)
+        return read_on(images, feed, count)
+
+    if val is not None and data.val is not None:
+        unread += evaluate(val, data.val)
+    # after its only evaluation a run saves at once, and is tested with the weights that it has
+    several = plan.epoch_of(plan.semantic.steps - 1) > 1
+    waits = several and val is not None and plan.performance.save_every is None
+    chooses = several and plan.semantic.test_checkpoint == "best"
+    if waits:
+        rehearsal.hold(rehearsal.snapshot(1, best=1))
+    # this one meets the optimizer's state as well
+    rehearsal.update()
+    rehearsal.save(rehearsal.snapshot(2, best=1 if waits and chooses else 2))
+    if data.test is not None:
+        if chooses:
+            rehearsal.load("best")
+        unread += evaluate(rehearsal.feed(data.test), data.test)
+    return unread

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.autotune.probe import Stepper, one_share, stepping
+from runner.autotune.rehearsal import FEW, Rehearsal, first_look, one_share, rehearsed_alone
 from runner.config.choice import Choice
 from runner.config.rules.batches import affordable
 
@@ -27,7 +27,6 @@ _CLEAR_ROUNDS = 6
 _STEP_SECONDS = 1.5
 """A probed update that would take longer gets fewer images, so that a large model does not keep the run waiting.  Fewer
 than the run's favour one memory format over the other, so only what would take far too long is cut."""
-_FEW_IMAGES = 4
 _HOPELESS = ((3, 1.15), (2, 1.5))
 """After so many rounds, a candidate whose best took this many times the fastest's best is not timed again."""
 _SHARE_OF_MEMORY = 0.25
@@ -87,7 +86,7 @@ def fastest_candidate(
         RunError: there is no memory for one example.
     """
     plan = plan.uncompiled()
-    each, convolves = _looked_at(one_share(plan, plan.performance.batch_size, 1), tried[0])
+    each, convolves = first_look(_variant(plan, tried[0]), clock=_clock(plan))
     if not convolves:
         tried = [candidate for candidate in tried if candidate.channels_last == tried[0].channels_last]
     if len(tried) == 1:
@@ -95,7 +94,7 @@ def fastest_candidate(
     # each candidate warms up and takes part in the least rounds
     seconds = plan.performance.probe_seconds / (len(tried) * (1 + _LEAST_ROUNDS))
     batch = plan.performance.batch_size
-    few = min(batch, _FEW_IMAGES)
+    few = min(batch, FEW)
     if few * each > seconds:
         return None
     images = affordable(batch, seconds_each=each, seconds=min(_STEP_SECONDS, seconds), least=few)
@@ -106,11 +105,11 @@ def fastest_candidate(
         probed = _with_way(probed, first)
         if first.state_bytes * len(tried) > _SHARE_OF_MEMORY * memory_bytes:
             return None
-        steppers = {tried[0]: first}
+        rehearsals = {tried[0]: first}
         for candidate in tried[1:]:
-            steppers[candidate] = stack.enter_context(_open(probed, candidate))
+            rehearsals[candidate] = stack.enter_context(_open(probed, candidate))
         updates = _updates(plan, probed) if len({candidate.dtype for candidate in tried}) == 1 else None
-        samples = _measure(steppers, updates, min(_SECONDS, plan.performance.probe_seconds))
+        samples = _measure(rehearsals, updates, min(_SECONDS, plan.performance.probe_seconds))
     times = ", ".join(
         f"{candidate} {1e3 * statistics.median(taken):.3g} ms" if taken else f"{candidate} out of memory"
         for candidate, taken in samples.items()
@@ -119,15 +118,17 @@ def fastest_candidate(
     return _choose(samples), f"{times} for an update by {probed.performance.batch_size} random images ({rounds} rounds)"
 
 
-def _open(plan: Plan, candidate: Candidate) -> AbstractContextManager[Stepper]:
-    """``plan`` by ``candidate``, to be stepped.
+def _open(plan: Plan, candidate: Candidate) -> AbstractContextManager[Rehearsal]:
+    return rehearsed_alone(_variant(plan, candidate), clock=_clock(plan))
 
-    The clock is that of the processor's work where a single thread does it: other programs on the machine, cells of the
-    same sweep for example, then disturb it least.
+
+def _clock(plan: Plan) -> Callable[[], float]:
+    """That of the processor's work where a single thread does it.
+
+    Other programs on the machine, cells of the same sweep for example, then disturb it least.
     """
-    performance = plan.performance
-    alone = performance.device == "cpu" and performance.threads == 1
-    return stepping(_variant(plan, candidate), clock=time.process_time if alone else time.perf_counter)
+    alone = plan.performance.device == "cpu" and plan.performance.threads == 1
+    return time.process_time if alone else time.perf_counter
 
 
 def _variant(plan: Plan, candidate: Candidate) -> Plan:
@@ -136,17 +137,9 @@ def _variant(plan: Plan, candidate: Candidate) -> Plan:
     )
 
 
-def _with_way(plan: Plan, stepper: Stepper) -> Plan:
-    way = stepper.plan.performance.grad_sample
+def _with_way(plan: Plan, rehearsal: Rehearsal) -> Plan:
+    way = rehearsal.plan.performance.grad_sample
     return plan if way is None else plan.with_grad_sample(Choice(way, "measurement", "as probed"))
-
-
-def _looked_at(plan: Plan, candidate: Candidate) -> tuple[float, bool]:
-    """Seconds that an image takes in an update with few; and whether the memory format matters to the model."""
-    few = min(plan.performance.batch_size, _FEW_IMAGES)
-    with _open(one_share(plan, few, 1), candidate) as stepper:
-        stepper.step()
-        return stepper.step() / few, stepper.convolves
 
 
 def _updates(plan: Plan, probed: Plan) -> float:
@@ -155,19 +148,19 @@ def _updates(plan: Plan, probed: Plan) -> float:
     return share / probed.performance.batch_size
 
 
-def _measure(steppers: dict[Candidate, Stepper], updates: float | None, seconds: float) -> dict[Candidate, Timings]:
+def _measure(rehearsals: dict[Candidate, Rehearsal], updates: float | None, seconds: float) -> dict[Candidate, Timings]:
     """Time updates in turns, there and back (A B B A), until one candidate is left or the ``seconds`` are over.
 
     ``updates`` are those of the run, of which a small share may be spent; None for the whole time.
     """
-    for stepper in steppers.values():
-        stepper.step()
-    left = [candidate for candidate, stepper in steppers.items() if stepper.fits]
-    samples: dict[Candidate, list[float]] = {candidate: [] for candidate in steppers}
+    for rehearsal in rehearsals.values():
+        rehearsal.update()
+    left = [candidate for candidate, rehearsal in rehearsals.items() if rehearsal.fits]
+    samples: dict[Candidate, list[float]] = {candidate: [] for candidate in rehearsals}
     start = time.perf_counter()
     for finished in range(1, _MOST_ROUNDS + 1):
         for candidate in left if finished % 2 else reversed(left):
-            samples[candidate].append(steppers[candidate].step())
+            samples[candidate].append(rehearsals[candidate].update())
         left = _still_in(left, samples)
         if len(left) < 2:
             break

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from runner.autotune.batch_size import fitting_batch, memory_limit, with_batch
 from runner.autotune.cache import keep
 from runner.autotune.precision import fastest_candidate, open_candidates
-from runner.autotune.probe import give_back_memory
+from runner.autotune.rehearsal import give_back_memory
 from runner.config.choice import Choice
 from runner.data.cache.folder_cache import default_cache_dir
 from runner.plan.build import derive_name

@@ -18,7 +18,7 @@ from runner.forecast.bookkeeper import Call, call_here
 from runner.forecast.forecast import Forecast, forecast
 from runner.forecast.paired_timing import step_seconds_in
 from runner.forecast.privacy_costs import time_privacy_costs
-from runner.forecast.rehearsal import rehearse
+from runner.forecast.probed_costs import probe_costs
 from runner.forecast.tracker_cost import USUAL, rehearse_tracker
 from runner.forecast.warnings import SIXTEEN_BITS, ForecastWarning, find_warnings
 from runner.plan.build import build_plan
@@ -137,7 +137,7 @@ def rehearse_rank(job: tuple[RunConfig, Path], world: World, device: Device) -> 
 
 def _rehearse(plan: Plan, data: ImageData, world: World, folder: Path) -> Costs:
     try:
-        return rehearse(plan, data, world, folder)
+        return probe_costs(plan, data, world, folder)
     except NonFiniteGradient as error:
         raise RunError(f"the run would end at once: {error}; a smaller optimizer.lr may help") from error
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from runner.autotune.probe import one_share, stepping
+from runner.autotune.rehearsal import one_share, rehearsed_alone
 from runner.config.rules.batches import affordable
 
 if TYPE_CHECKING:
@@ -32,17 +32,17 @@ def step_seconds_in(plan: Plan, dtypes: Sequence[str], *, image_seconds: float =
     seconds = plan.performance.probe_seconds
     images = affordable(plan.performance.batch_size, seconds_each=seconds_each, seconds=seconds)
     with ExitStack() as stack:
-        steppers = {dtype: stack.enter_context(stepping(_in(plan, dtype, images))) for dtype in dtypes}
-        for stepper in steppers.values():
-            stepper.step()
+        rehearsals = {dtype: stack.enter_context(rehearsed_alone(_in(plan, dtype, images))) for dtype in dtypes}
+        for rehearsal in rehearsals.values():
+            rehearsal.update()
         best = dict.fromkeys(dtypes, float("inf"))
         begun = time.perf_counter()
         for done in range(_MOST):
             spent = time.perf_counter() - begun
             if spent > (_SECONDS if done >= _LEAST else seconds) and done:
                 break
-            for dtype, stepper in steppers.items():
-                best[dtype] = min(best[dtype], stepper.step())
+            for dtype, rehearsal in rehearsals.items():
+                best[dtype] = min(best[dtype], rehearsal.update())
     return best
 
 

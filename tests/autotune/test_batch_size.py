@@ -8,7 +8,7 @@ import torch
 
 from runner.autotune.batch_size import fitting_batch, largest, memory_limit
 from runner.autotune.peak_memory import PeakMemory
-from runner.autotune.probe import one_share
+from runner.autotune.rehearsal import one_share
 from runner.config.rules.batches import divisors
 from runner.data.open import open_data
 from runner.errors import RequestError, RunError

@@ -11,7 +11,7 @@ from runner.autotune.precision import fastest_candidate, open_candidates
 from runner.autotune.resolve import resolve_precision
 from runner.config.rules.batches import affordable
 from runner.data.open import open_data
-from runner.forecast import rehearsal
+from runner.forecast import probed_costs
 from runner.forecast.assess import assess
 from runner.forecast.describe import describe
 from runner.plan.build import build_plan
@@ -51,7 +51,7 @@ def planned(config):
 @pytest.mark.parametrize("guarded", [True, False])
 def test_a_plan_of_slow_updates_times_smaller_ones_and_widens_its_ranges(slow_config, monkeypatch, guarded):
     if not guarded:
-        monkeypatch.setattr(rehearsal, "_shortened", lambda plan, image_seconds: plan)
+        monkeypatch.setattr(probed_costs, "_shortened", lambda plan, image_seconds: plan)
     # half of that is the time of 240 images, and four updates have 512
     assessment = assess(slow_config("hardware.probe_seconds=0.24"), probe=True)
     costs, expected = assessment.costs, assessment.forecast.seconds.expected
@@ -78,10 +78,10 @@ def test_a_quick_plan_is_measured_whole(slow_config):
 
 def test_which_updates_are_timed(configure):
     plan, _ = planned(configure(*RECIPE, "trainer=dp"))
-    assert rehearsal._shortened(plan, 0.0) is plan
-    assert rehearsal._shortened(plan, 0.5 * 20 / 4 / 128) is plan
+    assert probed_costs._shortened(plan, 0.0) is plan
+    assert probed_costs._shortened(plan, 0.5 * 20 / 4 / 128) is plan
     for seconds, batch, accumulation in ((0.05, 16, 3), (0.1, 16, 1), (0.25, 10, 1), (60.0, 4, 1)):
-        short = rehearsal._shortened(plan, seconds)
+        short = probed_costs._shortened(plan, seconds)
         assert (short.performance.batch_size, short.performance.accumulation_steps) == (batch, accumulation)
         assert short.semantic.logical_batch == batch * accumulation
         rates = short.semantic.privacy.sample_rate, plan.semantic.privacy.sample_rate
@@ -132,8 +132,8 @@ def test_batches_for_which_there_is_no_time_are_left_out_and_named(monkeypatch):
             limit.took(size)
     # 2.6, 3.4, 5.0 and 8.2 s; 14.6 s more would be 33.8
     assert tried == [1, 2, 4, 8]
-    assert limit.told == "; hardware.probe_seconds=20 left no time for 16 and more"
-    assert fitting_batch._TimeLimit(20.0).told == ""
+    assert limit.figures == "; hardware.probe_seconds=20 left no time for 16 and more"
+    assert fitting_batch._TimeLimit(20.0).figures == ""
 
 
 def test_what_can_be_afforded():

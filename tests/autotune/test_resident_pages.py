@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from runner.autotune import unread_pixels as unread
+from runner.autotune import resident_pages
 from runner.data.feed import Feed
 from runner.data.images import ImageData, ImageSet
 
@@ -27,11 +27,11 @@ def test_the_many_are_counted_and_the_few_are_read(stored, monkeypatch):
     place = {"device": torch.device("cpu"), "dtype": torch.float32, "channels_last": False, "augment": None}
     prepared = Feed(split, data, **place)
     assert prepared.is_ready, "so few are normalised beforehand"
-    assert unread.unread_bytes(split, prepared, 0) == 0
+    assert resident_pages.unread_bytes(split, prepared, 0) == 0
     monkeypatch.setattr("runner.data.feed.READY_BYTES", 0)
     feed = Feed(split, data, **place)
-    assert unread.unread_bytes(split, feed, 3) == 7 * 4
-    assert unread.unread_bytes(split, feed, 12) == 0
-    assert unread.read_on(split, feed, 3) == 0
-    monkeypatch.setattr(unread, "FEW", 9)
-    assert unread.read_on(split, feed, 3) == 7 * 4
+    assert resident_pages.unread_bytes(split, feed, 3) == 7 * 4
+    assert resident_pages.unread_bytes(split, feed, 12) == 0
+    assert resident_pages.read_on(split, feed, 3) == 0
+    monkeypatch.setattr(resident_pages, "FEW", 9)
+    assert resident_pages.read_on(split, feed, 3) == 7 * 4

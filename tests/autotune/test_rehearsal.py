@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from runner.autotune.probe import measure_steps, stepping
+from runner.autotune.rehearsal import rehearsed_alone
 from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
@@ -30,11 +30,10 @@ def plan(configure):
 def test_steps_are_measured_and_nothing_is_left(plan, overrides, tmp_path):
     asked = plan(*overrides)
     random, threads, before = torch.get_rng_state(), torch.get_num_threads(), sorted(tmp_path.rglob("ledger*"))
-    cost = measure_steps(asked, seconds=0, least=2)
-    assert len(cost.samples) == 2
-    assert cost.seconds > 0
-    assert cost.fits
-    assert cost.peak_bytes >= cost.before_bytes > 0
+    with rehearsed_alone(asked) as rehearsal:
+        assert min(rehearsal.update() for _ in range(2)) > 0
+        assert rehearsal.set_up_seconds > 0
+        assert rehearsal.fits
     assert torch.equal(torch.get_rng_state(), random)
     assert torch.get_num_threads() == threads
     assert sorted(tmp_path.rglob("ledger*")) == before
@@ -42,12 +41,14 @@ def test_steps_are_measured_and_nothing_is_left(plan, overrides, tmp_path):
 
 def test_the_weights_stay_and_the_shape_is_the_plans(plan):
     asked = plan("data.batch_size=16", "optimizer.lr=10")
-    with stepping(asked) as stepper:
-        before = [parameter.clone() for parameter in stepper._parts.parameters]
+    with rehearsed_alone(asked) as rehearsal:
+        before = [parameter.clone() for parameter in rehearsal.parts.parameters]
         for _ in range(3):
-            stepper.step()
-        for parameter, old in zip(stepper._parts.parameters, before, strict=True):
+            rehearsal.update()
+        for parameter, old in zip(rehearsal.parts.parameters, before, strict=True):
             torch.testing.assert_close(parameter, old, rtol=0, atol=1e-6)
-        assert stepper._parts.sampler.rows(0).shape == (16,)
-    semantic = dataclasses.replace(stepper.plan.semantic, data=asked.semantic.data, optimizer=asked.semantic.optimizer)
-    assert dataclasses.replace(stepper.plan, semantic=semantic).identity == asked.identity
+        assert rehearsal.parts.sampler.rows(0).shape == (16,)
+    semantic = dataclasses.replace(
+        rehearsal.plan.semantic, data=asked.semantic.data, optimizer=asked.semantic.optimizer
+    )
+    assert dataclasses.replace(rehearsal.plan, semantic=semantic).identity == asked.identity
