@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from runner.commands import COMMANDS, chosen, unknown_command
-from runner.processes.command_end import answer, answer_alone, ending, leave
+from runner.processes.command_end import exit_process, prepare_exit, run_command, run_single_process_command
 
 
 def main() -> int:
@@ -32,8 +32,10 @@ def _run(name: str, argv: Sequence[str]) -> int:
 
     if name == "plan":
         # torch was loaded to look and has nothing more to do
-        leave(answer_alone(start))
-    return ending(answer_alone(start) if name not in COMMANDS or COMMANDS[name].alone else answer(start))
+        exit_process(run_single_process_command(start))
+    return prepare_exit(
+        run_single_process_command(start) if name not in COMMANDS or COMMANDS[name].alone else run_command(start)
+    )
 
 
 if __name__ == "__main__":

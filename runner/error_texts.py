@@ -45,7 +45,7 @@ def has_too_few_values(error: ValueError) -> bool:
     return _TOO_FEW_VALUES in str(error)
 
 
-def trouble_with_disk(error: BaseException) -> str | None:
+def disk_error_text(error: BaseException) -> str | None:
     """What the system said of a disk, where ``error`` quotes a compiler that could not write; None for anything else.
 
     The compiler is a program of its own, and what it printed stands far below what torch says of it.

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from runner.error_texts import (
+    disk_error_text,
     has_too_few_values,
     is_out_of_memory,
     reads_numbers,
-    trouble_with_disk,
     unexpected_argument,
 )
 from tests.conftest import ROOT
@@ -122,5 +122,5 @@ def test_an_argument_that_is_not_expected():
 
 
 def test_trouble_with_a_disk():
-    assert trouble_with_disk(RuntimeError(f"g++: {os.strerror(errno.ENOSPC)}: /tmp/x.o")) == os.strerror(errno.ENOSPC)
-    assert trouble_with_disk(RuntimeError("g++: syntax error")) is None
+    assert disk_error_text(RuntimeError(f"g++: {os.strerror(errno.ENOSPC)}: /tmp/x.o")) == os.strerror(errno.ENOSPC)
+    assert disk_error_text(RuntimeError("g++: syntax error")) is None

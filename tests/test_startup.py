@@ -124,6 +124,7 @@ def test_a_process_that_leaves_early_does_what_was_registered_for_its_end(tmp_pa
     ended = python(
         tmp_path,
         "-c",
-        "import atexit; from runner.processes.command_end import leave; atexit.register(print, 'tidied'); leave(3)",
+        "import atexit; from runner.processes import command_end; atexit.register(print, 'tidied');"
+        "command_end.exit_process(3)",
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (3, "tidied\n", "")

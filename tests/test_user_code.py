@@ -9,7 +9,7 @@ import torch
 from runner.config.untrusted import user_code
 from runner.config.untrusted.user_code import location_in_user_code
 from runner.errors import ExitCode, RequestError
-from runner.processes.command_end import answer
+from runner.processes.command_end import run_command
 from runner.run import attempt
 from runner.run.attempt import attempt_run, beyond_outputs
 from runner.training.losses import cross_entropy_in_parts
@@ -92,13 +92,13 @@ def test_another_command_ends_in_one_line_too(monkeypatch, capsys):
     from tests.config.faulty_parts import failing_source
 
     monkeypatch.setenv("RECIPE_RUNNER_TARGETS", MODULE)
-    assert answer(lambda: failing_source(None)) == ExitCode.FAILED
+    assert run_command(lambda: failing_source(None)) == ExitCode.FAILED
     assert capsys.readouterr().err == (
         f"error: ZeroDivisionError: by nothing ({PARTS}, line {line_of('the source fails here')}, in failing_source)\n"
     )
     monkeypatch.delenv("RECIPE_RUNNER_TARGETS")
     with pytest.raises(ZeroDivisionError):  # a fault of the runner's own keeps its traceback
-        answer(lambda: failing_source(None))
+        run_command(lambda: failing_source(None))
 
 
 def test_what_is_installed_is_nobodys_own_also_where_it_is_a_link(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def begin_request(
     lines = expand_resume(lines, multirun=multirun, config_dir=config_dir, root=root)
     require_plugins(resumed_folder(typed), "resume")
     composer = Composer(caller=Path.cwd(), extra=config_dir, search=searched(lines), root=root)
-    return composer, [*lines, *asked_by_accelerate(composer, lines)]
+    return composer, [*lines, *accelerate_request(composer, lines)]
 
 
 def check_request(composer: Composer, lines: Sequence[str], *, multirun: bool) -> Request:
@@ -62,7 +62,7 @@ def print_notes(notes: Iterable[str]) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def asked_by_accelerate(composer: Composer, lines: Sequence[str]) -> list[str]:
+def accelerate_request(composer: Composer, lines: Sequence[str]) -> list[str]:
     """What ``accelerate launch`` was told and nobody has typed for the run, nor put into its grid."""
     settled = {key_of(line) for line in lines}
     if asked := accelerate_overrides(os.environ, settled):

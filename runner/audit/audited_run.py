@@ -97,7 +97,7 @@ def run_audited(
         observations = StepObservations(
             parts, sampler, targets, sums=sums, thorough=thorough, rule_in_float64=_in_float64(parts, data, key, way)
         )
-    observer = Observer(parts, kept=kept, feed=feed, look=None if observations is None else observations.look)
+    observer = Observer(parts, kept=kept, feed=feed, observe=None if observations is None else observations.observe)
     observed = dataclasses.replace(parts, rule=observer, feed=cast("Feed", feed), sampler=sampler)
     if over is not None:
         observed = dataclasses.replace(observed, rule=over(observed))

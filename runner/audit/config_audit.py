@@ -23,7 +23,7 @@ from runner.plan.device import detect_device
 from runner.privacy.accounting.accountants import epsilon
 from runner.privacy.mechanism.key import SecretKey
 from runner.training.checkpointing.resume import grad_sample_of
-from runner.training.distributed.agreement import first_then_others
+from runner.training.distributed.agreement import main_process_first
 from runner.training.distributed.launch import share_work
 from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.run_data import open_run_data
@@ -104,7 +104,7 @@ def audit_config(request: ConfigAuditRequest, *, failures: Path) -> Audit:
 def audit_rank(request: ConfigAuditRequest, world: World, device: Device) -> Audit | None:
     """This process's part; the first one's result is the audit, the others have none."""
     config = request.config
-    data = first_then_others(world, lambda: open_run_data(config))
+    data = main_process_first(world, lambda: open_run_data(config))
     plan = build_plan(config, data, device, processes=world.size)
     plan = resolve_plan(plan, config, device, world, run_dir=request.run)
     privacy = plan.semantic.privacy

@@ -24,7 +24,7 @@ Look = Callable[[int, Tensor, Tensor], None]
 class Observer:
     """Stands in the place of a run's gradient rule and sees what an attacker sees, and the clipped sum besides."""
 
-    def __init__(self, parts: Parts, *, kept: int, feed: RecordingFeed, look: Look | None = None) -> None:
+    def __init__(self, parts: Parts, *, kept: int, feed: RecordingFeed, observe: Look | None = None) -> None:
         """Of the rule of ``parts``, which take their examples from ``feed``; ``kept`` numbers of noise a step stay."""
         rule, privacy = parts.rule, parts.plan.semantic.privacy
         assert isinstance(rule, PrivateRule)
@@ -34,7 +34,7 @@ class Observer:
         self._batch = float(parts.plan.semantic.logical_batch)
         self._deviation = privacy.noise_multiplier * privacy.max_grad_norm
         self._feed = feed
-        self._look = look
+        self._look = observe
         self.clipped_sum = torch.zeros(0)
         """Of the latest step, over all processes and before the noise: flat."""
         self.names = tuple(trainable(parts.model))

@@ -97,7 +97,7 @@ class StepObservations:
             whole = torch.cat([torch.zeros(1, dtype=torch.int64), rest])
             self._moved = (self._sum(step, whole) - self._sum(step, rest)) / self._deviation
 
-    def look(self, step: int, clipped: Tensor, noise: Tensor) -> None:
+    def observe(self, step: int, clipped: Tensor, noise: Tensor) -> None:
         """See ``runner.audit.observer.Look``."""
         with _one_thread():
             self._look(step, clipped, noise)

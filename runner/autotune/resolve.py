@@ -35,7 +35,7 @@ from runner.data.cache.folder_cache import default_cache_dir
 from runner.plan.build import derive_name
 from runner.plan.restore import performance_of
 from runner.records.run_file import RUN_FILE, read_run, utc_now
-from runner.training.distributed.agreement import first_decides
+from runner.training.distributed.agreement import decide_on_main
 
 if TYPE_CHECKING:
     from runner.config.schema import RunConfig
@@ -79,7 +79,7 @@ def resolve_plan(
     """
     plan = resolve_precision(plan, config, device, world, run_dir=run_dir, sweep_dir=sweep_dir)
     if config.data.batch_size == "auto":
-        plan = with_batch(plan, first_decides(world, lambda: _fit(plan, config, device, run_dir, sweep_dir)))
+        plan = with_batch(plan, decide_on_main(world, lambda: _fit(plan, config, device, run_dir, sweep_dir)))
     return plan
 
 
@@ -95,7 +95,7 @@ def resolve_precision(
     """The part of ``resolve_plan`` that is about the precision and the memory format."""
     if plan.semantic.precision.requested != "auto" and config.hardware.channels_last is not None:
         return plan
-    return _with_choice(plan, config, first_decides(world, lambda: _choose(plan, config, device, run_dir, sweep_dir)))
+    return _with_choice(plan, config, decide_on_main(world, lambda: _choose(plan, config, device, run_dir, sweep_dir)))
 
 
 def _with_choice(plan: Plan, config: RunConfig, choice: dict[str, Any] | None) -> Plan:
@@ -122,7 +122,7 @@ def _choose(
     None for what the plan says already.
     """
     measures_types = plan.semantic.precision.requested == "auto"
-    if (before := _begun_with(run_dir)) is not None:
+    if (before := _earlier_choices(run_dir)) is not None:
         precision, performance = before["semantic"]["precision"], before["performance"]
         reason = precision["reason"] if measures_types else performance.get("channels_last_reason")
         return {"dtype": precision["dtype"], "channels_last": performance["channels_last"], "reason": reason}
@@ -148,7 +148,7 @@ def _fit(plan: Plan, config: RunConfig, device: Device, run_dir: Path | None, sw
     """The size of micro-batches."""
     performance = plan.performance
     share = performance.batch_size * performance.accumulation_steps
-    if (before := _begun_with(run_dir)) is not None:
+    if (before := _earlier_choices(run_dir)) is not None:
         earlier = performance_of(before)
         measured_before = earlier["batch_source"] == "measurement"
         if measured_before and earlier["batch_size"] * earlier["accumulation_steps"] == share:
@@ -170,7 +170,7 @@ def _fit(plan: Plan, config: RunConfig, device: Device, run_dir: Path | None, sw
     return Choice(kept["batch_size"], "measurement", kept["reason"])
 
 
-def _begun_with(run_dir: Path | None) -> dict[str, Any] | None:
+def _earlier_choices(run_dir: Path | None) -> dict[str, Any] | None:
     """The plan of the run that was begun in ``run_dir``."""
     if run_dir is None or not (run_dir / RUN_FILE).exists():
         return None

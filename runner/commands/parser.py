@@ -13,7 +13,7 @@ from runner.config.words.columns import WIDTH, two_columns
 from runner.config.words.instead import Instead, one_line
 from runner.errors import ExitCode, RequestError, nearest
 from runner.internals.argument_parsers import arguments_of
-from runner.processes.command_end import answer
+from runner.processes.command_end import run_command
 
 Meaning = Callable[[str, str | None], Instead | None]
 """The name of a flag that a command does not have, and its value -> what is typed for them; None where nobody knows."""
@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
                 return ExitCode.DONE
             return act(args)
 
-        return answer(whole)
+        return run_command(whole)
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
         """What ``argv`` says.

@@ -38,7 +38,7 @@ from runner.config.words.unknown_flag import A_FILE, in_place_of
 from runner.environment.launchers import adopt_launch, is_first
 from runner.errors import ExitCode, RequestError, RunError
 from runner.internals.hydra_parts import flag_parser
-from runner.processes.command_end import answer
+from runner.processes.command_end import run_command
 from runner.processes.keyboard_interrupt import interrupted
 
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return follow(run_rank)
 
     try:
-        return answer(act)
+        return run_command(act)
     finally:
         # Only a request that was right has started the group, and imported torch with it.
         if launch := sys.modules.get("runner.training.distributed.launch"):

@@ -22,7 +22,7 @@ from runner.config.plugins import installed_plugins
 from runner.config.request.exclusive_keys import resolve_exclusive_keys
 from runner.config.schema import RunConfig
 from runner.config.untrusted.foreign_files import screen_file
-from runner.config.untrusted.foreign_yaml import load_brought
+from runner.config.untrusted.foreign_yaml import load_untrusted
 from runner.config.untrusted.trusted_packages import own_packages
 from runner.errors import RequestError
 from runner.internals.omegaconf_nodes import node_of
@@ -99,7 +99,7 @@ def register(caller: Path) -> dict[str, RequestError]:
 
 def _read_sweep(file: Path) -> DictConfig:
     try:
-        node = load_brought(file, "sweep")
+        node = load_untrusted(file, "sweep")
     except OSError as error:
         raise RequestError("sweep", file, f"a readable YAML file ({error})") from error
     if not isinstance(node, DictConfig):

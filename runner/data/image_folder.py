@@ -15,7 +15,7 @@ from runner.data.cache.listed_data import Tell
 from runner.data.cache.storage import ImageSource, hold
 from runner.data.decoding.bit_depth import NoRangeError
 from runner.data.decoding.decode import read_image
-from runner.data.decoding.pixels import DECODING, BadImageError, DecodedImage, no_range, not_usual, reading_of
+from runner.data.decoding.pixels import DECODING, BadImageError, DecodedImage, changed_reading, no_range, reading_of
 from runner.data.folders.arrangement import Arrangement, arrange
 from runner.data.folders.contents import hash_files, read_listed
 from runner.data.folders.folder_layout import lay_out
@@ -73,7 +73,7 @@ def load_image_folder(
     identity = (
         *(STORED_AS, contents, form.size, form.channels),
         *([] if splits is None else [sorted(splits.items())]),
-        *not_usual(config),
+        *changed_reading(config),
     )
     fingerprint = hashlib.sha256(repr(identity).encode()).hexdigest()
     # Whoever stored it may have taken other folders for the splits.

@@ -83,7 +83,7 @@ def open_data(
         interpolation=config.interpolation or BILINEAR,
         notes=(
             *decoded.notes,
-            *_idle_fractions(decoded, config),
+            *_ignored_fractions(decoded, config),
             *notes_on_classes(decoded.classes, train, val, test),
             *notes_on_repeats(decoded.repeats, train, val, test),
         ),
@@ -121,7 +121,7 @@ def _origins(decoded: Decoded, config: DataConfig) -> dict[str, str]:
     return found
 
 
-def _idle_fractions(decoded: Decoded, config: DataConfig) -> Iterator[str]:
+def _ignored_fractions(decoded: Decoded, config: DataConfig) -> Iterator[str]:
     """Notes on fractions that were asked for and that ``_split`` ignores."""
     usual = DataConfig()
     own = [name for name, images in (("validation", decoded.val), ("test", decoded.test)) if images is not None]

@@ -24,9 +24,9 @@ from runner.data.decoding.pixels import (
     DECODING,
     BadImageError,
     DecodedImage,
+    changed_reading,
     eight_bit,
     no_range,
-    not_usual,
     reading_of,
 )
 from runner.data.folders.contents import hash_files
@@ -76,7 +76,7 @@ def load_torchvision(
     if tell is not None:
         tell(None, contents)
     request = (STORED_AS, dataset, {name: dict(splits[name]) for name in sorted(splits)}, contents)
-    asked = (*request, config.image_size, config.channels, *not_usual(config))
+    asked = (*request, config.image_size, config.channels, *changed_reading(config))
     fingerprint = hashlib.sha256(repr(asked).encode()).hexdigest()
     margin = pixel_format(config, channels=3).margin
     key = hashlib.sha256(f"{fingerprint} {margin} {DECODING}".encode()).hexdigest()

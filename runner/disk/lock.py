@@ -19,7 +19,7 @@ from runner.disk.unsupported import is_unsupported, warn_once
 if TYPE_CHECKING:
     from filelock import SoftFileLock
 
-_LACK = (
+_NO_LOCKS = (
     "the file system of {folder} has no locks: files named {name} stand for them, which hold processes of one host"
     " apart; one that a host has left behind when it stopped is to be removed by hand"
 )
@@ -104,7 +104,7 @@ def _soft(path: Path, *, wait: bool) -> SoftFileLock:
     from filelock import SoftFileLock, Timeout
 
     name = path.with_name(f"{path.name if path.name.startswith('.') else f'.{path.name}'}.held")
-    warn_once(_LACK.format(folder=path.parent, name=name.name))
+    warn_once(_NO_LOCKS.format(folder=path.parent, name=name.name))
     soft = SoftFileLock(name, timeout=-1 if wait else 0, mode=0o644, thread_local=False)
     try:
         soft.acquire()

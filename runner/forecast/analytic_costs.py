@@ -100,7 +100,7 @@ def estimate_costs(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Cos
     )
 
 
-def work_out_elsewhere(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
+def estimate_costs_in_subprocess(plan: Plan, data: ImageData, *, cache_dir: str | None) -> Costs:
     """Estimate ``plan`` for a GPU that is not here: its memory, and the seconds of the same work on this machine's CPU.
 
     Raises:

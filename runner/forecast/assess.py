@@ -13,7 +13,7 @@ from runner.autotune.resolve import resolve_precision
 from runner.config.schema import RunConfig
 from runner.data.cache.folder_cache import scratch_folder
 from runner.errors import RunError
-from runner.forecast.analytic_costs import estimate_costs, work_out_elsewhere
+from runner.forecast.analytic_costs import estimate_costs, estimate_costs_in_subprocess
 from runner.forecast.bookkeeper import Call, call_here
 from runner.forecast.forecast import Forecast, forecast
 from runner.forecast.paired_timing import step_seconds_in
@@ -71,7 +71,7 @@ def assess(config: RunConfig, *, probe: bool, keep_books: Call = call_here) -> A
     plan = build_plan(config, data, device, processes=processes, mechanism=mechanism)
     paired_seconds = None
     if not device.here:
-        costs = work_out_elsewhere(plan, data, cache_dir=config.data.cache_dir)
+        costs = estimate_costs_in_subprocess(plan, data, cache_dir=config.data.cache_dir)
     elif probe:
         plan = _resolved(config, plan, device, SingleProcess(torch_device(device.kind)))
 

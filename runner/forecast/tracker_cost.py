@@ -54,7 +54,7 @@ USUAL = {
 """What trackers took where they were tried (docs/results/2026-11-23-plan.md), for estimates.  Others were not."""
 
 
-class _Watched:
+class _TimedSink:
     """A sink, and how far it has come."""
 
     def __init__(self, sink: Sink) -> None:
@@ -139,7 +139,7 @@ def rehearse_tracker(config: RunConfig, *, neighbours: int) -> Tracking | None:
     warn = logging.getLogger(__name__).warning
     with competing_load(neighbours), scratch_folder(config.data.cache_dir) as folder:
         busy = _Busy()
-        sink = _Watched(sink_class(dataclasses.replace(tracker, **traceless), warn=warn))
+        sink = _TimedSink(sink_class(dataclasses.replace(tracker, **traceless), warn=warn))
         guarded = GuardedSink(sink, tracker.name, warn=warn)
         end = time.monotonic() + _PATIENCE
 

@@ -25,7 +25,7 @@ from runner.privacy.ledger.ledger import Ledger, contents_of, ledger_folder
 from runner.records.environment import describe_environment, peak_memory_bytes, reset_peak_memory
 from runner.records.plugins_used import plugins_used
 from runner.records.run_file import utc_now
-from runner.training.distributed.agreement import first_acts, first_then_others
+from runner.training.distributed.agreement import main_process_first, on_main_process
 from runner.training.distributed.launch import share_work
 from runner.training.distributed.world import SingleProcess, World, torch_device
 from runner.training.torch_settings import torch_settings
@@ -88,7 +88,7 @@ def _work(job: _Job, world: World, device: Device) -> Results:
     request = job.request
     started = utc_now()
     run = open_run(request.run, request.checkpoint).with_data_in(request.data_root)
-    subject = first_then_others(
+    subject = main_process_first(
         world, lambda: open_split(run, request.split) if request.images is None else open_folder(run, request.images)
     )
     settings = _settings(run, request, world)
@@ -185,7 +185,7 @@ def _tell_ledger(run: FinishedRun, request: InferenceRequest, world: World) -> N
             expected = "the folder of the ledger in which the run is recorded"
             raise RequestError("ledger_dir", error.got, expected) from error
 
-    first_acts(world, tell)
+    on_main_process(world, tell)
 
 
 def _off(request: InferenceRequest, scores: Scores | None, recorded: float | None) -> tuple[str, ...]:

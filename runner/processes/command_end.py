@@ -20,7 +20,7 @@ from runner.internals.plain import plain_torch
 from runner.processes.keyboard_interrupt import Interruption, hearing
 
 
-def answer(action: Callable[[], int]) -> int:
+def run_command(action: Callable[[], int]) -> int:
     """The exit code of ``action``, a whole command; what is wrong ends as one line on standard error."""
     open_streams()
     ensure_home()
@@ -35,8 +35,8 @@ def answer(action: Callable[[], int]) -> int:
         forget_interrupt()
 
 
-def answer_alone(action: Callable[[], int]) -> int:
-    """``answer`` of a command that works in one process: of a launch of several the first one does, the others end."""
+def run_single_process_command(action: Callable[[], int]) -> int:
+    """``run_command`` in the first process of a launch alone; the other processes end."""
 
     def act() -> int:
         adopt_launch()
@@ -47,7 +47,7 @@ def answer_alone(action: Callable[[], int]) -> int:
             print(f"note: this command works in one process; {others} more that were launched end now", file=sys.stderr)
         return action()
 
-    return answer(act)
+    return run_command(act)
 
 
 def _outcome(action: Callable[[], int], command: Interruption) -> int:
@@ -101,7 +101,7 @@ def _stdout_fails() -> bool:
     return False
 
 
-def ending(code: int) -> int:
+def prepare_exit(code: int) -> int:
     """``code`` of a command that has been answered, with nothing left but Python's own end, which Ctrl-C ends too.
 
     In the middle of it ``KeyboardInterrupt`` would be a traceback.
@@ -111,10 +111,10 @@ def ending(code: int) -> int:
     return code
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """End this process, which has nothing left to do but what was registered for its end.
 
     Python would then take down every module: with torch among them that takes 0.4 s.
     """
-    ending(code)
+    prepare_exit(code)
     leave_process(code)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.privacy.accounting.sweep_epsilon import spent_together
+from runner.privacy.accounting.sweep_epsilon import composed_spending
 from runner.records.console import Console
 from runner.records.json_values import plain
 from runner.records.metrics import METRICS_FILE, MetricsWriter, RecordKind
@@ -106,7 +106,7 @@ class Recorder:
         summary: dict[str, Any] = {"epsilon": spent.epsilon, "delta": spent.delta}
         if uncovered := [name.rpartition(".")[2] for name in run.not_covered_by_epsilon]:
             summary[NOT_COVERED] = uncovered
-        sweep = spent_together(self.session.chain, self.session.run.sweep)
+        sweep = composed_spending(self.session.chain, self.session.run.sweep)
         if sweep is not None and math.isfinite(sweep.epsilon):
             summary |= {"sweep_epsilon": sweep.epsilon, "sweep_delta": sweep.delta}
         return summary

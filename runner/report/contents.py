@@ -154,7 +154,7 @@ def _recipes(findings: Findings) -> Iterator[Part]:
                 if recipe.finished
                 else "-"
             )
-        row.append(_standing(dominated.get(recipe.label)))
+        row.append(_front_status(dominated.get(recipe.label)))
         rows.append(row)
     head = [*heads, "runs", metric.words, f"{findings.question.confidence:.0%} interval", "images/s", "MiB",
             "seconds", *(["ε"] if private else []), "weighed"]  # fmt: skip
@@ -350,7 +350,7 @@ def _number(value: float | None, digits: int = 0) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _standing(dominated_by: Sequence[str] | None) -> str:
+def _front_status(dominated_by: Sequence[str] | None) -> str:
     if dominated_by is None:
         return "-"
     return f"dominated by {dominated_by[0]}" if dominated_by else "on the front"

@@ -49,7 +49,7 @@ from runner.training.checkpointing.resume import (
     seconds_before,
     secret_of,
 )
-from runner.training.distributed.agreement import first_acts, first_decides, first_then_others, together
+from runner.training.distributed.agreement import decide_on_main, main_process_first, on_all_processes, on_main_process
 from runner.training.distributed.launch import lead_followers, start_processes
 from runner.training.distributed.same_run import refuse_other_run
 from runner.training.distributed.world import SingleProcess, torch_device
@@ -150,26 +150,26 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
 def _run_in_process(job: Job, world: World, device: Device, stop: StopRequest) -> JobResult:
     config = job.config
     console = make_console(world.is_main, prints_result=not job.from_python)
-    data = first_then_others(world, lambda: open_run_data(config))
+    data = main_process_first(world, lambda: open_run_data(config))
     with _explain_out_of_memory():
-        plan = together(world, lambda: build_plan(config, data, device, processes=world.size))
+        plan = on_all_processes(world, lambda: build_plan(config, data, device, processes=world.size))
         plan = resolve_plan(plan, config, device, world, run_dir=job.run_dir, sweep_dir=job.sweep_dir)
     refuse_other_run(world, plan, config)
-    sink = first_acts(world, lambda: build_sink(config.tracker, warn=console.note))
+    sink = on_main_process(world, lambda: build_sink(config.tracker, warn=console.note))
     trainer_class = locate("trainer", config.trainer.target)
-    if (done := first_decides(world, lambda: find_finished(job.run_dir, plan, config.data.cache_dir))) is not None:
+    if (done := decide_on_main(world, lambda: find_finished(job.run_dir, plan, config.data.cache_dir))) is not None:
         _warn(console, world.is_main, "this run was finished before; its folder is left as it is")
         console.finish(done, job.run_dir)
         return JobResult(exit_code=ExitCode.DONE, objective=objective_of(plan, done.metrics))
     with torch_settings(plan):
         warn = functools.partial(_warn, console, world.is_main)
-        checkpoint = first_decides(
+        checkpoint = decide_on_main(
             world, lambda: find_checkpoint(job.run_dir, plan, warn=warn, cache_dir=config.data.cache_dir)
         )
         with _explain_out_of_memory():
-            way = first_decides(world, lambda: grad_sample_of(job.run_dir, plan, checkpoint))
+            way = decide_on_main(world, lambda: grad_sample_of(job.run_dir, plan, checkpoint))
             parts = build_parts(plan, data, world, key=secret_of(checkpoint), grad_sample=way)
-        together(world, lambda: refuse_other_noise(job.run_dir, checkpoint, parts))
+        on_all_processes(world, lambda: refuse_other_noise(job.run_dir, checkpoint, parts))
         plan = parts.plan
         session = open_entry(
             config.privacy,
@@ -244,7 +244,7 @@ def _processes(config: RunConfig, device: Device) -> int:
 def _alone_in(run_dir: Path, world: World) -> Iterator[None]:
     """Hold the lock of the folder in the first process; where it is refused, every process is."""
     with contextlib.ExitStack() as held:
-        first_acts(world, lambda: held.enter_context(lock_run(run_dir)))
+        on_main_process(world, lambda: held.enter_context(lock_run(run_dir)))
         yield
 
 

@@ -10,7 +10,7 @@ from runner.errors import RequestError
 from runner.privacy.accounting.sweep_epsilon import Terms, admit
 from runner.privacy.ledger.ledger import KEY, Ledger, LedgerSession, PlannedRun, contents_of, ledger_folder
 from runner.privacy.ledger.overlap import keep_sketch
-from runner.training.distributed.agreement import first_acts
+from runner.training.distributed.agreement import on_main_process
 
 if TYPE_CHECKING:
     from runner.config.schema import PrivacyConfig
@@ -57,7 +57,7 @@ def open_entry(
             _keep_sketch(ledger, contents, earlier=plan.semantic.data.origin)
         return session
 
-    return first_acts(world, begin)
+    return on_main_process(world, begin)
 
 
 def _keep_sketch(ledger: Ledger, contents: Contents, *, earlier: str) -> None:

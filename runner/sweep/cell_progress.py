@@ -30,7 +30,7 @@ class CellProgress:
     seconds_left: float | None = None
 
 
-class CellWatch:
+class CellProgressReader:
     """Follows the files of a cell that has just been started."""
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,7 @@ class CellWatch:
         """Time since the cell was started."""
         return time.monotonic() - self._begun
 
-    def look(self) -> CellProgress:
+    def refresh(self) -> CellProgress:
         """Read what the cell has written by now."""
         if self._plan is None and (record := read_cell_record(self._folder)) is not None and record.status == "running":
             self._plan = dict(record.plan.get("semantic", {}))

@@ -57,14 +57,14 @@ class SweepDriver:
     """Whether any cell has left something; what was interrupted before has nothing to show."""
     failure: str | None = None
     """Which cells failed, and why, in one line; known once it has reported."""
-    board: ProgressDisplay = field(init=False)
+    display: ProgressDisplay = field(init=False)
     """What is shown while the sweep goes on."""
 
     def __post_init__(self) -> None:
         """Show it from now on."""
         # how many trials were drawn is nobody's to see
         drawn = any(config.privacy.selection == "random_stopping" for config in self.request.configs)
-        self.board = make_display(None if drawn else self.request.cells)
+        self.display = make_display(None if drawn else self.request.cells)
 
     def __call__(self, composed: DictConfig) -> float:
         """What launchers other than the own one call for each cell."""
@@ -106,7 +106,7 @@ class SweepDriver:
 
     def close(self) -> None:
         """Leave the terminal as it was, and no cell under way."""
-        self.board.close()
+        self.display.close()
         if "server" in vars(self) and not self.server.closed:
             self.server.abandon()
 
@@ -128,23 +128,23 @@ class SweepDriver:
     def begin(self, cell: Cell) -> None:
         """Note that a cell starts."""
         self._count(cell.config)
-        self.board.begin(cell)
+        self.display.begin(cell)
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Show how far the cells have come."""
-        self.board.look()
+        self.display.refresh()
 
     def end(self, cell: Cell, attempt: Attempt) -> None:
         """Take in how a cell ended, and renew what the sweep tells: a kill leaves the truth so far."""
         self.ended.append((cell.number, cell.name, attempt))
         self.renew()
-        self.board.end(cell, attempt)
+        self.display.end(cell, attempt)
 
     def skip(self, cell: Cell, attempt: Attempt) -> None:
         """Take in how a cell ended that an earlier start of the sweep had run."""
         self._count(cell.config)
         self.ended.append((cell.number, cell.name, attempt))
-        self.board.skip(cell, attempt)
+        self.display.skip(cell, attempt)
 
     def _count(self, config: RunConfig | RequestError) -> None:
         """Note whether a cell is private, and where that will be recorded."""
@@ -165,7 +165,7 @@ class SweepDriver:
 
     def report(self, code: int) -> int:
         """Say at the end what the user needs, and return the exit code; ``code`` is Hydra's own."""
-        self.board.close()
+        self.display.close()
         if not self.folder.exists():
             return code
         table = self.renew()

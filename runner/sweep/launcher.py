@@ -130,7 +130,7 @@ class ForkServerLauncher(Launcher):
                     break
                 ended = server.wait(_LOOK_SECONDS)
                 if ended is None:
-                    self._sweep.look()
+                    self._sweep.refresh()
                     continue
                 cell, slot = running.pop(ended.pid)
                 free.append(slot)

@@ -16,7 +16,7 @@ from runner.records.run_file import RunRecord
 from runner.records.screen import Screen, find_screen
 from runner.run.attempt import Attempt
 from runner.sweep.cell import Cell
-from runner.sweep.cell_progress import CellWatch, read_cell_record
+from runner.sweep.cell_progress import CellProgressReader, read_cell_record
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,7 +31,7 @@ class ProgressDisplay(Protocol):
     def begin(self, cell: Cell) -> None:
         """A cell starts."""
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Some time has passed."""
 
     def end(self, cell: Cell, attempt: Attempt) -> None:
@@ -62,7 +62,7 @@ class PlainDisplay:
         """Name the cell."""
         put(sys.stdout, f"{self._head(cell)} {cell.name}")
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Show nothing: a log has no use for it."""
 
     def end(self, cell: Cell, attempt: Attempt) -> None:
@@ -90,17 +90,17 @@ class LiveDisplay:
         self._screen = screen
         self._begun = time.monotonic()
         self._total = total
-        self._running: dict[int, tuple[Cell, CellWatch]] = {}
+        self._running: dict[int, tuple[Cell, CellProgressReader]] = {}
         self._ended: deque[tuple[Cell, str, str, str]] = deque(maxlen=100)
         self._counts = {"done": 0, "failed": 0}
         self._best: tuple[float, str] | None = None
 
     def begin(self, cell: Cell) -> None:
         """Watch the cell's files."""
-        self._running[cell.number] = cell, CellWatch(cell.folder)
-        self.look()
+        self._running[cell.number] = cell, CellProgressReader(cell.folder)
+        self.refresh()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Draw the table anew."""
         self._screen.draw(self._table())
 
@@ -130,7 +130,7 @@ class LiveDisplay:
         self._ended.append((cell, state, "" if value is None else value[1], when))
         if value is not None and not failed and (self._best is None or value[0] > self._best[0]):
             self._best = value[0], f"{value[1]} in cell {cell.number} ({cell.name})"
-        self.look()
+        self.refresh()
 
     def _table(self) -> RenderableType:
         from rich import box
@@ -147,7 +147,7 @@ class LiveDisplay:
             style = {"failed": "red", "done": "green"}.get(state, "yellow")
             table.add_row(str(cell.number), Text(cell.name), Text(state, style), "", value, when)
         for cell, watch in self._running.values():
-            at = watch.look()
+            at = watch.refresh()
             found = _figure(at.val_accuracy, at.val_loss)
             epoch = "" if at.epoch is None else f"{at.epoch}/{at.epochs}"
             left = duration(watch.seconds) if at.seconds_left is None else f"{duration(at.seconds_left)} left"

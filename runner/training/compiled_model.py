@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from runner.error_texts import is_out_of_memory, trouble_with_disk
+from runner.error_texts import disk_error_text, is_out_of_memory
 from runner.errors import RunError
 from runner.internals.compiler import compiler_failures
 
@@ -83,7 +83,7 @@ def _is_worth_telling(record: logging.LogRecord) -> bool:
 
 def _not_compiled(error: BaseException) -> RunError:
     cause = getattr(error, "inner_exception", error)
-    if (trouble := trouble_with_disk(cause)) is not None:
+    if (trouble := disk_error_text(cause)) is not None:
         temporary = tempfile.gettempdir()
         places = dict.fromkeys((os.environ.get("TORCHINDUCTOR_CACHE_DIR", temporary), temporary))
         return RunError(

@@ -14,7 +14,7 @@ from runner.models.memory_format import format_for
 from runner.optim.modes import has_modes
 from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
-from runner.training.distributed.agreement import together
+from runner.training.distributed.agreement import on_all_processes
 from runner.training.ema import WeightAverage
 from runner.training.gradients.batch_sampler import BatchSampler, ShuffledSampler
 from runner.training.gradients.mean_rule import GradientRule, MeanRule
@@ -104,7 +104,7 @@ def build_parts(
     # Weights depend on the seed alone, so every process starts from the same ones.
     torch.manual_seed(semantic.seed)
     notes: list[str] = []
-    model = together(world, lambda: build_model(plan, tell=notes.append))
+    model = on_all_processes(world, lambda: build_model(plan, tell=notes.append))
     plan = plan.evolve({"notes": (*plan.notes, *notes)})
     memory_format = format_for(model, channels_last=performance.channels_last)
     model = model.to(device=world.device, dtype=precision.parameter_dtype).to(memory_format=memory_format)
@@ -155,7 +155,7 @@ def build_parts(
         plan, key, rule, sampler, draws = build_private_parts(
             plan, model, precision=precision, world=world, key=key, grad_sample=grad_sample, clock=clock
         )
-    optimizer, schedule = together(
+    optimizer, schedule = on_all_processes(
         world,
         lambda: (
             build_optimizer(semantic.optimizer, model, fused=performance.fused_optimizer),

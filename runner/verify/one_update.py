@@ -83,7 +83,7 @@ def compute_updates(
     device = detect_device(config.hardware)
     if device.kind != performance["device"]:
         raise RequestError("hardware.device", device.kind, f"{performance['device']}, on which the cell ran")
-    asked = _Asked(folder=folder, identity=identity, performance=performance, variants=tuple(variants))
+    asked = _UpdateRequest(folder=folder, identity=identity, performance=performance, variants=tuple(variants))
     if (processes := performance["processes"]) == 1:
         return _compute(asked, SingleProcess(torch_device(device.kind)), device)
     with tempfile.TemporaryDirectory(prefix="recipe-runner-") as temporary:
@@ -99,14 +99,14 @@ def compute_updates(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
+class _UpdateRequest:
     folder: Path
     identity: str
     performance: dict[str, Any]
     variants: tuple[Variant, ...]
 
 
-def _write_updates(job: tuple[_Asked, Path], world: World, device: Device) -> None:
+def _write_updates(job: tuple[_UpdateRequest, Path], world: World, device: Device) -> None:
     """One process's part; what is found is too large to be handed over."""
     asked, temporary = job
     updates = _compute(asked, world, device)
@@ -114,7 +114,7 @@ def _write_updates(job: tuple[_Asked, Path], world: World, device: Device) -> No
         torch.save(updates, temporary / _UPDATES)
 
 
-def _compute(asked: _Asked, world: World, device: Device) -> list[Update | None]:
+def _compute(asked: _UpdateRequest, world: World, device: Device) -> list[Update | None]:
     folder, performance = asked.folder, asked.performance
     config = read_values(folder)
     config.data.cache_dir = cache_of_run(config.data.cache_dir, folder)

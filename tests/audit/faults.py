@@ -294,7 +294,7 @@ def model_changed(change, *, unchecked=True):
         patch.setattr(parts, "build_model", lambda *args, **settings: change(build(*args, **settings)))
         if unchecked:
             patch.setattr(private_parts, "check_examples_independent", lambda *args, **settings: None)
-            patch.setattr(RuntimeMixingCheck, "look", lambda *args: None)
+            patch.setattr(RuntimeMixingCheck, "check", lambda *args: None)
             patch.setattr(RuntimeMixingCheck, "kept", lambda self: None)
 
     return plant

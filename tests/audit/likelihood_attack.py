@@ -46,13 +46,13 @@ def log_odds_of_a_run(plan, data, *, present):
     sampler = Without(parts.sampler, [] if present else [0])
     odds, furthest, moved = 0.0, 0.0, None
 
-    def look(step, clipped, noise):
+    def observe(step, clipped, noise):
         nonlocal odds
         product, square = float(moved @ noise), float(moved @ moved)
         drawn = 0 in sampler.rows(step).tolist()
         odds += float(log_odds(product + square * drawn, square, rate=privacy.sample_rate))
 
-    observer = Observer(parts, kept=0, feed=RecordingFeed(parts.feed), look=look)
+    observer = Observer(parts, kept=0, feed=RecordingFeed(parts.feed), observe=observe)
     train = TrainStep(dataclasses.replace(parts, rule=observer, sampler=sampler))
     for step in range(plan.semantic.steps):
         rest = sampler.rows(step)

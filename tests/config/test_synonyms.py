@@ -16,7 +16,7 @@ from runner.config.request.request import check_run, read_request
 from runner.config.request.resume_request import expand_resume
 from runner.config.words import synonyms
 from runner.config.words.override_lines import key_of
-from runner.config.words.synonyms import options, table, usual
+from runner.config.words.synonyms import find_synonym, options, table
 from runner.config.words.unknown_flag import in_place_of
 from runner.config.words.unknown_key import unknown_key
 from runner.errors import RequestError
@@ -220,7 +220,7 @@ def test_every_word_is_found_in_any_place():
         for word in entry.words.split():
             places = [word.lstrip(".")] if "." in word else [word, f"trainer.{word}", f"training.{word}"]
             for place in places:
-                assert usual(place) is (synonyms.synonym_of_value(place) or entry)
+                assert find_synonym(place) is (synonyms.synonym_of_value(place) or entry)
             if "." not in word:
                 assert in_place_of(word, "1") is not None
 

@@ -7,7 +7,7 @@ import pytest
 from runner.environment import address_space
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode, RequestError
-from runner.processes.command_end import answer
+from runner.processes.command_end import run_command
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_memory_that_runs_out_in_any_command_is_one_line(error, capsys):
     def act():
         raise error
 
-    assert answer(act) == ExitCode.FAILED
+    assert run_command(act) == ExitCode.FAILED
     said = capsys.readouterr().err
     assert said.startswith("error: out of memory (")
     assert len(said.splitlines()) == 1

@@ -7,7 +7,7 @@ import pytest
 from runner.environment.accelerate_settings import accelerate_notes, accelerate_overrides
 from runner.environment.launchers import adopt_launch, is_first, launched, local_processes
 from runner.errors import RequestError
-from runner.processes.command_end import answer_alone
+from runner.processes.command_end import run_single_process_command
 
 OPEN_MPI = {
     "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
@@ -171,12 +171,12 @@ def test_the_precision_of_accelerate_is_the_runs(command, tmp_path, monkeypatch)
 
 
 def test_the_precisions_of_a_question_stay_its_own(composer, monkeypatch):
-    from runner.api.composed_request import asked_by_accelerate
+    from runner.api.composed_request import accelerate_request
 
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    assert asked_by_accelerate(composer, ["model=mlp", "seed=0,1"]) == ["precision=bf16"]
-    assert asked_by_accelerate(composer, ["sweep=precision"]) == []
-    assert asked_by_accelerate(composer, ["precision=fp32,fp16"]) == []
+    assert accelerate_request(composer, ["model=mlp", "seed=0,1"]) == ["precision=bf16"]
+    assert accelerate_request(composer, ["sweep=precision"]) == []
+    assert accelerate_request(composer, ["precision=fp32,fp16"]) == []
 
 
 @pytest.mark.parametrize(("rank", "acts"), [("0", 1), ("1", 0)])
@@ -185,6 +185,6 @@ def test_a_command_of_one_process_is_done_by_the_first_alone(monkeypatch, capsys
     for name, value in place.items():
         monkeypatch.setenv(name, value)
     seen = []
-    assert answer_alone(lambda: seen.append("WORLD_SIZE" in os.environ) or 0) == 0
+    assert run_single_process_command(lambda: seen.append("WORLD_SIZE" in os.environ) or 0) == 0
     assert seen == [False] * acts
     assert capsys.readouterr().err.count("note: this command works in one process; 1 more") == acts

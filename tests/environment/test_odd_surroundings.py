@@ -14,21 +14,21 @@ from runner.environment import home
 from runner.environment.home import ensure_home, permanent_home
 from runner.errors import RequestError
 from runner.privacy.ledger.ledger import ledger_folder
-from runner.processes.command_end import answer
+from runner.processes.command_end import run_command
 from tests.conftest import ROOT
 
 CHILD = """
 import os, subprocess, sys
 from runner.environment import standard_streams as streams
 {without}
-from runner.processes.command_end import answer
+from runner.processes.command_end import run_command
 def act():
     place = os.open("made", os.O_WRONLY | os.O_CREAT)
     print("said")
     print("said", file=sys.stderr)
     subprocess.run([sys.executable, "-c", "import os; [os.fstat(number) for number in range(3)]"], check=True)
     return 0 if place > 2 else 9
-code = answer(act)
+code = run_command(act)
 os._exit(code)
 """
 
@@ -67,7 +67,7 @@ def homeless(monkeypatch, tmp_path):
 def test_who_has_no_home_gets_one_for_caches_and_none_for_the_ledger(homeless, capsys):
     with pytest.raises(RuntimeError):
         Path.home()
-    assert answer(lambda: 0) == 0
+    assert run_command(lambda: 0) == 0
     made = homeless / f"recipe-runner-{os.getuid()}"
     assert Path.home() == made
     assert stat.S_IMODE(made.stat().st_mode) == 0o700

@@ -7,7 +7,7 @@ import pytest
 
 from runner.environment.text_encoding import encodable_text
 from runner.processes import command_end
-from runner.processes.command_end import answer
+from runner.processes.command_end import run_command
 
 TEXT = "ε=3 ± 1 % caf\udce9 é 日 \x1b"
 
@@ -25,7 +25,7 @@ def say():
 def test_a_letter_that_is_lacking_is_spelled(monkeypatch, encoding, written):
     page = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(page, encoding=encoding))
-    assert answer(say) == 0
+    assert run_command(say) == 0
     assert page.getvalue() == written
     assert f"{encodable_text(TEXT, encoding)}\n".encode(encoding) == written
 
@@ -34,4 +34,4 @@ def test_without_that_the_same_text_ends_a_command(monkeypatch):
     monkeypatch.setattr(command_end, "escape_unencodable", lambda: None)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     with pytest.raises(UnicodeEncodeError):
-        answer(say)
+        run_command(say)

@@ -72,7 +72,7 @@ class FoundBy:
     def __init__(self, *, fault):
         self.fault = fault
 
-    def look(self, *arguments):
+    def check(self, *arguments):
         pass
 
 

@@ -33,7 +33,7 @@ def watched(model, way="ghost", looks=1, size=12, **settings):
     keys = LayerKeys.of(model)
     with contextlib.nullcontext() if keys is None else keys.during(torch.arange(size)):
         for _ in range(looks):
-            watch.look(gradients, images, labels)
+            watch.check(gradients, images, labels)
     return watch
 
 
@@ -74,7 +74,7 @@ def test_the_first_micro_batch_shows_what_is_done_in_sixteen_bits_alone(monkeypa
             per_example_gradients("ghost", model, loss=loss, forward=each) for each in (forward, contextlib.nullcontext)
         )
         watch = RuntimeMixingCheck(model, KEY, sixteen_bits=SixteenBits(forward, loss, plain, batched=True))
-        watch.look(run, images, labels)
+        watch.check(run, images, labels)
         return watch.fault
 
     assert fault().startswith("the operations in 16 bits are others than in float32 (from ")
@@ -101,7 +101,7 @@ def test_it_looks_at_the_first_and_then_at_few_that_the_key_chooses(monkeypatch)
         looked.clear()
         watch = Counting(nn.Linear(2, 2), key)
         for _ in range(20_000):
-            watch.look(None, None, None)
+            watch.check(None, None, None)
         return list(looked)
 
     ours = moments(KEY)
@@ -155,7 +155,7 @@ def _entries(ledger):
 
 def test_the_control_without_the_watch_it_goes_on(configure, tmp_path, monkeypatch):
     monkeypatch.setattr(batch_probe, "_WORK", 0.0)
-    monkeypatch.setattr(RuntimeMixingCheck, "look", lambda *arguments: None)
+    monkeypatch.setattr(RuntimeMixingCheck, "check", lambda *arguments: None)
     fault, run_dir, _ = late(configure, tmp_path, "InLargeBatches", "trainer.steps=5")
     assert fault is None
     assert json.loads((run_dir / "run.json").read_text())["status"] == "completed"

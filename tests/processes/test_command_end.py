@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from runner.processes.command_end import answer
+from runner.processes.command_end import run_command
 from tests.conftest import ROOT
 
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": ""}
 START = """
 import signal, sys, time, weakref
-from runner.processes.command_end import answer
+from runner.processes.command_end import run_command
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to it
 
 def ctrl_c(*_):
@@ -47,7 +47,11 @@ LOST = {
         "pass", "time.sleep(0.6); print('cleaned up')"
     ),
 }
-SAY = "import sys; from runner.processes.command_end import answer; sys.exit(answer(lambda: print('x' * 100_000) or 0))"
+SAY = """
+import sys
+from runner.processes.command_end import run_command
+sys.exit(run_command(lambda: print('x' * 100_000) or 0))
+"""
 
 
 def ended(code, **streams):
@@ -58,7 +62,7 @@ def ended(code, **streams):
 
 @pytest.mark.parametrize("how", LOST)
 def test_a_ctrl_c_is_heard_also_where_it_is_lost(how):
-    found = ended(START.format(command=LOST[how], call="answer(command)"), stdout=subprocess.PIPE)
+    found = ended(START.format(command=LOST[how], call="run_command(command)"), stdout=subprocess.PIPE)
     assert (found.returncode, found.stderr) == (75, "interrupted\n")
     assert found.stdout == ("cleaned up\n" if "cleaned up takes" in how else "")
 
@@ -72,12 +76,14 @@ def answered(self):
     ctrl_c()
 Interruption.answered = answered
 """
-    found = ended(START.format(command="ctrl_c()", call="answer(command)").replace("def command", f"{late}def command"))
+    found = ended(
+        START.format(command="ctrl_c()", call="run_command(command)").replace("def command", f"{late}def command")
+    )
     assert (found.returncode, found.stderr) == (75, "interrupted\n")
 
 
 def test_what_a_command_has_done_before_it_hears_is_done():
-    found = ended(START.format(command=SWALLOWED, call="answer(command)"))
+    found = ended(START.format(command=SWALLOWED, call="run_command(command)"))
     assert (found.returncode, found.stderr) == (0, "")
 
 
@@ -95,7 +101,7 @@ def test_handlers_are_as_before(capsys):
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
         raise KeyboardInterrupt
 
-    assert answer(lambda: answer(command)) == 75
+    assert run_command(lambda: run_command(command)) == 75
     assert before == ([signal.getsignal(number) for number in watched], sys.unraisablehook)
     assert capsys.readouterr().err == "interrupted\n"
 
@@ -115,7 +121,7 @@ def test_a_full_disk_below_standard_output_is_one_line():
 
 
 def test_other_failures_of_the_system_are_not_taken_for_it():
-    code = "from runner.processes.command_end import answer; answer(lambda: open('/nowhere/at/all'))"
+    code = "from runner.processes.command_end import run_command; run_command(lambda: open('/nowhere/at/all'))"
     assert "FileNotFoundError" in ended(code).stderr
 
 

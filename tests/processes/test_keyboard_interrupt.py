@@ -8,7 +8,7 @@ import pytest
 
 from runner.errors import ExitCode
 from runner.processes import keyboard_interrupt as interruption
-from runner.processes.command_end import answer
+from runner.processes.command_end import run_command
 from runner.processes.signals import WATCHED
 
 
@@ -30,7 +30,7 @@ def test_a_command_that_is_asked_to_end(number, capsys):
         time.sleep(5)
         return ExitCode.DONE
 
-    assert answer(act) == ExitCode.INTERRUPTED
+    assert run_command(act) == ExitCode.INTERRUPTED
     assert capsys.readouterr().err == "interrupted\n"
     after = [signal.getsignal(each) for each in WATCHED]
     assert [handler for handler in after if handler != signal.SIG_DFL] in ([], [signal.default_int_handler])
@@ -46,7 +46,7 @@ def test_what_is_ignored_or_handled_stays_so():
         return ExitCode.DONE
 
     try:
-        assert answer(act) == ExitCode.DONE
+        assert run_command(act) == ExitCode.DONE
         assert heard == [1]
     finally:
         signal.signal(signal.SIGHUP, before[0])
@@ -57,6 +57,6 @@ def test_without_the_handlers_it_would_die(monkeypatch):
     monkeypatch.setattr(interruption, "WATCHED", (signal.SIGINT,))
     child = os.fork()
     if child == 0:
-        answer(lambda: os.kill(os.getpid(), signal.SIGTERM) or 0)
+        run_command(lambda: os.kill(os.getpid(), signal.SIGTERM) or 0)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM

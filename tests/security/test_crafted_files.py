@@ -14,7 +14,7 @@ import torch
 from runner.config.compose import Composer
 from runner.config.request.resume_request import expand_resume
 from runner.config.rules import rules
-from runner.config.untrusted.foreign_yaml import MOST_VALUES, load_brought
+from runner.config.untrusted.foreign_yaml import MOST_VALUES, load_untrusted
 from runner.errors import RequestError, RunError
 from runner.inference.finished_run import open_run
 from runner.privacy.ledger.chain import Chain
@@ -58,7 +58,7 @@ def test_yaml_is_refused_in_one_line_and_at_once(tmp_path, content):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     begin = time.process_time()
     with pytest.raises(RequestError) as refusal:
-        load_brought(path, "sweep")
+        load_untrusted(path, "sweep")
     assert "\n" not in str(refusal.value)
     assert len(str(refusal.value)) < 500 + len(str(path))
     assert time.process_time() - begin < 2

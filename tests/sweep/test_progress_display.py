@@ -12,7 +12,7 @@ from runner.records.run_file import FinalMetrics, RunRecord, write_run
 from runner.run.attempt import Attempt
 from runner.search.cell_context import find_context
 from runner.sweep.cell import Cell
-from runner.sweep.cell_progress import CellWatch
+from runner.sweep.cell_progress import CellProgressReader
 from runner.sweep.progress_display import make_display
 
 PLAN = {"semantic": {"steps": 100, "steps_per_epoch": 10.0, "monitor": "val_accuracy"}}
@@ -61,15 +61,15 @@ def advance(cell, epoch, accuracy):
 
 def test_a_cell_is_followed_by_its_files(cell):
     one = cell(1)
-    watch = CellWatch(one.folder)
-    assert watch.look().epoch is None
+    watch = CellProgressReader(one.folder)
+    assert watch.refresh().epoch is None
     advance(one, 3, 0.8)
-    at = watch.look()
+    at = watch.refresh()
     assert (at.epoch, at.epochs, at.val_accuracy, at.seconds_left) == (3, 10, 0.8, None)
     advance(one, 5, 0.9)
     with (one.folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 60, "epo')
-    at = watch.look()
+    at = watch.refresh()
     assert (at.epoch, at.val_accuracy) == (5, 0.9), "a line that is being written is no record"
     assert at.seconds_left > 0
 
@@ -77,21 +77,21 @@ def test_a_cell_is_followed_by_its_files(cell):
 def test_a_resumed_cell_is_not_as_fast_as_what_it_found(cell):
     one = cell(1)
     advance(one, 9, 0.8)
-    watch = CellWatch(one.folder)
-    assert watch.look().seconds_left is None
+    watch = CellProgressReader(one.folder)
+    assert watch.refresh().seconds_left is None
 
 
 def test_a_log_has_a_line_for_each_start_and_end(cell, capsys):
-    board = make_display(3)
+    display = make_display(3)
     one, two, three = cell(0), cell(1), cell(2)
-    board.begin(one)
+    display.begin(one)
     end(one, 0.975, notes=("float16 falls back to float32",))
-    board.look()
-    board.end(one, DONE)
-    board.begin(two)
-    board.end(two, FAILED)
-    board.skip(three, FAILED)
-    board.close()
+    display.refresh()
+    display.end(one, DONE)
+    display.begin(two)
+    display.end(two, FAILED)
+    display.skip(three, FAILED)
+    display.close()
     out, err = capsys.readouterr()
     assert err == ""
     assert out.splitlines() == [
@@ -109,16 +109,16 @@ def test_a_terminal_has_a_table_that_renews_itself(cell, monkeypatch):
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("COLUMNS", "90")
     monkeypatch.setenv("TERM", "xterm")
-    board = make_display(5)
+    display = make_display(5)
     cells = [cell(number) for number in range(4)]
-    board.skip(cells[0], DONE)
+    display.skip(cells[0], DONE)
     for each in cells[1:]:
-        board.begin(each)
+        display.begin(each)
     end(cells[1], 0.91)
-    board.end(cells[1], DONE)
-    board.end(cells[2], FAILED)
+    display.end(cells[1], DONE)
+    display.end(cells[2], FAILED)
     advance(cells[3], 4, 0.8765)
-    board.look()
+    display.refresh()
     text = screen.getvalue()
     last = text[text.rindex("cells:") :]
     assert "cells: 1 running, 2 done, 1 failed, 1 waiting; 0:0" in last
@@ -126,11 +126,11 @@ def test_a_terminal_has_a_table_that_renews_itself(cell, monkeypatch):
     assert "4/10" in last
     assert "87.65%" in last
     assert "cell 2 (optimizer.lr=0.2): no memory" in text
-    board.close()
-    board.close()
+    display.close()
+    display.close()
 
 
 def test_a_search_does_not_know_how_many_cells_there_will_be(cell, capsys):
-    board = make_display(None)
-    board.begin(cell(4))
+    display = make_display(None)
+    display.begin(cell(4))
     assert capsys.readouterr().out == "[5] optimizer.lr=0.4\n"

@@ -30,7 +30,7 @@ class Net(nn.Module):
 
 
 def no_stream(run, device, *, times):
-    """What ``run_aside`` does, where there are no streams."""
+    """What ``run_on_side_stream`` does, where there are no streams."""
     state = torch.get_rng_state()
     for _ in range(times):
         run()
@@ -89,7 +89,7 @@ def trained(kind, device, half, recorder):
 def test_a_recording_computes_what_a_launch_does(place, half, monkeypatch):
     recorder = None
     if place == "stand-in":
-        monkeypatch.setattr(graphed_mean_rule, "run_aside", no_stream)
+        monkeypatch.setattr(graphed_mean_rule, "run_on_side_stream", no_stream)
         recorder = lambda model: monkeypatch.setattr(graphed_mean_rule, "record", recording(model))  # noqa: E731
     device = torch.device("cpu") if place == "stand-in" else torch.device("cuda", 0)
     plain, figures = trained(MeanRule, device, half, None)
@@ -106,7 +106,7 @@ def test_a_model_that_cannot_be_recorded_ends_in_one_line(monkeypatch):
     def refuse(run):
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nsecond line")
 
-    monkeypatch.setattr(graphed_mean_rule, "run_aside", no_stream)
+    monkeypatch.setattr(graphed_mean_rule, "run_on_side_stream", no_stream)
     monkeypatch.setattr(graphed_mean_rule, "record", refuse)
     with pytest.raises(RunError, match=r"stream is capturing\); try hardware\.cuda_graphs=false$"):
         trained(GraphedMeanRule, torch.device("cpu"), False, None)

@@ -11,7 +11,13 @@ from runner.plan.device import detect_device
 from runner.run import job as job_module
 from runner.run.job import Job
 from runner.training.distributed import same_run
-from runner.training.distributed.agreement import first_acts, first_decides, first_then_others, met_by_all, together
+from runner.training.distributed.agreement import (
+    decide_on_main,
+    main_process_first,
+    on_all_processes,
+    on_main_process,
+    raised_on_all,
+)
 from tests.faults.final_state import differences, final_state
 from tests.training.taking_turns import Stop, TimedSteps
 
@@ -70,7 +76,7 @@ def test_a_finished_run_ends_at_once_on_both(run, tmp_path):
 def looking_for_themselves(monkeypatch):
     """As if each process looked in the folders that it sees itself."""
     for module in (job_module, resolve):
-        monkeypatch.setattr(module, "first_decides", lambda world, decide: together(world, decide))
+        monkeypatch.setattr(module, "decide_on_main", lambda world, decide: on_all_processes(world, decide))
 
 
 def test_processes_that_look_for_themselves_are_refused(run, monkeypatch):
@@ -103,7 +109,7 @@ def test_without_the_comparison_two_models_are_trained_into_one(run, monkeypatch
 )
 def test_another_recipe_or_other_data_are_refused_by_both(run, tmp_path, second, key):
     ended = run(second=second)
-    assert all(isinstance(error, RequestError) and met_by_all(error) for error in ended)
+    assert all(isinstance(error, RequestError) and raised_on_all(error) for error in ended)
     assert str(ended[0]).startswith(key)
     assert "as in process 0 on " in str(ended[0])
     assert not list((tmp_path / "run").iterdir()), "nothing was begun"
@@ -112,7 +118,7 @@ def test_another_recipe_or_other_data_are_refused_by_both(run, tmp_path, second,
 def test_data_that_one_node_does_not_have_are_refused_by_both(run, tmp_path):
     (tmp_path / "not here").mkdir()
     ended = run(second=("data=image_folder", f"data.root={tmp_path / 'not here'}"))
-    assert all(isinstance(error, RequestError) and met_by_all(error) for error in ended)
+    assert all(isinstance(error, RequestError) and raised_on_all(error) for error in ended)
     assert " in process 1 on " in str(ended[0])
     assert " in process " not in str(ended[1])
     assert ended[0].key == ended[1].key == "data.root"
@@ -139,17 +145,17 @@ def test_where_one_is_refused_all_are(rank, error):
         return TimedSteps(2).call(lambda world: how(world, lambda: refused(world)))
 
     kinds = (RequestError,) if isinstance(error, RequestError) else (RunError, OSError)
-    for how in (together, first_then_others):
+    for how in (on_all_processes, main_process_first):
         found = ended(how)
         assert found[rank] is error
-        assert all(isinstance(each, kinds) and met_by_all(each) for each in found)
-    for how in (first_acts, first_decides):
+        assert all(isinstance(each, kinds) and raised_on_all(each) for each in found)
+    for how in (on_main_process, decide_on_main):
         found = ended(how)
         assert all(isinstance(each, kinds) for each in found) if rank == 0 else found == [None, None]
 
 
 def test_the_first_acts_before_the_others():
     order = []
-    TimedSteps(3).call(lambda world: first_then_others(world, lambda: order.append(world.rank)))
+    TimedSteps(3).call(lambda world: main_process_first(world, lambda: order.append(world.rank)))
     assert order == [0, 1, 2]
-    assert TimedSteps(2).call(lambda world: first_decides(world, lambda: world.rank)) == [0, 0]
+    assert TimedSteps(2).call(lambda world: decide_on_main(world, lambda: world.rank)) == [0, 0]

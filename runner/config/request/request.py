@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.config.compose import Composer, line_of
 from runner.config.groups import OPEN
 from runner.config.request.exclusive_keys import exclusive_with
-from runner.config.request.idle_keys import idle_keys, refuse_idle_sweeps
+from runner.config.request.ineffective_keys import ineffective_keys, refuse_ineffective_sweeps
 from runner.config.request.presets import added_to
 from runner.config.request.search_config import SWEEPER, check_search, ends_of, first_options, is_whole, load_search
 from runner.config.request.swept_values import params_as_typed
@@ -124,7 +124,7 @@ def read_request(
         typed = (*lines, *added_to(composer.parse(base), config))
         if str(config.hydra.run.dir).startswith("~"):  # Hydra would make a folder of that name
             typed += (f"hydra.run.dir={QuotedString(str(folder), Quote.double).with_quotes()}",)
-        composer.notes |= dict.fromkeys(idle_keys((o.key_or_group for o in overrides), [run]))
+        composer.notes |= dict.fromkeys(ineffective_keys((o.key_or_group for o in overrides), [run]))
         return Request(multirun=False, cells=1, run_dir=folder, lines=typed, configs=(run,))
     request = _check_sweep(composer, overrides, config, check, check_folder)
     return dataclasses.replace(request, deferred=tuple(line_of(o) for o in later if o not in swept))
@@ -205,8 +205,8 @@ def _check_sweep(
             raise RequestError(
                 error.key, error.got, error.expected, nearest=error.nearest, cell=f"cell {number}: {name}"
             ) from error
-    refuse_idle_sweeps(sorted(varied), configs)
-    composer.notes |= dict.fromkeys(idle_keys((o.key_or_group for o in overrides), configs))
+    refuse_ineffective_sweeps(sorted(varied), configs)
+    composer.notes |= dict.fromkeys(ineffective_keys((o.key_or_group for o in overrides), configs))
     added = [set(lines[len(cell) :]) for lines, cell in zip(cells_lines, cells, strict=True)]
     return dataclasses.replace(
         request,

@@ -27,13 +27,13 @@ _TAGS |= {"tag:yaml.org,2002:timestamp"}
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def load_brought(path: Path, key: str) -> DictConfig | ListConfig:
-    """The YAML file ``path`` as OmegaConf reads it; raises as ``read_brought`` does."""
-    return parse_brought(path, key, read_brought(path, key))
+def load_untrusted(path: Path, key: str) -> DictConfig | ListConfig:
+    """The YAML file ``path`` as OmegaConf reads it; raises as ``read_untrusted`` does."""
+    return parse_untrusted(path, key, read_untrusted(path, key))
 
 
-def parse_brought(path: Path, key: str, text: str) -> DictConfig | ListConfig:
-    """The ``text`` of ``path``, which ``read_brought`` gave, as OmegaConf reads it; interpolations stay.
+def parse_untrusted(path: Path, key: str, text: str) -> DictConfig | ListConfig:
+    """The ``text`` of ``path``, which ``read_untrusted`` gave, as OmegaConf reads it; interpolations stay.
 
     Raises:
         RequestError: it is no configuration.
@@ -45,15 +45,15 @@ def parse_brought(path: Path, key: str, text: str) -> DictConfig | ListConfig:
 
 
 def load_plain(path: Path, key: str) -> Any:
-    """The YAML file ``path`` as Python's own values; raises as ``read_brought`` does."""
-    text = read_brought(path, key)
+    """The YAML file ``path`` as Python's own values; raises as ``read_untrusted`` does."""
+    text = read_untrusted(path, key)
     try:
         return yaml.load(text, Loader=_LOADER)
     except (yaml.YAMLError, ValueError) as error:
         raise RequestError(key, f"{path} ({_line(error)})", "a YAML file of plain values") from error
 
 
-def read_brought(path: Path, key: str) -> str:
+def read_untrusted(path: Path, key: str) -> str:
     """The text of the YAML file ``path``, which holds plain values.
 
     Args:

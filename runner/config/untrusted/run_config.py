@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.config.load import CONSTANTS, load_config
 from runner.config.schema import RunConfig
 from runner.config.untrusted.foreign_files import screen_texts
-from runner.config.untrusted.foreign_yaml import load_brought
+from runner.config.untrusted.foreign_yaml import load_untrusted
 from runner.config.words.override_lines import key_of
 from runner.errors import RequestError
 
@@ -41,7 +41,7 @@ def read_plain(folder: Path) -> dict[str, Any]:
 
 def _screened(folder: Path) -> DictConfig:
     path = folder / CONFIG_FILE
-    found = load_brought(path, "run")
+    found = load_untrusted(path, "run")
     if not isinstance(found, DictConfig):
         raise RequestError("run", f"{path} (not a mapping)", "a configuration as a run leaves it")
     plain: Any = OmegaConf.to_container(found, resolve=False)
@@ -56,5 +56,5 @@ def _typed(folder: Path) -> frozenset[str]:
     """The keys that the run's command line named; none where it left none."""
     if not (folder / OVERRIDES_FILE).is_file():
         return frozenset()
-    lines: Any = OmegaConf.to_container(load_brought(folder / OVERRIDES_FILE, "run"), resolve=False)
+    lines: Any = OmegaConf.to_container(load_untrusted(folder / OVERRIDES_FILE, "run"), resolve=False)
     return frozenset(key_of(line).lstrip("+") for line in lines if isinstance(line, str))

@@ -16,7 +16,7 @@ from runner.config.plugins import PLUGIN_GROUP, installed_plugins
 from runner.config.request.exclusive_keys import resolve_exclusive_keys
 from runner.config.store import shipped
 from runner.config.untrusted.foreign_files import screen_file
-from runner.config.untrusted.foreign_yaml import parse_brought, read_brought
+from runner.config.untrusted.foreign_yaml import parse_untrusted, read_untrusted
 from runner.internals import hydra_parts
 
 
@@ -39,8 +39,8 @@ class FileConfigSource(hydra_parts.FileConfigSource):
             return result
         if self.provider == PLUGIN_GROUP:
             installed_plugins().refuse_claimed_twice(f"{group}/{option}")
-        text = read_brought(path, "--config-dir")
-        config, header = parse_brought(path, "--config-dir", text), self._get_header_dict(text[:512])
+        text = read_untrusted(path, "--config-dir")
+        config, header = parse_untrusted(path, "--config-dir", text), self._get_header_dict(text[:512])
         _screen(config, file=str(path), group=group, package=header["package"])
         place = f"{self.scheme()}://{self.path}"
         return ConfigResult(provider=self.provider, path=place, config=config, header=header)

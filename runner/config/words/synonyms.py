@@ -76,7 +76,7 @@ def options() -> dict[str, dict[str, str]]:
     return _read()["options"]
 
 
-def usual(key: str) -> Synonym | None:
+def find_synonym(key: str) -> Synonym | None:
     """What the dotted ``key``, which does not exist here, means elsewhere; None when it is no usual word."""
     return synonym_of_value(key) or _entries().get(_plain(key.rpartition(".")[2]))
 

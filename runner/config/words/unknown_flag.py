@@ -8,7 +8,7 @@ from runner.config.groups import CLOSED, OPEN, RECIPES, SECTIONS, yaml_key
 from runner.config.schema import AugmentConfig, RunConfig
 from runner.config.words.instead import Instead
 from runner.config.words.shell_quoting import shell_line
-from runner.config.words.synonyms import synonym_of_option, usual
+from runner.config.words.synonyms import find_synonym, synonym_of_option
 
 A_FILE = Instead(
     ("--config-dir FOLDER experiment=NAME",),
@@ -26,7 +26,7 @@ def in_place_of(word: str, value: str | None) -> Instead | None:
         return Instead((shell_line(f"{word}={synonym_of_option(word, given) or given}"),))
     name, keys = word.replace("-", "_"), _keys()
     key, note = (name, "") if name in keys else (None, "")
-    if key is None and (found := usual(word)) is not None:
+    if key is None and (found := find_synonym(word)) is not None:
         if found.key is None:
             return found.instead(value)
         key, note = found.key, found.note

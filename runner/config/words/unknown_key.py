@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config import store
 from runner.config.groups import OPEN
-from runner.config.words.synonyms import Synonym, synonym_of_value, usual
+from runner.config.words.synonyms import Synonym, find_synonym, synonym_of_value
 from runner.errors import RequestError, nearest
 from runner.internals.omegaconf_nodes import holds_keys, node_of
 
@@ -24,11 +24,11 @@ def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
                 yield from _keys(node, f"{name}.")
 
 
-def _usual_word(key: str, config: DictConfig) -> Synonym | None:
+def _synonym(key: str, config: DictConfig) -> Synonym | None:
     """What ``key`` means elsewhere, unless a key that is there has the same name in another group."""
     last = key.rpartition(".")[2]
     here = [name for name in _keys(config) if name.rpartition(".")[2] == last]
-    return synonym_of_value(key) if len(here) == 1 else usual(key)
+    return synonym_of_value(key) if len(here) == 1 else find_synonym(key)
 
 
 def _spelled_alike(key: str, config: DictConfig, word: Synonym | None) -> bool:
@@ -75,7 +75,7 @@ def nearest_key(key: str, config: DictConfig, *, cutoff: float = 0.6) -> str | N
 
 def unknown_key(key: str, got: object, config: DictConfig, groups: list[str]) -> RequestError:
     """The refusal of ``key``, which is neither in ``config`` nor one of ``groups``."""
-    word = _usual_word(key, config)
+    word = _synonym(key, config)
     if _spelled_alike(key, config, word):
         word = None
     if word is not None and (word.note or word.key is None):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runner.config.words.synonyms import usual
+from runner.config.words.synonyms import find_synonym
 from runner.errors import RequestError, as_typed, nearest
 
 
 def unknown_option(key: str, value: object, names: Sequence[str], of: str) -> RequestError:
     """The refusal of ``value`` at the dotted ``key``, where the part ``of`` that name takes the arguments ``names``."""
     near = nearest(key.rpartition(".")[2], names)
-    if near is None and (word := usual(key)) is not None:
+    if near is None and (word := find_synonym(key)) is not None:
         return RequestError(key, value, str(word.instead(as_typed(value))))
     return RequestError(key, value, f"one of {', '.join(names)}{of}" if names else f"no such key{of}", nearest=near)

@@ -76,7 +76,7 @@ def reading_of(config: DataConfig, *, channels: int) -> Reading:
     )
 
 
-def not_usual(config: DataConfig) -> tuple[object, ...]:
+def changed_reading(config: DataConfig) -> tuple[object, ...]:
     """What ``config`` asks of files that changes their pixels, where it is not the default."""
     asked: list[tuple[object, ...]] = []
     if config.value_range is not None:

@@ -114,7 +114,7 @@ def spending_of(sweep: str, ledgers: Iterable[Ledger], *, drawn: bool = False) -
     return found
 
 
-def spent_together(chain: Chain, sweep: str | None) -> Composed | None:
+def composed_spending(chain: Chain, sweep: str | None) -> Composed | None:
     """What the cells of ``sweep`` in the ledger ``chain`` spent together; None without a sweep, or a private cell.
 
     None as well where it may not be told: the number of trials is part of what random stopping keeps.

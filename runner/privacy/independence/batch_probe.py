@@ -88,7 +88,7 @@ class BatchProbe:
             None if keys is None else keys.to(self.device),
         )
 
-    def look(self, model: nn.Module) -> None:
+    def check(self, model: nn.Module) -> None:
         """A forward pass of ``model``, the probe's or one like it, that counts classes and work."""
         batch = self.batch(2)
         counting = _Work()

@@ -95,7 +95,7 @@ def _refuse_traces(model: nn.Module, probe: BatchProbe) -> None:
     """
     before, twin = CarriedState(model), _twin(model)
     generators = GeneratorStates(probe.device)
-    probe.look(model)
+    probe.check(model)
     if (whose := generators.changed()) is not None:
         with probe.forward():
             raise _draws(drawing_layer(model, probe.batch(2)), whose)
@@ -104,8 +104,8 @@ def _refuse_traces(model: nn.Module, probe: BatchProbe) -> None:
     if twin is None:
         raise _keeps(place)
     after = CarriedState(model)
-    probe.look(twin)
-    probe.look(model)
+    probe.check(twin)
+    probe.check(model)
     if (other := CarriedState(twin).differs_from(after) or after.changed()) is not None:
         raise _keeps(other)
 

@@ -66,7 +66,7 @@ class RuntimeMixingCheck:
         self.fault: str | None = None
         """What was found, in words; None so far."""
 
-    def look(self, gradients: PerExampleGradients, images: Tensor, labels: Tensor) -> None:
+    def check(self, gradients: PerExampleGradients, images: Tensor, labels: Tensor) -> None:
         """Perhaps look at a micro-batch, images [b * copies, C, H, W] and labels [b], before it is added up."""
         first, number = self._calls == 0, self._calls
         self._calls += 1

@@ -122,7 +122,7 @@ class PrivateRule:
             return torch.zeros((), device=self._flat.device), torch.zeros(0, dtype=torch.bool, device=self._flat.device)
         self._enter("forward")
         if self._watch is not None:
-            self._watch.look(self._gradients, images, labels)
+            self._watch.check(self._gradients, images, labels)
         losses, hits, gradients = self._gradients(images, labels)
         self._enter("clip_and_noise")
         norms = torch.linalg.vector_norm(torch.stack([gradient.norms() for gradient in gradients]), dim=0)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def first_acts(world: World, act: Callable[[], T]) -> T | None:
+def on_main_process(world: World, act: Callable[[], T]) -> T | None:
     """Call ``act`` in the first process alone; its result there, None in the others.
 
     Raises:
@@ -33,24 +33,24 @@ def first_acts(world: World, act: Callable[[], T]) -> T | None:
             result = act()
         except Exception as error:
             failure = error
-    told = world.broadcast(_as_told(failure))
+    told = world.broadcast(_as_picklable(failure))
     if failure is not None or told is not None:
         _raise(failure or told)
     return result
 
 
-def first_decides(world: World, decide: Callable[[], T]) -> T:
+def decide_on_main(world: World, decide: Callable[[], T]) -> T:
     """What ``decide`` gives in the first process, in every process; it can be pickled.
 
     Raises:
-        RequestError: see ``first_acts``.
-        RunError: see ``first_acts``.
+        RequestError: see ``on_main_process``.
+        RunError: see ``on_main_process``.
     """
-    decided: T = world.broadcast(first_acts(world, decide))
+    decided: T = world.broadcast(on_main_process(world, decide))
     return decided
 
 
-def together(world: World, action: Callable[[], T]) -> T:
+def on_all_processes(world: World, action: Callable[[], T]) -> T:
     """Call ``action`` in every process; its result, where none of them was refused.
 
     ``action`` exchanges nothing between the processes.
@@ -66,17 +66,17 @@ def together(world: World, action: Callable[[], T]) -> T:
         result = action()
     except Exception as error:
         failure = error
-    for rank, (told, host) in enumerate(world.gather((_as_told(failure), socket.gethostname()))):
+    for rank, (told, host) in enumerate(world.gather((_as_picklable(failure), socket.gethostname()))):
         if told is not None:
             _raise(failure or _placed(told, f"process {rank} on {host}"))
     done: T = result
     return done
 
 
-def first_then_others(world: World, action: Callable[[], T]) -> T:
-    """``together``, but the first process acts before the others, which then find what it has left on a shared disk."""
-    own = first_acts(world, action)
-    return together(world, (lambda: own) if world.is_main else action)  # type: ignore[arg-type, return-value]
+def main_process_first(world: World, action: Callable[[], T]) -> T:
+    """``on_all_processes``, the first process before the others, which find what it has left on a shared disk."""
+    own = on_main_process(world, action)
+    return on_all_processes(world, (lambda: own) if world.is_main else action)  # type: ignore[arg-type, return-value]
 
 
 def refuse_differences(world: World, facts: Mapping[str, Any]) -> None:
@@ -98,7 +98,7 @@ def refuse_differences(world: World, facts: Mapping[str, Any]) -> None:
                 _raise(RequestError(key, got, f"{as_typed(first[key])}, as in process 0 on {home}"))
 
 
-def _as_told(failure: Exception | None) -> RequestError | RunError | None:
+def _as_picklable(failure: Exception | None) -> RequestError | RunError | None:
     """``failure`` as another process can hear of it: of a class that it knows and can unpickle."""
     if failure is None or isinstance(failure, RequestError):
         return failure
@@ -115,10 +115,10 @@ def _placed(failure: RequestError | RunError, place: str) -> RequestError | RunE
 
 
 def _raise(failure: Exception) -> None:
-    failure.met_by_all = True  # type: ignore[attr-defined]
+    failure.raised_on_all = True  # type: ignore[attr-defined]
     raise failure
 
 
-def met_by_all(failure: BaseException) -> bool:
+def raised_on_all(failure: BaseException) -> bool:
     """Whether every process has met ``failure``, so that they are in step and can go on with something else."""
-    return getattr(failure, "met_by_all", False)
+    return getattr(failure, "raised_on_all", False)

@@ -18,7 +18,7 @@ import torch
 from runner.errors import ExitCode, RequestError, RunError
 from runner.plan.device import detect_device
 from runner.processes.spawn import log_failure, spawn
-from runner.training.distributed.agreement import met_by_all, refuse_differences
+from runner.training.distributed.agreement import raised_on_all, refuse_differences
 from runner.training.distributed.world import AccelerateProcesses, World
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def lead_followers(job: Job, run: RunJob) -> JobResult:
     try:
         result = run(job, world, device)
     except Exception as error:
-        _Group.in_step = met_by_all(error)
+        _Group.in_step = raised_on_all(error)
         raise
     _Group.in_step = True
     return result
@@ -169,7 +169,7 @@ def follow(run: RunJob) -> int:
         try:
             code = run(job, world, detect_device(job.config.hardware)).exit_code
         except Exception as error:
-            if not met_by_all(error):  # the others wait elsewhere, and notice that this process has gone
+            if not raised_on_all(error):  # the others wait elsewhere, and notice that this process has gone
                 if job.run_dir.is_dir():
                     log_failure(job.run_dir / "failures.log", world.rank)
                 raise RunError(f"process {world.rank}: {type(error).__name__}: {error}") from error

@@ -83,7 +83,7 @@ class GraphedMeanRule(MeanRule):
             run()
 
         try:
-            run_aside(warm_up, images.device, times=_WARM_UPS)
+            run_on_side_stream(warm_up, images.device, times=_WARM_UPS)
             for buffer, value in zip(self._buffers, buffers, strict=True):
                 buffer.copy_(value)
             # a parameter that the loss does not depend on keeps having no gradient, so that no optimizer moves it
@@ -121,7 +121,7 @@ class _Recorded:
         self.replay = replay
 
 
-def run_aside(run: Callable[[], None], device: torch.device, *, times: int) -> None:
+def run_on_side_stream(run: Callable[[], None], device: torch.device, *, times: int) -> None:
     """``run`` on a stream of its own, as before every recording, with the random state put back at the end.
 
     On the default stream the nodes of autograd would be tied to it, which a recording may not wait for.

@@ -21,7 +21,7 @@ from runner.privacy.mechanism.noise import NoiseSource, layout_of
 from runner.privacy.mechanism.poisson_sampler import PoissonSampler
 from runner.privacy.mechanism.private_rule import PrivateRule
 from runner.privacy.mechanism.random_layers import draw_by_example
-from runner.training.distributed.agreement import first_decides, together
+from runner.training.distributed.agreement import decide_on_main, on_all_processes
 from runner.training.losses import cross_entropy_in_parts
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ def build_private_parts(
     }
     if requested != "auto" or grad_sample is not None:
         way = requested if grad_sample is None or requested != "auto" else grad_sample
-        together(world, lambda: check_examples_independent(model, grad_sample=way, **tried))
+        on_all_processes(world, lambda: check_examples_independent(model, grad_sample=way, **tried))
         if requested == "auto":
             plan = plan.with_grad_sample(Choice(way, "earlier", "as before the interruption"))
     else:
-        ways = together(world, lambda: working_grad_samples(model, **tried))
-        chosen = first_decides(
+        ways = on_all_processes(world, lambda: working_grad_samples(model, **tried))
+        chosen = decide_on_main(
             world,
             lambda: autoselect_grad_sample(
                 model,

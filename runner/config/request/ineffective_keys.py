@@ -60,12 +60,12 @@ _NEEDS = (
 )  # fmt: skip
 
 
-def idle_keys(typed: Iterable[str], runs: Sequence[RunConfig]) -> list[str]:
+def ineffective_keys(typed: Iterable[str], runs: Sequence[RunConfig]) -> list[str]:
     """What to say of the ``typed`` keys that have no say in any of ``runs``."""
     return [f"{key} changes nothing without {one.needs}" for key, one in _idle(typed, runs)]
 
 
-def refuse_idle_sweeps(varied: Iterable[str], runs: Sequence[RunConfig]) -> None:
+def refuse_ineffective_sweeps(varied: Iterable[str], runs: Sequence[RunConfig]) -> None:
     """Refuse a sweep over a key that has no say in any of its ``runs``: its recipes would be one.
 
     Raises:
