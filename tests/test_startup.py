@@ -75,6 +75,7 @@ print("loaded", [name for name in {FIRST_STEP_NEEDS_NOT} if name in sys.modules]
         ("audit", "hydra", "SIGINT"),
         ("compare", "runner.commands.report_arguments", "SIGINT"),
         ("report", "runner.commands.report_arguments", "SIGTERM"),
+        ("runs", "runner.report.run_list", "SIGINT"),
         ("bench", "runner.bench.settings", "SIGINT"),
     ],
 )

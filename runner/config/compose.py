@@ -255,9 +255,8 @@ class Composer:
         if found is not _ABSENT:
             raise RequestError(key, line, f"{line.lstrip('+')} without +: the key is there already")
         group, _, option = key.partition(".")
-        # init_weights is an argument of googlenet and no typing error of weights
-        typo = nearest_key(key, config, cutoff=0.8)
-        if group not in OPEN or not option.isidentifier() or typo is not None:
+        typo = nearest_key(key, config, cutoff=0.8) is not None  # init_weights, say, is none of weights
+        if group not in OPEN or not option.isidentifier() or typo:
             raise unknown_key(key, _typed(override), config, groups)
 
     def _check_option(self, group: str, value: object, options: list[str]) -> None:

@@ -161,14 +161,14 @@ def test_an_argument_of_a_library_is_no_typing_error_of_a_key(configure):
 def test_what_is_said_to_take_an_argument_takes_it(configure):
     import torch
 
-    from runner.models.build import build_model
+    from runner.models.build import build_network
 
     pytest.importorskip("timm")
     for entry in table():
         for option, line in entry.added.items():
             typed = re.sub("[{}]", "", line)
             with torch.device("meta"):
-                build_model(
+                build_network(
                     configure(f"model={option}", typed).model, channels=3, num_classes=2, image_size=64, norm="batch"
                 )
 
@@ -189,6 +189,14 @@ def test_the_page_for_those_who_come_from_elsewhere_is_made_of_the_table(capsys)
     for entry in table():
         for word in entry.words.split():
             assert f"`{word.removeprefix('.')}`" in page
+
+
+def test_the_example_of_the_page_is_what_is_answered(capsys):
+    page = (ROOT / "docs" / "coming_from.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```\n\$ python -m runner (.*?)```", page, re.DOTALL)
+    typed, _, answer = example.partition("\n")
+    assert main(shlex.split(typed)) == 2
+    assert capsys.readouterr().err.startswith(" ".join(answer.split()).removesuffix("(...)"))
 
 
 def test_without_the_table_the_words_get_no_key(composer, composed, monkeypatch):
