@@ -10,7 +10,7 @@ from pathlib import Path
 from runner.config.plugins import installed_plugins
 from runner.config.untrusted.trusted_packages import own_packages
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parents[2]
 _INSTALLED = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 _LIBRARIES = _INSTALLED | {path.resolve() for path in _INSTALLED}
 
