@@ -14,6 +14,7 @@ import pytest
 from runner.privacy.accounting.calibration import solve_noise_multiplier
 from runner.privacy.accounting.composition import Spent, compose
 from runner.privacy.ledger.ledger import find_ledgers
+from runner.training.checkpointing import save_schedule
 from tests.conftest import ROOT, last_of_each
 
 TINY = (
@@ -111,13 +112,12 @@ def test_a_failure_beside_a_refusal_is_a_failure(command, tmp_path):
 
 def test_a_run_that_fails_counts_with_the_steps_it_did(command, tmp_path, monkeypatch):
     from runner.errors import RunError
-    from runner.training.checkpointing import save_schedule as saving
 
     def fail(*arguments, **settings):
         raise RunError("the disk is full")
 
     # at the first checkpoint, after an epoch of 3 steps
-    monkeypatch.setattr(saving, "save_checkpoint", fail)
+    monkeypatch.setattr(save_schedule, "save_checkpoint", fail)
     assert command(*TINY, "hydra.run.dir=run", "trainer.steps=12", "trainer.save_every=1")[0] == 1
     (entry,) = entries(tmp_path)
     assert (entry.status, entry.steps) == ("failed", 3)

@@ -12,7 +12,7 @@ from image_files import encode, noise, put
 from runner.config.schema import AugmentConfig, DataConfig
 from runner.data import feed
 from runner.data.augment import draw
-from runner.data.cache import cache_policy as room
+from runner.data.cache import cache_policy
 from runner.data.decoding.decode import FORMATS
 from runner.data.feed import Feed
 from runner.data.images import SkippedFile
@@ -159,8 +159,8 @@ def test_auto_takes_the_first_that_has_room_and_says_why(
     ask, tmp_path, monkeypatch, caplog, disk, memory, processes, mode, why
 ):
     # 40 images of 16 and 18 pixels, three channels: 69,600 bytes
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 0, disk))
-    monkeypatch.setattr(room, "available_memory", lambda: memory)
+    monkeypatch.setattr(cache_policy.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 0, disk))
+    monkeypatch.setattr(cache_policy, "available_memory", lambda: memory)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     caplog.set_level(logging.INFO)
     images = ask("auto").train.images
@@ -172,7 +172,7 @@ def test_auto_takes_the_first_that_has_room_and_says_why(
 
 
 def test_available_memory_is_a_number_of_bytes():
-    assert 2**20 < room.available_memory() < 2**50
+    assert 2**20 < cache_policy.available_memory() < 2**50
 
 
 # Working ahead

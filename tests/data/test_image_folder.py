@@ -13,7 +13,7 @@ from PIL import Image
 
 from runner.config.schema import AugmentConfig, DataConfig
 from runner.data.cache import folder_cache as cache
-from runner.data.cache import storage as holding
+from runner.data.cache import storage
 from runner.data.folders import contents
 from runner.data.images import SkippedFile
 from runner.data.open import open_data
@@ -380,8 +380,8 @@ def test_a_file_that_changes_while_it_is_read_stops_the_build(ask, root, tmp_pat
         real(*args, **kwargs)
         put(root / "cat" / "000.png", noise(seed=5))
 
-    real = holding.write_store
-    monkeypatch.setattr(holding, "write_store", write_then_meddle)
+    real = storage.write_store
+    monkeypatch.setattr(storage, "write_store", write_then_meddle)
     with pytest.raises(RuntimeError, match="changed while they were being read"):
         ask(root)
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]

@@ -7,7 +7,7 @@ import copy
 import shutil
 
 from runner.training import loop as loop_module
-from runner.training.gradients import step_rng as draws
+from runner.training.gradients import step_rng
 from tests.faults import forked_runs
 from tests.faults.final_state import differences, final_state
 from tests.faults.recipes import COMMON, RECIPES
@@ -26,8 +26,8 @@ def augmentation():
     """The random changes to images start anew."""
 
     def change(loop, step):
-        draw = draws.augment.draw
-        draws.augment.draw = lambda config, seed, now, n: draw(config, seed, now - step, n)
+        draw = step_rng.augment.draw
+        step_rng.augment.draw = lambda config, seed, now, n: draw(config, seed, now - step, n)
 
     _after_resume(change)
 
@@ -48,7 +48,7 @@ def dropout():
     """Dropout draws from a generator that nobody restores."""
 
     def change(loop, step):
-        draws.seed_layers = lambda seed, device: None
+        step_rng.seed_layers = lambda seed, device: None
 
     _after_resume(change)
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from runner.errors import RequestError
-from runner.privacy.accounting import sweep_epsilon as account
+from runner.privacy.accounting import sweep_epsilon
 from runner.privacy.accounting.composition import Spent, compose
 from runner.privacy.accounting.random_stopping import TrialCount, epsilon_of_best
 from runner.privacy.accounting.renyi_filter import ACCOUNTANT, Filter
@@ -44,7 +44,7 @@ def claim(ledger, sweep="s"):
 def by_random_stopping(ledger):
     spent = claim(ledger)
     bound = epsilon_of_best(ONE, TrialCount(mean=5.0, shape=1.0), delta=TRIAL.delta)
-    assert (spent.best.epsilon == bound) == (spent.best_by == account.BEST_BY_RANDOM_STOPPING)
+    assert (spent.best.epsilon == bound) == (spent.best_by == sweep_epsilon.BEST_BY_RANDOM_STOPPING)
     assert spent.best.epsilon in (bound, spent.composed.epsilon)
     return spent.best.epsilon == bound
 
@@ -167,7 +167,7 @@ def test_within_a_budget_it_may_and_the_budget_is_the_claim(ledger):
     spent = claim(ledger)
     assert (spent.composed.epsilon, spent.composed.accountant) == (8.0, ACCOUNTANT)
     assert spent.best == spent.composed
-    assert spent.best_by == account.BEST_BY_FILTER
+    assert spent.best_by == sweep_epsilon.BEST_BY_FILTER
 
     def fill():
         while True:

@@ -131,7 +131,7 @@ def test_a_plan_replaces_neither_link_nor_pipe_nor_device(tmp_path, kind):
     import stat
     import threading
 
-    from runner.commands.plan import _write_json
+    from runner.commands.json_file import write_json_file
 
     target, real = tmp_path / "target", tmp_path / "real.json"
     read = []
@@ -144,7 +144,7 @@ def test_a_plan_replaces_neither_link_nor_pipe_nor_device(tmp_path, kind):
         reader.start()
     else:
         target.symlink_to("/dev/null")
-    _write_json(str(target), {"a": 1})
+    write_json_file(str(target), {"a": 1})
     if kind == "link":
         assert target.is_symlink()
         assert real.read_text() == '{\n  "a": 1\n}\n'

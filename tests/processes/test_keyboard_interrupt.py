@@ -7,7 +7,7 @@ import time
 import pytest
 
 from runner.errors import ExitCode
-from runner.processes import keyboard_interrupt as interruption
+from runner.processes import keyboard_interrupt
 from runner.processes.command_end import run_command
 from runner.processes.signals import WATCHED
 
@@ -54,7 +54,7 @@ def test_what_is_ignored_or_handled_stays_so():
 
 
 def test_without_the_handlers_it_would_die(monkeypatch):
-    monkeypatch.setattr(interruption, "WATCHED", (signal.SIGINT,))
+    monkeypatch.setattr(keyboard_interrupt, "WATCHED", (signal.SIGINT,))
     child = os.fork()
     if child == 0:
         run_command(lambda: os.kill(os.getpid(), signal.SIGTERM) or 0)

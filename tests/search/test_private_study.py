@@ -16,7 +16,7 @@ from runner.privacy.ledger.ledger import LedgerSession, find_ledgers, ledger_fol
 from runner.records import run_file
 from runner.search import private_study, worker
 from runner.search.storage import open_storage
-from runner.sweep import selection_file as sweep_draws
+from runner.sweep import selection_file
 from runner.sweep.privacy_file import write_spending
 from runner.training.step import TrainStep
 from tests.search import postgres, searches
@@ -199,8 +199,8 @@ def test_starts_in_several_folders_on_one_study_share_what_was_drawn(composer, t
         search(composer, tmp_path / "0", *TRIALS, storage)
     ran = [search(composer, tmp_path / str(number), *TRIALS, storage) for number in (0, 1, 2)]
     assert ran == [["0", "1"], [], []]
-    assert {sweep_draws.read_draw(tmp_path / str(number)) for number in (0, 1, 2)} == {
-        sweep_draws.read_draw(tmp_path / "0")
+    assert {selection_file.read_draw(tmp_path / str(number)) for number in (0, 1, 2)} == {
+        selection_file.read_draw(tmp_path / "0")
     }
     assert len(left) < 4, "each start drew, and none but the first was heard"
     assert [is_by_random_stopping(claim(tmp_path / str(number))) for number in (0, 1, 2)] == [True] * 3
@@ -219,8 +219,8 @@ def test_a_trial_taken_over_in_another_folder_was_begun_anew(composer, tmp_path,
 
 
 def edit(folder, **changes):
-    draw = dataclasses.replace(sweep_draws.read_draw(folder), **changes)
-    sweep_draws.write_draw(folder, draw)
+    draw = dataclasses.replace(selection_file.read_draw(folder), **changes)
+    selection_file.write_draw(folder, draw)
 
 
 def test_what_was_drawn_cannot_be_edited_or_drawn_again(composer, tmp_path, draws):

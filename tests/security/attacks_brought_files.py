@@ -13,8 +13,7 @@ from runner.config.request import output_folders, resume_request
 from runner.config.request.search_config import load_search
 from runner.config.rules import rules
 from runner.config.rules.tracker_rules import TRACKER_RELATIONS
-from runner.config.untrusted import foreign_yaml as brought_yaml
-from runner.config.untrusted import screened_source
+from runner.config.untrusted import foreign_yaml, screened_source
 from runner.search.storage import open_storage, place_of
 from tests.security.stage import VARIABLE, attack, guard, listener
 
@@ -28,7 +27,7 @@ def _anything_goes(patch):
     for module in (store, screened_source):
         patch.setattr(module, "screen_file", lambda *_, **__: None)
     patch.setattr(resume_request, "screen_lines", lambda *_, **__: None)
-    patch.setattr(brought_yaml, "_check", lambda *_: None)
+    patch.setattr(foreign_yaml, "_check", lambda *_: None)
     patch.setattr(store, "whitelist", lambda: UNSAFE_DISABLE_EXECUTION_CHECKS)
     # refused once more, for all that is typed as well
     patch.setattr(output_folders, "HYDRA_FOLDER", mock.ANY)

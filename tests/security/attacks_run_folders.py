@@ -135,7 +135,7 @@ def a_model_of_another_kind(stage):
 @attack("run folders", says="model._target_")
 def a_target_inside_an_option(stage):
     inside = {"_target_": "torch.hub.load"} | {key: value for key, value in hub(stage).items() if key != "_target_"}
-    model = {"_target_": "runner.commands.train.hydra.utils.instantiate", "args": [], "config": inside}
+    model = {"_target_": "runner.api.hydra_call.hydra.utils.instantiate", "args": [], "config": inside}
     open_run(folder(stage, model=model | {"_execution_whitelist_": ["torch.hub.load"]})).build_model(torch.float32)
 
 

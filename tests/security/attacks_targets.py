@@ -69,7 +69,7 @@ def torch_hub_as_a_schedule(stage):
 def hydra_itself_with_another_target_inside(stage):
     inside = {"_target_": "torch.hub.load", **_hub(stage)}
     options = {"args": [], "config": inside, "_execution_whitelist_": ["torch.hub.load"]}
-    build_network(ModelConfig(target="runner.commands.train.hydra.utils.instantiate", options=options), **SHAPE)
+    build_network(ModelConfig(target="runner.api.hydra_call.hydra.utils.instantiate", options=options), **SHAPE)
 
 
 @attack("targets", says="which is subprocess.call")
@@ -116,7 +116,7 @@ def a_shell_as_the_search_space(stage):
 def torch_hub_as_a_sampler(stage):
     with _own_package(stage, trusted="nothing") as package:
         build_sampler(
-            {"_target_": "runner.commands.train.hydra.core.plugins.importlib.import_module", "name": package}, {}
+            {"_target_": "runner.api.hydra_call.hydra.core.plugins.importlib.import_module", "name": package}, {}
         )
 
 

@@ -15,8 +15,7 @@ from PIL import EpsImagePlugin, Image
 
 from runner.config.schema import DataConfig
 from runner.data.cache import image_store
-from runner.data.decoding import decode
-from runner.data.decoding import memory_budget as decoding_room
+from runner.data.decoding import decode, memory_budget
 from runner.data.decoding.decode import FORMATS, LARGEST_PIXELS, OPENED, BadImageError, read_image
 from runner.data.decoding.memory_budget import DecodingMemory
 from runner.data.folders import contents
@@ -174,7 +173,7 @@ def test_room_is_taken_for_what_is_decoded_and_not_for_what_a_header_says(monkey
     # All coefficients of a progressive one are held.
     assert taken(encode(grey.convert("RGB"), "JPEG", progressive=True), monkeypatch) == draft + 6 * 300 * 200
     assert taken(tiff_of_one_tile(16, 5000), monkeypatch) >= 5000**2
-    whole = decoding_room.ROOM_BYTES
+    whole = memory_budget.ROOM_BYTES
     assert taken(icon(png((3000, 3000), pixels=b"")), monkeypatch) >= whole
     assert taken(avif_that_lies((64, 64), 16), monkeypatch) >= whole
 
@@ -215,7 +214,7 @@ def test_all_threads_together_hold_no_more_than_the_room(tmp_path, monkeypatch):
 
 
 def test_large_files_are_read_one_at_a_time(monkeypatch):
-    room, order, large = DecodingMemory(), [], decoding_room.LARGE_FILE_BYTES + 1
+    room, order, large = DecodingMemory(), [], memory_budget.LARGE_FILE_BYTES + 1
 
     def read(name):
         with room.one_image():
@@ -238,7 +237,7 @@ def test_a_failed_image_gives_its_room_back():
 
     def fail():
         with room.one_image():
-            room.take_file(decoding_room.LARGE_FILE_BYTES + 1)
+            room.take_file(memory_budget.LARGE_FILE_BYTES + 1)
             room.take(100)
             room.take(100)
             raise ValueError("bad")

@@ -14,7 +14,7 @@ from runner.privacy.accounting.composition import Spent, compose
 from runner.privacy.accounting.random_stopping import TrialCount, epsilon_of_best
 from runner.privacy.accounting.sweep_epsilon import Terms, admit
 from runner.privacy.ledger.ledger import Ledger, ledger_folder
-from runner.sweep import selection_file as sweep_draws
+from runner.sweep import selection_file
 from runner.sweep.privacy_file import identify_sweep
 from runner.sweep.random_trials import best_trial, draw_beforehand
 from tests.privacy.test_ledger import RUN
@@ -26,7 +26,7 @@ DRAWN = (*GRID, "privacy.selection=random_stopping", "optimizer.lr=0.05,0.1")
 @pytest.fixture
 def three_trials(monkeypatch):
     """A source of which it is known that it draws three trials of two cells, one of them twice."""
-    monkeypatch.setattr(sweep_draws.random, "SystemRandom", lambda: random.Random(9))
+    monkeypatch.setattr(selection_file.random, "SystemRandom", lambda: random.Random(9))
 
 
 def test_the_best_of_a_drawn_number_of_trials(command, tmp_path, monkeypatch, three_trials):
@@ -54,7 +54,7 @@ def test_the_best_of_a_drawn_number_of_trials(command, tmp_path, monkeypatch, th
     assert f"the best               cell {best}\n" in out
     assert "table:" not in out, "what the other trials reached is nobody's to see"
     # the same command goes on with what was drawn, though another source would draw otherwise
-    monkeypatch.setattr(sweep_draws.random, "SystemRandom", lambda: random.Random(1))
+    monkeypatch.setattr(selection_file.random, "SystemRandom", lambda: random.Random(1))
     code, _, _ = command(*DRAWN, "privacy.selection_trials=5")
     assert code == 0
     assert json.loads((tmp_path / "grid" / "selection.json").read_text()) == drawn
@@ -121,7 +121,7 @@ def ask(composer, *lines):
 def draw(request, folder):
     """What stands in the folder of a sweep after it was asked for, and before it has begun."""
     draw_beforehand(dataclasses.replace(request, sweep_dir=folder))
-    return sweep_draws.read_draw(folder)
+    return selection_file.read_draw(folder)
 
 
 def begin(draw):
@@ -168,5 +168,5 @@ def test_a_question_is_drawn_once(composer, tmp_path):
 )  # fmt: skip
 def test_what_could_change_the_data_or_the_price_is_not_varied(key):
     with pytest.raises(RequestError, match="each trial is the same mechanism on the same data"):
-        sweep_draws.refuse_varied({"optimizer.lr", key})
-    sweep_draws.refuse_varied({"optimizer.lr", "optimizer", "+model.width", "seed", "data.augment.flip"})
+        selection_file.refuse_varied({"optimizer.lr", key})
+    selection_file.refuse_varied({"optimizer.lr", "optimizer", "+model.width", "seed", "data.augment.flip"})

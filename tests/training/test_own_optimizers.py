@@ -12,7 +12,7 @@ from runner.optim.optimizer import build_optimizer
 from runner.run.job import run_job
 from runner.training import eval_weights as eval_weights
 from runner.training import parts
-from runner.training.checkpointing import plain_state as holdable
+from runner.training.checkpointing import plain_state
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from runner.training.checkpointing.plain_state import refuse_unholdable
 from runner.training.step import TrainStep
@@ -177,7 +177,7 @@ def test_state_that_no_checkpoint_holds_is_told_after_the_first_update(run, tmp_
 
 
 def test_without_the_check_the_run_ends_with_a_checkpoint_that_cannot_be_read(run, monkeypatch):
-    monkeypatch.setattr(holdable, "_unholdable", lambda state: None)
+    monkeypatch.setattr(plain_state, "_unholdable", lambda state: None)
     folder = run("WithObjects", "trainer.test_checkpoint=last")
     with pytest.raises(RunError, match="holds something other than tensors and plain values"):
         last(folder)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runner.training.checkpointing import save_schedule as saving
+from runner.training.checkpointing import save_schedule
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from tests.faults.final_state import differences, final_state
 
@@ -30,7 +30,7 @@ def whole(train):
 
 
 def test_without_room_for_saves_the_last_and_the_best_are_there_all_the_same(train, whole, monkeypatch):
-    monkeypatch.setattr(saving, "SHARE", 0.0)
+    monkeypatch.setattr(save_schedule, "SHARE", 0.0)
     run_dir = train(*RECIPE)
     assert not differences(meaning(run_dir), meaning(whole))
     best = load_checkpoint(run_dir / "checkpoints" / "best").step
@@ -39,7 +39,7 @@ def test_without_room_for_saves_the_last_and_the_best_are_there_all_the_same(tra
 
 
 def test_a_run_that_goes_on_from_a_best_state_that_had_waited_ends_with_the_same_bits(train, whole, monkeypatch):
-    monkeypatch.setattr(saving, "SHARE", 0.0)
+    monkeypatch.setattr(save_schedule, "SHARE", 0.0)
     run_dir = train(*RECIPE)
     record = json.loads((run_dir / "run.json").read_text())
     (run_dir / "run.json").write_text(json.dumps(record | {"status": "running"}))
@@ -50,5 +50,5 @@ def test_a_run_that_goes_on_from_a_best_state_that_had_waited_ends_with_the_same
 
 
 def test_with_all_the_time_there_is_every_epoch_is_saved(train, whole, monkeypatch):
-    monkeypatch.setattr(saving, "SHARE", 1e9)
+    monkeypatch.setattr(save_schedule, "SHARE", 1e9)
     assert steps(train(*RECIPE)) == steps(whole)
