@@ -171,3 +171,32 @@ def test_the_body_of_attention_computes_what_attention_does():
         patch.setattr(torch.nn.functional, "multi_head_attention_forward", attention.multi_head_attention_body)
         found = layer(images, images, images)
     assert same_bits(expected, found)
+
+
+CALLS = {
+    "unscale": (torch, "_amp_foreach_non_finite_check_and_unscale_"),
+    "update": (torch, "_amp_update_scale_"),
+    "zero": (torch, "_foreach_zero_"),
+    "backward": (backward, "_RUN"),
+}
+WORK = {
+    "unscale": lambda: loss_scale.unscale_([torch.ones(2)], torch.zeros(()), torch.ones(())),
+    "update": lambda: loss_scale.update_scale_(
+        torch.ones(()), torch.zeros((), dtype=torch.int32), torch.zeros(()), 2.0, 0.5, 3
+    ),
+    "zero": lambda: foreach.zero_([torch.ones(2)]),
+    "backward": lambda: backward.lean_backward(torch.ones((), requires_grad=True) * 2, torch.ones(())),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_public_way_calls_nothing_private_and_the_other_does(monkeypatch, name):
+    def refused(*_, **__):
+        raise AssertionError("called")
+
+    monkeypatch.setattr(*CALLS[name], refused)
+    say(monkeypatch, "1")
+    WORK[name]()
+    say(monkeypatch, "0")
+    with pytest.raises(AssertionError, match="called"):
+        WORK[name]()
