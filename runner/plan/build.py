@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.config.choice import Choice
 from runner.config.rules.batches import Split, split_batch
 from runner.config.rules.compilation_rules import refuse_device
 from runner.environment.accelerate_settings import accelerate_notes
@@ -47,7 +48,7 @@ def build_plan(
     examples = len(data.train)
     split = split_batch(config, processes)
     logical_batch = split.logical
-    optimizer, lr_reason = _scale_lr(config.optimizer, logical_batch)
+    optimizer = _scale_lr(config.optimizer, logical_batch)
     if logical_batch > examples:
         notes.append(
             f"the effective batch of {logical_batch} is larger than the {examples} training images: an epoch is one"
@@ -94,7 +95,7 @@ def build_plan(
         model=config.model,
         weights=_identify_weights(config.model.weights),
         norm=norm,
-        optimizer=optimizer,
+        optimizer=optimizer.value,
         scheduler=config.scheduler,
         precision=precision,
         privacy=privacy,
@@ -119,7 +120,7 @@ def build_plan(
         accumulation_steps=split.accumulation,
         batch_reason="to begin with: the run measures what fits" if measures_batch else None,
         batch_source="rule" if measures_batch else "request",
-        lr_reason=lr_reason,
+        lr_reason=optimizer.reason,
         probe_seconds=config.hardware.probe_seconds,
         gradient_checkpointing=config.model.gradient_checkpointing,
         compile=config.hardware.compile,
@@ -204,7 +205,7 @@ def _may_have_batch_norm(config: RunConfig) -> bool:
     return not config.privacy.enabled and config.model.norm != "group"
 
 
-def _scale_lr(config: OptimizerConfig, logical_batch: int) -> tuple[OptimizerConfig, str | None]:
+def _scale_lr(config: OptimizerConfig, logical_batch: int) -> Choice[OptimizerConfig]:
     """The optimizer with its learning rate scaled as asked, and how: the recipe is that of who types the result.
 
     With k = effective batch / reference, ``linear`` is k x lr (Goyal et al. 2017, "Accurate, Large Minibatch SGD",
@@ -212,7 +213,7 @@ def _scale_lr(config: OptimizerConfig, logical_batch: int) -> tuple[OptimizerCon
     for parallelizing convolutional neural networks", section 5).
     """
     if config.scale_lr == "none":
-        return config, None
+        return Choice(config, "request", None)
     assert config.reference_batch_size is not None, "the rules ask for a reference"
     ratio = logical_batch / config.reference_batch_size
     lr = config.lr * (ratio if config.scale_lr == "linear" else math.sqrt(ratio))
@@ -220,7 +221,8 @@ def _scale_lr(config: OptimizerConfig, logical_batch: int) -> tuple[OptimizerCon
     factor = f"{logical_batch} / {config.reference_batch_size}"
     factor = factor if config.scale_lr == "linear" else f"sqrt({factor})"
     reason = f"{config.lr:g} x {factor} = {lr:g} (optimizer.scale_lr={config.scale_lr}, {source})"
-    return dataclasses.replace(config, lr=lr, scale_lr="none", reference_batch_size=None), reason
+    scaled = dataclasses.replace(config, lr=lr, scale_lr="none", reference_batch_size=None)
+    return Choice(scaled, "rule", reason)
 
 
 def _identify_weights(weights: str | None) -> str | None:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from runner.errors import RequestError
+from runner.privacy.accounting import accountants
 from runner.privacy.accounting.calibration import LEAST_NOISE, solve_noise_multiplier
 from runner.privacy.accounting.privacy_text import epsilon_text
 from tests.conftest import ROOT
@@ -36,10 +37,23 @@ def formatted_otherwise(source):
             before = ""
 
 
+def formatted_in_refusals(source):
+    """The same of numbers in refusals of an ε, where its name stands apart from the text."""
+    for node in ast.walk(ast.parse(source)):
+        if not (isinstance(node, ast.Call) and ast.unparse(node.func) == "RequestError"):
+            continue
+        if not (isinstance(node.args[0], ast.Constant) and str(node.args[0].value).endswith("epsilon")):
+            continue
+        for part in ast.walk(node):
+            if isinstance(part, ast.FormattedValue) and part.format_spec and "noise" not in ast.unparse(part.value):
+                yield ast.unparse(part)
+
+
 def test_no_epsilon_is_formatted_in_another_way():
     found = {}
     for path in sorted((ROOT / "runner").rglob("*.py")):
-        if lines := list(formatted_otherwise(path.read_text())):
+        source = path.read_text()
+        if lines := [*formatted_otherwise(source), *formatted_in_refusals(source)]:
             found[str(path.relative_to(ROOT))] = lines
     assert not found
 
@@ -49,15 +63,19 @@ def test_no_epsilon_is_formatted_in_another_way():
 )
 def test_another_way_would_be_seen(line):
     assert list(formatted_otherwise(line))
+    refusal = f"RequestError('privacy.epsilon', 3, {line.replace('epsilon', 'one').replace('ε', 'one')})"
+    assert list(formatted_in_refusals(refusal)) or ":" not in line
 
 
 def test_usual_figures_are_printed_as_they_are():
     assert [epsilon_text(each) for each in (1.1, 0.001, 3.0, math.inf)] == ["1.10", "0.001", "3.00", "inf"]
 
 
-def test_the_largest_epsilon_that_can_be_asked_for_can_be():
-    asked = {"delta": 1e-5, "sample_rate": 0.5, "steps": 1}
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_the_largest_epsilon_that_can_be_asked_for_can_be(rate):
+    asked = {"delta": 1e-5, "sample_rate": rate, "steps": 1}
     with pytest.raises(RequestError) as refused:
         solve_noise_multiplier("rdp", epsilon=9e3, **asked)
     most = float(re.search(r"at most (\S+),", str(refused.value))[1])
+    assert most <= accountants.epsilon("rdp", noise_multiplier=LEAST_NOISE, **asked)
     assert solve_noise_multiplier("rdp", epsilon=most, **asked) >= LEAST_NOISE

@@ -156,7 +156,7 @@ def solve_length(accountant: str, *, epsilon: float, delta: float, sample_rate: 
         raise RequestError(
             "privacy.epsilon",
             epsilon,
-            f"at least {one:.4g}, which one update costs at noise multiplier {noise_multiplier:g}",
+            f"at least {epsilon_text(one)}, which one update costs at noise multiplier {noise_multiplier:g}",
         )
     if steps == MOST_STEPS:
         raise RequestError("trainer.epochs", None, f"a number: more than {MOST_STEPS:,} updates fit the budget")
