@@ -67,9 +67,9 @@ def test_all_ways_to_hold_images_give_the_same_bits(ask, tmp_path, monkeypatch, 
         train, val = make(data), make(data, "val", None)
         train.announce(rows)
         batches = [
-            train.batch(rows, draw(AUGMENT, 16, 0, 0, 5)),
-            train.batch(torch.tensor([2, 5]), draw(AUGMENT, 16, 0, 1, 4), copies=2),
-            train.batch(rows[:0], draw(AUGMENT, 16, 0, 2, 0)),
+            train.batch(rows, draw(AUGMENT, 0, 0, 5)),
+            train.batch(torch.tensor([2, 5]), draw(AUGMENT, 0, 1, 4), copies=2),
+            train.batch(rows[:0], draw(AUGMENT, 0, 2, 0)),
             val.batch(torch.arange(len(data.val)), None),
         ]
         assert train.works_ahead == (mode == "off")
