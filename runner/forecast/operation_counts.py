@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import flop_registry
 
 from runner.forecast.costs import EXAMPLES, ModelSize
 from runner.internals.counting import Operations
@@ -28,12 +27,16 @@ class Count(Operations):
 
     def __init__(self) -> None:
         super().__init__()
+        # imports triton, 70 MiB that no run holds: not before the memory of a rehearsal has been measured
+        from torch.utils.flop_counter import flop_registry
+
+        self._formulas = flop_registry
         self.flops = self.kernels = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if (formula := flop_registry.get(func.overloadpacket)) is not None:
+        if (formula := self._formulas.get(func.overloadpacket)) is not None:
             self.flops += formula(*args, **kwargs, out_val=result)
         self.kernels += not func.is_view
         return result

@@ -148,3 +148,10 @@ def test_a_cell_is_assessed_with_the_libraries_that_its_neighbours_need(plan, co
     monkeypatch.setattr(sweep_forecast, "ForkServer", start)
     _, _, err = plan("-m", "trainer=standard,dp", *RECIPE)
     assert set(modules_for([configure(*RECIPE, "trainer=dp")])) <= set(err.split())
+
+
+def test_the_memory_of_a_rehearsal_is_that_of_a_run():
+    """The formulas of operations import triton, 70 MiB that no run holds; they are imported once it is measured."""
+    ask = "import sys, runner.forecast.assess, runner.forecast.probed_costs; print('triton.language' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"
