@@ -74,7 +74,7 @@ def test_micro_batches_hold_the_bits_of_the_whole_batch(way, name, dtype, channe
     data, augment = synthetic(size=11), AUGMENTS[name]
     source = make(data, dtype=dtype, channels_last=channels_last, augment=augment)
     rows = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:33]
-    draws = draw(augment, 11, 0, 0, 33) if augment else None
+    draws = draw(augment, 0, 0, 33) if augment else None
     whole, labels = source.batch(rows, draws)
     at = 0
     for size in (1, 0, 7, 2, 16, 7):
@@ -115,7 +115,7 @@ def test_a_span_is_the_batch_of_its_rows(way, channels_last):
 def test_empty_batches(way, name):
     augment = AUGMENTS[name]
     x, y = make(synthetic(), augment=augment).batch(
-        torch.empty(0, dtype=torch.int64), draw(augment, 12, 0, 0, 0) if augment else None
+        torch.empty(0, dtype=torch.int64), draw(augment, 0, 0, 0) if augment else None
     )
     assert x.shape == (0, 3, 12, 12)
     assert y.shape == (0,)
@@ -127,7 +127,7 @@ def test_augmentation_changes_batches_with_draws_and_no_others():
     plain = make(data).batch(rows, None)[0]
     source = make(data, augment=augment)
     assert torch.equal(source.batch(rows, None)[0], plain)
-    assert not torch.equal(source.batch(rows, draw(augment, 12, 0, 0, 20))[0], plain)
+    assert not torch.equal(source.batch(rows, draw(augment, 0, 0, 20))[0], plain)
     assert torch.equal(make(data, augment=AugmentConfig()).batch(rows, None)[0], plain)
 
 
@@ -164,7 +164,7 @@ def test_a_gpu_gets_the_batches_of_the_cpu(monkeypatch, name, resident):
     monkeypatch.setattr(feed, "READY_BYTES", 0)
     monkeypatch.setattr(feed, "RESIDENT_SHARE", 0.25 if resident else 0.0)
     data, augment, rows = synthetic(), AUGMENTS[name], torch.arange(50)
-    draws = draw(augment, 12, 0, 0, 50) if augment else None
+    draws = draw(augment, 0, 0, 50) if augment else None
     device = torch.device("cuda")
     x, y = Feed(data.train, data, device=device, dtype=torch.float32, channels_last=True, augment=augment).batch(
         rows, draws
