@@ -60,19 +60,15 @@ def randomness_kept() -> Iterator[None]:
     """Put the states of random generators back at the end: Python's, and of NumPy and torch if they are loaded."""
     with contextlib.ExitStack() as kept:
         kept.callback(random.setstate, random.getstate())
-        if "numpy" in sys.modules:
-            import numpy as np
-
-            kept.callback(np.random.set_state, np.random.get_state())
-        if "torch" in sys.modules:
-            kept.enter_context(_tensors_kept())
+        if (numpy := sys.modules.get("numpy")) is not None:
+            kept.callback(numpy.random.set_state, numpy.random.get_state())
+        if (torch := sys.modules.get("torch")) is not None:
+            kept.enter_context(_tensors_kept(torch))
         yield
 
 
 @contextlib.contextmanager
-def _tensors_kept() -> Iterator[None]:
-    import torch
-
+def _tensors_kept(torch: Any) -> Iterator[None]:
     state, seed = torch.get_rng_state(), torch.initial_seed()
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:

@@ -15,7 +15,11 @@ from runner.api.interruption import interruptible, tell_interrupted
 from runner.api.overrides import Value, call_of
 from runner.api.start_run import start_run
 from runner.api.summary import html_table, text_table
+from runner.config.untrusted.run_config import CONFIG_FILE, read_plain
 from runner.errors import ExitCode, RequestError, RunError
+from runner.records.console import result_rows
+from runner.records.metrics import METRICS_FILE, read_metrics
+from runner.records.run_file import read_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +46,6 @@ class Run:
             RequestError: there is no run.
             RunError: its ``run.json`` is damaged.
         """
-        from runner.records.run_file import read_run
-
         path = Path(folder).expanduser().absolute()
         try:
             return cls(path, read_run(path))
@@ -88,8 +90,6 @@ class Run:
         Raises:
             RequestError: the folder has none.
         """
-        from runner.config.untrusted.run_config import CONFIG_FILE, read_plain
-
         try:
             return read_plain(self.folder)
         except OSError as error:
@@ -104,8 +104,6 @@ class Run:
             RequestError: pandas is not installed.
             RunError: the file is damaged.
         """
-        from runner.records.metrics import METRICS_FILE, read_metrics
-
         path = self.folder / METRICS_FILE
         return data_frame(read_metrics(path) if path.exists() else [], columns=("step", "epoch", "kind"))
 
@@ -129,8 +127,6 @@ class Run:
         return f"{self.name}: {self.status.replace('_', ' ')}"
 
     def _rows(self) -> list[tuple[str, str]]:
-        from runner.records.console import result_rows
-
         return [*result_rows(self.record), ("folder", str(self.folder))]
 
 

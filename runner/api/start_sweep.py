@@ -20,6 +20,11 @@ from runner.config.schema import TrackerConfig
 from runner.config.words.override_lines import key_of
 from runner.errors import ExitCode, RequestError, RunError
 from runner.records.run_lock import lock_sweep
+from runner.search.cell_context import find_context
+from runner.search.sweeper import SearchSweeper
+from runner.sweep.driver import SweepDriver
+from runner.sweep.grid import GridSweeper
+from runner.sweep.launcher import ForkServerLauncher
 from runner.sweep.random_trials import draw_beforehand
 from runner.sweep.selection_file import is_drawn
 
@@ -43,12 +48,6 @@ def start_sweep(composer: Composer, request: Request, argv: Sequence[str], say: 
         RequestError: its cells would spend too much, or its folder cannot be written or belongs to another sweep.
         RunError: a plug-in or a callback failed.
     """
-    from runner.search.cell_context import find_context
-    from runner.search.sweeper import SearchSweeper
-    from runner.sweep.driver import SweepDriver
-    from runner.sweep.grid import GridSweeper
-    from runner.sweep.launcher import ForkServerLauncher
-
     for plugin in (GridSweeper, SearchSweeper, ForkServerLauncher):  # which ``conf/hydra`` names
         Plugins.instance().register(plugin)
     sweep = SweepDriver(composer=composer, request=request, check=check_run, find_context=find_context, say=say)
@@ -120,11 +119,9 @@ def _write_report(sweep_dir: Path, tracker: TrackerConfig, say: Callable[[str], 
 
 def _renew_statements(sweep_dir: Path) -> None:
     """Settle, at the end of a sweep without a report, which of its runs may be published."""
-    from runner.report.cells import read_sweep
-    from runner.report.statements import read_statements, write_statements
+    from runner.sweep.finish import renew_statements
 
     try:
-        sweep = read_sweep(sweep_dir)
-        write_statements(sweep, read_statements(sweep))
+        renew_statements(sweep_dir)
     except (RequestError, RunError) as error:
         print(f"error: no privacy statements: {error}", file=sys.stderr)

@@ -17,6 +17,12 @@ from runner.api.overrides import Value, call_of
 from runner.api.run import Run
 from runner.api.start_sweep import start_sweep
 from runner.errors import ExitCode, RequestError, RunError
+from runner.records.run_file import RUN_FILE
+from runner.records.sweep_cells import find_cells
+from runner.records.sweep_table import read_cells
+from runner.records.sweep_table_text import render_table
+from runner.sweep.random_trials import best_trial
+from runner.sweep.selection_file import is_drawn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,8 +68,6 @@ class Sweep:
         Raises:
             RequestError: there is none.
         """
-        from runner.records.sweep_cells import find_cells
-
         path = Path(folder).expanduser().absolute()
         if not find_cells(path).cells:
             raise RequestError("folder", folder, "the folder of a sweep, with the folders of its runs")
@@ -76,8 +80,6 @@ class Sweep:
         Raises:
             RunError: the record of a run is damaged.
         """
-        from runner.records.run_file import RUN_FILE
-
         folders = [self.folder / row["cell"] for row in self._table().rows]
         return [Run.open(folder) for folder in folders if (folder / RUN_FILE).exists()]
 
@@ -99,11 +101,10 @@ class Sweep:
         Raises:
             RunError: a file that belongs to it is damaged.
         """
-        from runner.report.cells import read_sweep
-        from runner.report.contents import find
+        from runner.sweep.finish import find_verdict
 
         _ = self._table()
-        return find(read_sweep(self.folder)).verdict
+        return find_verdict(self.folder)
 
     def report(self) -> ReportPage:
         """The page with the tables, the plots and the statistics, written again where it is missing.
@@ -111,19 +112,14 @@ class Sweep:
         Raises:
             RunError: a file that belongs to it is damaged, or the page cannot be written.
         """
-        from runner.report.write import REPORT_FILE
-        from runner.sweep.finish import finish_sweep
+        from runner.sweep.finish import report_page
 
         _ = self._table()
-        path = self.folder / REPORT_FILE
-        return ReportPage(path if path.exists() else finish_sweep(self.folder).path)
+        return ReportPage(report_page(self.folder))
 
     @property
     def best(self) -> Run | None:
         """Of trials whose number was drawn, the one that may be published, once all have ended; else None."""
-        from runner.sweep.random_trials import best_trial
-        from runner.sweep.selection_file import is_drawn
-
         name = best_trial(self.folder) if is_drawn(self.folder) else None
         return None if name is None else Run.open(self.folder / name)
 
@@ -137,9 +133,6 @@ class Sweep:
         return f'<div><strong>{title}</strong><pre style="{style}">{text}</pre></div>'
 
     def _parts(self) -> list[str]:
-        from runner.records.sweep_table_text import render_table
-        from runner.sweep.selection_file import is_drawn
-
         folder = f"folder: {self.folder}"
         if is_drawn(self.folder):
             return ["sweep: trials whose number was drawn", f"best: {self.best and self.best.folder}", folder]
@@ -149,9 +142,6 @@ class Sweep:
         return [title, render_table(table, width=_WIDTH).rstrip("\n"), f"verdict: {self.verdict()}", folder]
 
     def _table(self) -> SweepTable:
-        from runner.records.sweep_table import read_cells
-        from runner.sweep.selection_file import is_drawn
-
         if is_drawn(self.folder):
             expected = "another sweep: of its trials nobody but the best may be looked at, by Run.open(FOLDER)"
             raise RequestError("folder", f"{self.folder}, of privacy.selection=random_stopping", expected)

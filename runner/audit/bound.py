@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
+from scipy.stats import binom
 
 _TOLERANCE = 1e-6
 _MOST = 50.0
@@ -48,9 +50,6 @@ def p_value(guesses: Guesses, *, epsilon: float, delta: float) -> float:
 
         P[W >= v] + 2 m delta max_{1 <= i <= v} P[v > W >= v - i] / i.
     """
-    from scipy.special import expit
-    from scipy.stats import binom
-
     made, right = guesses.made, guesses.right
     accuracy = expit(epsilon)
     tail = float(binom.sf(right - 1, made, accuracy))

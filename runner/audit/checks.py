@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest, chi2, norm
 
 from runner.audit.tails import two_sided
 
@@ -74,8 +75,6 @@ def clipping_check(
         max_grad_norm: C.
         noise_multiplier: sigma.
     """
-    from scipy.stats import norm
-
     count = len(contributions) * steps
     spread = max_grad_norm * np.sqrt(count * (noise_multiplier**2 + rate * (1 - rate)))
     excess = float(contributions.sum()) - count * rate * max_grad_norm
@@ -89,8 +88,6 @@ def clipping_check(
 
 def _mean_size(sizes: Sequence[int], examples: int, rate: float) -> Check:
     """The sum of all sizes is binomial."""
-    from scipy.stats import binomtest
-
     return Check(
         name="batches: mean size",
         claimed=f"{examples * rate:.1f}",
@@ -101,8 +98,6 @@ def _mean_size(sizes: Sequence[int], examples: int, rate: float) -> Check:
 
 def _spread_of_sizes(sizes: Sequence[int], examples: int, rate: float) -> Check:
     """Squared deviations from their mean, over the binomial variance, are chi-squared with steps - 1 degrees."""
-    from scipy.stats import chi2
-
     variance, found = examples * rate * (1 - rate), float(np.var(sizes, ddof=1))
     degrees = len(sizes) - 1
     if variance == 0.0:

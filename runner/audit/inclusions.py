@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binom, chi2
 
 from runner.audit.checks import Check, batch_checks
 from runner.audit.tails import counted, two_sided
@@ -34,8 +35,6 @@ def _rates(drawn: NDArray[np.bool_], rate: float) -> Check:
     Squared deviations over the binomial variance have a mean of N; their variance is N (2 + (1 - 6 q (1 - q)) /
     (T q (1 - q))), which a scaled chi-squared distribution is given too (Satterthwaite 1946).
     """
-    from scipy.stats import binom, chi2
-
     name = "batches: rate of each example"
     steps, examples = drawn.shape
     times = drawn.sum(0)

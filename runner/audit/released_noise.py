@@ -14,6 +14,8 @@ from itertools import combinations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.stats import beta, chi2, kstest
 
 from runner.audit.checks import Check
 from runner.audit.tails import products, two_sided
@@ -97,8 +99,6 @@ def noise_checks(noise: Noise) -> list[Check]:
 
 def _deviation(noise: Noise) -> Check:
     """Sums of squares are chi-squared with a degree for each number: of each tensor, and of each in each step."""
-    from scipy.stats import chi2
-
     over_steps, degrees = noise.squares.sum(0), noise.counts * noise.steps
     families = two_sided(chi2(degrees), over_steps), two_sided(chi2(noise.counts), noise.squares)
     found = np.sqrt(over_steps / degrees)
@@ -112,8 +112,6 @@ def _deviation(noise: Noise) -> Check:
 
 def _common_part(noise: Noise) -> Check:
     """The mean of a tensor times the root of its size is normal, so that its squares over the steps are chi-squared."""
-    from scipy.stats import chi2
-
     common = ((noise.totals / np.sqrt(noise.counts)) ** 2).sum(0)
     return Check(
         name="noise: no part in common",
@@ -129,8 +127,6 @@ def _shape(noise: Noise) -> Check:
     A fitted deviation makes the distance smaller and the p-value larger than uniform: a right trainer fails less often
     than it may, and a wrong deviation does not also count as a wrong shape.
     """
-    from scipy.stats import kstest
-
     found = []
     for kept in noise.kept:
         values = kept.ravel()[:_SHAPED].astype(np.float64)
@@ -146,8 +142,6 @@ def _shape(noise: Noise) -> Check:
 
 def _steps_differ(noise: Noise) -> Check:
     """The largest correlation of two steps, in all and in each tensor; its square is Beta(1/2, (n - 1)/2)."""
-    from scipy.stats import beta
-
     families, largest = [], 0.0
     widths = [kept.shape[1] for kept in noise.kept]
     for gram, count in [*zip(noise.grams, widths, strict=True), (noise.gram, sum(widths))]:
@@ -202,8 +196,6 @@ def _tensors_unrelated(noise: Noise) -> Check:
 
 def _unrelated_in_a_step(noise: Noise) -> Check:
     """Each number with the one a fixed number of places later, over all tensors in a row: a stream that repeats."""
-    from scipy.fft import irfft, next_fast_len, rfft
-
     total: NDArray[np.float64] | None = None
     for step in range(noise.steps):
         row = np.concatenate([kept[step] for kept in noise.kept])[:_WINDOW]

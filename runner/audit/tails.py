@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import xlogy
 
 _SLOPES = np.concatenate([np.geomspace(1e-6, 0.45, 400), 0.5 - np.geomspace(0.05, 1e-9, 100)])
 
@@ -14,8 +15,6 @@ def counted(found: ArrayLike, drawn: ArrayLike, share: ArrayLike) -> NDArray[np.
     For sums of binomial and hypergeometric counts, ``drawn`` draws in all of which ``share`` hit on average:
     2 exp(-n KL(found / n, share)) (Hoeffding 1963, theorems 1 and 4).
     """
-    from scipy.special import xlogy
-
     count, draws, mean = (np.asarray(value, dtype=np.float64) for value in (found, drawn, share))
     part = np.divide(count, draws, out=np.zeros_like(count), where=draws > 0)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -26,6 +26,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from runner.autotune.batch_size import fitting_batch, memory_limit, with_batch
 from runner.autotune.cache import keep
 from runner.autotune.precision import fastest_candidate, open_candidates
@@ -217,8 +219,6 @@ def _what(plan: Plan) -> dict[str, Any]:
 
 def _where(plan: Plan, config: RunConfig) -> dict[str, Any]:
     """The rest of what a measurement depends on."""
-    import torch
-
     performance = plan.performance
     return {
         "device": performance.device_name,

@@ -8,8 +8,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from opacus import PrivacyEngine
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
 
 from runner.bench.task import Task, load_prepared
 from runner.errors import RunError
@@ -88,9 +90,6 @@ def _through_runner(
 def _through_opacus(
     model: nn.Module, images: torch.Tensor, labels: torch.Tensor, norm: float, mode: str
 ) -> torch.Tensor:
-    from opacus import PrivacyEngine
-    from torch.utils.data import DataLoader, TensorDataset
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = PrivacyEngine().make_private(

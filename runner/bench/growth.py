@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from runner.bench.paired_benchmark import Contender, Result, run_paired
 from runner.bench.section import Section, paired_section
 from runner.bench.settings import Settings
 from runner.bench.task import Task, configure, prepare
+from runner.data.open import open_data
 from runner.errors import RunError
 
 _MANY = 60_000
@@ -100,11 +104,6 @@ def _record_bytes(folder: Path, epochs: int) -> int:
 
 def _cache(folder: Path, images: int) -> tuple[int, float]:
     """Bytes of the cache of so many images, and the seconds to make it."""
-    import numpy as np
-    from PIL import Image
-
-    from runner.data.open import open_data
-
     rng = np.random.default_rng(0)
     for label in range(2):
         (folder / "images" / str(label)).mkdir(parents=True)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from runner.bench.paired_ratios import paired_ratio
 from runner.bench.section import Section
 from runner.bench.settings import Settings
 from runner.bench.task import configure
 from runner.errors import RunError
-
-if TYPE_CHECKING:
-    import torch
+from runner.models.build import build_network
+from runner.training.precision.cpu_float16 import half_forward
 
 _BATCH = 2
 """torch's own backward of a float16 convolution takes seconds an image."""
@@ -25,11 +26,6 @@ _SCALE = 1024.0
 
 def measure(settings: Settings) -> Iterator[Section]:
     """One section: a forward and backward pass of ResNet-18 on 32 px images, in this process, in turns."""
-    import torch
-
-    from runner.models.build import build_network
-    from runner.training.precision.cpu_float16 import half_forward
-
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
@@ -81,8 +77,6 @@ def _gradient(
     way: Callable[[], AbstractContextManager[Any]],
 ) -> tuple[float, torch.Tensor]:
     """Processor seconds of a pass, and its gradient, flat."""
-    import torch
-
     model.zero_grad(set_to_none=True)
     start = time.process_time()
     with way():

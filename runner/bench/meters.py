@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 Device = str
 """``cpu`` or ``cuda``."""
 
@@ -63,8 +65,6 @@ class CudaMeter:
     """
 
     def __init__(self) -> None:
-        import torch
-
         self._torch = torch
         self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
         self._meter = _energy_meter(torch.cuda.get_device_properties(torch.cuda.current_device()))

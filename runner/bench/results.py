@@ -9,6 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
 from runner.bench.requirements import COLUMNS, requirement_rows
 from runner.bench.section import Section
 from runner.bench.settings import Settings
@@ -100,10 +103,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _plot(section: Section, path: Path) -> None:
-    import matplotlib as mpl
-
     mpl.use("Agg")
-    from matplotlib import pyplot as plt
 
     bars = sorted(section.bars, key=lambda bar: bar.ratio.median, reverse=True)
     with plt.rc_context(

@@ -8,15 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from runner.config.compose import Composer
 from runner.config.load import load_config, typed_keys
 from runner.config.rules.rules import check
+from runner.data.open import open_data
 from runner.plan.build import build_plan
 from runner.plan.device import detect_device
+from runner.training.distributed.world import SingleProcess, torch_device
+from runner.training.gradients.batch_sampler import fold_in
+from runner.training.parts import build_parts
 
 if TYPE_CHECKING:
-    import torch
-
     from runner.config.schema import RunConfig
 
 
@@ -109,10 +113,6 @@ class PreparedTask:
 
     def seed_layers(self, step: int) -> None:
         """Make dropout and its kin draw what they draw in update ``step`` of the runner; for proofs."""
-        import torch
-
-        from runner.training.gradients.batch_sampler import fold_in
-
         torch.manual_seed(fold_in(self.seed, step, 0))
 
     def gather(self) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -120,8 +120,6 @@ class PreparedTask:
 
         To gather from ``images`` themselves would write images in planes, whatever their format.
         """
-        import torch
-
         if self.images.is_contiguous():
             return partial(torch.index_select, self.images, 0)
         stored = self.images.permute(0, 2, 3, 1)
@@ -135,8 +133,6 @@ class PreparedTask:
 
     def optimizer(self, *, fused: bool) -> torch.optim.Optimizer:
         """SGD over the model, by fused kernels or as torch comes."""
-        import torch
-
         return torch.optim.SGD(
             self.model.parameters(),
             lr=self.lr,
@@ -160,12 +156,6 @@ def configure(request: Sequence[str]) -> RunConfig:
 
 def prepare(task: Task, path: Path) -> None:
     """Write ``task`` to ``path`` for ``load_prepared``."""
-    import torch
-
-    from runner.data.open import open_data
-    from runner.training.distributed.world import SingleProcess, torch_device
-    from runner.training.parts import build_parts
-
     config = configure(task.request)
     data = open_data(config.data)
     device = detect_device(config.hardware)
@@ -194,8 +184,6 @@ def load_prepared(path: Path, *, memory_format: torch.memory_format | None = Non
 
     ``memory_format`` of model and images; None for the one that the runner would use.
     """
-    import torch
-
     content = torch.load(path, weights_only=False)
     if memory_format is not None:
         content["model"] = content["model"].to(memory_format=memory_format)

@@ -9,6 +9,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from runner.bench.interleaving import TimedSteps
 from runner.bench.meters import meter_for
 from runner.bench.task import Task
@@ -44,7 +46,6 @@ def main() -> None:
     # What libraries print shall not stand between the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    import torch
 
     torch.set_num_threads(order.threads)
     proof_steps = order.task.proof_steps if order.proving else None

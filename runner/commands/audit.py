@@ -17,7 +17,6 @@ from runner.config.words.override_lines import warn_repeated
 from runner.config.words.unknown_flag import in_place_of
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import ExitCode
-from runner.records.environment import describe_environment
 from runner.records.json_values import write_json
 from runner.records.run_file import utc_now
 
@@ -68,6 +67,7 @@ def _audit(asked: AuditRequest, *, guesses: int | None, confidence: float) -> in
     require_room_for_torch()
     # Not before the request has been checked: this imports torch.
     from runner.audit.table import render
+    from runner.records.environment import describe_environment
 
     started = utc_now()
     audit = _attack(asked, guesses=guesses, confidence=confidence)

@@ -12,12 +12,7 @@ from collections.abc import Sequence
 
 from runner.commands.report_arguments import question_of, question_parser
 from runner.errors import ExitCode
-from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import read_sweep
-from runner.report.contents import find
-from runner.report.update_checks import describe_check, read_checks
-from runner.report.verdict import describe_comparison
-from runner.sweep.finish import finish_sweep
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,15 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    sweep = read_sweep(args.dir)
-    wanted = question_of(args, sweep)
-    findings = find(sweep, wanted)
-    lines = [describe_comparison(one, findings.question) for one in findings.comparisons]
-    if (budget := describe_budget(findings.grouping)) is not None:
-        lines.append(budget)
-    print("\n".join([findings.verdict, *lines, *warnings(findings.grouping)]), flush=True)
-    report = finish_sweep(args.dir, wanted)
-    for check in read_checks(args.dir):
-        print(describe_check(check))
-    print(f"report: {report.path}")
+    from runner.commands.comparison import compare
+
+    compare(args.dir, question_of(args, read_sweep(args.dir)))
     return ExitCode.DONE

@@ -49,11 +49,10 @@ def _run(request: InferenceRequest, *, compare: bool) -> int:
     require_room_for_torch()
     # Not before the request has been checked: this imports torch.
     from runner.inference.evaluation import infer
-    from runner.inference.results import Results
-    from runner.inference.strategy_comparison import StrategyComparison, compare_strategies
+    from runner.inference.strategy_comparison import compare_strategies
 
     with _speaking():
-        results: StrategyComparison | Results = compare_strategies(request) if compare else infer(request)
+        results = compare_strategies(request) if compare else infer(request)
     for note in results.notes:
         print(f"note: {note}", file=sys.stderr)
     print(results)

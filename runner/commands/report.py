@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from runner.commands.report_arguments import question_of, question_parser
 from runner.errors import ExitCode
 from runner.report.cells import read_sweep
-from runner.report.write import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
+    from runner.report.write import write_report
+
     report = write_report(args.dir, question_of(args, read_sweep(args.dir)))
     print(f"verdict: {report.verdict}")
     print(f"report: {report.path}")

@@ -22,7 +22,6 @@ from omegaconf import OmegaConf
 from runner.api.composed_request import begin_request, check_request, print_notes
 from runner.api.hydra_call import call_hydra, no_job
 from runner.api.start_run import start_run
-from runner.api.start_sweep import start_sweep
 from runner.commands import COMMANDS, is_bare, unknown_command
 from runner.commands.parser import Parser
 from runner.config.compose import Composer
@@ -52,10 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         adopt_launch()
         if is_first():
             return _main(list(sys.argv[1:] if argv is None else argv))
-        from runner.run.job import run_rank
-        from runner.training.distributed.launch import follow
+        from runner.run.job import follow_runs
 
-        return follow(run_rank)
+        return follow_runs()
 
     try:
         return run_command(act)
@@ -134,6 +132,8 @@ def _run(composer: Composer, request: Request, argv: Sequence[str]) -> int:
 
 def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     """Many runs, each in a process of its own."""
+    from runner.api.start_sweep import start_sweep
+
     end = start_sweep(composer, request, argv, say=print)
     if end.error is not None:
         print(f"error: {end.error}", file=sys.stderr)

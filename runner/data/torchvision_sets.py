@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torchvision import datasets
 
 from runner.config.schema import DataConfig
 from runner.config.words.expand_user import expand_user
@@ -139,8 +140,6 @@ def _labelled(part: Any, split: str, position: int) -> tuple[Image.Image, int]:
 
 
 def _open(dataset: str, root: Path, arguments: Mapping[str, Any], files: Sequence[str], *, download: bool) -> Any:
-    from torchvision import datasets
-
     guard_pillow()
     kind = getattr(datasets, dataset, None) if dataset in datasets.__all__ else None
     # what has no such argument is no data set, or reads whatever lies in a folder, and LSUN unpickles that

@@ -6,7 +6,11 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from runner.records.printable import printable
@@ -24,7 +28,6 @@ LONGEST_NAME = 18
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], *, title: str) -> bytes:
     """A PNG of ``confusion`` [K, K] (row true, column predicted), a few inches wide and wider with more classes."""
     # Here, because it takes a second; a Figure of its own leaves pyplot's backend and state alone.
-    import matplotlib
 
     # Names are text: two dollar signs in one are no formula, and TeX is not started for one where a matplotlibrc of the
     # working folder says so.
@@ -33,10 +36,6 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], *, titl
 
 
 def _draw(confusion: NDArray[np.int64], classes: Sequence[str], *, title: str) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
-
     count = len(classes)
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     side = min(16.0, 3.2 + 0.42 * count)

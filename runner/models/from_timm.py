@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
+import timm
+from timm.models import build_model_with_cfg, create_model
 from torch import nn
 
 from runner.error_texts import unexpected_argument
@@ -38,7 +40,6 @@ def build(
     """
     if find_spec("timm") is None:
         raise RequestError("model", "timm (not installed)", "an installed timm: pip install recipe-runner[timm]")
-    import timm
 
     if not timm.is_model(name):
         raise RequestError("model.name", name, "a model of timm", nearest=nearest(name, timm.list_models()))
@@ -75,8 +76,6 @@ def build(
 
 def _refuse_sources_of_weights(name: str, options: Mapping[str, Any]) -> None:
     """Refuse what is no argument of a network but says which files or addresses timm loads: these may hold code."""
-    from timm.models import build_model_with_cfg, create_model
-
     loaders = (*inspect.signature(create_model).parameters, *inspect.signature(build_model_with_cfg).parameters)
     for option, value in options.items():
         if option in loaders or option.startswith("pretrained"):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torchvision import models
 
 from runner.error_texts import unexpected_argument
 from runner.errors import RequestError, nearest
@@ -59,8 +60,6 @@ def build(
     Raises:
         RequestError: for what torchvision does not have, or cannot take or fetch.
     """
-    from torchvision import models
-
     names = models.list_models(module=models)
     if name not in names:
         raise RequestError("model.name", name, "a classification model of torchvision", nearest=nearest(name, names))
@@ -91,8 +90,6 @@ def _shrink_stem(model: nn.Module, name: str, pretrained: bool, image_size: int,
 def _library_model(
     name: str, pretrained: bool, num_classes: int, options: dict[str, Any], tell: Callable[[str], None]
 ) -> nn.Module:
-    from torchvision import models
-
     try:
         if not pretrained:
             return models.get_model(name, num_classes=num_classes, **options)

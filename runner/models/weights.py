@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from runner.errors import RequestError, nearest
@@ -19,8 +20,6 @@ def read_weights(path: str) -> dict[str, Tensor]:
     Raises:
         RequestError: when there is no such file or it holds something else.
     """
-    from safetensors.torch import load_file
-
     if not Path(path).is_file():
         raise RequestError(
             "model.weights",

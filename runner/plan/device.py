@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from runner.config.rules.ranges import read_bytes
 from runner.environment.container_limits import allowed_cores, allowed_memory
 from runner.errors import RequestError
@@ -72,8 +74,6 @@ def describe_absent_device(config: HardwareConfig) -> Device:
     Raises:
         RequestError: the device is not here, and nothing is known of it, or not how many there are.
     """
-    import torch
-
     if config.device == "cuda" and config.gpu is not None and not torch.cuda.is_available():
         if config.processes is None:
             raise RequestError("hardware.processes", None, "how many GPUs there are: that machine cannot be asked")
@@ -98,8 +98,6 @@ def _limited(device: Device, config: HardwareConfig) -> Device:
 
 
 def _detect(config: HardwareConfig) -> Device:
-    import torch
-
     kind: str = config.device
     if kind == "auto":
         kind = kinds_here()[0]
@@ -137,8 +135,6 @@ def _detect(config: HardwareConfig) -> Device:
 
 def kinds_here() -> list[str]:
     """Kinds of devices that this machine has."""
-    import torch
-
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     return [kind for kind, here in found.items() if here]
 

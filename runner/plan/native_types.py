@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import torch
+
 _BF16 = {"avx512_bf16": "AVX512_CORE_BF16", "amx_bf16": "AVX512_CORE_AMX"}
 _FP16 = {"avx512_fp16": "AVX512_CORE_FP16", "amx_fp16": "AVX512_CORE_AMX_FP16"}
 """Flags of x86 processors with products of the type, and the least ``ONEDNN_MAX_CPU_ISA`` under which they are used.
@@ -45,8 +47,6 @@ class Natives:
 
 def natives_of(kind: str) -> Natives:
     """The facts about this machine's first device of ``kind``: ``cpu``, ``cuda`` or ``mps``, which must be here."""
-    import torch
-
     if kind == "cuda":
         major, minor = torch.cuda.get_device_capability()
         # torch.cuda.is_bf16_supported() answers True by emulation before Ampere, where bf16 is slower than float32

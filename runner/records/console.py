@@ -25,17 +25,13 @@ from runner.records.progress import (
     budget_text,
     duration,
     epoch_line,
-    progress_figures,
     rate_text,
 )
 from runner.records.run_file import FINISHED, PrivacySpent, RunRecord
 from runner.records.screen import Screen, find_screen
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-_BAR_WIDTH = 6
-"""Columns of the smallest progress bar that says something: figures make room for it."""
+    pass
 
 
 class Console(Protocol):
@@ -130,6 +126,9 @@ class ScreenConsole:
 
     def __init__(self, screen: Screen, prints_result: bool = True) -> None:
         """Show it on ``screen``, and the result on standard output, if ``prints_result``."""
+        from runner.records import run_renderables
+
+        self._renderables = run_renderables
         self._screen = screen
         self._prints_result = prints_result
         self._lines = EpochLines()
@@ -147,7 +146,7 @@ class ScreenConsole:
         if now - self._drawn < self._screen.seconds:
             return
         self._drawn = now
-        self._screen.draw(_progress_line(progress, self._screen.width))
+        self._screen.draw(self._renderables.progress_line(progress, self._screen.width))
 
     def epoch(self, progress: Progress, *, best: bool = False) -> None:
         """Leave the epoch's line above the progress line."""
@@ -172,7 +171,12 @@ class ScreenConsole:
             PlainConsole().finish(run, run_dir)
         else:
             with contextlib.suppress(OSError):  # the reader may go
-                _print_result(run, run_dir)
+                self._print_result(run, run_dir)
+
+    def _print_result(self, run: RunRecord, run_dir: Path) -> None:
+        color = "green" if run.status in FINISHED else "red" if run.status == "failed" else "yellow"
+        status = _status(run), f"bold {color}"
+        self._renderables.print_result(run.name, status, result_rows(run), files=_short(run_dir))
 
 
 def ending_line(run: RunRecord) -> str:
@@ -210,42 +214,6 @@ def _privacy(spent: PrivacySpent) -> str:
 
 def _status(run: RunRecord) -> str:
     return run.status.replace("_", " ")
-
-
-def _print_result(run: RunRecord, run_dir: Path) -> None:
-    from rich import box
-    from rich.console import Console as Terminal
-    from rich.table import Table
-    from rich.text import Text
-
-    terminal = Terminal(highlight=False)
-    color = "green" if run.status in FINISHED else "red" if run.status == "failed" else "yellow"
-    rows = result_rows(run)
-    title = Text.assemble((run.name, "bold"), ": ", (_status(run), f"bold {color}"))
-    table = Table(box=box.ROUNDED, show_header=False, title=title, title_justify="left", border_style="dim")
-    table.add_column(style="dim")
-    table.add_column()
-    for name, value in rows:
-        table.add_row(name, Text(value, style="bold" if name == "test accuracy" else ""))
-    terminal.print(table if rows else title)
-    # Soft wrap: a long path stays one piece for the clipboard.
-    terminal.print(f"Files: {_short(run_dir)}", markup=False, soft_wrap=True)
-
-
-def _progress_line(progress: Progress, width: int) -> RenderableType:
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
-    head = f"Epoch {progress.epoch}/{progress.epochs}"
-    figures = progress_figures(progress, width - len(head) - _BAR_WIDTH - 2)
-    line = Table.grid(expand=True, padding=(0, 1, 0, 0), pad_edge=False)
-    line.add_column(no_wrap=True)
-    line.add_column(ratio=1)
-    line.add_column(no_wrap=True)
-    bar = ProgressBar(total=progress.steps, completed=progress.step)
-    line.add_row(Text(head, style="bold"), bar, Text(figures))
-    return line
 
 
 def put(stream: TextIO, *lines: str) -> None:

@@ -9,15 +9,14 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from runner.internals.plain import PLAIN_VARIABLE
 from runner.plan.device import available_cores, cpu_name, kinds_here, ram_bytes
 from runner.plan.native_types import natives_of
 from runner.records.repository import describe_repository
-
-if TYPE_CHECKING:
-    import torch
 
 _PACKAGES = (
     "torch",
@@ -50,8 +49,6 @@ _VARIABLES = (
 
 def describe_environment() -> dict[str, Any]:
     """Return the machine, the libraries and the state of the user's repository, as plain values for ``run.json``."""
-    import torch  # Here, because who reads the records of a sweep does not need it.
-
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -77,8 +74,6 @@ def peak_memory_bytes(device: torch.device) -> int:
     each had a process of their own.
     """
     if device.type == "cuda":
-        import torch
-
         return int(torch.cuda.max_memory_allocated(device))
     status = Path("/proc/self/status")
     if status.exists():
@@ -95,8 +90,6 @@ def peak_memory_bytes(device: torch.device) -> int:
 def reset_peak_memory(device: torch.device) -> None:
     """Let ``peak_memory_bytes`` start from what is held now, so that no run shows the peak of an earlier one."""
     if device.type == "cuda":
-        import torch
-
         torch.cuda.reset_peak_memory_stats(device)
     clear = Path("/proc/self/clear_refs")
     if clear.exists():

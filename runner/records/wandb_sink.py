@@ -65,6 +65,9 @@ class WandbSink:
 
     def start(self, info: RunInfo) -> None:
         """Begin or continue a run whose files lie in ``info.run_dir / "wandb"``."""
+        import wandb
+
+        self._wandb = wandb
         # W&B leaves the address of its service in the environment.  Where the program around us uses W&B too, both
         # the service and the variable are its own and stay.
         self._own_service = "WANDB_SERVICE" not in os.environ
@@ -91,14 +94,12 @@ class WandbSink:
 
     def publish(self, publication: Publication) -> None:
         """Log the tables, pictures and page of a report, as one row, and its verdict in the summary."""
-        import wandb
-
         row: dict[str, Any] = {
-            f"report/{name}": wandb.Table(columns=list(head), data=[list(cells) for cells in rows])
+            f"report/{name}": self._wandb.Table(columns=list(head), data=[list(cells) for cells in rows])
             for name, (head, rows) in publication.tables.items()
         }
-        row |= {f"report/{picture.stem}": wandb.Image(str(picture)) for picture in publication.pictures}
-        row["report/page"] = wandb.Html(publication.page, inject=False)
+        row |= {f"report/{picture.stem}": self._wandb.Image(str(picture)) for picture in publication.pictures}
+        row["report/page"] = self._wandb.Html(publication.page, inject=False)
         self._run.log(row)
         self._run.summary["verdict"] = publication.verdict
         self._expected += 1
@@ -126,20 +127,16 @@ class WandbSink:
         return kept
 
     def _start_online(self, info: RunInfo) -> None:
-        import wandb
-
         try:
             self._start("online", info)
-        except wandb.Error as error:
+        except self._wandb.Error as error:
             reason = " ".join(str(error).split())
             self._warn(f"W&B could not start online ({reason}): recording offline; `wandb sync` uploads it later")
             self._release_service()
             self._start("offline", info)
 
     def _start(self, mode: Literal["offline", "online"], info: RunInfo) -> None:
-        import wandb
-
-        settings = wandb.Settings(
+        settings = self._wandb.Settings(
             mode=mode,
             silent=True,
             console="off",
@@ -159,8 +156,8 @@ class WandbSink:
         config = self._config
         with _environment(mode, own=self._own_service):
             # Silent from here on: given to `init` alone, a missing key would still be asked for on a terminal.
-            theirs = wandb.setup(settings if self._own_service else None).settings
-            self._run = wandb.init(
+            theirs = self._wandb.setup(settings if self._own_service else None).settings
+            self._run = self._wandb.init(
                 project=config.project or theirs.project or _PROJECT,
                 entity=config.entity,
                 group=config.group or theirs.run_group or info.group,
@@ -180,9 +177,7 @@ class WandbSink:
     def _release_service(self) -> None:
         """End the service process that this sink started and take its address out of the environment."""
         if self._own_service:
-            import wandb
-
-            wandb.teardown()
+            self._wandb.teardown()
 
 
 @contextlib.contextmanager

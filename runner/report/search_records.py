@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import optuna
+from optuna import logging
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
 from runner.config.untrusted.foreign_yaml import load_plain
 from runner.disk.files import ordinary
 from runner.errors import RunError
@@ -73,7 +77,6 @@ class Search:
         names = [name for name in self._varied if all(name in trial.params for trial in self.complete)]
         if len(self.complete) < FEWEST or len(names) < 2:
             return {}
-        import optuna
 
         distributions = {name: _distribution([trial.params[name] for trial in self.complete]) for name in names}
         with _quiet_optuna():
@@ -120,8 +123,6 @@ def read_search(sweep: SweepResults) -> Search | None:
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
     """Keep Optuna from announcing a study that lives for a moment."""
-    from optuna import logging
-
     level = logging.get_verbosity()
     logging.set_verbosity(logging.WARNING)
     try:
@@ -145,8 +146,6 @@ def _trial(row: dict[str, str]) -> Trial:
 
 def _distribution(texts: Sequence[str]) -> Any:
     """A range that holds the values, of logarithms where they span two decades; a choice where one is a word."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
     try:
         low, high = min(map(float, texts)), max(map(float, texts))
     except ValueError:

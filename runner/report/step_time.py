@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.patches import Patch
+
 from runner.records.document import Grid
 from runner.records.printable import shortened
 from runner.records.step_time import PHASES, Phase, StepTime
@@ -49,8 +51,6 @@ def tabulate_steps(recipes: Sequence[Recipe]) -> Grid | None:
 
 def draw_steps(recipes: Sequence[Recipe]) -> PlotFile | None:
     """A bar a recipe, as long as its step, in the colours of the phases; None when nothing was timed."""
-    from matplotlib.patches import Patch
-
     timed = _timed(recipes)[:MOST_ROWS]
     if not timed:
         return None

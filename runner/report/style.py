@@ -13,12 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullLocator
+
 from runner.records.printable import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 SERIES = ("#3a7ebf", "#d2691e", "#2f9265", "#9161c9", "#d0454f", "#1b93a6", "#998022", "#c9589b")
 """Colours of the first recipes; later ones are muted."""
@@ -83,9 +87,6 @@ class PlotFile:
 @contextmanager
 def canvas(height: float, *, columns: int = 1, sharey: bool = False) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure of ``height`` inches with ``columns`` axes side by side, in the common style while it is drawn."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
     with matplotlib.rc_context(_RULES):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False, sharey=sharey)[0]
@@ -103,8 +104,6 @@ def finish(figure: Figure, name: str, caption: str) -> PlotFile:
 
 def label_logarithmic(axis: Axis, ticks: Mapping[str, float] | None = None) -> None:
     """Label a logarithmic ``axis``: with plain numbers at powers of ten, or with ``ticks``, label -> place, if few."""
-    from matplotlib.ticker import FuncFormatter, NullLocator
-
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if ticks is not None and len(ticks) <= _MOST_TICKS:
@@ -113,8 +112,6 @@ def label_logarithmic(axis: Axis, ticks: Mapping[str, float] | None = None) -> N
 
 def name_series(figure: Figure, labels: Sequence[str]) -> None:
     """A legend above the picture, where there is more than one series; those without a colour are counted."""
-    from matplotlib.lines import Line2D
-
     if len(labels) < 2:
         return
     lines = [Line2D([], [], color=colour(position)) for position in range(min(len(labels), len(SERIES) + 1))]

@@ -50,7 +50,7 @@ from runner.training.checkpointing.resume import (
     secret_of,
 )
 from runner.training.distributed.agreement import decide_on_main, main_process_first, on_all_processes, on_main_process
-from runner.training.distributed.launch import lead_followers, start_processes
+from runner.training.distributed.launch import follow, lead_followers, start_processes
 from runner.training.distributed.same_run import refuse_other_run
 from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.gradients.micro_batch_size import out_of_memory_message
@@ -129,6 +129,15 @@ def run_job(
         with _interruption_recorded(run_dir):
             return start_processes(job, device, processes, run_rank)
     return run_rank(job, SingleProcess(torch_device(device.kind)), device)
+
+
+def follow_runs() -> int:
+    """As any but the first process of a launch: take part in each run that the first one hands out.
+
+    Returns:
+        The exit code: that of the last run.
+    """
+    return follow(run_rank)
 
 
 def run_rank(job: Job, world: World, device: Device) -> JobResult:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from runner.config.schema import ComparisonConfig
 from runner.report.cells import read_sweep
+from runner.report.contents import find
 from runner.report.statements import read_statements, write_statements
 from runner.report.update_checks import read_checks, write_checks
-from runner.report.write import Report, write_report
+from runner.report.write import REPORT_FILE, Report, write_report
 from runner.verify.same_update import check_updates, pairs_to_check
 
 
@@ -38,3 +39,14 @@ def renew_statements(sweep_dir: Path) -> None:
     """
     sweep = read_sweep(sweep_dir)
     write_statements(sweep, read_statements(sweep))
+
+
+def find_verdict(sweep_dir: Path) -> str:
+    """The answer to the question of ``sweep_dir``, in a sentence or two; raises as ``finish_sweep`` does."""
+    return find(read_sweep(sweep_dir)).verdict
+
+
+def report_page(sweep_dir: Path) -> Path:
+    """The page of the report of ``sweep_dir``, written where it is missing; raises as ``finish_sweep`` does."""
+    path = sweep_dir / REPORT_FILE
+    return path if path.exists() else finish_sweep(sweep_dir).path

@@ -8,6 +8,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
 from runner.environment.launchers import launched
 from runner.errors import ExitCode
 from runner.records.console import put
@@ -133,10 +137,6 @@ class LiveDisplay:
         self.refresh()
 
     def _table(self) -> RenderableType:
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(self._headline(), "bold"), title_justify="left")
         table.add_column("cell", justify="right")
         table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)

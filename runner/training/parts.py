@@ -14,9 +14,11 @@ from runner.models.memory_format import format_for
 from runner.optim.modes import has_modes
 from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
+from runner.training.compiled_model import CompiledModel
 from runner.training.distributed.agreement import on_all_processes
 from runner.training.ema import WeightAverage
 from runner.training.gradients.batch_sampler import BatchSampler, ShuffledSampler
+from runner.training.gradients.graphed_mean_rule import GraphedMeanRule
 from runner.training.gradients.mean_rule import GradientRule, MeanRule
 from runner.training.gradients.micro_batch_size import MicroBatchSizes
 from runner.training.gradients.step_rng import SeededRng, StepRng
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from runner.data.images import ImageData, ImageSet
     from runner.plan.plan import Plan
     from runner.privacy.mechanism.key import SecretKey
-    from runner.training.compiled_model import CompiledModel
     from runner.training.distributed.world import World
 
 
@@ -130,7 +131,6 @@ def build_parts(
     if semantic.privacy is None:
         if performance.compile:
             # imports the compiler
-            from runner.training.compiled_model import CompiledModel
 
             compiled = CompiledModel(model, sizes)
         same: dict[str, Any] = {
@@ -142,8 +142,6 @@ def build_parts(
             "compiled": compiled,
         }
         if performance.cuda_graphs:
-            from runner.training.gradients.graphed_mean_rule import GraphedMeanRule
-
             rule = GraphedMeanRule(model, sizes=sizes, **same)
         else:
             rule = MeanRule(model, **same)

@@ -66,10 +66,14 @@ def check_updates(pairs: Sequence[tuple[CellResult, CellResult]]) -> Iterator[Up
 
 
 def _check(one: CellResult, other: CellResult, settings: tuple[str, ...]) -> UpdateCheck:
-    from runner.verify.one_update import MIXING, Variant
+    from runner.verify.one_update import MIXING, Variant, compute_updates
+
+    def compute(cell: CellResult, variants: Sequence[Variant]) -> list[Update | None]:
+        assert cell.identity is not None
+        return compute_updates(cell.folder, cell.identity, _performance(cell), variants)
 
     variants = [Variant(float64=True), Variant(float64=False)]
-    (exact, own), (other_exact, other_own) = (_compute(cell, variants) for cell in (one, other))
+    (exact, own), (other_exact, other_own) = (compute(cell, variants) for cell in (one, other))
     difference = _difference(exact, other_exact)
     if difference is None:
         raise RunError("the gradient is not finite")
@@ -77,7 +81,7 @@ def _check(one: CellResult, other: CellResult, settings: tuple[str, ...]) -> Upd
     if difference > TOLERANCE:
         suspects = [kinds for n in (1, 2) for kinds in combinations(MIXING, n)]
         held = [Variant(float64=True, still=kinds) for kinds in suspects]
-        for kinds, first, second in zip(suspects, _compute(one, held), _compute(other, held), strict=True):
+        for kinds, first, second in zip(suspects, compute(one, held), compute(other, held), strict=True):
             still = _difference(first, second)
             if still is not None and still <= TOLERANCE:
                 causes = kinds
@@ -90,13 +94,6 @@ def _check(one: CellResult, other: CellResult, settings: tuple[str, ...]) -> Upd
         equal=difference <= TOLERANCE,
         causes=causes,
     )
-
-
-def _compute(cell: CellResult, variants: Sequence[Any]) -> list[Update | None]:
-    from runner.verify.one_update import compute_updates
-
-    assert cell.identity is not None
-    return compute_updates(cell.folder, cell.identity, _performance(cell), variants)
 
 
 def _difference(one: Update | None, other: Update | None, *, weights: bool = True) -> float | None:

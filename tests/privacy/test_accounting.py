@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from runner.errors import RequestError
-from runner.privacy.accounting import accountants
+from runner.privacy.accounting import accountants, dp_accounting_calls
 from runner.privacy.accounting.accountants import ACCOUNTANTS, default_delta, epsilon
 from runner.privacy.accounting.calibration import solve_noise_multiplier, solve_steps
 from runner.privacy.accounting.step_epsilon import Spending
@@ -189,7 +189,7 @@ def test_the_tail_is_as_exact_as_the_middle(noise, steps, delta):
     from runner.privacy.accounting.tilted_losses import epsilon_of_sum
 
     grid = 2e-4
-    one = accountants._loss(1.0, noise, grid, accountants._mass_cut(steps, delta))
+    one = dp_accounting_calls.loss_distribution(1.0, noise, grid, accountants._mass_cut(steps, delta))
     found = epsilon_of_sum([(one, steps)], grid=grid, delta=delta)
     exact = exact_gaussian_in_forty_digits(noise, steps, delta)
     assert exact <= found <= exact + 1e-4

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from runner.privacy.accounting import accountants
+from runner.privacy.accounting import accountants, dp_accounting_calls
 from runner.privacy.accounting.composition import Spent, compose
 from runner.privacy.accounting.random_stopping import TrialCount, epsilon_of_best
 
@@ -26,14 +26,14 @@ def test_known_figures(mean, logarithmic, geometric):
 @pytest.mark.parametrize("mean", [1.5, 9.0, 40.0])
 def test_it_is_theorem_2_of_the_paper(shape, mean):
     """eps' = eps + (1 + eta)(1 - 1/hat) eps_hat + (1 + eta) log(1/gamma) / hat + log(E[K]) / (order - 1)."""
-    orders, one = accountants._divergences(RUN.sample_rate, RUN.noise_multiplier, None)
+    orders, one = dp_accounting_calls.renyi_divergences(RUN.sample_rate, RUN.noise_multiplier, None)
     orders, single = np.asarray(orders), RUN.steps * np.asarray(one)
     count = TrialCount(mean=mean, shape=shape)
     hat = (1 + shape) * ((1 - 1 / orders) * single + math.log(1 / count.stopping) / orders)
     best = single + hat.min() + math.log(mean) / (orders - 1)
     # divergences rise with their order, so that each bounds those below it
     best = np.minimum.accumulate(best[::-1])[::-1]
-    expected = accountants._epsilon_of(orders, best, 1e-5)
+    expected = dp_accounting_calls.epsilon_of_divergences(orders, best, 1e-5)
     assert epsilon_of_best(RUN, count, delta=1e-5) == pytest.approx(expected, rel=1e-6)
 
 

@@ -17,7 +17,7 @@ from runner.records.console import PlainConsole, ScreenConsole, SilentConsole, m
 from runner.records.epoch_lines import EpochLines
 from runner.records.progress import Progress, budget_text, duration, epoch_line, progress_figures, rate_text
 from runner.records.run_file import FinalMetrics, Memory, PrivacySpent, RunRecord, Throughput
-from runner.records.screen import TerminalScreen
+from runner.records.terminal_screen import TerminalScreen
 
 FULL = Progress(
     step=2299,

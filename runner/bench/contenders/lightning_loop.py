@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torchmetrics.classification import MulticlassAccuracy
 
 from runner.bench.interleaving import TimedSteps
 from runner.bench.task import PreparedTask, Task, load_prepared
@@ -35,8 +36,6 @@ class _Module(lightning.LightningModule):
         self._fused = fused
         self._accuracy = None
         if logs:
-            from torchmetrics.classification import MulticlassAccuracy
-
             self._accuracy = MulticlassAccuracy(int(given.labels.max()) + 1, average="micro")
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:

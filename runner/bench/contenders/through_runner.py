@@ -7,10 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from runner.autotune.resolve import resolve_plan
 from runner.bench.interleaving import TimedSteps
 from runner.bench.task import Task, configure
+from runner.data.open import open_data
+from runner.plan.build import build_plan
+from runner.plan.device import detect_device
+from runner.processes.signals import StopRequest
+from runner.records.console import make_console
 from runner.records.metrics import Record
+from runner.records.recorder import Recorder
 from runner.records.sink import RunInfo
+from runner.training.distributed.world import SingleProcess, torch_device
+from runner.training.loop import Loop
+from runner.training.parts import build_parts
+from runner.training.torch_settings import torch_settings
 
 if TYPE_CHECKING:
     from runner.training.parts import Parts
@@ -43,20 +56,6 @@ class _Pause:
 
 def train(task: Task, prepared: Path, timed_steps: TimedSteps, options: tuple[str, ...]) -> None:
     """Train the task's recipe changed by ``options``, which are overrides; ``prepared`` is not needed."""
-    import torch
-
-    from runner.autotune.resolve import resolve_plan
-    from runner.data.open import open_data
-    from runner.plan.build import build_plan
-    from runner.plan.device import detect_device
-    from runner.processes.signals import StopRequest
-    from runner.records.console import make_console
-    from runner.records.recorder import Recorder
-    from runner.training.distributed.world import SingleProcess, torch_device
-    from runner.training.loop import Loop
-    from runner.training.parts import build_parts
-    from runner.training.torch_settings import torch_settings
-
     proof = ("trainer.log_every=1",) if timed_steps.proving else ()
     config = configure((*task.request, f"hardware.threads={torch.get_num_threads()}", *options, *proof))
     data = open_data(config.data)

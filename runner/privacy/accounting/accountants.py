@@ -20,13 +20,10 @@ from __future__ import annotations
 import bisect
 import functools
 import importlib
-import logging
 import math
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 from runner.errors import RequestError, nearest
 
@@ -103,37 +100,47 @@ def pld_of_all(mechanisms: Sequence[Mechanism], delta: float) -> float:
 
     Renyi divergences give the size of the answer, and thereby the grid.
     """
-    from runner.privacy.accounting.tilted_losses import epsilon_of_sum
-
     size = rdp_of_all(mechanisms, delta)
     total = sum(count for _, _, count in mechanisms)
     grid, cut = _loss_grid(size, total), _mass_cut(total, delta)
-    return epsilon_of_sum(
-        [(_loss(rate, noise, grid, cut), count) for rate, noise, count in mechanisms], grid=grid, delta=delta
+    return _library().epsilon_of_sum(
+        [(_library().loss_distribution(rate, noise, grid, cut), count) for rate, noise, count in mechanisms],
+        grid=grid,
+        delta=delta,
     )
 
 
 def rdp_of_all(mechanisms: Sequence[Mechanism], delta: float) -> float:
     """The ``rdp`` bound on what unlike updates spend together."""
-    found = [(count, *_divergences(rate, noise, None)) for rate, noise, count in mechanisms]
+    found = [(count, *_library().renyi_divergences(rate, noise, None)) for rate, noise, count in mechanisms]
     # The orders are the library's own and the same for all.
-    return _epsilon_of(found[0][1], sum(count * divergences for count, _, divergences in found), delta)
+    return _library().epsilon_of_divergences(
+        found[0][1], sum(count * divergences for count, _, divergences in found), delta
+    )
 
 
 def rdp_at(order: int, mechanisms: Sequence[Mechanism], delta: float) -> float:
     """The bound on what unlike updates spend together by the Renyi divergence of one ``order`` alone."""
-    found = [(count, *_divergences(rate, noise, (order,))) for rate, noise, count in mechanisms]
-    return _epsilon_of(found[0][1], sum(count * divergences for count, _, divergences in found), delta)
+    found = [(count, *_library().renyi_divergences(rate, noise, (order,))) for rate, noise, count in mechanisms]
+    return _library().epsilon_of_divergences(
+        found[0][1], sum(count * divergences for count, _, divergences in found), delta
+    )
 
 
 def divergence_at(order: int, sample_rate: float, noise_multiplier: float) -> float:
     """The Renyi divergence of one update at one ``order``."""
-    return float(_divergences(sample_rate, noise_multiplier, (order,))[1][0])
+    return float(_library().renyi_divergences(sample_rate, noise_multiplier, (order,))[1][0])
 
 
-def renyi_epsilon(event: Any, delta: float) -> float:
-    """The ``rdp`` bound of any ``event`` of dp-accounting."""
-    return float(_composed(event, None).get_epsilon(delta))
+def epsilon_of_selection(
+    sample_rate: float, noise_multiplier: float, steps: int, *, mean: float, shape: float, delta: float
+) -> float:
+    """The ``rdp`` bound on the best of a random number of runs, from a negative binomial distribution.
+
+    Papernot and Steinke 2022 (arXiv:2110.03620), theorem 2, as dp-accounting has it.
+    """
+    event = _library().selection_event(sample_rate, noise_multiplier, steps, mean=mean, shape=shape)
+    return float(_library().renyi_accountant(event, None).get_epsilon(delta))
 
 
 def check_mechanism(accountant: str, sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> None:
@@ -160,11 +167,9 @@ def check_mechanism(accountant: str, sample_rate: float, noise_multiplier: float
 
 def load_libraries(accountant: str) -> None:
     """Import what ``accountant`` imports when it is first asked, for a process whose memory is measured."""
-    _reset_absl_stream()
-    importlib.import_module("dp_accounting.pld.privacy_loss_distribution")
-    importlib.import_module("dp_accounting.rdp.rdp_privacy_accountant")
+    _library().reset_absl_stream()
     if accountant == "prv":
-        _prv_class()
+        importlib.import_module("runner.privacy.accounting.prv_lengths")
 
 
 def curve(
@@ -181,12 +186,10 @@ def curve(
 def _pld(
     sample_rate: float, noise_multiplier: float, delta: float, steps: int, *, coarse: bool
 ) -> Callable[[int], float]:
-    from runner.privacy.accounting.tilted_losses import epsilon_of_sum
-
     size = quick_rdp(sample_rate, noise_multiplier, steps, delta)
     grid = _loss_grid(size, steps) * (_COARSER if coarse else 1.0)
-    one = _loss(sample_rate, noise_multiplier, grid, _mass_cut(steps, delta))
-    return lambda count: epsilon_of_sum([(one, count)], grid=grid, delta=delta)
+    one = _library().loss_distribution(sample_rate, noise_multiplier, grid, _mass_cut(steps, delta))
+    return lambda count: _library().epsilon_of_sum([(one, count)], grid=grid, delta=delta)
 
 
 def _mass_cut(steps: int, delta: float) -> float:
@@ -205,57 +208,25 @@ def _loss_grid(size: float, steps: int) -> float:
     return 2.0 ** (math.floor(_GRID_NOTCHES * math.log2(wanted)) / _GRID_NOTCHES)
 
 
-@functools.lru_cache(maxsize=2)
-def _loss(sample_rate: float, noise_multiplier: float, grid: float, cut: float) -> Any:
-    """The privacy loss distribution of one update, rounded up."""
-    _reset_absl_stream()
-    from dp_accounting.pld import privacy_loss_distribution
+@functools.cache
+def _library() -> ModuleType:
+    """What calls dp-accounting, which takes 0.6 s to load: when the first bound is asked for."""
+    from runner.privacy.accounting import dp_accounting_calls
 
-    return privacy_loss_distribution.from_gaussian_mechanism(
-        noise_multiplier,
-        sampling_prob=sample_rate,
-        value_discretization_interval=grid,
-        pessimistic_estimate=True,
-        log_mass_truncation_bound=cut,
-    )
+    return dp_accounting_calls
 
 
 def _rdp(
     sample_rate: float, noise_multiplier: float, delta: float, orders: tuple[int, ...] | None
 ) -> Callable[[int], float]:
     # Divergences of the same order add up over steps.
-    every, divergences = _divergences(sample_rate, noise_multiplier, orders)
-    return lambda count: _epsilon_of(every, count * divergences, delta)
-
-
-@functools.lru_cache(maxsize=4)
-def _divergences(sample_rate: float, noise_multiplier: float, orders: tuple[int, ...] | None) -> tuple[Any, Any]:
-    """Renyi orders (those given, else the library's) and the divergence of one update at each."""
-    from dp_accounting import dp_event
-
-    step = dp_event.PoissonSampledDpEvent(sample_rate, dp_event.GaussianDpEvent(noise_multiplier))
-    accountant = _composed(step, orders)
-    return accountant.orders, accountant.rdp
-
-
-def _composed(event: Any, orders: tuple[int, ...] | None) -> Any:
-    """dp-accounting's accountant of Renyi divergences, of one ``event``."""
-    _reset_absl_stream()
-    from dp_accounting.rdp import rdp_privacy_accountant as rdp
-
-    with _quiet_absl():
-        accountant = rdp.RdpAccountant(orders)
-        accountant.compose(event)
-    return accountant
-
-
-def _epsilon_of(orders: Any, divergences: Any, delta: float) -> float:
-    from dp_accounting.rdp import rdp_privacy_accountant as rdp
-
-    return float(rdp.compute_epsilon(orders, divergences, delta)[0])
+    every, divergences = _library().renyi_divergences(sample_rate, noise_multiplier, orders)
+    return lambda count: _library().epsilon_of_divergences(every, count * divergences, delta)
 
 
 def _prv(sample_rate: float, noise_multiplier: float, delta: float, *, coarse: bool) -> Callable[[int], float]:
+    from runner.privacy.accounting.prv_lengths import FastLengths
+
     def at(count: int) -> float:
         # The mesh has about 2 * (loss range) / (error / sqrt(count * log(12000 / delta) / 2)) points.
         error = _PRV_PROGRESS_ERROR if coarse else PRV_ERROR
@@ -265,7 +236,7 @@ def _prv(sample_rate: float, noise_multiplier: float, delta: float, *, coarse: b
         # Gopi et al. 2021 bound the error for small half-widths only.
         if error > 0.5:
             raise _prv_refusal(sample_rate, noise_multiplier, count, delta)
-        accountant = _prv_class()()
+        accountant = FastLengths()
         accountant.history = [(noise_multiplier, sample_rate, count)]
         try:
             # The library takes logarithms of zero on purpose and warns that its Renyi orders could be more.
@@ -281,59 +252,9 @@ def _prv(sample_rate: float, noise_multiplier: float, delta: float, *, coarse: b
     return at
 
 
-@functools.cache
-def _prv_class() -> Any:
-    from opacus.accountants import PRVAccountant
-    from opacus.accountants.analysis.prv import Domain
-    from scipy.fft import next_fast_len
-
-    from runner.privacy.accounting.tilted_losses import rounding_of_sums
-
-    class FastLengths(PRVAccountant):  # type: ignore[misc]
-        """Its range of losses has some points more, so that the length of a Fourier transform is 2^a 3^b 5^c.
-
-        A transform of another length takes up to ten times as long.  A wider range cuts off less.
-
-        What transforms err by is taken out of delta, as the library does with its other errors.
-        """
-
-        def get_epsilon(self, delta: float, *, eps_error: float = PRV_ERROR, **given: Any) -> float:
-            losses = self._get_dprv(eps_error=eps_error, delta_error=delta / 1000)
-            rounding = rounding_of_sums(losses.pmf, sum(count for _, _, count in self.history))
-            if rounding > delta / 2:
-                raise ArithmeticError("rounding")
-            return float(losses.compute_epsilon(delta, max(delta / 1000, rounding), eps_error)[2])
-
-        def _get_domain(self, **given: Any) -> Any:
-            domain = super()._get_domain(**given)
-            more = next_fast_len(domain.size // 2, real=True) - domain.size // 2
-            return Domain(domain.t_min - more * domain.dt, domain.t_max + more * domain.dt, domain.size + 2 * more)
-
-    return FastLengths
-
-
 def _prv_refusal(sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> RequestError:
     expected = (
         f"pld or rdp: prv cannot represent sampling rate {sample_rate:g}, "
         f"noise multiplier {noise_multiplier:g}, {steps} steps and delta {delta:g}"
     )
     return RequestError("privacy.accountant", "prv", expected)
-
-
-def _reset_absl_stream() -> None:
-    """Takes from absl the stream that it found at import: it closes that stream when logging is configured anew."""
-    from absl import logging as absl_logging
-
-    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
-
-
-@contextmanager
-def _quiet_absl() -> Iterator[None]:
-    """Keeps dp-accounting's notes about Renyi orders that it leaves out, which loosen the bound and never break it."""
-    logger = logging.getLogger("absl")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

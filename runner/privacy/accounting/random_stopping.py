@@ -83,8 +83,6 @@ def epsilon_of_best(run: Spent, trials: TrialCount, *, delta: float) -> float:
         return 0.0
     if run.noise_multiplier == 0.0:
         return math.inf
-    from dp_accounting import dp_event
-
-    step = dp_event.PoissonSampledDpEvent(run.sample_rate, dp_event.GaussianDpEvent(run.noise_multiplier))
-    every = dp_event.SelfComposedDpEvent(step, run.steps)
-    return accountants.renyi_epsilon(dp_event.RepeatAndSelectDpEvent(every, trials.mean, trials.shape), delta)
+    return accountants.epsilon_of_selection(
+        run.sample_rate, run.noise_multiplier, run.steps, mean=trials.mean, shape=trials.shape, delta=delta
+    )

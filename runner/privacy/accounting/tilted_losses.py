@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from dp_accounting.pld import common
 from numpy.typing import NDArray
+from scipy import fft, signal
+from scipy.optimize import minimize_scalar
 
 from runner.internals.loss_distributions import directions, masses
 
@@ -102,7 +105,6 @@ def _one_way(losses: Sequence[tuple[_Loss, int]], grid: float, delta: float) -> 
 
 def _best_tilt(losses: Sequence[tuple[_Loss, int]], grid: float, delta: float) -> float:
     """About where Chernoff's bound on epsilon, log(E exp(tilt * loss) / delta) / tilt, is least."""
-    from scipy.optimize import minimize_scalar
 
     def bound(log_tilt: float) -> float:
         tilt = math.exp(log_tilt)
@@ -118,9 +120,6 @@ def _best_tilt(losses: Sequence[tuple[_Loss, int]], grid: float, delta: float) -
 
 def _power(loss: _Loss, count: int, grid: float, tilt: float) -> _Tilted:
     """The tilted distribution of the sum of ``count`` independent losses."""
-    from dp_accounting.pld import common
-    from scipy import fft
-
     logs = loss.logs + tilt * grid * (loss.first + np.arange(len(loss.logs)))
     largest = float(logs.max())
     masses = np.exp(logs - largest)
@@ -152,8 +151,6 @@ def _power(loss: _Loss, count: int, grid: float, tilt: float) -> _Tilted:
 
 def _product(one: _Tilted, other: _Tilted) -> _Tilted:
     """The tilted distribution of the sum of two independent losses."""
-    from scipy import signal
-
     masses = signal.fftconvolve(one.masses, other.masses)
     stages = 3 * 8.0 * math.log2(2 * len(masses)) * _UNIT
     norms = float(np.linalg.norm(one.masses)), float(np.linalg.norm(other.masses))

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 # Encrypting zeros yields the raw keystream; 256 KiB at a time stays in a core's second-level cache.
 _CHUNK_BYTES = 1 << 18
@@ -22,8 +24,6 @@ class Keystream:
     def __init__(self, key: bytes, step: int) -> None:
         """``key`` has 32 bytes; ``step`` is in [0, 2^64)."""
         # cryptography loads OpenSSL, which runs without privacy have no use for.
-        from cryptography.hazmat.primitives.ciphers import Cipher
-        from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
         # The library's 16-byte nonce starts with the block counter; the step fills the last eight bytes.
         self._stream: Any = Cipher(ChaCha20(key, struct.pack("<QQ", 0, step)), mode=None).encryptor()

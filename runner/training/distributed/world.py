@@ -110,7 +110,7 @@ class AccelerateProcesses:
         # The first optimizer imports this module, and a default argument in it would then hold the group for ever:
         # its threads would outlive `close` and now and then abort the process while the interpreter shuts down.
         load_compiler()
-        from accelerate import PartialState
+        from accelerate import PartialState, utils
 
         group: dict[str, Any] = {}
         if init_method is not None:
@@ -119,6 +119,7 @@ class AccelerateProcesses:
             # Accelerate warns that it sets the number of threads; the plan sets it again, and records it.
             warnings.filterwarnings("ignore", message="OMP_NUM_THREADS", category=UserWarning)
             self._state = PartialState(cpu=cpu, **group)
+        self._gather_object = utils.gather_object
         self.rank: int = self._state.process_index
         self.size: int = self._state.num_processes
         self.device: torch.device = self._state.device
@@ -154,9 +155,7 @@ class AccelerateProcesses:
 
     def gather(self, obj: Any) -> list[Any]:
         """The objects of all processes, pickled."""
-        from accelerate.utils import gather_object
-
-        return list(gather_object([obj]))
+        return list(self._gather_object([obj]))
 
     def barrier(self) -> None:
         """Wait until every process is here."""
