@@ -24,6 +24,7 @@ from runner.forecast.operation_counts import measure_model
 from runner.records.console import SilentConsole
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.recorder import Recorder
+from runner.training.distributed.agreement import decide_on_main
 from runner.training.model import build_model
 from runner.training.torch_settings import torch_settings
 
@@ -61,7 +62,7 @@ def probe_costs(plan: Plan, data: ImageData, world: World, folder: Path) -> Cost
         RunError: there is no memory for one example.
         NonFiniteGradient: the first updates of the run would end it.
     """
-    image_seconds = world.broadcast(_image_seconds(plan) if world.is_main else 0.0)
+    image_seconds = decide_on_main(world, lambda: _image_seconds(plan))
     baseline = _held(world.device)
     short = _shortened(plan, image_seconds)
     with torch_settings(plan):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ def build_private_parts(
             ),
         )
         plan, way = plan.with_grad_sample(chosen), chosen.value
-    key = world.broadcast(_own_key(key, privacy.unsafe_noise_seed) if world.is_main else None)
+    key = decide_on_main(world, functools.partial(_own_key, key, privacy.unsafe_noise_seed))
     rule = PrivateRule(
         model,
         loss=loss,
