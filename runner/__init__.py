@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from inspect import Signature
 
+    from runner.api.plan import RunPlan, plan
     from runner.api.run import Run, run
     from runner.api.sweep import Sweep, sweep
     from runner.errors import RequestError, RunError
     from runner.inference.predictor import load_run
 
-__all__ = ["RequestError", "Run", "RunError", "Sweep", "load_run", "run", "sweep"]
+__all__ = ["RequestError", "Run", "RunError", "RunPlan", "Sweep", "load_run", "plan", "run", "sweep"]
 
 _HOMES = {
     "RequestError": "runner.errors",
     "Run": "runner.api.run",
     "RunError": "runner.errors",
+    "RunPlan": "runner.api.plan",
     "Sweep": "runner.api.sweep",
     "load_run": "runner.inference.predictor",
 }
@@ -56,5 +58,5 @@ class _Called(ModuleType):
         return getattr(import_module(f"runner.api.{name}"), name)
 
 
-for _name in ("run", "sweep"):
+for _name in ("plan", "run", "sweep"):
     import_module(f"runner.{_name}").__class__ = _Called

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from runner.api.composed_request import begin_request, check_request
-from runner.api.overrides import lines_of
+from runner.api.overrides import read_values
 from runner.config.compose import Composer
-from runner.config.request.hydra_record import ROOT, source_flags
+from runner.config.request.hydra_record import source_flags
 from runner.config.request.request import Request
 from runner.config.words.override_lines import warn_repeated
 from runner.errors import RequestError
@@ -29,22 +27,13 @@ class Call:
     """The flags that name the user's own configuration."""
 
 
-def read_call(
-    overrides: Sequence[str],
-    values: Mapping[str, Any],
-    config_dir: str | PathLike[str] | None,
-    config_name: str | None,
-    *,
-    multirun: bool,
-) -> Call:
+def read_call(overrides: Sequence[str], values: Mapping[str, Any], *, multirun: bool) -> Call:
     """The run, or with ``multirun`` the sweep, that a call asks for; the arguments are those of ``run``.
 
     Raises:
         RequestError: it cannot be run as typed.
     """
-    root = config_name or ROOT
-    extra = None if config_dir is None else Path(config_dir).expanduser().absolute()
-    typed = lines_of(overrides, values)
+    typed, extra, root = read_values(overrides, values)
     warn_repeated(typed)
     composer, lines = begin_request(typed, multirun=multirun, config_dir=extra, root=root)
     if not multirun:

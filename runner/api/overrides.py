@@ -6,16 +6,20 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
+from runner.config.request.hydra_record import ROOT
 from runner.errors import RequestError
 
 Value = str | bool | int | float | PathLike[str] | None | Sequence[Any] | Mapping[str, Any]
 """What a keyword may be set to."""
+
+_FLAGS = ("config_dir", "config_name")
 
 
 def lines_of(overrides: Sequence[str], values: Mapping[str, Any]) -> list[str]:
@@ -33,17 +37,32 @@ def lines_of(overrides: Sequence[str], values: Mapping[str, Any]) -> list[str]:
     return [*overrides, *(f"{key}={_typed(key, value)}" for key, value in values.items())]
 
 
-def call_of(
-    function: str,
-    overrides: Sequence[str],
-    values: Mapping[str, Any],
-    config_dir: str | PathLike[str] | None,
-    config_name: str | None,
-) -> str:
+def read_values(overrides: Sequence[str], values: Mapping[str, Any]) -> tuple[list[str], Path | None, str]:
+    """The overrides of a call, and what ``config_dir`` and ``config_name`` among its keywords say.
+
+    They are no parameters of their own, so that ``**{"privacy.epsilon": 3}`` has a type.
+
+    Raises:
+        RequestError: an override is no string, or a value is none that it may be.
+    """
+    flags = flags_in(values)
+    for name, value in flags.items():
+        if not isinstance(value, str | PathLike):
+            raise RequestError(name, repr(value), "the path of a folder" if name == "config_dir" else "a name")
+    extra = Path(flags["config_dir"]).expanduser().absolute() if "config_dir" in flags else None
+    lines = lines_of(overrides, {key: value for key, value in values.items() if key not in _FLAGS})
+    return lines, extra, flags.get("config_name", ROOT)
+
+
+def flags_in(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``values`` that are flags of the command line."""
+    return {key: values[key] for key in _FLAGS if values.get(key) is not None}
+
+
+def call_of(function: str, overrides: Sequence[str], values: Mapping[str, Any]) -> str:
     """The call of ``function`` with these arguments, as it can be pasted into a program."""
-    named = {name: fspath(value) for name, value in (("config_dir", config_dir), ("config_name", config_name)) if value}
     plain = {key: fspath(value) if isinstance(value, PathLike) else value for key, value in values.items()}
-    given = [f"{key}={value!r}" for key, value in {**named, **plain}.items() if key.isidentifier()]
+    given = [f"{key}={value!r}" for key, value in plain.items() if key.isidentifier()]
     dotted = {key: value for key, value in plain.items() if not key.isidentifier()}
     return f"{function}({', '.join([*map(repr, overrides), *given, *([f'**{dotted!r}'] if dotted else [])])})"
 

@@ -12,7 +12,7 @@ from runner.api.called_request import read_call
 from runner.api.caller import randomness_kept, undisturbed
 from runner.api.data_frame import data_frame
 from runner.api.interruption import interruptible, tell_interrupted
-from runner.api.overrides import Value, call_of
+from runner.api.overrides import Value, call_of, flags_in
 from runner.api.start_run import start_run
 from runner.api.summary import html_table, text_table
 from runner.config.untrusted.run_config import CONFIG_FILE, read_plain
@@ -130,19 +130,13 @@ class Run:
         return [*result_rows(self.record), ("folder", str(self.folder))]
 
 
-def run(
-    *overrides: str,
-    config_dir: str | PathLike[str] | None = None,
-    config_name: str | None = None,
-    **values: Value,
-) -> Run:
+def run(*overrides: str, **values: Value) -> Run:
     """Train one recipe in this process, as ``python -m runner`` does, and return what it found.
 
     Args:
         overrides: ``"key=value"`` or ``"group=option"``, as they are typed on the command line.
-        config_dir: a folder of configuration besides the shipped one, as ``--config-dir``.
-        config_name: the file there that everything starts from, as ``--config-name``.
-        values: keys and their values: ``seed=1``, ``resume=folder``, ``**{"privacy.epsilon": 3}``.
+        values: keys and their values: ``seed=1``, ``resume=folder``, ``**{"privacy.epsilon": 3}``; and ``config_dir``
+            and ``config_name``, which are the flags ``--config-dir`` and ``--config-name``.
 
     Raises:
         RequestError: it cannot be run as typed; nothing was started.
@@ -150,7 +144,7 @@ def run(
         KeyboardInterrupt: Ctrl-C, or another signal that asks a run to end, stopped it; it can be resumed.
     """
     with undisturbed("run"):
-        call = read_call(overrides, values, config_dir, config_name, multirun=False)
+        call = read_call(overrides, values, multirun=False)
         assert call.request.run_dir is not None
         folder = call.request.run_dir.absolute()
         argv = [*call.flags, *call.request.lines]
@@ -159,7 +153,7 @@ def run(
         with randomness_kept():
             end = interruptible(lambda: start_run(call.composer, call.request, argv, from_python=True))
     if end is None or end.exit_code == ExitCode.INTERRUPTED:
-        again = call_of("run", (), {"resume": str(folder)}, config_dir, config_name)
+        again = call_of("run", (), {"resume": str(folder), **flags_in(values)})
         tell_interrupted(again if folder.is_dir() else None)
         raise KeyboardInterrupt
     attempt = end.attempt

@@ -148,19 +148,12 @@ class Sweep:
         return read_cells(self.folder)
 
 
-def sweep(
-    *overrides: str,
-    config_dir: str | PathLike[str] | None = None,
-    config_name: str | None = None,
-    **values: Value,
-) -> Sweep:
+def sweep(*overrides: str, **values: Value) -> Sweep:
     """Run a grid or a search, as ``python -m runner --multirun`` does, each run in a process of its own.
 
     Args:
         overrides: as they are typed on the command line: ``"sweep=precision"``, ``"optimizer.lr=0.1,0.01"``.
-        config_dir: a folder of configuration besides the shipped one, as ``--config-dir``.
-        config_name: the file there that everything starts from, as ``--config-name``.
-        values: keys and one value each, which all runs have: ``seeds=3``, ``**{"hydra.sweep.dir": folder}``.
+        values: as for ``run``, the same for all of them: ``seeds=3``, ``**{"hydra.sweep.dir": folder}``.
 
     Raises:
         RequestError: it cannot be run as typed; nothing was started.
@@ -168,14 +161,14 @@ def sweep(
         KeyboardInterrupt: Ctrl-C, or another signal that asks to end, stopped it; the same call goes on in its folder.
     """
     with undisturbed("sweep"):
-        call = read_call(overrides, values, config_dir, config_name, multirun=True)
+        call = read_call(overrides, values, multirun=True)
         assert call.request.sweep_dir is not None
         folder = call.request.sweep_dir.absolute()
         argv = ["--multirun", *call.flags, *(line for line in call.lines if line not in call.request.deferred)]
         with randomness_kept():
             end = interruptible(lambda: start_sweep(call.composer, call.request, argv, say=_say_nothing))
     if end is None or end.exit_code == ExitCode.INTERRUPTED:
-        again = call_of("sweep", overrides, {**values, "hydra.sweep.dir": str(folder)}, config_dir, config_name)
+        again = call_of("sweep", overrides, {**values, "hydra.sweep.dir": str(folder)})
         tell_interrupted(again if folder.is_dir() else None)
         raise KeyboardInterrupt
     if end.error is not None or end.exit_code != ExitCode.DONE:
