@@ -327,8 +327,7 @@ def _deep_colours(raw: bytes, image: Image.Image, reading: Reading) -> DecodedIm
     else:
         values = imagecodecs.jpeg2k_decode(raw)
         stated_range = WHOLE if bits == 16 else Stated(bits=bits)
-    samples = tiff.Samples(values=values, stated=stated_range, alpha=alpha)
-    return _from_samples(samples, reading)
+    return _from_samples(tiff.Samples(values=values, stated=stated_range, alpha=alpha), reading)
 
 
 def _bits_of_jpeg2000(raw: bytes) -> int:
