@@ -55,6 +55,11 @@ def undisturbed(call: str) -> Iterator[None]:
         _one_at_a_time.release()
 
 
+def load_torch() -> None:
+    """Import torch, whose random state is to be kept too."""
+    import torch  # noqa: F401
+
+
 @contextlib.contextmanager
 def randomness_kept() -> Iterator[None]:
     """Put the states of random generators back at the end: Python's, and of NumPy and torch if they are loaded."""

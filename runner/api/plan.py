@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.api.caller import randomness_kept, undisturbed
+from runner.api.caller import load_torch, randomness_kept, undisturbed
 from runner.api.composed_request import print_notes
 from runner.api.interruption import interruptible
 from runner.api.overrides import Value, read_values
@@ -21,6 +21,7 @@ from runner.config.words.override_lines import key_of, warn_repeated
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import RequestError
 from runner.forecast.bookkeeper import bookkeeper
+from runner.forecast.describe import describe, described
 from runner.records.forecast_file import save_forecast
 from runner.training.garbage_collection import collection_paused
 
@@ -59,13 +60,9 @@ class RunPlan:
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values, as ``python -m runner plan --json`` has it."""
-        from runner.forecast.assess import described
-
         return described(self.assessment)
 
     def __repr__(self) -> str:
-        from runner.forecast.describe import describe
-
         return "\n".join(describe(self.assessment))
 
     def _repr_html_(self) -> str:
@@ -93,7 +90,7 @@ def plan(*overrides: str, **values: Value) -> RunPlan:
             raise RequestError("plan()", " ".join(typed), "one run; python -m runner plan takes several")
         (config,) = request.configs
         with collection_paused():
-            import torch  # noqa: F401  # whose random state is kept, too
+            load_torch()
         with randomness_kept():
             found = interruptible(lambda: assess_run(config, probe=probe))
     if found is None:

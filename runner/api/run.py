@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.api.called_request import read_call
-from runner.api.caller import randomness_kept, undisturbed
+from runner.api.caller import load_torch, randomness_kept, undisturbed
 from runner.api.data_frame import data_frame
 from runner.api.interruption import interruptible, tell_interrupted
 from runner.api.overrides import Value, call_of, flags_in
@@ -148,8 +148,7 @@ def run(*overrides: str, **values: Value) -> Run:
         assert call.request.run_dir is not None
         folder = call.request.run_dir.absolute()
         argv = [*call.flags, *call.request.lines]
-        import torch  # noqa: F401  # whose random state is kept, too
-
+        load_torch()
         with randomness_kept():
             end = interruptible(lambda: start_run(call.composer, call.request, argv, from_python=True))
     if end is None or end.exit_code == ExitCode.INTERRUPTED:

@@ -102,8 +102,7 @@ def _fresh_results(request: Request, argv: Sequence[str]) -> list[str]:
 
 def _write_report(sweep_dir: Path, tracker: TrackerConfig, say: Callable[[str], None], *, check: bool) -> None:
     """End a sweep with its verdict; a report that fails is told, and leaves what the sweep found as it is."""
-    from runner.report.tracked import track_report
-    from runner.sweep.finish import finish_sweep
+    from runner.sweep.finish import finish_sweep, track_report
 
     try:
         report = finish_sweep(sweep_dir, check=check)

@@ -18,7 +18,7 @@ from runner.config.words.expand_user import expand_user
 from runner.config.words.override_lines import warn_repeated
 from runner.config.words.unknown_flag import in_place_of
 from runner.errors import ExitCode, RequestError
-from runner.forecast.describe import describe
+from runner.forecast.describe import describe, described
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,6 +72,4 @@ def _answer(request: Request, args: argparse.Namespace) -> tuple[list[str], dict
         advice = advise(config, args.overrides, probe=not args.no_probe)
         return describe_advice(advice), described_advice(advice)
     assessment = assess_run(config, probe=not args.no_probe)
-    from runner.forecast.assess import described
-
     return describe(assessment), described(assessment)

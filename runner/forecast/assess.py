@@ -140,19 +140,3 @@ def _rehearse(plan: Plan, data: ImageData, world: World, folder: Path) -> Costs:
         return probe_costs(plan, data, world, folder)
     except NonFiniteGradient as error:
         raise RunError(f"the run would end at once: {error}; a smaller optimizer.lr may help") from error
-
-
-def described(assessment: Assessment) -> dict[str, Any]:
-    """The assessment as plain values, for JSON: the plan as ``run.json`` has it, and what it will take."""
-    return {
-        "plan": assessment.plan.as_dict(),
-        "device": {
-            **dataclasses.asdict(assessment.device),
-            "cores": assessment.cores if assessment.device.here else None,
-        },
-        "model": dataclasses.asdict(assessment.costs.model),
-        "grad_sample": assessment.costs.grad_sample,
-        "forecast": dataclasses.asdict(assessment.forecast),
-        "warnings": [dataclasses.asdict(warning) for warning in assessment.warnings],
-        "planning_seconds": assessment.planning_seconds,
-    }

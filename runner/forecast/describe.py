@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.config.words.pluralize import pluralize
 from runner.forecast.quantities import mib, seconds_text, time_text
@@ -12,6 +13,22 @@ from runner.records.progress import budget_text
 if TYPE_CHECKING:
     from runner.forecast.assess import Assessment
     from runner.plan.device import Device
+
+
+def described(assessment: Assessment) -> dict[str, Any]:
+    """The assessment as plain values, for JSON: the plan as ``run.json`` has it, and what it will take."""
+    return {
+        "plan": assessment.plan.as_dict(),
+        "device": {
+            **dataclasses.asdict(assessment.device),
+            "cores": assessment.cores if assessment.device.here else None,
+        },
+        "model": dataclasses.asdict(assessment.costs.model),
+        "grad_sample": assessment.costs.grad_sample,
+        "forecast": dataclasses.asdict(assessment.forecast),
+        "warnings": [dataclasses.asdict(warning) for warning in assessment.warnings],
+        "planning_seconds": assessment.planning_seconds,
+    }
 
 
 def describe(assessment: Assessment) -> list[str]:

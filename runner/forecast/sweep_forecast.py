@@ -14,7 +14,8 @@ from runner.config.rules.rules import value_at
 from runner.config.schema import RunConfig
 from runner.config.words.pluralize import pluralize
 from runner.errors import RequestError, RunError, as_typed
-from runner.forecast.assess import assess, described
+from runner.forecast.assess import assess
+from runner.forecast.describe import described
 from runner.forecast.forecast import Interval
 from runner.forecast.quantities import mib, seconds_text, time_text
 from runner.privacy.accounting.sweep_epsilon import best_of
