@@ -47,7 +47,8 @@ def render_table(table: SweepTable, width: int) -> str:
     seeds.  Where the columns are too few, costs are left out first: they are in ``table.csv``.
     """
     page = io.StringIO()
-    console = Console(file=page, width=width, highlight=False, color_system=None)
+    # in a notebook rich would show what is printed, and write nothing
+    console = Console(file=page, width=width, highlight=False, color_system=None, force_jupyter=False)
     figures = [figure for figure in _FIGURES if any(row[figure.column] for row in table.rows)]
     shown = _layout(table, figures)
     for spare in ("peak_bytes", "samples_per_second", "val_accuracy"):
