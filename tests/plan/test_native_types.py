@@ -48,8 +48,8 @@ def test_plan_advice_and_record_give_one_answer(configure, train, monkeypatch, f
     import torch
 
     from runner.forecast.advice import advise, describe_advice
-    from runner.forecast.assess import assess, described
-    from runner.forecast.describe import describe
+    from runner.forecast.assess import assess
+    from runner.forecast.describe import describe, described
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(flags, True))
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
