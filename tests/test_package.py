@@ -20,6 +20,7 @@ def test_an_installed_wheel_runs_from_any_folder(tmp_path):
     where = [sys.executable, "-P", "-c", "import runner; print(runner.__path__[0])"]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert found.strip() == str(site / "runner")
+    assert (site / "runner" / "py.typed").is_file()
     for script in ("ml-train", "recipe-runner"):
         command = [sys.executable, "-P", str(site / "bin" / script), "data.limit=32", "trainer.steps=2", "tracker=none",
                    f"hydra.run.dir={script}"]  # fmt: skip

@@ -66,7 +66,8 @@ class RunPlan:
         return "\n".join(describe(self.assessment))
 
     def _repr_html_(self) -> str:
-        return f'<pre style="line-height:1.3;white-space:pre;overflow-x:auto">{escape(repr(self))}</pre>'
+        style = "font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto"
+        return f'<pre style="{style}">{escape(repr(self))}</pre>'
 
 
 def plan(*overrides: str, **values: Value) -> RunPlan:

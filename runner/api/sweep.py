@@ -129,7 +129,7 @@ class Sweep:
     def _repr_html_(self) -> str:
         title, *rest = (escape(part) for part in self._parts())
         text = "\n".join(rest)
-        style = "line-height:1.3;white-space:pre;overflow-x:auto"
+        style = "font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto"
         return f'<div><strong>{title}</strong><pre style="{style}">{text}</pre></div>'
 
     def _parts(self) -> list[str]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 _NOTEBOOK_WIDTH = 110
 """Columns of text in the output of a cell."""
-_PAGE = '<pre style="line-height:1.3;white-space:pre;overflow-x:auto;margin:0">{code}</pre>'
+_PAGE = '<pre style="font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto;margin:0">{code}</pre>'
 
 
 class NotebookScreen:
