@@ -26,4 +26,13 @@ def lean_backward(total: torch.Tensor, weight: torch.Tensor) -> None:
     if plain_torch():
         total.backward(weight)
         return
+    backward_in_sight(total, weight)
+
+
+def backward_in_sight(total: torch.Tensor, weight: torch.Tensor) -> None:
+    """``lean_backward`` whatever the switch says: what is called inside is seen by a ``TorchFunctionMode``.
+
+    torch hands its own calls of a backward pass to the mode as a whole, and leaves the mode while they run; there is no
+    public one that does not.
+    """
     _RUN((total,), (weight,), False, False, (), allow_unreachable=True, accumulate_grad=True)

@@ -200,3 +200,26 @@ def test_the_public_way_calls_nothing_private_and_the_other_does(monkeypatch, na
     say(monkeypatch, "0")
     with pytest.raises(AssertionError, match="called"):
         WORK[name]()
+
+
+def test_a_mode_sees_what_a_backward_pass_calls_by_both_ways(way):
+    class Seen(torch.overrides.TorchFunctionMode):
+        called = False
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            self.called |= func is torch.Tensor.sin
+            return func(*args, **(kwargs or {}))
+
+    class Back(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient.sin()
+
+    total = Back.apply(torch.ones((), requires_grad=True))
+    with Seen() as seen:
+        backward.backward_in_sight(total, torch.ones(()))
+    assert seen.called, "the check of private models in 16 bits depends on it"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from runner.internals.backward import lean_backward
+from runner.internals.backward import backward_in_sight
 from runner.privacy.example_gradients.low_precision import normalisations, norms_in_float32
 from runner.privacy.example_gradients.per_example import Forward, trainable
 from runner.privacy.independence.batch_mixing import Batch
@@ -75,7 +75,7 @@ def _operations(model: nn.Module, batch: Batch, forward: Forward, loss: Callable
     try:
         # not torch.autograd.grad, which keeps what is called inside from being recorded
         with back:
-            lean_backward(total, weight)
+            backward_in_sight(total, weight)
     finally:
         for parameter, gradient in zip(parameters, kept, strict=True):
             parameter.grad = gradient
