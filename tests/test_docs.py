@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.conftest import ROOT
+from tests.test_structure import ORDER
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
@@ -71,6 +72,11 @@ def test_the_files_in_the_tree_lie_in_their_folders():
     named = {f"{path}/{file}" for path, meaning in tree().items() for file in re.findall(r"\w+\.py", meaning)}
     assert len(named) > 90
     assert sorted(file for file in named if not (ROOT / file).exists()) == []
+
+
+def test_the_order_of_imports_is_the_one_that_is_checked():
+    rules = ARCHITECTURE.split("## The rules of the house", 1)[1]
+    assert tuple(rules.split("```text\n", 1)[1].split("```", 1)[0].split()) == ORDER
 
 
 def names_in(file):
