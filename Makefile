@@ -35,10 +35,10 @@ faults: $(READY)  ## Kill runs, fuzz requests, fill disks, take memory away, blo
 	OMP_NUM_THREADS=1 $(PY) -m tests.faults.ctrl_c --twice
 
 kills: $(READY)  ## Kill the driver of a 24-cell grid twice and start it again (a minute)
-	OMP_NUM_THREADS=1 $(PY) -m tests.sweep.campaign
+	OMP_NUM_THREADS=1 $(PY) -m tests.sweeping.campaign
 
 soak: $(READY)  ## Run 200 cells in a row and measure the driver (CELLS=20 for few)
-	OMP_NUM_THREADS=1 $(PY) -m tests.sweep.soak --cells=$(or $(CELLS),200)
+	OMP_NUM_THREADS=1 $(PY) -m tests.sweeping.soak --cells=$(or $(CELLS),200)
 
 golden: $(READY)  ## Renew tests/golden, for a change that is meant to change numbers
 	OMP_NUM_THREADS=1 $(PY) -m tests.golden.golden_losses

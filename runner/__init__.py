@@ -7,12 +7,9 @@ finished run, ready to predict (docs/python.md).
 from __future__ import annotations
 
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inspect import Signature
-
     from runner.api.plan import RunPlan, plan
     from runner.api.run import Run, run
     from runner.api.sweep import Sweep, sweep
@@ -28,6 +25,9 @@ _HOMES = {
     "RunPlan": "runner.api.plan",
     "Sweep": "runner.api.sweep",
     "load_run": "runner.inference.predictor",
+    "plan": "runner.api.plan",
+    "run": "runner.api.run",
+    "sweep": "runner.api.sweep",
 }
 
 
@@ -36,27 +36,3 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-class _Called(ModuleType):
-    """A package of the runner that bears the name of a function: called, it is the function of ``runner.api``.
-
-    ``import runner.run.job`` makes the package the attribute ``run`` of this module, whatever stood there before.
-    """
-
-    def __call__(self, *overrides: Any, **values: Any) -> Any:
-        return self._function()(*overrides, **values)
-
-    @property
-    def __signature__(self) -> Signature:
-        import inspect
-
-        return inspect.signature(self._function())
-
-    def _function(self) -> Any:
-        name = self.__name__.rpartition(".")[2]
-        return getattr(import_module(f"runner.api.{name}"), name)
-
-
-for _name in ("plan", "run", "sweep"):
-    import_module(f"runner.{_name}").__class__ = _Called

@@ -82,7 +82,7 @@ def _nothing_leaks(tmp_path):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         patch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
         # runs share the cores with other tests: as many threads as torch was told to use (OMP_NUM_THREADS)
-        patch.setattr("runner.plan.build.available_cores", torch.get_num_threads)
+        patch.setattr("runner.planning.build.available_cores", torch.get_num_threads)
         before = _process_state()
         with _logging_put_back():
             yield
@@ -142,7 +142,7 @@ def configure(composer):
 @pytest.fixture
 def train(configure, tmp_path):
     """train("key=value", ...) runs a real recipe in this process and returns its folder."""
-    from runner.run.job import run_job
+    from runner.execution.job import run_job
 
     count = iter(range(1000))
 

@@ -33,8 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = (
     "torch._dynamo", "torch.func", "torch.distributed", "accelerate.utils", "safetensors.torch", "sklearn.datasets",
     "dp_accounting.pld.privacy_loss_distribution", "cryptography.hazmat.primitives.ciphers", "rich.console",
-    "rich.live", "multiprocessing.spawn", "runner.commands.train", "runner.run.job", "runner.data.open",
-    "runner.data.digits", "runner.plan.build", "runner.records.recorder", "runner.records.environment",
+    "rich.live", "multiprocessing.spawn", "runner.commands.train", "runner.execution.job", "runner.data.open",
+    "runner.data.digits", "runner.planning.build", "runner.records.recorder", "runner.records.environment",
     "runner.training.distributed.launch", "runner.training.trainers", "runner.training.loop",
     "runner.training.checkpointing.resume", "runner.training.gradients.private_parts",
     "runner.training.precision.cpu_float16", "runner.training.distributed.world",

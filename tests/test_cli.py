@@ -130,7 +130,7 @@ def test_help_names_every_group_and_the_main_keys(command):
         "data.batch_size",
         "privacy.epsilon",
         "--multirun",
-        "python -m runner plan",
+        "  plan ",
         "Exit codes",
     )
     for word in words:

@@ -10,8 +10,8 @@ from tests.conftest import ROOT
 
 ORDER = (
     *("errors", "error_texts", "disk", "environment", "internals", "config", "processes", "data", "models", "optim"),
-    *("privacy", "plan", "records", "statement", "training", "inference", "autotune", "report", "verify", "run"),
-    *("sweep", "search", "forecast", "audit", "bench", "api", "commands", "__init__", "__main__"),
+    *("privacy", "planning", "records", "statement", "training", "inference", "autotune", "report", "verify"),
+    *("execution", "sweeping", "search", "forecast", "audit", "bench", "api", "commands", "__init__", "__main__"),
 )
 """What stands directly under ``runner/``: each may import itself and what stands to its left."""
 LATE_AT_MOST = 60
@@ -157,16 +157,16 @@ def test_imports_wait_for_start_up_alone(found):
 @pytest.mark.parametrize("late", [False, True])
 def test_an_upward_import_and_a_circle_are_seen(found, late):
     place = "    " if late else ""
-    text = f"def f():\n{place}import runner.run.job\n" if late else "import runner.run.job\n"
+    text = f"def f():\n{place}import runner.execution.job\n" if late else "import runner.execution.job\n"
     worse = {**found, "runner.data.feed": found["runner.data.feed"] + read_imports(text, set(found))}
     assert [line.partition(":")[0] for line in upward(worse)] == ["runner.data.feed"]
-    assert any({"runner.data.feed", "runner.run.job"} <= set(circle) for circle in circles(worse))
+    assert any({"runner.data.feed", "runner.execution.job"} <= set(circle) for circle in circles(worse))
 
 
 def test_a_late_import_without_a_reason_is_seen(found):
     text = "def f():\n    from runner.disk.files import write_text\n    import json\n    import torch\n"
-    worse = {**found, "runner.run.job": found["runner.run.job"] + read_imports(text, set(found))}
-    assert needlessly_late(worse) == ["runner.run.job:2 ['runner.disk.files']"]
+    worse = {**found, "runner.execution.job": found["runner.execution.job"] + read_imports(text, set(found))}
+    assert needlessly_late(worse) == ["runner.execution.job:2 ['runner.disk.files']"]
     assert len(late_imports(worse)) == len(late_imports(found)) + 2
 
 

@@ -9,9 +9,9 @@ import torch
 from runner.config.untrusted import user_code
 from runner.config.untrusted.user_code import location_in_user_code
 from runner.errors import ExitCode, RequestError
+from runner.execution import attempt
+from runner.execution.attempt import attempt_run, beyond_outputs
 from runner.processes.command_end import run_command
-from runner.run import attempt
-from runner.run.attempt import attempt_run, beyond_outputs
 from runner.training.losses import cross_entropy_in_parts
 
 PARTS = Path(__file__).parent / "config" / "faulty_parts.py"
@@ -111,7 +111,7 @@ def test_what_is_installed_is_nobodys_own_also_where_it_is_a_link(tmp_path, monk
     monkeypatch.setattr(user_code, "_LIBRARIES", {installed})
     assert not user_code._is_own("library", str(installed / "library" / "library.py"))
     assert user_code._is_own("library", str(kept / "library.py"))
-    assert not user_code._is_own("runner.run.attempt", attempt.__file__)
+    assert not user_code._is_own("runner.execution.attempt", attempt.__file__)
 
 
 def test_an_error_that_another_was_made_of_is_followed_back(monkeypatch):

@@ -17,7 +17,7 @@ from runner.config.load import load_config, typed_keys
 from runner.config.request.request import Request
 from runner.disk.rollback import FolderSnapshot
 from runner.errors import ExitCode
-from runner.run.attempt import LOG_FILE, Attempt, attempt_run, record_failure
+from runner.execution.attempt import LOG_FILE, Attempt, attempt_run, record_failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class RunEnd:
 def start_run(composer: Composer, request: Request, argv: Sequence[str], *, from_python: bool = False) -> RunEnd:
     """Run ``request``; ``argv`` are the flags and overrides that it was made of.
 
-    ``from_python`` says whether a Python program has called it (``runner.run.job``).
+    ``from_python`` says whether a Python program has called it (``runner.execution.job``).
 
     Raises:
         RequestError: its folder cannot be written.

@@ -22,11 +22,11 @@ from runner.errors import ExitCode, RequestError, RunError
 from runner.records.run_lock import lock_sweep
 from runner.search.cell_context import find_context
 from runner.search.sweeper import SearchSweeper
-from runner.sweep.driver import SweepDriver
-from runner.sweep.grid import GridSweeper
-from runner.sweep.launcher import ForkServerLauncher
-from runner.sweep.random_trials import draw_beforehand
-from runner.sweep.selection_file import is_drawn
+from runner.sweeping.driver import SweepDriver
+from runner.sweeping.grid import GridSweeper
+from runner.sweeping.launcher import ForkServerLauncher
+from runner.sweeping.random_trials import draw_beforehand
+from runner.sweeping.selection_file import is_drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def _fresh_results(request: Request, argv: Sequence[str]) -> list[str]:
 
 def _write_report(sweep_dir: Path, tracker: TrackerConfig, say: Callable[[str], None], *, check: bool) -> None:
     """End a sweep with its verdict; a report that fails is told, and leaves what the sweep found as it is."""
-    from runner.sweep.finish import finish_sweep, track_report
+    from runner.sweeping.finish import finish_sweep, track_report
 
     try:
         report = finish_sweep(sweep_dir, check=check)
@@ -118,7 +118,7 @@ def _write_report(sweep_dir: Path, tracker: TrackerConfig, say: Callable[[str], 
 
 def _renew_statements(sweep_dir: Path) -> None:
     """Settle, at the end of a sweep without a report, which of its runs may be published."""
-    from runner.sweep.finish import renew_statements
+    from runner.sweeping.finish import renew_statements
 
     try:
         renew_statements(sweep_dir)

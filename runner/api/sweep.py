@@ -21,8 +21,8 @@ from runner.records.run_file import RUN_FILE
 from runner.records.sweep_cells import find_cells
 from runner.records.sweep_table import read_cells
 from runner.records.sweep_table_text import render_table
-from runner.sweep.random_trials import best_trial
-from runner.sweep.selection_file import is_drawn
+from runner.sweeping.random_trials import best_trial
+from runner.sweeping.selection_file import is_drawn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +101,7 @@ class Sweep:
         Raises:
             RunError: a file that belongs to it is damaged.
         """
-        from runner.sweep.finish import find_verdict
+        from runner.sweeping.finish import find_verdict
 
         _ = self._table()
         return find_verdict(self.folder)
@@ -112,7 +112,7 @@ class Sweep:
         Raises:
             RunError: a file that belongs to it is damaged, or the page cannot be written.
         """
-        from runner.sweep.finish import report_page
+        from runner.sweeping.finish import report_page
 
         _ = self._table()
         return ReportPage(report_page(self.folder))

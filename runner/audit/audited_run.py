@@ -23,7 +23,7 @@ from runner.training.step import TrainStep
 if TYPE_CHECKING:
     from runner.data.feed import Feed
     from runner.data.images import ImageData
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
     from runner.privacy.mechanism.key import SecretKey
     from runner.training.distributed.world import World
     from runner.training.gradients.batch_sampler import BatchSampler

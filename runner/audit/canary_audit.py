@@ -19,9 +19,9 @@ from runner.config.schema import RunConfig
 from runner.data import augment
 from runner.data.images import ImageData
 from runner.errors import RequestError
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
-from runner.plan.plan import Plan
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
+from runner.planning.plan import Plan
 from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.losses import cross_entropy
 from runner.training.parts import Parts

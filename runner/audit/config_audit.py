@@ -18,8 +18,8 @@ from runner.audit.likelihood import admitted, delta_for
 from runner.audit.step_observations import Targets
 from runner.autotune.resolve import resolve_plan
 from runner.errors import RequestError
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.privacy.accounting.accountants import epsilon
 from runner.privacy.mechanism.key import SecretKey
 from runner.training.checkpointing.resume import grad_sample_of
@@ -31,8 +31,8 @@ from runner.training.torch_settings import torch_settings
 
 if TYPE_CHECKING:
     from runner.config.schema import RunConfig
-    from runner.plan.device import Device
-    from runner.plan.plan import Plan, PrivacyPlan
+    from runner.planning.device import Device
+    from runner.planning.plan import Plan, PrivacyPlan
     from runner.training.distributed.world import World
 
 STEPS = 40

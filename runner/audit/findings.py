@@ -16,7 +16,7 @@ from runner.audit.released_noise import Noise, noise_checks
 
 if TYPE_CHECKING:
     from runner.audit.audited_run import AuditedRun
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
 
 LOWER_BOUND = "lower bound"
 BATCHES = 50

@@ -13,7 +13,7 @@ from runner.config.choice import Choice
 from runner.config.rules.batches import divisors
 from runner.config.rules.ranges import read_bytes
 from runner.errors import RequestError
-from runner.plan.device import installed_bytes
+from runner.planning.device import installed_bytes
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.sink import package_of
 from runner.training.distributed.world import torch_device
@@ -21,8 +21,8 @@ from runner.training.run_data import resolved_data_config
 
 if TYPE_CHECKING:
     from runner.config.schema import HardwareConfig, RunConfig
-    from runner.plan.device import Device
-    from runner.plan.plan import Plan
+    from runner.planning.device import Device
+    from runner.planning.plan import Plan
 
 _SHARE = 0.9
 """Of a device's memory, whatever limit is given: the rest is for what is not measured."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from runner.config.schema import DataConfig
     from runner.data.feed import Feed
     from runner.data.images import ImageData, ImageSet
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
 
 
 TOO_FEW = 0

@@ -15,8 +15,8 @@ from runner.config.choice import Choice
 from runner.config.rules.batches import affordable
 
 if TYPE_CHECKING:
-    from runner.plan.device import Device
-    from runner.plan.plan import Plan
+    from runner.planning.device import Device
+    from runner.planning.plan import Plan
 
 _SECONDS = 4.0
 """No further round begins after this time."""

@@ -22,7 +22,7 @@ import torch
 from runner.data.feed import Feed
 from runner.data.images import ImageData, ImageSet
 from runner.models.memory_format import convolves
-from runner.plan.plan import Plan
+from runner.planning.plan import Plan
 from runner.privacy.independence.mixing_check import fixed_randomness
 from runner.privacy.mechanism.key import SecretKey
 from runner.training.checkpointing.checkpoint import load_checkpoint

@@ -34,15 +34,15 @@ from runner.autotune.precision import fastest_candidate, open_candidates
 from runner.autotune.rehearsal import give_back_memory
 from runner.config.choice import Choice
 from runner.data.cache.folder_cache import default_cache_dir
-from runner.plan.build import derive_name
-from runner.plan.restore import performance_of
+from runner.planning.build import derive_name
+from runner.planning.restore import performance_of
 from runner.records.run_file import RUN_FILE, read_run, utc_now
 from runner.training.distributed.agreement import decide_on_main
 
 if TYPE_CHECKING:
     from runner.config.schema import RunConfig
-    from runner.plan.device import Device
-    from runner.plan.plan import Plan
+    from runner.planning.device import Device
+    from runner.planning.plan import Plan
     from runner.training.distributed.world import World
 
 CHOICES = ".choices"

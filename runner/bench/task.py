@@ -14,8 +14,8 @@ from runner.config.compose import Composer
 from runner.config.load import load_config, typed_keys
 from runner.config.rules.rules import check
 from runner.data.open import open_data
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.gradients.batch_sampler import fold_in
 from runner.training.parts import build_parts

@@ -10,7 +10,7 @@ from runner.report.cells import read_sweep
 from runner.report.contents import find
 from runner.report.update_checks import describe_check, read_checks
 from runner.report.verdict import describe_comparison
-from runner.sweep.finish import finish_sweep
+from runner.sweeping.finish import finish_sweep
 
 
 def compare(sweep_dir: Path, wanted: ComparisonConfig) -> None:

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         adopt_launch()
         if is_first():
             return _main(list(sys.argv[1:] if argv is None else argv))
-        from runner.run.job import follow_runs
+        from runner.execution.job import follow_runs
 
         return follow_runs()
 

@@ -20,16 +20,16 @@ from runner.forecast.analytic_costs import activations
 from runner.forecast.assess import assess
 from runner.forecast.quantities import mib
 from runner.forecast.warnings import FEW_FOR_STATISTICS
-from runner.plan.build import build_plan, choose_precision
-from runner.plan.device import describe_absent_device
+from runner.planning.build import build_plan, choose_precision
+from runner.planning.device import describe_absent_device
 from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.run_data import open_run_data
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
     from runner.forecast.assess import Assessment
-    from runner.plan.device import Device
-    from runner.plan.plan import Plan
+    from runner.planning.device import Device
+    from runner.planning.plan import Plan
 
 _SHORT = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 """Options of ``precision``."""

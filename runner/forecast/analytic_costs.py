@@ -21,7 +21,7 @@ from runner.training.torch_settings import torch_settings
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
 
 PRIVATE_FACTORS = {"ghost": 1.75, "functional": 3.5, "hooks": 3.2}
 """What gradients per example multiply a step by: ghost clipping 1.6 to 1.9 (docs/results/2026-11-23-dp-step.md), the

@@ -21,9 +21,9 @@ from runner.forecast.privacy_costs import time_privacy_costs
 from runner.forecast.probed_costs import probe_costs
 from runner.forecast.tracker_cost import USUAL, rehearse_tracker
 from runner.forecast.warnings import SIXTEEN_BITS, ForecastWarning, find_warnings
-from runner.plan.build import build_plan
-from runner.plan.device import Device, available_cores, describe_absent_device
-from runner.plan.privacy_plan import plan_privacy
+from runner.planning.build import build_plan
+from runner.planning.device import Device, available_cores, describe_absent_device
+from runner.planning.privacy_plan import plan_privacy
 from runner.privacy.accounting.accountants import load_libraries
 from runner.training.distributed.launch import share_work
 from runner.training.distributed.world import SingleProcess, torch_device
@@ -33,7 +33,7 @@ from runner.training.run_data import open_run_data
 if TYPE_CHECKING:
     from runner.data.images import ImageData
     from runner.forecast.costs import Costs
-    from runner.plan.plan import Plan, PrivacyPlan
+    from runner.planning.plan import Plan, PrivacyPlan
     from runner.training.distributed.world import World
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from runner.data.open import open_data
 from runner.errors import RequestError
-from runner.plan.privacy_plan import plan_privacy
+from runner.planning.privacy_plan import plan_privacy
 from runner.processes.fork_server import ForkServer
 
 if TYPE_CHECKING:

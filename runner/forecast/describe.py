@@ -12,7 +12,7 @@ from runner.records.progress import budget_text
 
 if TYPE_CHECKING:
     from runner.forecast.assess import Assessment
-    from runner.plan.device import Device
+    from runner.planning.device import Device
 
 
 def described(assessment: Assessment) -> dict[str, Any]:

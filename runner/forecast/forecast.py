@@ -13,7 +13,7 @@ from runner.training.checkpointing.save_schedule import SHARE
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
 
 # How far off single forecasts were (docs/results/2026-11-23-plan.md); the spread of the timed updates comes on top.
 TIME_MARGIN: dict[Method, float] = {"probe": 0.15, "estimate": 1.0, "elsewhere": 1.0}

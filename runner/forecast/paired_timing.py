@@ -11,7 +11,7 @@ from runner.autotune.rehearsal import one_share, rehearsed_alone
 from runner.config.rules.batches import affordable
 
 if TYPE_CHECKING:
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
 
 _SECONDS = 0.6
 """After which no further round begins."""

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from runner.data.cache.folder_cache import scratch_folder
 from runner.errors import RequestError
+from runner.execution.ledger_entry import planned_run
 from runner.privacy.ledger.chain import BrokenChain
 from runner.privacy.ledger.ledger import Ledger, contents_of, find_ledgers, ledger_folder
-from runner.run.ledger_entry import planned_run
 from runner.training.privacy_account import open_account
 
 if TYPE_CHECKING:
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
 
 _ROUNDS = 3
 

@@ -30,7 +30,7 @@ from runner.training.torch_settings import torch_settings
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
     from runner.training.distributed.world import World
 
 SECONDS = 1.0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from runner.forecast.forecast import Interval
-    from runner.plan.device import Device
+    from runner.planning.device import Device
 
 
 def mib(count: float) -> str:

@@ -22,8 +22,8 @@ from runner.privacy.accounting.sweep_epsilon import best_of
 from runner.privacy.ledger.ledger import Entry, compose_entries
 from runner.processes.fork_server import ForkServer
 from runner.records.progress import budget_text
-from runner.sweep.budget import count_of, planned_cells, refuse_over_budget
-from runner.sweep.preload import modules_for
+from runner.sweeping.budget import count_of, planned_cells, refuse_over_budget
+from runner.sweeping.preload import modules_for
 
 if TYPE_CHECKING:
     from runner.forecast.assess import Assessment

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from runner.config.words.pluralize import pluralize
 from runner.forecast.analytic_costs import activations
 from runner.forecast.quantities import mib
-from runner.plan.device import available_cores
+from runner.planning.device import available_cores
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
     from runner.forecast.costs import Costs
     from runner.forecast.forecast import Forecast
-    from runner.plan.device import Device
-    from runner.plan.plan import Plan
+    from runner.planning.device import Device
+    from runner.planning.plan import Plan
 
 SIXTEEN_BITS = ("bfloat16", "float16")
 FEW_FOR_STATISTICS = 8

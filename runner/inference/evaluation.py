@@ -20,7 +20,7 @@ from runner.inference.results_folder import results_folder
 from runner.inference.scores import Scores, score
 from runner.inference.strategies import PreparedModel, prepare
 from runner.models.memory_format import format_for
-from runner.plan.device import Device, available_cores, detect_device
+from runner.planning.device import Device, available_cores, detect_device
 from runner.privacy.ledger.ledger import Ledger, contents_of, ledger_folder
 from runner.records.environment import describe_environment, peak_memory_bytes, reset_peak_memory
 from runner.records.plugins_used import plugins_used
@@ -32,7 +32,7 @@ from runner.training.torch_settings import torch_settings
 
 if TYPE_CHECKING:
     from runner.inference.request import InferenceRequest
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)

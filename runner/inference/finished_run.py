@@ -14,8 +14,8 @@ from runner.config.words.pluralize import pluralize
 from runner.data.cache.folder_cache import cache_of_run
 from runner.data.cache.image_store import MARGIN
 from runner.errors import RequestError, RunError
-from runner.plan.plan import Plan
-from runner.plan.restore import restore_plan
+from runner.planning.plan import Plan
+from runner.planning.restore import restore_plan
 from runner.privacy.ledger.void_runs import void_reason
 from runner.records.plugins_used import require_plugins
 from runner.records.progress import budget_text

@@ -17,7 +17,7 @@ from runner.inference.finished_run import FinishedRun, Privacy, open_run
 from runner.inference.in_place_activations import activate_in_place
 from runner.inference.preprocessing import Normalise, to_pixels
 from runner.models.memory_format import format_for
-from runner.plan.device import detect_device
+from runner.planning.device import detect_device
 from runner.training.distributed.world import torch_device
 from runner.training.eval_chunks import chunked_logits
 from runner.training.precision.precision import build_precision

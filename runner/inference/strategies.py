@@ -14,13 +14,13 @@ from runner.errors import RequestError
 from runner.inference.in_place_activations import activate_in_place
 from runner.inference.quantize import load_quantized, quantize, save_quantized
 from runner.models.memory_format import format_for
-from runner.plan.build import choose_precision
+from runner.planning.build import choose_precision
 from runner.training.precision.precision import Precision, build_precision
 
 if TYPE_CHECKING:
     from runner.inference.finished_run import FinishedRun
     from runner.inference.request import InferenceRequest
-    from runner.plan.device import Device
+    from runner.planning.device import Device
 
 
 @dataclass(frozen=True, kw_only=True)

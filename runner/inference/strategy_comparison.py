@@ -11,7 +11,7 @@ from runner.config.schema import HardwareConfig
 from runner.disk.files import write_text
 from runner.inference.evaluation import infer_into, most_processes
 from runner.inference.results_folder import results_folder
-from runner.plan.device import detect_device
+from runner.planning.device import detect_device
 from runner.records.csv_table import to_csv
 
 if TYPE_CHECKING:

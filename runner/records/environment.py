@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from runner.internals.plain import PLAIN_VARIABLE
-from runner.plan.device import available_cores, cpu_name, kinds_here, ram_bytes
-from runner.plan.native_types import natives_of
+from runner.planning.device import available_cores, cpu_name, kinds_here, ram_bytes
+from runner.planning.native_types import natives_of
 from runner.records.repository import describe_repository
 
 _PACKAGES = (

@@ -18,7 +18,7 @@ from runner.records.run_file import FINISHED, RunRecord
 
 if TYPE_CHECKING:
     from runner.forecast.forecast import Forecast
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from runner.config.request.request import GRID
 from runner.config.request.search_config import SWEEPER
 from runner.config.schema import RunConfig
 from runner.errors import RequestError
-from runner.run.sweep_context import SweepContext
-from runner.sweep.privacy_file import identify_sweep
-from runner.sweep.selection_file import is_drawn, read_draw
+from runner.execution.sweep_context import SweepContext
+from runner.sweeping.privacy_file import identify_sweep
+from runner.sweeping.selection_file import is_drawn, read_draw
 
 
 def find_context(config: RunConfig, whole: DictConfig) -> SweepContext:

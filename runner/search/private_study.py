@@ -11,8 +11,15 @@ from optuna.trial import FrozenTrial, TrialState
 from runner.errors import RequestError, RunError
 from runner.privacy.accounting.stopping_draws import KEY, Draw
 from runner.search.storage import Storage
-from runner.sweep.privacy_file import identify_sweep
-from runner.sweep.selection_file import SELECTION_FILE, adopt, is_drawn, read_draw, refuse_drawn_elsewhere, write_draw
+from runner.sweeping.privacy_file import identify_sweep
+from runner.sweeping.selection_file import (
+    SELECTION_FILE,
+    adopt,
+    is_drawn,
+    read_draw,
+    refuse_drawn_elsewhere,
+    write_draw,
+)
 
 _IDENTITY = "sweep"
 """User attribute of a study: its identity in the ledger."""

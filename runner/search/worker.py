@@ -34,7 +34,7 @@ from runner.search.storage import MEMORY, forgotten, open_storage, place_of
 from runner.search.study import StudySettings, open_study, study_name
 from runner.search.trial_leases import FOLDER, TrialLeases
 from runner.search.trial_result import TrialResult, finished_result, read_trial_result, tell
-from runner.sweep.selection_file import draw_trials, question_hash, refuse_varied
+from runner.sweeping.selection_file import draw_trials, question_hash, refuse_varied
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 """While other workers' trials may have to be taken over."""

@@ -11,7 +11,7 @@ from runner.models.build import build_network
 if TYPE_CHECKING:
     from torch import nn
 
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
 
 log = logging.getLogger(__name__)
 

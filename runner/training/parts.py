@@ -29,7 +29,7 @@ from runner.training.profiling.phase_timer import EVERY, PhaseTimer
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData, ImageSet
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
     from runner.privacy.mechanism.key import SecretKey
     from runner.training.distributed.world import World
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from runner.privacy.accounting.step_epsilon import Spending
 
 if TYPE_CHECKING:
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
 
 
 def open_account(plan: Plan) -> Spending | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runner.data.cache.listed_data import ListedData
     from runner.data.images import ImageData, ImageSet
     from runner.models.input_spec import InputSpec
-    from runner.plan.plan import DataPlan
+    from runner.planning.plan import DataPlan
 
 _LOOKED_AT = 512
 """Training images over which statistics are told."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
 
 
 @contextmanager

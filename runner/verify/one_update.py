@@ -19,9 +19,9 @@ from runner.data.cache.folder_cache import cache_of_run
 from runner.data.images import ImageData
 from runner.errors import RequestError, RunError
 from runner.models.layer_kinds import BATCH_NORMS, DROPOUTS
-from runner.plan.build import build_plan
-from runner.plan.device import Device, detect_device
-from runner.plan.plan import Plan
+from runner.planning.build import build_plan
+from runner.planning.device import Device, detect_device
+from runner.planning.plan import Plan
 from runner.privacy.mechanism.key import SecretKey
 from runner.training.distributed.launch import share_work
 from runner.training.distributed.world import SingleProcess, World, torch_device

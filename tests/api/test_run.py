@@ -240,9 +240,9 @@ def test_who_insists_ends_the_step_and_not_the_process(folder, capsys):
 
 
 def test_names_that_are_packages_too_stay_functions():
-    import runner.plan.build
-    import runner.run.job
-    import runner.sweep.driver
+    import runner.execution.job
+    import runner.planning.build
+    import runner.sweeping.driver
 
     for name in ("plan", "run", "sweep"):
         function = getattr(runner, name)

@@ -74,8 +74,8 @@ def main():
     parser.add_argument("--codes", nargs="+", default=list(CODES), choices=list(CODES))
     args = parser.parse_args()
     from runner.data.open import open_data
-    from runner.plan.build import build_plan
-    from runner.plan.device import detect_device
+    from runner.planning.build import build_plan
+    from runner.planning.device import detect_device
     from runner.training.torch_settings import torch_settings
 
     print("| recipe | code | moved, over C | log odds in: mean, least, most | out: mean, least, most | beyond ε |")

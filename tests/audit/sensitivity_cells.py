@@ -12,8 +12,8 @@ from runner.config.load import load_config, typed_keys
 from runner.config.rules.rules import check
 from runner.data.open import open_data
 from runner.errors import RequestError
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.privacy.example_gradients.build import GRAD_SAMPLES
 from runner.privacy.mechanism.key import SecretKey
 from runner.training.distributed.world import SingleProcess, torch_device

@@ -12,8 +12,8 @@ from runner.autotune.rehearsal import one_share
 from runner.config.rules.batches import divisors
 from runner.data.open import open_data
 from runner.errors import RequestError, RunError
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 
 RECIPE = (

@@ -7,8 +7,8 @@ import torch
 
 from runner.autotune.rehearsal import rehearsed_alone
 from runner.data.open import open_data
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 
 RECIPE = ("tracker=none", "hardware=cpu", "hardware.threads=1", "data=digits", "data.limit=200", "model=mlp")
 

@@ -8,11 +8,11 @@ import torch
 from runner.autotune.precision import Candidate, _choose, _still_in, open_candidates
 from runner.autotune.resolve import _what, _where, resolve_plan
 from runner.data.open import open_data
-from runner.plan.build import build_plan
-from runner.plan.device import Device, detect_device
-from runner.plan.native_types import of_capability
-from runner.run.job import run_job
-from runner.run.sweep_context import SweepContext
+from runner.execution.job import run_job
+from runner.execution.sweep_context import SweepContext
+from runner.planning.build import build_plan
+from runner.planning.device import Device, detect_device
+from runner.planning.native_types import of_capability
 from runner.training.distributed.world import SingleProcess
 
 RECIPE = ("tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=60", "model=linear", "trainer.steps=2",

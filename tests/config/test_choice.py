@@ -8,8 +8,8 @@ import pytest
 
 from runner.config.choice import evolve
 from runner.config.schema import RunConfig
-from runner.plan.plan import Plan
-from runner.plan.restore import performance_of
+from runner.planning.plan import Plan
+from runner.planning.restore import performance_of
 from tests.conftest import ROOT
 
 

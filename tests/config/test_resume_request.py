@@ -14,7 +14,7 @@ from runner.config.request.request import check_run
 from runner.config.request.resume_request import expand_resume
 from runner.config.request.search_path import searched
 from runner.errors import ExitCode, RequestError
-from runner.run.attempt import Attempt
+from runner.execution.attempt import Attempt
 
 ODD = "my $HOME 'run' {a,b}"
 

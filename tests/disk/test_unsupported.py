@@ -15,11 +15,11 @@ from runner.disk import unsupported
 from runner.disk.files import sync_handle
 from runner.disk.lock import acquire, locked, release
 from runner.errors import ExitCode, RequestError
-from runner.plan.device import detect_device
+from runner.execution import job as job_module
+from runner.execution.job import Job, run_job
+from runner.planning.device import detect_device
 from runner.privacy.ledger.chain import Chain
 from runner.records.run_lock import lock_run
-from runner.run import job as job_module
-from runner.run.job import Job, run_job
 from runner.training.checkpointing.checkpoint import find_saved
 from runner.training.distributed.world import SingleProcess
 from tests.faults.final_state import differences, final_state

@@ -87,8 +87,8 @@ def test_cores_are_shared_by_the_processes_of_a_machine(monkeypatch, configure):
     assert local_processes(8, {"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "8"}) == 2
     assert local_processes(2, {}) == 2
     from runner.data.open import open_data
-    from runner.plan import build
-    from runner.plan.device import detect_device
+    from runner.planning import build
+    from runner.planning.device import detect_device
 
     monkeypatch.setattr(build, "available_cores", lambda: 8)
     config = configure("trainer=accelerate", "data.limit=32", "hardware=cpu")

@@ -1,7 +1,7 @@
 """Runs in forked processes: torch is imported once, so that a kill and a resume cost a second and not ten.
 
-What is forked is the run itself (``runner.run.job.run_job``, with the processes that it starts).  The program that
-forks has imported everything, computed nothing and started no thread, so that a child is like a fresh process.
+What is forked is the run itself (``runner.execution.job.run_job``, with the processes that it starts).  The program
+that forks has imported everything, computed nothing and started no thread, so that a child is like a fresh process.
 """
 
 import ctypes
@@ -75,7 +75,7 @@ def start(config, run_dir, before=None):
 
 def _run(config, run_dir):
     from runner.errors import RequestError, RunError
-    from runner.run.job import run_job
+    from runner.execution.job import run_job
 
     try:
         return int(run_job(config, {}, run_dir, None).exit_code)

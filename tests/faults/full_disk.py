@@ -24,7 +24,7 @@ ROOMS_KIB = (0, 4, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 256)
 def attempt(config, run_dir):
     """Run to the end: None, or the error."""
     from runner.errors import RequestError, RunError
-    from runner.run.job import run_job
+    from runner.execution.job import run_job
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:

@@ -25,7 +25,7 @@ def measure(folder, overrides):
     """Seconds of the loop, seconds in saves, number of saves."""
     from runner.config.compose import Composer
     from runner.config.load import load_config
-    from runner.run.job import run_job
+    from runner.execution.job import run_job
     from runner.training.loop import Loop
 
     took, whole = [], []

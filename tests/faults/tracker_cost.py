@@ -25,8 +25,8 @@ def run(folder, *overrides):
     """One run: the records without the times, and the rates of the epochs."""
     from runner.config.compose import Composer
     from runner.config.load import load_config
+    from runner.execution.job import run_job
     from runner.records.metrics import read_metrics
-    from runner.run.job import run_job
 
     composer = Composer(caller=folder)
     composed = composer.compose([*RECIPE, *overrides])

@@ -9,7 +9,7 @@ import pytest
 from runner.data.open import open_data
 from runner.forecast import bookkeeper as module
 from runner.forecast.bookkeeper import bookkeeper, call_here
-from runner.plan.privacy_plan import plan_privacy
+from runner.planning.privacy_plan import plan_privacy
 
 
 @pytest.mark.parametrize("overrides", [[], ["trainer=dp"]], ids=["ordinary", "private"])

@@ -18,9 +18,9 @@ from runner.forecast.forecast import forecast
 from runner.forecast.operation_counts import measure_model
 from runner.forecast.warnings import find_warnings
 from runner.models.build import build_network
-from runner.plan.build import build_plan
-from runner.plan.device import Device, describe_absent_device, detect_device
-from runner.plan.native_types import of_capability, of_processor
+from runner.planning.build import build_plan
+from runner.planning.device import Device, describe_absent_device, detect_device
+from runner.planning.native_types import of_capability, of_processor
 from runner.privacy.ledger.ledger import contents_of
 
 

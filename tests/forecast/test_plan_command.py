@@ -12,7 +12,7 @@ from runner.commands.plan import main
 from runner.errors import RunError
 from runner.forecast import sweep_forecast
 from runner.records.run_file import read_run
-from runner.sweep.preload import modules_for
+from runner.sweeping.preload import modules_for
 from tests.conftest import ROOT, last_of_each
 
 RECIPE = ["tracker=none", "hardware=cpu", "hardware.threads=1", "data.limit=200", "model=linear", "trainer.epochs=2"]

@@ -14,8 +14,8 @@ from runner.data.open import open_data
 from runner.forecast import probed_costs
 from runner.forecast.assess import assess
 from runner.forecast.describe import describe
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.privacy.example_gradients.autoselect import autoselect_grad_sample
 from runner.training.distributed.world import SingleProcess, torch_device
 from tests.faults import slow

@@ -62,7 +62,7 @@ def measure(name, run_dir, *changes):
     from runner.config.compose import Composer
     from runner.config.load import load_config
     from runner.config.rules.rules import check
-    from runner.run.job import run_job
+    from runner.execution.job import run_job
 
     composer = Composer(caller=FOLDER)
     composed = composer.compose([*COMMON, *RECIPES[name], *changes])

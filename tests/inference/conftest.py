@@ -10,7 +10,7 @@ from runner.config.rules.rules import check
 @pytest.fixture(scope="session")
 def finished(composer, tmp_path_factory):
     """finished("key=value", ...) -> the folder of a run as the command line leaves it, without its process."""
-    from runner.run.job import run_job
+    from runner.execution.job import run_job
 
     def finished(*overrides):
         run_dir = tmp_path_factory.mktemp("run")

@@ -18,7 +18,7 @@ from runner.errors import RequestError
 from runner.inference import evaluation, measure
 from runner.inference.finished_run import open_run
 from runner.inference.image_sources import open_folder
-from runner.plan.device import detect_device
+from runner.planning.device import detect_device
 from runner.privacy.ledger.ledger import find_ledgers
 
 

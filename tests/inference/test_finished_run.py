@@ -8,8 +8,8 @@ import torch
 
 from runner.errors import RequestError, RunError
 from runner.inference.finished_run import open_run
-from runner.plan.plan import identity_of
-from runner.plan.restore import restore_plan
+from runner.planning.plan import identity_of
+from runner.planning.restore import restore_plan
 from runner.records.run_file import RunRecord, read_run, write_run
 
 

@@ -10,8 +10,8 @@ from torchvision.models import efficientnet_b0, mobilenet_v3_small, resnet18, vi
 from runner.data.open import open_data
 from runner.errors import RequestError
 from runner.models.gradient_checkpointing import blocks, recompute_blocks
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.training.distributed.world import SingleProcess
 from runner.training.parts import build_parts
 from runner.training.precision.cpu_float16 import half_forward

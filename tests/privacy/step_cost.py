@@ -35,8 +35,8 @@ def build(model, batch, trainer, threads, *, grad_sample="auto", secure_noise=Tr
     from runner.config.compose import Composer
     from runner.config.load import load_config
     from runner.data.open import open_data
-    from runner.plan.build import build_plan
-    from runner.plan.device import detect_device
+    from runner.planning.build import build_plan
+    from runner.planning.device import detect_device
     from runner.training.distributed.world import SingleProcess
     from runner.training.parts import build_parts
 

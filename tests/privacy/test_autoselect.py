@@ -8,8 +8,8 @@ from torch import nn
 from runner.config.choice import Choice
 from runner.data.open import open_data
 from runner.errors import RequestError
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.privacy.example_gradients import autoselect as module
 from runner.privacy.example_gradients.autoselect import autoselect_grad_sample, working_grad_samples
 from runner.privacy.mechanism.random_layers import draw_by_example

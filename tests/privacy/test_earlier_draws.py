@@ -11,10 +11,11 @@ from omegaconf import OmegaConf
 from runner.commands.ledger import main as ledger_main
 from runner.commands.report import main as report_main
 from runner.errors import RequestError
+from runner.execution.job import run_job
 from runner.inference.evaluation import infer
 from runner.inference.finished_run import open_run
 from runner.inference.request import read_request
-from runner.plan.plan import identity_of
+from runner.planning.plan import identity_of
 from runner.privacy.accounting.sweep_epsilon import Terms, admit, spending_of
 from runner.privacy.ledger.ledger import Ledger, compose_entries
 from runner.records.console import result_rows
@@ -22,8 +23,7 @@ from runner.records.csv_table import from_csv
 from runner.records.run_file import read_run
 from runner.records.sweep_table import write_table
 from runner.records.sweep_table_text import render_table
-from runner.run.job import run_job
-from runner.sweep.privacy_file import render_spending, write_spending
+from runner.sweeping.privacy_file import render_spending, write_spending
 from runner.training.checkpointing.checkpoint import seal
 from tests.privacy.test_ledger import RUN
 

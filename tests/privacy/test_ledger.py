@@ -7,6 +7,7 @@ import re
 import pytest
 
 from runner.errors import RequestError, RunError
+from runner.execution.ledger_entry import shown_folder
 from runner.privacy.accounting.sweep_epsilon import Terms, admit, spending_of
 from runner.privacy.ledger.chain import BrokenChain
 from runner.privacy.ledger.ledger import (
@@ -17,7 +18,6 @@ from runner.privacy.ledger.ledger import (
     find_ledgers,
     ledger_folder,
 )
-from runner.run.ledger_entry import shown_folder
 
 RUN = PlannedRun(
     data="digits", examples=1000, identity="1" * 64, name="run", folder="outputs/run", sweep=None, private=True,

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from runner.data.open import open_data
 from runner.errors import RequestError
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.privacy.accounting.accountants import epsilon
 from runner.privacy.accounting.step_epsilon import Spending
 from runner.privacy.mechanism.key import SecretKey
@@ -306,7 +306,7 @@ def test_one_broken_example_breaks_itself_alone():
 
 
 def test_a_checkpoint_goes_on_with_its_own_mechanism_only(tmp_path, train, configure):
-    from runner.run.job import run_job
+    from runner.execution.job import run_job
 
     images, labels = examples(16)
     engine, (private, optimizer, _) = by_opacus(

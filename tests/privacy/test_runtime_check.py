@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from runner.errors import EpsilonVoid
+from runner.execution.job import run_job
 from runner.privacy.example_gradients.build import per_example_gradients
 from runner.privacy.independence import batch_probe, runtime_check
 from runner.privacy.independence.runtime_check import RuntimeMixingCheck, SixteenBits
@@ -17,7 +18,6 @@ from runner.privacy.ledger.ledger import Ledger, contents_of, ledger_folder, rea
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.random_layers import LayerKeys, draw_by_example
 from runner.records.run_file import read_run
-from runner.run.job import run_job
 from runner.training.checkpointing.checkpoint import load_checkpoint, saved_steps
 from tests.privacy.mixing_models import IN_SIXTEEN_BITS, MIXING, NOT_VECTORISED, examples, model_with
 

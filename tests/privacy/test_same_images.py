@@ -125,8 +125,8 @@ def test_common_images_are_counted_within_four_deviations(one, other):
 
 def test_identities_do_not_depend_on_how_the_ledger_knows_the_data(configure):
     from runner.config.identity import identity_fields
-    from runner.plan.build import build_plan
-    from runner.plan.device import detect_device
+    from runner.planning.build import build_plan
+    from runner.planning.device import detect_device
 
     config = configure("data.limit=60")
     plan = build_plan(config, open_data(config.data), detect_device(config.hardware), processes=1)

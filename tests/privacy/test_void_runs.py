@@ -2,8 +2,8 @@
 
 import pytest
 
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.privacy.ledger.void_runs import void_reason
 
 

@@ -14,7 +14,7 @@ import pytest
 from runner.errors import RequestError, RunError
 from runner.processes.fork_server import EndedEarly, ForkServer, shared_server
 from runner.processes.signals import WATCHED
-from runner.sweep.preload import MODULES
+from runner.sweeping.preload import MODULES
 from tests.conftest import ROOT
 
 

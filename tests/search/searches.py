@@ -12,8 +12,8 @@ from runner.config.request.request import read_request
 from runner.config.rules.rules import check
 from runner.config.words.override_lines import key_of
 from runner.errors import RequestError
+from runner.execution.job import run_job
 from runner.records.run_file import RUN_FILE, RunRecord, write_run
-from runner.run.job import run_job
 from runner.search.cell_context import find_context
 from runner.search.storage import JOURNAL_FILE, open_storage
 from runner.search.worker import Worker

@@ -16,8 +16,8 @@ from runner.privacy.ledger.ledger import LedgerSession, find_ledgers, ledger_fol
 from runner.records import run_file
 from runner.search import private_study, worker
 from runner.search.storage import open_storage
-from runner.sweep import selection_file
-from runner.sweep.privacy_file import write_spending
+from runner.sweeping import selection_file
+from runner.sweeping.privacy_file import write_spending
 from runner.training.step import TrainStep
 from tests.search import postgres, searches
 from tests.search.searches import prepare, run_of, search, study_in
@@ -285,7 +285,7 @@ class Watching(optuna.samplers.RandomSampler):
         (("hydra.sweeper.sampler.seed=3",), "hydra.sweeper.sampler.seed: got a number"),
         (("hydra.sweeper.pruner._target_=optuna.pruners.MedianPruner", "privacy.validation=public"),
          "hydra/sweeper/pruner: got MedianPruner"),
-        (("hydra.sweeper.custom_search_space=runner.run.job.plan_run",),
+        (("hydra.sweeper.custom_search_space=runner.execution.job.plan_run",),
          "hydra.sweeper.custom_search_space: got runner"),
         (("hydra.sweeper.objectives=[val_loss]",), "hydra.sweeper.objectives: got [val_loss], expected [val_accuracy]"),
         (("hydra.sweeper.constraints=['epsilon <= 9']",), "hydra.sweeper.objectives: got [val_accuracy,epsilon <= 9]"),

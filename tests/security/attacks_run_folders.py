@@ -77,7 +77,7 @@ class Pickle:
 def trained():
     """Name -> content of the files of a run of one step."""
     from runner.config.compose import Composer
-    from runner.run.job import run_job
+    from runner.execution.job import run_job
 
     typed = ["data=digits", "data.limit=64", "model=linear", "trainer.steps=1", "tracker=none", "hardware=cpu"]
     with tempfile.TemporaryDirectory() as temporary:

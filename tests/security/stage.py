@@ -38,8 +38,8 @@ from runner.config.request.request import Request, read_request
 from runner.config.rules.rules import check
 from runner.config.schema import RunConfig
 from runner.errors import ExitCode, RequestError, RunError
+from runner.execution.attempt import Attempt
 from runner.records.environment import describe_environment
-from runner.run.attempt import Attempt
 
 SECRET = "hunter2-of-the-victim"
 VARIABLE = "SECRET_OF_THE_VICTIM"

@@ -88,7 +88,7 @@ def test_what_is_shipped_would_be_taken_from_anybody(file):
     ("content", "key"),
     [
         ({"hydra": {"verbose": True}}, "hydra.verbose"),
-        ({"hydra": {"sweeper": {"_target_": "runner.sweep.grid.GridSweeper"}}}, "hydra.sweeper._target_"),
+        ({"hydra": {"sweeper": {"_target_": "runner.sweeping.grid.GridSweeper"}}}, "hydra.sweeper._target_"),
         ({"hydra": {"launcher": {"_target_": "x"}}}, "hydra.launcher._target_"),
         ({"hydra": {"launcher": {"setup": ["rm -r ."]}}}, "hydra.launcher.setup"),
         ({"hydra": {"launcher": {"partition": "a\nrm -r ."}}}, "hydra.launcher.partition"),

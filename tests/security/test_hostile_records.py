@@ -23,7 +23,7 @@ from runner.records.metrics import MetricsWriter, read_metrics
 from runner.records.run_file import RunRecord, read_run, write_run
 from runner.report.update_checks import read_checks
 from runner.report.write import write_report
-from runner.sweep.privacy_file import identify_sweep
+from runner.sweeping.privacy_file import identify_sweep
 from runner.training.checkpointing.checkpoint import load_checkpoint, save_checkpoint, seal
 
 DEEP = b"[" * 200_000

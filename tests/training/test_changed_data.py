@@ -7,7 +7,7 @@ import pytest
 from runner.data.cache.folder_cache import Cache
 from runner.data.folders import changed_files, contents
 from runner.errors import RequestError
-from runner.run.job import run_job
+from runner.execution.job import run_job
 from tests.data.image_files import class_folders, noise, put
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from runner.data.open import open_data
 from runner.errors import RunError
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.training.compiled_model import _is_worth_telling, _not_compiled
 from runner.training.distributed.world import SingleProcess
 from runner.training.parts import build_parts

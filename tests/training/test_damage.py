@@ -8,9 +8,9 @@ import pytest
 
 from runner.data.open import open_data
 from runner.errors import RequestError, RunError
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
-from runner.run.job import run_job
+from runner.execution.job import run_job
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.training.checkpointing.resume import find_checkpoint
 from tests.faults.final_state import differences, final_state
 

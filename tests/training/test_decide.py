@@ -5,7 +5,7 @@ import re
 import pytest
 
 from runner.errors import RequestError
-from runner.plan.device import detect_device
+from runner.planning.device import detect_device
 from runner.training.distributed.agreement import decide_on_main
 from runner.training.distributed.launch import share_work
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from runner.config.schema import HardwareConfig
-from runner.plan.device import detect_device
+from runner.planning.device import detect_device
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from runner.training.distributed.launch import share_work
 from tests.conftest import ROOT, last_of_each

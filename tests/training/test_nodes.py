@@ -7,9 +7,9 @@ import pytest
 
 from runner.autotune import resolve
 from runner.errors import ExitCode, RequestError, RunError
-from runner.plan.device import detect_device
-from runner.run import job as job_module
-from runner.run.job import Job
+from runner.execution import job as job_module
+from runner.execution.job import Job
+from runner.planning.device import detect_device
 from runner.training.distributed import same_run
 from runner.training.distributed.agreement import (
     decide_on_main,
@@ -29,7 +29,7 @@ RECIPE = ("tracker=none", "trainer=accelerate", "data.limit=32", "data.batch_siz
 def run(configure, tmp_path, monkeypatch):
     """run(stop_after=, elsewhere=) trains on two nodes; the second finds the folder of the run at ``elsewhere``."""
     # switches of the process, which the two share here
-    monkeypatch.setattr("runner.run.job.torch_settings", lambda plan: contextlib.nullcontext())
+    monkeypatch.setattr("runner.execution.job.torch_settings", lambda plan: contextlib.nullcontext())
 
     def run(*overrides, folder="run", stop_after=None, elsewhere="nowhere", second=()):
         ours, theirs = configure(*RECIPE, *overrides), configure(*RECIPE, *overrides, *second)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from runner.errors import RunError
-from runner.run.job import run_job
+from runner.execution.job import run_job
 from runner.search.trial_pruning import TrialPruningHook
 from runner.training import loop
 from runner.training import state as loop_state

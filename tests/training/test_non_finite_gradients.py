@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from runner.errors import RunError
-from runner.run.job import run_job
+from runner.execution.job import run_job
 from runner.training.checkpointing.checkpoint import load_checkpoint
 
 RECIPE = ("tracker=none", "data.limit=48", "data.batch_size=8", "trainer.epochs=3", "trainer.save_every=1",

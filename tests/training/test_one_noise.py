@@ -44,7 +44,7 @@ def test_the_other_generator_is_refused_by_its_key_and_touches_nothing(train, be
 def test_without_the_guard_two_releases_differ_by_their_noises_alone(train, monkeypatch, tmp_path):
     run_dir = killed_at_38(train)
     other = shutil.copytree(run_dir, tmp_path / "copy", symlinks=True)
-    monkeypatch.setattr("runner.run.job.refuse_other_noise", lambda *given: None)
+    monkeypatch.setattr("runner.execution.job.refuse_other_noise", lambda *given: None)
     train(*RECIPE, run_dir=run_dir)
     train(*RECIPE, "privacy.secure_noise=false", run_dir=other)
     ends = [load_checkpoint(folder / "checkpoints" / "last") for folder in (run_dir, other)]

@@ -8,8 +8,8 @@ import torch
 
 from runner.error_texts import is_out_of_memory
 from runner.errors import ExitCode, RunError
+from runner.execution.job import run_job
 from runner.records.metrics import read_metrics
-from runner.run.job import run_job
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from tests.faults.hungry import ERRORS
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from runner.errors import RequestError, RunError
+from runner.execution.job import run_job
 from runner.models.build import build_network
 from runner.optim.modes import has_modes
 from runner.optim.optimizer import build_optimizer
-from runner.run.job import run_job
 from runner.training import eval_weights as eval_weights
 from runner.training import parts
 from runner.training.checkpointing import plain_state

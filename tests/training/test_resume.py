@@ -85,7 +85,7 @@ def test_a_second_signal_ends_at_once(tmp_path):
 
 def test_a_folder_with_another_recipe_is_refused(train, configure):
     from runner.errors import RequestError
-    from runner.run.job import run_job
+    from runner.execution.job import run_job
 
     run_dir = train("data.limit=60", "model=linear", "trainer.epochs=1")
     before = sorted((path, path.stat().st_mtime_ns) for path in run_dir.rglob("*"))

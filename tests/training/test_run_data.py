@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from runner import load_run
 from runner.data.decoding.decode import fit
 from runner.errors import RequestError
+from runner.execution.job import plan_run
 from runner.inference.finished_run import open_run
 from runner.inference.image_sources import open_own_data
 from runner.models import input_spec
-from runner.run.job import plan_run
 from runner.training import run_data
 from runner.training.run_data import open_run_data, resolved_data_config
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from runner.errors import RunError
+from runner.execution import job
 from runner.records.run_file import read_run, write_run
-from runner.run import job
 from runner.training import loop
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from runner.training.checkpointing.resume import seconds_before

@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from runner.errors import ExitCode
+from runner.execution.final_record import final_record
+from runner.execution.job import run_job
 from runner.processes.signals import StopRequest
-from runner.run.final_record import final_record
-from runner.run.job import run_job
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from tests.faults.final_state import differences, final_state
 
@@ -89,12 +89,12 @@ def test_once_it_is_done_it_is_put_down(run, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         return final_record(*arguments, **options)
 
-    monkeypatch.setattr("runner.run.job.final_record", ends)
+    monkeypatch.setattr("runner.execution.job.final_record", ends)
     code, record = run()
     assert (code, record["status"]) == (ExitCode.DONE, "completed")
 
 
-@pytest.mark.parametrize("place", ["runner.run.job.open_run_data", "runner.records.recorder.Recorder.start"])
+@pytest.mark.parametrize("place", ["runner.execution.job.open_run_data", "runner.records.recorder.Recorder.start"])
 def test_before_the_first_step_nothing_is_lost_and_nothing_has_failed(run, tmp_path, monkeypatch, place):
     run(folder="whole")
 

@@ -6,8 +6,8 @@ import pytest
 
 from runner.bench.jpeg_files import write_small
 from runner.data.open import open_data
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.records.step_time import PHASES, StepTime
 from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.parts import build_parts

@@ -9,12 +9,12 @@ from runner.commands.compare import main
 from runner.config.choice import Choice
 from runner.config.load import load_config
 from runner.data.open import open_data
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.records.run_file import FinalMetrics, RunRecord, read_run, write_run
 from runner.report.cells import read_sweep
 from runner.report.update_checks import describe_check, read_checks, write_checks
-from runner.sweep.finish import finish_sweep
+from runner.sweeping.finish import finish_sweep
 from runner.verify.same_update import check_updates, pairs_to_check
 
 RECIPE = ("data.limit=40", "model=mlp", "trainer.steps=9", "scheduler.warmup_epochs=1", "hardware=cpu",
@@ -132,7 +132,7 @@ def test_what_was_found_is_not_found_again(planned, monkeypatch):
     folder = planned((), *SPLITS)
     write_checks(folder, [check_of(folder)])
     before = read_checks(folder)
-    monkeypatch.setattr("runner.sweep.finish.check_updates", lambda pairs: pytest.fail("computed again"))
+    monkeypatch.setattr("runner.sweeping.finish.check_updates", lambda pairs: pytest.fail("computed again"))
     finish_sweep(folder)
     assert read_checks(folder) == before
 

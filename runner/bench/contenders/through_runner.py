@@ -13,8 +13,8 @@ from runner.autotune.resolve import resolve_plan
 from runner.bench.interleaving import TimedSteps
 from runner.bench.task import Task, configure
 from runner.data.open import open_data
-from runner.plan.build import build_plan
-from runner.plan.device import detect_device
+from runner.planning.build import build_plan
+from runner.planning.device import detect_device
 from runner.processes.signals import StopRequest
 from runner.records.console import make_console
 from runner.records.metrics import Record

@@ -26,11 +26,11 @@ from runner.config.untrusted.targets import locate
 from runner.errors import RequestError
 from runner.internals.hydra_parts import BasicSweeper
 
-GRID = "runner.sweep.grid.GridSweeper"
+GRID = "runner.sweeping.grid.GridSweeper"
 """Target of the sweeper whose cells are known, and checked, before the first starts."""
 
 LAUNCHERS = {
-    "runner.sweep.launcher.ForkServerLauncher": "fork_server",
+    "runner.sweeping.launcher.ForkServerLauncher": "fork_server",
     "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher": "joblib",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher": "submitit_local",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher": "submitit_slurm",

@@ -21,7 +21,7 @@ from runner.training.checkpointing.checkpoint import (
 )
 
 if TYPE_CHECKING:
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
     from runner.training.parts import Parts
 
 _TYPED = {

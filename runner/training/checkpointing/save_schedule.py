@@ -13,7 +13,7 @@ import torch
 from runner.training.checkpointing.checkpoint import save_checkpoint
 
 if TYPE_CHECKING:
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
     from runner.training.distributed.world import World
 
 SHARE = 0.02

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from runner.errors import ExitCode, RequestError, RunError
-from runner.plan.device import detect_device
+from runner.planning.device import detect_device
 from runner.processes.spawn import log_failure, spawn
 from runner.training.distributed.agreement import raised_on_all, refuse_differences
 from runner.training.distributed.world import AccelerateProcesses, World
 
 if TYPE_CHECKING:
     from runner.config.schema import HardwareConfig
-    from runner.plan.device import Device
-    from runner.run.job import Job, JobResult
+    from runner.execution.job import Job, JobResult
+    from runner.planning.device import Device
 
 RunJob = Callable[["Job", World, "Device"], "JobResult"]
-"""What each process does: ``runner.run.job.run_rank``, which stands above this module."""
+"""What each process does: ``runner.execution.job.run_rank``, which stands above this module."""
 
 
 def start_processes(job: Job, device: Device, processes: int, run: RunJob) -> JobResult:
@@ -111,7 +111,7 @@ def lead_followers(job: Job, run: RunJob) -> JobResult:
     """As the first process of a launch from outside: hand ``job`` to the others and take part.
 
     Raises:
-        RequestError: see ``runner.run.job.run_job``; or the trainer is one for a single process.
+        RequestError: see ``runner.execution.job.run_job``; or the trainer is one for a single process.
     """
     device = detect_device(job.config.hardware)
     if (device.kind == "cpu") != _on_cpu():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from runner.config.schema import RunConfig
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
     from runner.training.distributed.world import World
 
 _PACKAGE = Path(__file__).resolve().parents[2]

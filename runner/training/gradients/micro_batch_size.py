@@ -17,7 +17,7 @@ import torch
 from runner.errors import RunError
 
 if TYPE_CHECKING:
-    from runner.plan.plan import PerformancePlan
+    from runner.planning.plan import PerformancePlan
     from runner.training.distributed.world import World
 
 Pass = Literal["training", "evaluation"]

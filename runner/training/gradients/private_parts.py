@@ -26,7 +26,7 @@ from runner.training.distributed.agreement import decide_on_main, on_all_process
 from runner.training.losses import cross_entropy_in_parts
 
 if TYPE_CHECKING:
-    from runner.plan.plan import Plan
+    from runner.planning.plan import Plan
     from runner.training.distributed.world import World
     from runner.training.precision.precision import Precision
     from runner.training.profiling.phase_timer import PhaseTimer

@@ -18,7 +18,7 @@ from runner.internals.optimizer_step import lean_step
 from runner.training.precision.cpu_float16 import half_forward
 
 if TYPE_CHECKING:
-    from runner.plan.plan import PrecisionPlan
+    from runner.planning.plan import PrecisionPlan
 
 _NO_CONTEXT = nullcontext()
 

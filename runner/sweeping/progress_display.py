@@ -1,0 +1,190 @@
+"""The display of a sweep under way: a live table on a terminal, a line a cell anywhere else."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from runner.environment.launchers import launched
+from runner.errors import ExitCode
+from runner.execution.attempt import Attempt
+from runner.records.console import put
+from runner.records.progress import duration
+from runner.records.run_file import RunRecord
+from runner.records.screen import Screen, find_screen
+from runner.sweeping.cell import Cell
+from runner.sweeping.cell_progress import CellProgressReader, read_cell_record
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_FRAME_LINES = 8
+"""Of the table, that are no cells."""
+
+
+class ProgressDisplay(Protocol):
+    """Shows a sweep to a person."""
+
+    def begin(self, cell: Cell) -> None:
+        """A cell starts."""
+
+    def refresh(self) -> None:
+        """Some time has passed."""
+
+    def end(self, cell: Cell, attempt: Attempt) -> None:
+        """A cell has ended."""
+
+    def skip(self, cell: Cell, attempt: Attempt) -> None:
+        """A cell had ended before the sweep was started again."""
+
+    def close(self) -> None:
+        """The sweep is over; again is allowed."""
+
+
+def make_display(total: int | None) -> ProgressDisplay:
+    """Return the live table if a person sees it, else plain lines; ``total`` is None for a search."""
+    # under torchrun the cells run in this process and show themselves
+    screen = None if launched() else find_screen()
+    return PlainDisplay(total) if screen is None else LiveDisplay(total, screen)
+
+
+class PlainDisplay:
+    """A line on standard output when a cell starts and one when it ends."""
+
+    def __init__(self, total: int | None) -> None:
+        """``total`` is the number of cells, where it is known."""
+        self._total = "" if total is None else f"/{total}"
+
+    def begin(self, cell: Cell) -> None:
+        """Name the cell."""
+        put(sys.stdout, f"{self._head(cell)} {cell.name}")
+
+    def refresh(self) -> None:
+        """Show nothing: a log has no use for it."""
+
+    def end(self, cell: Cell, attempt: Attempt) -> None:
+        """Say how it ended, and what the cell warned of."""
+        record = read_cell_record(cell.folder)
+        notes = [] if record is None else [f"warning: {note}" for note in record.notes]
+        put(sys.stdout, *(f"{self._head(cell)} {line}" for line in (*notes, _outcome(attempt, record))))
+
+    def skip(self, cell: Cell, attempt: Attempt) -> None:
+        """Say what became of it then."""
+        put(sys.stdout, f"{self._head(cell)} {cell.name}: {_earlier(attempt)}")
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def _head(self, cell: Cell) -> str:
+        return f"[{cell.number + 1}{self._total}]"
+
+
+class LiveDisplay:
+    """A table that renews itself: counts, the cells under way, the latest that ended, and the best so far."""
+
+    def __init__(self, total: int | None, screen: Screen) -> None:
+        """Show it on ``screen``; ``total`` is the number of cells, where it is known."""
+        self._screen = screen
+        self._begun = time.monotonic()
+        self._total = total
+        self._running: dict[int, tuple[Cell, CellProgressReader]] = {}
+        self._ended: deque[tuple[Cell, str, str, str]] = deque(maxlen=100)
+        self._counts = {"done": 0, "failed": 0}
+        self._best: tuple[float, str] | None = None
+
+    def begin(self, cell: Cell) -> None:
+        """Watch the cell's files."""
+        self._running[cell.number] = cell, CellProgressReader(cell.folder)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Draw the table anew."""
+        self._screen.draw(self._table())
+
+    def end(self, cell: Cell, attempt: Attempt) -> None:
+        """Move the cell to those that ended; what went wrong stays above the table."""
+        _, watch = self._running.pop(cell.number)
+        record = read_cell_record(cell.folder)
+        for note in () if record is None else record.notes:
+            self._screen.print(f"cell {cell.number}: warning: {note}", "yellow")
+        self._close_row(cell, attempt, record, duration(watch.seconds))
+
+    def skip(self, cell: Cell, attempt: Attempt) -> None:
+        """Count the cell with those that ended."""
+        self._close_row(cell, attempt, read_cell_record(cell.folder), "before")
+
+    def close(self) -> None:
+        """Remove the table: the final one takes its place."""
+        self._screen.close()
+
+    def _close_row(self, cell: Cell, attempt: Attempt, record: RunRecord | None, when: str) -> None:
+        failed = attempt.error is not None
+        self._counts["failed" if failed else "done"] += 1
+        if failed:
+            self._screen.print(f"cell {cell.number} ({cell.name}): {attempt.error}", "red")
+        state = "failed" if failed else "interrupted" if attempt.exit_code == ExitCode.INTERRUPTED else "done"
+        value = None if record is None else _figure(record.metrics.val_accuracy, record.metrics.val_loss)
+        self._ended.append((cell, state, "" if value is None else value[1], when))
+        if value is not None and not failed and (self._best is None or value[0] > self._best[0]):
+            self._best = value[0], f"{value[1]} in cell {cell.number} ({cell.name})"
+        self.refresh()
+
+    def _table(self) -> RenderableType:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(self._headline(), "bold"), title_justify="left")
+        table.add_column("cell", justify="right")
+        table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
+        for name in ("state", "epoch", "validation", "time"):
+            table.add_column(name, justify="right", no_wrap=True)
+        room = max(1, shutil.get_terminal_size().lines - _FRAME_LINES - len(self._running))
+        for cell, state, value, when in list(self._ended)[-room:]:
+            style = {"failed": "red", "done": "green"}.get(state, "yellow")
+            table.add_row(str(cell.number), Text(cell.name), Text(state, style), "", value, when)
+        for cell, watch in self._running.values():
+            at = watch.refresh()
+            found = _figure(at.val_accuracy, at.val_loss)
+            epoch = "" if at.epoch is None else f"{at.epoch}/{at.epochs}"
+            left = duration(watch.seconds) if at.seconds_left is None else f"{duration(at.seconds_left)} left"
+            value = "" if found is None else found[1]
+            table.add_row(str(cell.number), Text(cell.name), Text("running", "bold"), epoch, value, left)
+        if self._best is not None:
+            table.caption = Text(f"best so far: {self._best[1]}")
+            table.caption_justify = "left"
+        return table
+
+    def _headline(self) -> str:
+        counts = {"running": len(self._running)} | self._counts
+        if self._total is not None:
+            counts["waiting"] = self._total - sum(counts.values())
+        summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        return f"cells: {summary}; {duration(time.monotonic() - self._begun)}"
+
+
+def _figure(accuracy: float | None, loss: float | None) -> tuple[float, str] | None:
+    """What is better the higher it is, and how it is said."""
+    if accuracy is not None:
+        return accuracy, f"{accuracy:.2%}"
+    return None if loss is None else (-loss, f"loss {loss:.4f}")
+
+
+def _outcome(attempt: Attempt, record: RunRecord | None) -> str:
+    if attempt.error is not None:
+        return f"failed: {attempt.error}"
+    if attempt.exit_code == ExitCode.INTERRUPTED:
+        return "interrupted; the same command goes on"
+    assert record is not None
+    accuracy = record.metrics.test_accuracy
+    figures = ["" if accuracy is None else f"test acc {accuracy:.2%}", duration(record.seconds or 0)]
+    return ", ".join([record.status, *filter(None, figures)])
+
+
+def _earlier(attempt: Attempt) -> str:
+    if attempt.error is not None:
+        return f"failed before: {attempt.error} (retry_failed=true runs it again)"
+    return "finished before"
