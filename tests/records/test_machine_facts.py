@@ -98,7 +98,7 @@ def test_on_a_gpu_the_device_memory_counts():
 
 
 def test_readers_of_records_need_no_torch():
-    modules = ("recorder", "console", "environment", "run_file", "sweep_table", "sink", "wandb_sink", "wandb_file")
+    modules = ("recorder", "console", "environment", "run_file", "sweep_table", "sink", "wandb_sink")
     imports = "; ".join(f"import runner.records.{name}" for name in modules)
     heavy = "{'torch', 'wandb', 'numpy', 'rich', 'tensorboard'}"
     answer = subprocess.run(
