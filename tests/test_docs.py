@@ -31,7 +31,7 @@ def test_every_path_on_a_page_exists(page):
 
 
 def test_a_path_that_is_not_there_would_be_seen():
-    assert missing_paths("see `runner/sweeping/` and `runner/sweeping/`.") == ["runner/sweeping/"]
+    assert missing_paths("see `runner/utils/` and `runner/data/`.") == ["runner/utils/"]
 
 
 def headings(page):
