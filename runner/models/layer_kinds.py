@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from torch import nn
 
-BATCH_NORMS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    nn.LazyBatchNorm1d,
-    nn.LazyBatchNorm2d,
-    nn.LazyBatchNorm3d,
-)
-INSTANCE_NORMS = (
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
-    nn.LazyInstanceNorm1d,
-    nn.LazyInstanceNorm2d,
-    nn.LazyInstanceNorm3d,
-)
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+def _base(layer: Any) -> Any:
+    """What the layers of one kind derive from, which torch does not export.
+
+    Layers of other libraries, synchronised or fused ones among them, derive from it directly.
+    """
+    return layer.__mro__[1]
+
+
+BATCH_NORMS = (cast("type[nn.BatchNorm1d]", _base(nn.BatchNorm1d)),)
+INSTANCE_NORMS = (cast("type[nn.InstanceNorm1d]", _base(nn.InstanceNorm1d)),)
+DROPOUTS = (cast("type[nn.Dropout]", _base(nn.Dropout)),)

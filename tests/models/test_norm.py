@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from runner.config.schema import ModelConfig
+from runner.models.batch_statistics import batch_norms
 from runner.models.build import build_network
 from runner.models.norm import batch_to_group, groups_for
 
@@ -27,6 +28,14 @@ def test_no_batch_statistics_are_left(name):
     model.eval()
     torch.testing.assert_close(model(images)[:1], model(images[:1]), rtol=1e-3, atol=1e-4)
     assert model(images).std(0).min() > 1e-4, "a group of one value normalises everything away"
+
+
+def test_a_layer_of_another_library_counts_by_what_it_derives_from():
+    class Synchronised(nn.modules.batchnorm._BatchNorm):
+        def _check_input_dim(self, images):
+            pass
+
+    assert batch_norms(nn.Sequential(Synchronised(4))) == ["0"]
 
 
 def test_scale_shift_and_epsilon_are_kept():
