@@ -22,6 +22,7 @@ from runner.privacy.accounting.sweep_epsilon import best_of
 from runner.privacy.ledger.ledger import Entry, compose_entries
 from runner.processes.fork_server import ForkServer
 from runner.records.progress import budget_text
+from runner.report.one_computation import is_one_plan
 from runner.sweeping.budget import count_of, planned_cells, refuse_over_budget
 from runner.sweeping.preload import modules_for
 
@@ -114,6 +115,10 @@ def describe_sweep(sweep: SweepPlan) -> list[str]:
         )
         lines += [f"       warning {t.key}: {t.what} ({t.evidence}); {t.cure}" for t in found.warnings]
     shorter = ", pruning left out" if sweep.search else ""
+    lines += [
+        f"note       {one} and {other} are the same computation (one plan identity): their difference would be noise"
+        for one, other in _same_plans(sweep.kinds)
+    ]
     lines.append(f"time       {time_text(sweep.seconds, sweep.kinds[0].assessment.device)}{shorter}")
     if sweep.price is not None:
         lines.append(f"price      {sweep.price.expected:.2g} ({sweep.price.low:.2g} to {sweep.price.high:.2g})")
@@ -152,6 +157,16 @@ def _values_of(configs: Sequence[RunConfig], varied: Collection[str]) -> tuple[s
     """The ``varied`` keys in which ``configs`` do not differ; what a group chooses is named by its own name."""
     values = {key: {as_typed(value_at(config, key)) for config in configs} for key in varied if "." in key}
     return tuple(f"{key}={next(iter(found))}" for key, found in sorted(values.items()) if len(found) == 1)
+
+
+def _same_plans(kinds: Sequence[CellForecast]) -> list[tuple[str, str]]:
+    """Kinds of cells, by what was typed for them, whose plan is that of an earlier kind."""
+    plans = [(" ".join(kind.what), kind.assessment.plan.as_dict()) for kind in kinds]
+    return [
+        (earlier[0], what)
+        for number, (what, plan) in enumerate(plans)
+        if (earlier := next((one for one in plans[:number] if is_one_plan(one[1], plan)), None)) is not None
+    ]
 
 
 def _trials(request: Request) -> int:

@@ -10,6 +10,7 @@ from enum import StrEnum
 import numpy as np
 
 from runner.report.cells import REPEATS
+from runner.report.one_computation import have_one_plan
 from runner.report.question import Question
 from runner.report.recipes import Block, Grouping, Recipe
 from runner.report.statistics import Estimate, Floats, holm, paired, runs_needed, unpaired
@@ -26,6 +27,8 @@ class Verdict(StrEnum):
     """Both: a difference is shown, and it is shown to be smaller than the margin."""
     IDENTICAL = "identical"
     """Every pair has the very same figure: there is nothing to infer, and no spread to infer from."""
+    SAME = "same computation"
+    """The runs have one plan: whatever the difference, it is no effect of the recipe."""
     UNDECIDED = "not enough runs"
     """Neither is shown."""
 
@@ -65,7 +68,12 @@ def compare(grouping: Grouping, question: Question) -> tuple[Comparison, ...]:
     compared = []
     for number, (recipe, sample, estimate) in enumerate(zip(others, samples, estimates, strict=True)):
         low, high = estimate.interval(question.confidence)
-        identical = sample.paired and sample.runs[0] > 1 and float(estimate.mean) == float(estimate.error) == 0.0
+        if have_one_plan(recipe, reference):
+            verdict = Verdict.SAME
+        elif sample.paired and sample.runs[0] > 1 and float(estimate.mean) == float(estimate.error) == 0.0:
+            verdict = Verdict.IDENTICAL
+        else:
+            verdict = name(bool(different[number]), bool(equivalent[number]))
         compared.append(
             Comparison(
                 recipe=recipe,
@@ -77,7 +85,7 @@ def compare(grouping: Grouping, question: Question) -> tuple[Comparison, ...]:
                 high=float(high),
                 p_different=float(p_different[number]),
                 p_equivalent=float(p_equivalent[number]),
-                verdict=Verdict.IDENTICAL if identical else name(bool(different[number]), bool(equivalent[number])),
+                verdict=verdict,
                 spread=float(estimate.spread),
                 seeds_needed=_seeds_needed(estimate, sample, grouping, question, comparisons=len(others)),
             )

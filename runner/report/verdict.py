@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from runner.config.words.pluralize import pluralize
 from runner.report.cells import SweepResults
 from runner.report.comparison import Comparison, Verdict
+from runner.report.one_computation import describe_same
 from runner.report.question import Question
 from runner.report.recipes import Grouping, Recipe
 from runner.report.statistics import MOST_RUNS, POWER, mean_interval
@@ -40,12 +41,18 @@ def describe_comparison(comparison: Comparison, question: Question) -> str:
             return f"{head}different, {left} is {way}, {size}."
         case Verdict.IDENTICAL:
             return f"{head}identical, the same {metric.words} in each of {pluralize}: no spread to infer anything from."
+        case Verdict.SAME:
+            return f"{head}the same computation (one plan identity), so that the difference is noise, {size}."
         case Verdict.UNDECIDED:
             return f"{head}not enough runs: {_how_many(comparison, question)}; so far {size}."
 
 
 def headline(sweep: SweepResults, grouping: Grouping, comparisons: Sequence[Comparison], question: Question) -> str:
-    """The verdict on the whole sweep in a sentence or two, the cells that are missing included."""
+    """The verdict on the whole sweep in a few sentences, with missing cells and recipes that are one computation."""
+    return " ".join([_answer(sweep, grouping, comparisons, question), *describe_same(grouping)])
+
+
+def _answer(sweep: SweepResults, grouping: Grouping, comparisons: Sequence[Comparison], question: Question) -> str:
     metric = question.metric
     measured = [recipe for recipe in grouping.recipes if recipe.by_block(metric.name)]
     if not measured:
@@ -85,6 +92,8 @@ def _clause(verdict: Verdict, found: Sequence[Comparison], question: Question) -
             return f"different: {', '.join(sizes)}"
         case Verdict.IDENTICAL:
             return f"{names} {is_} identical in every pair"
+        case Verdict.SAME:
+            return f"{names} {is_} the same computation"
         case Verdict.UNDECIDED:
             worst = max(found, key=lambda one: -1.0 if math.isnan(one.seeds_needed) else one.seeds_needed)
             return f"{names}: not enough runs, {_how_many(worst, question)}"

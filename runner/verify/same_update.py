@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import RequestError, RunError, as_typed
+from runner.errors import RequestError, RunError
 from runner.report.cells import CellResult, SweepResults
+from runner.report.one_computation import settings_apart
 from runner.report.update_checks import UpdateCheck
 
 if TYPE_CHECKING:
@@ -16,19 +17,6 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-9
 """Largest relative difference in float64 that is rounding: equal updates differ by 1e-16 to 1e-14, those of a net with
 BatchNorm by 1e-3 and more."""
-
-_IRRELEVANT = (
-    "device_name",
-    "grad_sample_reason",
-    "batch_reason",
-    "batch_source",
-    "lr_reason",
-    "eval_batch_size",
-    "log_every",
-    "save_every",
-    "secure_noise",
-)
-"""Settings that no update depends on; the noise itself is left out of the comparison."""
 
 
 def pairs_to_check(sweep: SweepResults) -> list[tuple[CellResult, CellResult]]:
@@ -44,7 +32,7 @@ def pairs_to_check(sweep: SweepResults) -> list[tuple[CellResult, CellResult]]:
     seen = set()
     for cells in members.values():
         for other in cells[1:]:
-            settings = tuple(_differences(cells[0], other))
+            settings = tuple(settings_apart(_plan(cells[0]), _plan(other)))
             recipe = (settings, repr({**_semantic(cells[0]), "seed": None}))
             if settings and recipe not in seen:
                 seen.add(recipe)
@@ -55,7 +43,7 @@ def pairs_to_check(sweep: SweepResults) -> list[tuple[CellResult, CellResult]]:
 def check_updates(pairs: Sequence[tuple[CellResult, CellResult]]) -> Iterator[UpdateCheck]:
     """Compute one update of each cell of ``pairs`` on the same examples, and compare; imports torch."""
     for one, other in pairs:
-        settings = tuple(_differences(one, other))
+        settings = tuple(settings_apart(_plan(one), _plan(other)))
         try:
             yield _check(one, other, settings)
         except (RequestError, RunError) as error:
@@ -105,14 +93,6 @@ def _difference(one: Update | None, other: Update | None, *, weights: bool = Tru
         return None
     pairs = [(one.gradient, other.gradient), *([(one.change, other.change)] if weights else [])]
     return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-300)).item() for a, b in pairs)
-
-
-def _differences(one: CellResult, other: CellResult) -> Iterator[str]:
-    """The settings that could matter and differ, in words."""
-    first, second = ({"trainer": _plan(cell)["trainer"], **_performance(cell)} for cell in (one, other))
-    for key, value in first.items():
-        if key not in _IRRELEVANT and second[key] != value:
-            yield f"{key}: {as_typed(value)}, {as_typed(second[key])}"
 
 
 def _plan(cell: CellResult) -> Any:

@@ -43,7 +43,7 @@ def write_cell(
     steps=100,
     examples=640,
     error=None,
-    identity="a",
+    identity=None,
     fingerprint="d",
     curve=(2.0, 1.0, 0.5),
     config=None,
@@ -77,7 +77,7 @@ def write_cell(
         epochs=10.0,
         seconds=seconds,
         error=error,
-        plan={"identity": identity, "trainer": "standard", "semantic": semantic, "performance": {}},
+        plan={"identity": identity or overrides, "trainer": "standard", "semantic": semantic, "performance": {}},
         environment=ENVIRONMENT,
         started="2026-11-23T06:00:00.000+00:00",
     )

@@ -52,6 +52,45 @@ def test_each_verdict(tmp_path, noise, verdict, words):
     assert "against fp32" in findings.verdict
 
 
+@pytest.mark.parametrize("by_chance", [[-1.0, -1.1, -0.9, -1.2, -0.9], [0.02, -0.03, 0.0, 0.01, -0.02]])
+def test_recipes_of_one_plan_are_never_called_different(tmp_path, by_chance):
+    """A key without effect: whatever the statistics say, the difference is noise; so between others than the first."""
+    accuracies = {
+        "fp32": 97 + SPREAD,
+        "bf16": 90 + 1.5 * SPREAD,
+        "tf32": 97 + SPREAD + by_chance,
+        "fp16": 90 + 2 * SPREAD,
+    }
+    cells = [
+        (f"precision={name} seed={seed}", accuracy / 100, {"identity": f"{name in ('fp32', 'tf32')}{seed}"})
+        for name, values in accuracies.items()
+        for seed, accuracy in enumerate(values)
+    ]
+    findings = find(read_sweep(write_sweep(tmp_path, cells)))
+    verdicts = {one.recipe.label: one.verdict for one in findings.comparisons}
+    assert verdicts == {"bf16": Verdict.DIFFERENT, "tf32": Verdict.SAME, "fp16": Verdict.DIFFERENT}
+    assert "fp32 and tf32 are the same computation (one plan identity)" in findings.verdict
+    assert "bf16 and fp16 are the same computation" in findings.verdict
+
+
+def test_one_plan_in_other_settings_or_for_some_seeds_is_not_one_computation(tmp_path):
+    cells = [
+        (f"precision={name} seed={seed}", 0.9 + seed / 100, {"identity": "a" if seed == 0 else f"{name}{seed}",
+                                                            "curve": (2.0, 1.0 + (name == "bf16") / 2**40)})
+        for name in ("fp32", "bf16")
+        for seed in (0, 1)
+    ]  # fmt: skip
+    findings = find(read_sweep(write_sweep(tmp_path, cells)))
+    assert "same computation" not in findings.verdict
+    assert "bit by bit" not in findings.verdict
+
+
+def test_a_key_of_the_plan_without_effect_shows_in_equal_records(tmp_path):
+    """Such as ``model.norm`` of a model without norms: the plans differ, and nothing that was computed does."""
+    findings = found(tmp_path, {"fp32": [97.0, 96.0], "bf16": [97.0, 96.0]})
+    assert "fp32 and bf16 are equal in every figure that was recorded, bit by bit" in findings.verdict
+
+
 def test_the_pairs_share_their_seed(tmp_path):
     """The seeds differ far more than the recipes do; only pairs can show it."""
     recipes = {"fp32": 97 + 10 * SPREAD, "bf16": 97 + 10 * SPREAD + [-0.5, -0.6, -0.4, -0.5, -0.6]}
