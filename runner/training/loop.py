@@ -19,6 +19,7 @@ from runner.records.progress import PRECISION_MARKS, Progress
 from runner.records.run_file import FinalMetrics
 from runner.records.step_time import StepTime
 from runner.training.checkpointing.checkpoint import Checkpoint, load_checkpoint
+from runner.training.checkpointing.optimizer_attributes import AttributesBefore, load_optimizer, save_optimizer
 from runner.training.checkpointing.plain_state import refuse_unholdable_parts
 from runner.training.checkpointing.resume import noise_form
 from runner.training.checkpointing.save_schedule import Saving, Snapshot
@@ -73,7 +74,7 @@ class Loop:
         """Go on where ``checkpoint`` was made, to the same bits as without the interruption."""
         parts, state = self._parts, checkpoint.state
         restore_weights(parts, checkpoint)
-        parts.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(parts.optimizer, state)
         parts.precision.load_state_dict(state["precision"])
         parts.schedule.load_state_dict(state["schedule"])
         self._loop_state = LoopState.restored(state["standing"])
@@ -100,6 +101,7 @@ class Loop:
         reset_peak_memory(self._world.device)
         self._restart_clock()
         profile = self._profile()
+        before = AttributesBefore(self._parts.optimizer)
         with (
             stop.polled(),
             setup_objects_frozen(),
@@ -113,7 +115,7 @@ class Loop:
                 done = step + 1
                 watched = profile is not None and profile.after(step)
                 if step == self._first or watched:
-                    refuse_unholdable_parts(self._parts)
+                    refuse_unholdable_parts(self._parts, before)
                     # The first step pays for lazy set-up once; the rate that is reported is the one that lasts.
                     self._untimed = self._step.running_metrics.examples
                     self._restart_clock()
@@ -267,6 +269,7 @@ class Loop:
             return
         weights, raw_weights = weights_to_save(parts)
         self._loop_state.run_seconds = time.perf_counter() - self._begun
+        self._loop_state.note_memory(peak_memory_bytes(self._world.device))
         snapshot = Snapshot(
             step=done,
             # Without a choice by validation, the last weights are the best that can be had.
@@ -274,7 +277,7 @@ class Loop:
             weights=weights,
             state={
                 "raw_weights": raw_weights,
-                "optimizer": parts.optimizer.state_dict(),
+                **save_optimizer(parts.optimizer),
                 "precision": parts.precision.state_dict(),
                 "schedule": parts.schedule.state_dict(),
                 "standing": asdict(self._loop_state),
@@ -311,9 +314,6 @@ class Loop:
                 test_loss, test_accuracy = self._measure(test)
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
         timed = self._step_time()
-        rate = (
-            loop_state.timed_examples / loop_state.seconds if loop_state.seconds and loop_state.timed_examples else None
-        )
         return FitResult(
             status=status,
             metrics=FinalMetrics(
@@ -323,9 +323,9 @@ class Loop:
                 test_loss=test_loss,
                 test_accuracy=test_accuracy,
             ),
-            samples_per_second=rate,
+            samples_per_second=loop_state.rate,
             compile_seconds=None if self._parts.compiled is None else self._parts.compiled.seconds,
-            peak_bytes=peak_memory_bytes(self._world.device),
+            peak_bytes=loop_state.note_memory(peak_memory_bytes(self._world.device)),
             step_time=timed,
             steps=done,
             epochs=epochs,

@@ -56,6 +56,59 @@ class ScheduleFree(torch.optim.Optimizer):
             group["k"] += 1
 
 
+class _Counting(torch.optim.SGD):
+    """Makes ever smaller steps, by a count beside its state."""
+
+    def __init__(self, params, lr=0.1, weight_decay=0.0):
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        self.start()
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["lr"] /= self.count()
+        super().step(closure)
+
+
+class CountsPlainly(_Counting):
+    """The count is a number."""
+
+    def start(self):
+        self.calls = 0
+
+    def count(self):
+        self.calls += 1
+        return self.calls
+
+
+class CountsInList(_Counting):
+    """The count lies in a list, which no checkpoint has."""
+
+    def start(self):
+        self.calls = [0]
+
+    def count(self):
+        self.calls[0] += 1
+        return self.calls[0]
+
+
+class CountsInTensor(CountsInList):
+    """The count is a tensor that ``state`` does not have."""
+
+    def start(self):
+        self.calls = torch.zeros(1)
+
+
+class GivesItsCount(CountsInList):
+    """The count is given by ``state_dict``."""
+
+    def state_dict(self):
+        return super().state_dict() | {"calls": self.calls[0]}
+
+    def load_state_dict(self, state):
+        self.calls = [state["calls"]]
+        super().load_state_dict({key: value for key, value in state.items() if key != "calls"})
+
+
 class EvalAlone(torch.optim.SGD):
     """Puts its average into the parameters, and has no way back."""
 

@@ -12,7 +12,7 @@ from runner.optim.modes import has_modes
 from runner.optim.optimizer import build_optimizer
 from runner.training import eval_weights as eval_weights
 from runner.training import parts
-from runner.training.checkpointing import plain_state
+from runner.training.checkpointing import optimizer_attributes, plain_state
 from runner.training.checkpointing.checkpoint import load_checkpoint
 from runner.training.checkpointing.plain_state import refuse_unholdable
 from runner.training.step import TrainStep
@@ -181,6 +181,28 @@ def test_without_the_check_the_run_ends_with_a_checkpoint_that_cannot_be_read(ru
     folder = run("WithObjects", "trainer.test_checkpoint=last")
     with pytest.raises(RunError, match="holds something other than tensors and plain values"):
         last(folder)
+
+
+@pytest.mark.parametrize("name", ["CountsInList", "CountsInTensor"])
+def test_what_changes_beside_the_state_is_told_after_the_first_update(run, name):
+    with pytest.raises(RunError, match=f"no checkpoint can hold calls of optimizer={name}: updates change it"):
+        run(name)
+
+
+@pytest.mark.parametrize("name", ["CountsPlainly", "GivesItsCount"])
+def test_what_is_plain_or_given_beside_the_state_is_resumed(run, stopped_in_epoch_2, name):
+    whole = last(run(name, folder="whole"))
+    stopped_in_epoch_2(lambda: run(name, folder="again"))
+    torch.testing.assert_close(last(run(name, folder="again")).weights, whole.weights, rtol=0, atol=0)
+
+
+def test_without_the_attributes_a_resumed_run_computes_something_else(run, stopped_in_epoch_2, monkeypatch):
+    monkeypatch.setattr(optimizer_attributes, "_PLAIN", ())
+    monkeypatch.setattr(optimizer_attributes.AttributesBefore, "refuse_lost", lambda self, name: None)
+    whole = last(run("CountsPlainly", folder="whole"))
+    stopped_in_epoch_2(lambda: run("CountsPlainly", folder="again"))
+    resumed = last(run("CountsPlainly", folder="again"))
+    assert not all(torch.equal(resumed.weights[name], weights) for name, weights in whole.weights.items())
 
 
 def test_extra_state_of_a_model_is_told(run, monkeypatch):

@@ -12,6 +12,7 @@ from torch import nn
 from runner.errors import RunError
 
 if TYPE_CHECKING:
+    from runner.training.checkpointing.optimizer_attributes import AttributesBefore
     from runner.training.parts import Parts
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.Tensor, nn.Parameter)
@@ -38,14 +39,17 @@ def refuse_unholdable(what: str, state: Any) -> None:
     )
 
 
-def refuse_unholdable_parts(parts: Parts) -> None:
+def refuse_unholdable_parts(parts: Parts, before: AttributesBefore) -> None:
     """Refuse parts that a checkpoint cannot hold, as soon as all have their state: after the first update.
 
+    ``before`` are the optimizer's attributes before it.
+
     Raises:
-        RunError: see ``refuse_unholdable``.
+        RunError: see ``refuse_unholdable`` and ``AttributesBefore.refuse_lost``.
     """
     semantic = parts.plan.semantic
     refuse_unholdable(f"optimizer={semantic.optimizer.name}", parts.optimizer.state_dict())
+    before.refuse_lost(semantic.optimizer.name)
     refuse_unholdable(f"scheduler={semantic.scheduler.name}", parts.schedule.state_dict())
     refuse_unholdable("the precision", parts.precision.state_dict())
     for name, value in parts.model.state_dict().items():
