@@ -56,7 +56,11 @@ class Throughput:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Largest memory in bytes that a process held: device memory on CUDA, resident memory on a CPU."""
+    """Largest memory in bytes that a process held: device memory on CUDA, resident memory on a CPU.
+
+    Of a run that was taken up again it is the largest of all its sessions; what a killed one held after its last save
+    nobody knows.
+    """
 
     peak_bytes: int | None = None
 
@@ -88,7 +92,7 @@ class RunRecord:
     throughput: Throughput = field(default_factory=Throughput)
     memory: Memory = field(default_factory=Memory)
     step_time: StepTime | None = None
-    """Where the time of its steps went; None where none were timed."""
+    """Where the time of its steps went, in its last session where it was taken up again; None where none were timed."""
     privacy: PrivacySpent | None = None
     """None for a run without differential privacy."""
     void: str | None = None

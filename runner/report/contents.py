@@ -264,7 +264,9 @@ def _steps(grouping: Grouping) -> Iterator[Part]:
         return
     yield Heading(2, "Where the step's time went")
     yield table
-    yield Paragraph("Milliseconds of a step and the share of each phase in %.")
+    yield Paragraph(
+        "Milliseconds of a step and the share of each phase in %, in the last session of a run that was taken up again."
+    )
     yield from drawn(partial(draw_steps, grouping.recipes))
 
 

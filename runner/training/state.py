@@ -63,6 +63,8 @@ class LoopState:
     timed_examples: int = 0
     run_seconds: float = 0.0
     """Wall time of the run up to the save, set-up and evaluation included, over all its sessions."""
+    peak_bytes: int = 0
+    """Largest memory that the main process held up to the save, over all its sessions."""
     not_finite: int = 0
     """Evaluations whose loss was not a number or infinite, by which nothing was chosen."""
 
@@ -74,6 +76,16 @@ class LoopState:
             loop_state.best, loop_state.best_step = None, 0
             loop_state.best_val_loss = loop_state.best_val_accuracy = None
         return loop_state
+
+    @property
+    def rate(self) -> float | None:
+        """Training examples a second; None where none were timed."""
+        return self.timed_examples / self.seconds if self.seconds and self.timed_examples else None
+
+    def note_memory(self, peak_bytes: int) -> int:
+        """Take in the peak of this session; returns that of all."""
+        self.peak_bytes = max(self.peak_bytes, peak_bytes)
+        return self.peak_bytes
 
     def take(self, loss: float, accuracy: float, *, higher: bool) -> float | None:
         """Note an evaluation; its monitored figure, the accuracy with ``higher``, or None where it is not finite.

@@ -48,6 +48,13 @@ def test_what_the_last_save_of_a_killed_run_knew_counts(train, stopped):
     assert load_checkpoint(stopped / "checkpoints" / "last").state["standing"]["run_seconds"] > 1000
 
 
+def test_the_peak_of_memory_is_that_of_all_sessions(train, stopped, monkeypatch):
+    saved = load_checkpoint(stopped / "checkpoints" / "last").state["standing"]["peak_bytes"]
+    assert saved > 0
+    monkeypatch.setattr(loop, "peak_memory_bytes", lambda device: saved - 1)
+    assert read_run(train(*RECIPE, run_dir=stopped)).memory.peak_bytes == saved
+
+
 def test_without_the_sum_the_clock_would_start_again(train, stopped, monkeypatch):
     monkeypatch.setattr(job, "seconds_before", lambda *_: 0.0)
     train(*RECIPE, run_dir=stopped)
