@@ -42,7 +42,7 @@ from runner.config import store
 from runner.config.groups import OPEN, RECIPES
 from runner.config.load import load_config, typed_keys
 from runner.config.plugins import installed_plugins
-from runner.config.request.output_folders import named_folder, refuse_looked_up, run_folder
+from runner.config.request.output_folders import named_folder, refuse_unrecordable, run_folder
 from runner.config.request.presets import Presets
 from runner.config.request.search_path import require_places
 from runner.config.request.shadowed_options import ShadowedOptions
@@ -50,6 +50,7 @@ from runner.config.rules.choices import Choices, choices_of_schema
 from runner.config.schema import RunConfig
 from runner.config.untrusted import screened_source
 from runner.config.words.name_overrides import refuse_name_overrides
+from runner.config.words.override_lines import key_of, refuse_undecoded
 from runner.config.words.synonyms import synonym_of_option
 from runner.config.words.unknown_key import nearest_key, unknown_key
 from runner.errors import RequestError, nearest
@@ -87,9 +88,9 @@ class Composer:
         ``search`` is what ``hydra.searchpath`` names (``searched``), ``root`` the file without ``.yaml`` from which
         everything starts (``--config-name``), ``writes`` whether output folders must be such as can be written.
 
-        Raises ``RequestError`` for a ``caller`` whose name would be looked up as a key of the configuration.
+        Raises ``RequestError`` for a ``caller`` whose name Hydra cannot keep in the configuration.
         """
-        refuse_looked_up("hydra.runtime.cwd", caller)
+        refuse_unrecordable("hydra.runtime.cwd", caller)
         require_places(search)
         screened_source.install()
         self._broken_sweeps = store.register(caller)
@@ -308,19 +309,19 @@ _ABSENT = object()
 def _parse(line: str) -> Override:
     if line.startswith("="):
         raise RequestError(line, "a value without a key", "key=value")
+    key, equals, value = key_of(line), *line.partition("=")[1:]
+    refuse_undecoded(key, value)
     try:
         return OverridesParser.create().parse_override(line)
     except HydraException as error:
-        key, equals, value = line.partition("=")
         if not equals:
             raise RequestError(line, "a bare word", "key=value, such as trainer=dp") from error
         if not value.isascii():
             expected = f"quotes around what is not plain ASCII, such as \"{key}='{value}'\""
-            raise RequestError(key.lstrip("+~") or line, value, expected) from error
+            raise RequestError(key or line, value, expected) from error
         reason = str(error).splitlines()[0]
-        raise RequestError(
-            key.lstrip("+~") or line, value, f"a value that Hydra can read, quoted where it must be ({reason})"
-        ) from error
+        expected = f"a value that Hydra can read, quoted where it must be ({reason})"
+        raise RequestError(key or line, value, expected) from error
 
 
 def line_of(override: Override) -> str:

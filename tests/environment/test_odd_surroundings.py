@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.config.compose import Composer
+from runner.config.words.override_lines import refuse_undecoded
 from runner.environment import home
 from runner.environment.home import ensure_home, permanent_home
 from runner.errors import RequestError
@@ -110,3 +111,22 @@ def test_other_odd_names_of_working_folders(tmp_path):
 def test_a_run_folder_that_would_be_looked_up_is_refused(composer):
     with pytest.raises(RequestError, match=r"hydra.run.dir: got .*a\$\{b\}, expected a folder without"):
         composer.load(composer.compose(["hydra.run.dir='a\\${b}'"]))
+
+
+@pytest.mark.parametrize("line", ["hydra.run.dir='caf\udce9'", "data.root=caf\udce9", "+hydra.sweep.dir=caf\udce9"])
+def test_a_name_that_is_no_text_here_is_refused(composer, line):
+    key = line.partition("=")[0].lstrip("+")
+    with pytest.raises(RequestError, match=rf"^{key}: got .*, expected text in utf-8, the encoding of this process"):
+        composer.parse([line])
+
+
+def test_a_working_folder_whose_name_is_no_text_here_is_refused(tmp_path):
+    with pytest.raises(RequestError, match=r"hydra.runtime.cwd: got .*, expected text in utf-8.*\(rename it\)"):
+        Composer(caller=tmp_path / "caf\udce9")
+
+
+def test_an_ascii_process_is_told_of_a_locale(monkeypatch):
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    with pytest.raises(RequestError, match=r"expected text in ascii.*LC_ALL=C.UTF-8"):
+        refuse_undecoded("data.root", os.fsencode("é").decode("ascii", "surrogateescape"))
+    refuse_undecoded("data.root", "é")

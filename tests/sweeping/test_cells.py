@@ -25,6 +25,7 @@ TINY = ("data=synthetic", "data.num_train=64", "data.image_size=8", "data.batch_
         "trainer.steps=6", "hardware=cpu", "tracker=none")  # fmt: skip
 GRID = ("--config-dir", "mine", *TINY, "model=faulty", "hydra.sweep.dir=grid",
         "model.how=killed,well,raises,crashes")  # fmt: skip
+SEARCH = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "optimizer.lr=interval(0.01,0.1)")
 FAULTY = "_target_: tests.sweeping.faulty_model.build\nname: faulty\nhow: well\n"
 CAUSES = {
     "0": "the process of the cell was ended by SIGKILL; see 0/output.log",
@@ -186,10 +187,10 @@ def test_a_signal_while_a_cell_is_started_reaches_it(folder, capsys, monkeypatch
     assert "error: " not in err, "a sweep without cells has no report"
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_other_launchers(runner, tmp_path, launcher):
+@pytest.mark.parametrize(("launcher", "typed"), [("joblib", SEARCH), ("submitit_local", ())])
+def test_other_launchers(runner, tmp_path, launcher, typed):
     # in a program of its own: joblib sets variables for good
-    done = runner("--multirun", *TINY, "seed=5", f"hydra/launcher={launcher}", "hydra.sweep.dir=grid")
+    done = runner("--multirun", *TINY, "seed=5", *typed, f"hydra/launcher={launcher}", "hydra.sweep.dir=grid")
     assert done.returncode == ExitCode.DONE, done.stderr
     assert [row["status"] for row in Folder(tmp_path).rows().values()] == ["completed"]
     assert f"table: {tmp_path / 'grid' / 'table.csv'}" in done.stdout

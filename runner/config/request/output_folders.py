@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.words.expand_user import expand_user
+from runner.config.words.override_lines import refuse_undecoded
 from runner.errors import RequestError
 
 HYDRA_FOLDER = ".hydra"
@@ -29,14 +30,17 @@ def run_folder(config: DictConfig, *, in_sweep: bool, writable: bool) -> str:
     return str(Path(sweep, str(OmegaConf.select(config, "hydra.sweep.subdir"))))
 
 
-def refuse_looked_up(key: str, folder: Path) -> None:
-    """Refuse a folder with ``${`` in its name, which Hydra keeps in the configuration and would take for a key there.
+def refuse_unrecordable(key: str, folder: Path) -> None:
+    """Refuse a folder whose name Hydra cannot keep in the configuration that it writes.
+
+    ``${`` in it would be taken for a key there, and a name that is not in the encoding of this process is no text.
 
     Raises:
         RequestError: names ``key``.
     """
     if "${" in str(folder):
         raise RequestError(key, folder, "a folder without ${ in its name, which stands for a key of the configuration")
+    refuse_undecoded(key, str(folder))
 
 
 def named_folder(config: DictConfig, key: str, *, writable: bool) -> str:
@@ -55,7 +59,7 @@ def named_folder(config: DictConfig, key: str, *, writable: bool) -> str:
         raise RequestError(key, got[last], f"the name of a folder ({reason})") from error
     if OmegaConf.select(config, key) == "":
         raise RequestError(key, "", "the name of a folder, such as . for this one")
-    refuse_looked_up(key, folder)
+    refuse_unrecordable(key, folder)
     if not writable:
         return str(folder)
     try:

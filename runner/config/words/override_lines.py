@@ -6,6 +6,8 @@ import re
 import sys
 from collections.abc import Iterable
 
+from runner.errors import RequestError
+
 
 def key_of(line: str) -> str:
     """The key that ``line`` sets, without Hydra's signs around it."""
@@ -27,3 +29,18 @@ def warn_repeated(lines: Iterable[str], *, swept: bool = False) -> None:
             several = f" ({key}={typed[key]},{value} with --multirun runs each)" if grid else ""
             print(f"note: {key} is given as {typed[key]} and then as {value}, which counts{several}", file=sys.stderr)
         typed[key] = value
+
+
+def refuse_undecoded(key: str, value: str) -> None:
+    """Refuse a value with bytes that are no text here: those of a name in another encoding than this process has.
+
+    Python reads them as lone surrogates (PEP 383), which no configuration can hold.
+
+    Raises:
+        RequestError: names ``key``.
+    """
+    if any(0xDC80 <= ord(letter) <= 0xDCFF for letter in value):
+        encoding = sys.getfilesystemencoding()
+        # under UTF-8 the name itself is in another encoding
+        remedy = "rename it" if encoding == "utf-8" else "LC_ALL=C.UTF-8 reads more"
+        raise RequestError(key, value, f"text in {encoding}, the encoding of this process ({remedy})")
