@@ -96,6 +96,21 @@ def test_what_cannot_be_settled_is_one_line(tmp_path, paths):
     assert str(refused.value).startswith("data.root: got ")
 
 
+def test_a_folder_of_the_same_classes_beside_two_splits_is_refused_and_named(tmp_path):
+    tree(tmp_path, "train/a train/b test/a test/b extra/a extra/b")
+    with pytest.raises(RequestError, match=r"test/ and train/ beside extra/, 6 images of the same classes\), expected"):
+        arranged(tmp_path)
+    settled = arranged(tmp_path, splits={"train": "train", "val": "extra", "test": "test"})
+    assert settled.splits == {"train": "train", "val": "extra", "test": "test"}
+    tree(tmp_path, "val/a val/b")
+    assert "not extra/ (6 images): data.splits=" in arranged(tmp_path).notes[0], "all three splits are there"
+
+
+def test_a_folder_of_other_classes_is_left_out_and_named(tmp_path):
+    settled = arranged(tree(tmp_path, "train/a train/b test/a test/b extra/c drafts"))
+    assert "not drafts/ and extra/ (6 images): data.splits=" in settled.notes[0]
+
+
 def test_without_the_check_folds_and_tests_become_classes(tmp_path, monkeypatch):
     monkeypatch.setattr(arrangement, "_refuse_classes_like_splits", lambda *a: None)
     for number, paths in enumerate(("fold1/a fold1/b fold2/a fold2/b", "test cat dog", "train test")):

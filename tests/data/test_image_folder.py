@@ -93,7 +93,9 @@ def test_split_folders_are_kept_and_other_folders_left_alone(ask, tmp_path):
     data = ask(root)
     assert [len(part) for part in (data.train, data.val, data.test)] == [20, 8, 6]
     assert all(name.startswith("val/") for name in data.val.names)
-    assert data.notes[0] == "only train/, val/ and test/ are used, not drafts/ (1 image)"
+    beside, _, more = data.notes[0].partition(": ")
+    assert beside == "only train/, val/ and test/ are used, not drafts/ (1 image)"
+    assert more == "data.splits={train: FOLDER, test: FOLDER} names others"
 
 
 def test_without_val_it_is_held_out_of_train_and_without_test_there_is_none(ask, tmp_path):
@@ -142,6 +144,18 @@ def test_roots_that_cannot_be_read(ask, tmp_path):
     assert "file (not a folder)" in refusal(ask, put(tmp_path / "file", b""))
     (tmp_path / "empty").mkdir()
     assert "(no class folders)" in refusal(ask, tmp_path / "empty")
+
+
+def test_splits_a_level_too_deep_are_told_with_every_split(ask, tmp_path):
+    for split in ("train", "test"):
+        class_folders(tmp_path / "deep" / split / "x", per_class=3)
+    told = refusal(ask, tmp_path / "deep")
+    _, _, proposed = told.partition("did you mean ")
+    assert proposed == f"data.root={tmp_path / 'deep'} 'data.splits={{train: train/x, test: test/x}}'?"
+    data = ask(tmp_path / "deep", options={"splits": {"train": "train/x", "test": "test/x"}})
+    assert (len(data.train) + len(data.val), len(data.test)) == (6, 6)
+    (tmp_path / "deep/test/y").mkdir()
+    assert "did you mean" not in refusal(ask, tmp_path / "deep"), "no proposal that would lose the test"
 
 
 def test_one_class_is_refused_and_the_folder_below_is_proposed(ask, root, tmp_path):

@@ -112,7 +112,8 @@ def arrange(
     if beside := [name for name in holding if name not in roles]:
         images = sum(folders[name].images for name in beside)
         notes.append(
-            f"only {_slashed(assigned.values())} are used, not {_slashed(beside)} ({pluralize(images, 'image')})"
+            f"only {_slashed(assigned.values())} are used, not {_slashed(beside)} ({pluralize(images, 'image')}):"
+            " data.splits={train: FOLDER, test: FOLDER} names others"
         )
     return arranged(assigned, _below(listing, assigned.values()), notes)
 
@@ -183,6 +184,10 @@ def _assign_splits(
         raise _ambiguous(root, f"{_slashed(shaped)} {f'beside {_slashed(others)}' if others else f'and {lacking}'}")
     if others and (len(shaped) == 1 or folders[train[0]].holding & set(others)):
         raise _ambiguous(root, f"{_slashed(shaped)} beside {_slashed(others)}")
+    alike = [name for name in others if len(folders[name].holding & folders[train[0]].holding) > 1]
+    if alike and not all(by_role.values()):
+        images = pluralize(sum(folders[name].images for name in alike), "image")
+        raise _ambiguous(root, f"{_slashed(shaped)} beside {_slashed(alike)}, {images} of the same classes")
     assigned: dict[str, str] = {}
     unlabelled: tuple[str, ...] = ()
     for split, (name, *_) in ((split, names) for split, names in by_role.items() if names):

@@ -86,9 +86,20 @@ def _refuse_few_classes(arranged: Arrangement, folder: Path, classes: tuple[str,
             held += f" beside {pluralize(len(links), 'link')} to folders; data.follow_links=true follows them"
         inner = folder / classes[0] if classes else folder
         better = str(inner) if classes and not links and folders_of(inner) else None
+        if better and len(arranged.splits) > 1:
+            better = _one_level_down(arranged)
         raise RequestError(
             "data.root", f"{folder} ({held})", "a folder for each of two or more classes", nearest=better
         )
+
+
+def _one_level_down(arranged: Arrangement) -> str | None:
+    """What to type for splits whose classes lie in one folder more, ``train/x/cat`` say; None where they do not."""
+    below = {split: folders_of(arranged.root / place) for split, place in arranged.splits.items()}
+    if any(len(found) != 1 for found in below.values()):
+        return None
+    splits = ", ".join(f"{split}: {arranged.splits[split]}/{found[0]}" for split, found in below.items())
+    return f"data.root={arranged.root} 'data.splits={{{splits}}}'"
 
 
 def _refuse_twins(folder: Path, found: list[str]) -> None:
