@@ -38,6 +38,16 @@ def test_processes_that_do_not_divide_the_effective_batch_are_refused(configure)
         split_batch(configure("trainer.effective_batch_size=64"), 3)
 
 
+def test_a_typed_batch_is_held_against_the_micro_batch_of_an_experiment(configure):
+    """The key that is named is the one that was typed, with what to type beside it."""
+    with pytest.raises(RequestError) as refused:
+        split_batch(configure("experiment=dp_digits", "trainer.effective_batch_size=500"), 1)
+    expected = "a multiple of data.batch_size=719, or beside it data.batch_size=500, which divides it, or"
+    assert str(refused.value).startswith(f"trainer.effective_batch_size: got 500, expected {expected}")
+    split_batch(configure("experiment=dp_digits", "trainer.effective_batch_size=500", "data.batch_size=500"), 1)
+    split_batch(configure("experiment=dp_digits", "trainer.effective_batch_size=1438"), 1)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_sets_precision_batch_and_memory_and_what_is_typed_wins(configure, preset):
     config = configure(f"hardware={preset}")

@@ -49,11 +49,13 @@ def split_batch(config: RunConfig, processes: int) -> Split:
     if isinstance(micro, str):
         micro = largest_divisor(share, at_most=_UNTIL_MEASURED)
     elif micro * (share // micro) != share:
+        # either may come from an experiment: what was typed is not to be blamed for what was not
+        part = f"data.batch_size={micro}" + (f" x {processes} processes" if processes > 1 else "")
         raise RequestError(
-            "data.batch_size",
-            micro,
-            f"auto, or a divisor of {share}, a process's share of trainer.effective_batch_size={whole}, such as"
-            f" {largest_divisor(share, at_most=micro)}",
+            "trainer.effective_batch_size",
+            whole,
+            f"a multiple of {part}, or beside it data.batch_size={largest_divisor(share, at_most=micro)}, which divides"
+            " it, or data.batch_size=auto",
         )
     elif steps is not None and micro * steps != share:
         raise RequestError(
