@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 import re
+import shutil
 import signal
 
 import pytest
@@ -41,11 +43,13 @@ class Folder:
         self.path = path
 
     def sweep(self, capsys, *arguments):
+        return self.start(*arguments), *capsys.readouterr()
+
+    def start(self, *arguments):
         with contextlib.chdir(self.path), pytest.MonkeyPatch.context() as patch:
             patch.setenv("RECIPE_RUNNER_TARGETS", "tests")
             patch.setenv(MENDED, str(self.path / "mended"))
-            code = main(last_of_each(["--multirun", *arguments]))
-        return code, *capsys.readouterr()
+            return main(last_of_each(["--multirun", *arguments]))
 
     def rows(self, name="grid"):
         with (self.path / name / "table.csv").open(newline="") as file:
@@ -65,14 +69,26 @@ def folder(tmp_path_factory):
     return Folder(path)
 
 
-def test_each_cell_fails_alone_and_with_its_cause(folder, capsys, train, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    code, out, err = folder.sweep(capsys, *GRID, "hydra.launcher.n_jobs=2")
+@pytest.fixture(scope="module")
+def failed(folder):
+    """How the grid ended whose cells fail, and what it said."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), write_through=True)) as out,
+        contextlib.redirect_stderr(io.TextIOWrapper(io.BytesIO(), write_through=True)) as err,
+    ):
+        patch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+        code = folder.start(*GRID, "hydra.launcher.n_jobs=2")
+    return code, *(said.buffer.getvalue().decode() for said in (out, err))
+
+
+def test_each_cell_fails_alone_and_with_its_cause(folder, failed, train):
+    code, out, err = failed
     assert code == ExitCode.FAILED
     rows = folder.rows()
-    failed = {cell: row["error"] for cell, row in rows.items() if row["status"] == "failed"}
-    cause, _, where = failed["2"].partition(" (")
-    assert failed | {"2": cause} == CAUSES
+    causes = {cell: row["error"] for cell, row in rows.items() if row["status"] == "failed"}
+    cause, _, where = causes["2"].partition(" (")
+    assert causes | {"2": cause} == CAUSES
     assert re.search(r"faulty_model\.py, line \d+, in build\); the traceback is in .*run\.log$", where)
     assert rows["1"]["status"] == "completed"
     assert "error: 3 of 4 cells failed: cell 0 (model.how=killed): the process of the cell was ended by SIGKILL" in err
@@ -89,6 +105,7 @@ def test_each_cell_fails_alone_and_with_its_cause(folder, capsys, train, monkeyp
     )
 
 
+@pytest.mark.usefixtures("failed")
 def test_started_again_it_leaves_what_is_settled(folder, capsys):
     before = {cell: folder.written(cell) for cell in "0123"}
     code, out, err = folder.sweep(capsys, *GRID)
@@ -99,6 +116,7 @@ def test_started_again_it_leaves_what_is_settled(folder, capsys):
     assert {cell: folder.written(cell) for cell in "0123"} == before
 
 
+@pytest.mark.usefixtures("failed")
 def test_another_recipe_is_refused_by_its_key(folder, capsys):
     before = folder.written("1")
     for more, key in (("optimizer.lr=0.3", "optimizer.lr"), ("trainer.steps=7", "trainer.steps")):
@@ -113,7 +131,10 @@ def test_another_recipe_is_refused_by_its_key(folder, capsys):
     assert folder.written("1") == before
 
 
-def test_failed_cells_run_again_on_request_and_seeds_are_added(folder, capsys):
+@pytest.mark.usefixtures("failed")
+def test_failed_cells_run_again_on_request_and_seeds_are_added(folder, capsys, tmp_path):
+    shutil.copytree(folder.path, tmp_path / "copy", symlinks=True)
+    folder = Folder(tmp_path / "copy")
     (folder.path / "mended").touch()
     before = folder.written("1")
     code, out, err = folder.sweep(capsys, *GRID, "retry_failed=true", "seeds=2")
@@ -126,6 +147,7 @@ def test_failed_cells_run_again_on_request_and_seeds_are_added(folder, capsys):
     assert "0, 4" in out, "repeats share a line"
 
 
+@pytest.mark.usefixtures("failed")
 def test_data_that_have_changed_are_no_finished_cell(folder, capsys):
     """The configuration is the same, and the plan is not."""
     record = folder.path / "grid" / "1" / "run.json"
@@ -137,7 +159,7 @@ def test_data_that_have_changed_are_no_finished_cell(folder, capsys):
     code, _, err = folder.sweep(capsys, *GRID)
     record.write_text(text)
     assert code == ExitCode.WRONG_REQUEST
-    assert err.startswith("error: data: got ")
+    assert "data: got " in err
 
 
 def test_a_single_run_with_seeds_is_a_sweep(folder, capsys):
@@ -157,6 +179,7 @@ def test_a_file_in_the_place_of_a_cell_is_named(folder, capfd):
     assert folder.rows("taken")["1"]["status"] == "completed"
 
 
+@pytest.mark.usefixtures("failed")
 def test_what_is_interrupted_between_its_cells_says_how_it_goes_on(folder, capsys, monkeypatch):
     monkeypatch.setattr(ForkServerLauncher, "_finished", lambda self, cells: signal.raise_signal(signal.SIGTERM))
     code, _, err = folder.sweep(capsys, *GRID)
