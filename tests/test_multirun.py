@@ -2,7 +2,9 @@
 
 import contextlib
 import csv
+import errno
 import json
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -123,10 +125,48 @@ def test_a_report_that_fails_is_told_and_harms_nothing(tmp_path, capsys):
 
     write_sweep(tmp_path, [("seed=0", 0.9)])
     (tmp_path / "privacy.json").write_text("no JSON")
-    _write_report(tmp_path, TrackerConfig(), print, check=True)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: no report: privacy.json: not a record of what was spent (")
-    assert err.endswith(f"(see {tmp_path / 'report_failure.log'})\n")
-    assert err.count("\n") == 1
+    told = _write_report(tmp_path, TrackerConfig(), print, check=True)
+    assert capsys.readouterr() == ("", "")
+    assert told.startswith("no report: privacy.json: not a record of what was spent (")
+    assert told.endswith(f"(see {tmp_path / 'report_failure.log'})")
+    assert "\n" not in told
     assert "Traceback" in (tmp_path / "report_failure.log").read_text()
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_the_metrics_and_is_no_success(tmp_path, capsys, monkeypatch):
+    """What the cells measured is there; the report is not, nor a log of why."""
+
+    def full(path, *_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("runner.report.write.write_text", full)
+    monkeypatch.setattr(Path, "write_text", full)
+    with contextlib.chdir(tmp_path):
+        code = main(["--multirun", *SHORT, "model=linear", "seed=0,1"])
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert err.endswith("error: no report: report.html: cannot be written (No space left on device)\n")
+    assert "Traceback" not in out + err
+    with (tmp_path / "grid" / "table.csv").open() as file:
+        assert all(row["test_accuracy"] for row in csv.DictReader(file))
+
+
+@pytest.mark.parametrize(("arguments", "key", "folder"), [
+    (["hydra.run.dir=one"], "hydra.run.dir", "one"),
+    (["--multirun", "hydra.sweep.dir=many", "seed=0,1"], "hydra.sweep.dir", "many"),
+])  # fmt: skip
+def test_a_disk_that_is_full_at_the_start_is_told_with_the_folder(
+    tmp_path, capsys, monkeypatch, arguments, key, folder
+):
+    """The system's own error names none."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hydra.core.utils._save_config", full)
+    monkeypatch.setattr("runner.sweeping.grid.GridSweeper.sweep", full)
+    with contextlib.chdir(tmp_path):
+        code = main([*arguments, "model=linear", "tracker=none"])
+    assert code == 2
+    told = f"error: {key}: got {tmp_path / folder}, expected a folder that can be written (No space left on device)\n"
+    assert capsys.readouterr().err.endswith(told)

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -17,11 +18,13 @@ from runner.config.untrusted.trusted_packages import allow_working_folder
 from runner.errors import ExitCode, RequestError, RunError
 
 
-def call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: str = "hydra.run.dir") -> int:
+def call_hydra(
+    argv: Sequence[str], task: Callable[[DictConfig], Any], key: str = "hydra.run.dir", folder: Path | None = None
+) -> int:
     """Let Hydra act on ``argv``; returns its exit code, 0 when all jobs were called.
 
-    Raises ``RequestError`` when it cannot write the folder that the key ``folder`` names, or a launcher refuses it,
-    and ``RunError`` for any other failure of Hydra's own or of a plug-in; the jobs let none out.
+    Raises ``RequestError`` when it cannot write ``folder``, which ``key`` names, or a launcher refuses it, and
+    ``RunError`` for any other failure of Hydra's own or of a plug-in; the jobs let none out.
     """
     conf = str(store.shipped("conf"))
     allow_working_folder()
@@ -36,8 +39,9 @@ def call_hydra(argv: Sequence[str], task: Callable[[DictConfig], Any], folder: s
     except (RequestError, RunError):
         raise
     except OSError as error:
-        got = error.filename or str(error)
-        raise RequestError(folder, got, f"a folder that can be written ({error.strerror})") from error
+        # of a disk that is full the system names no file
+        got = error.filename or folder or str(error)
+        raise RequestError(key, got, f"a folder that can be written ({error.strerror})") from error
     except Exception as error:
         raise RunError(f"{type(error).__name__}: {error}") from error
     return ExitCode.DONE

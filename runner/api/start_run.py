@@ -58,7 +58,7 @@ def start_run(composer: Composer, request: Request, argv: Sequence[str], *, from
 
     # Hydra composes everything again, and by then it is another microsecond
     place = QuotedString(str(request.run_dir), Quote.double).with_quotes()
-    code = call_hydra([*argv, f"hydra.run.dir={place}"], job)
+    code = call_hydra([*argv, f"hydra.run.dir={place}"], job, folder=request.run_dir)
     if code != ExitCode.DONE or not ended:
         return RunEnd(exit_code=code)
     return RunEnd(exit_code=ended[0].exit_code, attempt=ended[0])

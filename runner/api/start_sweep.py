@@ -36,7 +36,7 @@ class SweepEnd:
     exit_code: int
     """One of ``ExitCode``, unless a callback of the user's ended Hydra with another."""
     error: str | None = None
-    """Which of its cells failed, and why, in one line."""
+    """Which of its cells failed, and why, or why there is no report, in one line."""
 
 
 def start_sweep(composer: Composer, request: Request, argv: Sequence[str], say: Callable[[str], None]) -> SweepEnd:
@@ -62,22 +62,24 @@ def start_sweep(composer: Composer, request: Request, argv: Sequence[str], say: 
         alone.enter_context(_alone(request))
         draw_beforehand(request)
         try:
-            called = call_hydra([*argv, *settled], sweep, "hydra.sweep.dir")
+            called = call_hydra([*argv, *settled], sweep, "hydra.sweep.dir", request.sweep_dir)
         except (RequestError, RunError):
             if sweep.ended:  # what was found and spent by then is told all the same
                 sweep.report(ExitCode.FAILED)
                 if sweep.failure:
                     print(f"error: {sweep.failure}", file=sys.stderr)
             raise
-        code = sweep.report(called)
+        code, missing = sweep.report(called), None
         if not sweep.folder.exists():
             return SweepEnd(exit_code=code)
         if is_drawn(sweep.folder):
             if sweep.ended:  # a worker of a search may have found nothing left to run
-                _renew_statements(sweep.folder)
+                missing = _renew_statements(sweep.folder)
         elif sweep.begun or code != ExitCode.INTERRUPTED:
-            _write_report(sweep.folder, request.configs[0].tracker, say, check=called == ExitCode.DONE)
-        return SweepEnd(exit_code=code, error=sweep.failure)
+            missing = _write_report(sweep.folder, request.configs[0].tracker, say, check=called == ExitCode.DONE)
+        if missing is not None and code == ExitCode.DONE:
+            code = ExitCode.FAILED
+        return SweepEnd(exit_code=code, error="; ".join(filter(None, (sweep.failure, missing))) or None)
     finally:
         sweep.close()
         alone.close()
@@ -100,27 +102,33 @@ def _fresh_results(request: Request, argv: Sequence[str]) -> list[str]:
     return [f"{key}={QuotedString(place, Quote.double).with_quotes()}"]
 
 
-def _write_report(sweep_dir: Path, tracker: TrackerConfig, say: Callable[[str], None], *, check: bool) -> None:
-    """End a sweep with its verdict; a report that fails is told, and leaves what the sweep found as it is."""
+def _write_report(sweep_dir: Path, tracker: TrackerConfig, say: Callable[[str], None], *, check: bool) -> str | None:
+    """End a sweep with its verdict; why there is none, where the report fails, which harms nothing else."""
     from runner.sweeping.finish import finish_sweep, track_report
 
     try:
         report = finish_sweep(sweep_dir, check=check)
     except Exception as error:
         log = sweep_dir / "report_failure.log"
-        log.write_text(traceback.format_exc(), encoding="utf-8")
-        print(f"error: no report: {' '.join(str(error).split()) or type(error).__name__} (see {log})", file=sys.stderr)
-    else:
-        say(f"verdict: {report.verdict}")
-        say(f"report: {report.path}")
-        track_report(report, sweep_dir, tracker, warn=lambda note: print(f"warning: {note}", file=sys.stderr))
+        told = " ".join(str(error).split()) or type(error).__name__
+        try:
+            log.write_text(traceback.format_exc(), encoding="utf-8")
+            told += f" (see {log})"
+        except OSError:  # for want of room, most likely, which is what the report met
+            log.unlink(missing_ok=True)
+        return f"no report: {told}"
+    say(f"verdict: {report.verdict}")
+    say(f"report: {report.path}")
+    track_report(report, sweep_dir, tracker, warn=lambda note: print(f"warning: {note}", file=sys.stderr))
+    return None
 
 
-def _renew_statements(sweep_dir: Path) -> None:
-    """Settle, at the end of a sweep without a report, which of its runs may be published."""
+def _renew_statements(sweep_dir: Path) -> str | None:
+    """Settle, at the end of a sweep without a report, which of its runs may be published; why not, where that fails."""
     from runner.sweeping.finish import renew_statements
 
     try:
         renew_statements(sweep_dir)
     except (RequestError, RunError) as error:
-        print(f"error: no privacy statements: {error}", file=sys.stderr)
+        return f"no privacy statements: {error}"
+    return None

@@ -177,6 +177,9 @@ def write_run(run_dir: Path, record: RunRecord) -> None:
         raise RunError(f"{RUN_FILE}: cannot be written ({error.strerror or error})") from error
 
 
+_CURE = "without that file, the command that made the run goes on from its last checkpoint"
+
+
 def read_run(run_dir: Path) -> RunRecord:
     """Return the record in ``run_dir``; an epsilon that does not hold is left out of it, and the reason put in.
 
@@ -205,9 +208,9 @@ def read_run(run_dir: Path) -> RunRecord:
                 datetime.fromisoformat(moment)
         record = _without_void(record)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RunError(f"{run_dir.name}/{RUN_FILE}: not a record of a run: {error}") from error
+        raise RunError(f"{run_dir.name}/{RUN_FILE}: not a record of a run: {error}; {_CURE}") from error
     if record.status not in STATUSES:
-        raise RunError(f"{run_dir.name}/{RUN_FILE}: unknown status {record.status!r}")
+        raise RunError(f"{run_dir.name}/{RUN_FILE}: unknown status {record.status!r}; {_CURE}")
     return record
 
 

@@ -89,9 +89,17 @@ class TableWriter:
         )
 
     def write(self) -> SweepTable:
-        """Replace ``table.csv``, atomically, and return what it holds."""
+        """Replace ``table.csv``, atomically, and return what it holds.
+
+        Raises:
+            RunError: it cannot be written, because the disk is full, say; what stood there before is left.
+        """
         table = self.read()
-        write_text(self._sweep_dir / TABLE_FILE, to_csv(table.columns, table.rows))
+        path = self._sweep_dir / TABLE_FILE
+        try:
+            write_text(path, to_csv(table.columns, table.rows))
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
         return table
 
 
