@@ -8,6 +8,7 @@ host does not count; of another host nobody can tell, and its file has to be rem
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from runner.disk.unsupported import is_unsupported, warn_once
 
 if TYPE_CHECKING:
     from filelock import SoftFileLock
+
+_LOOK_SECONDS = 1.0
+"""Time between two looks at whether the process that is waited for has ended."""
 
 _NO_LOCKS = (
     "the file system of {folder} has no locks: files named {name} stand for them, which hold processes of one host"
@@ -45,7 +49,7 @@ def acquire(path: Path) -> Held:
     What an ended or killed owner has left does not count.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process holds it; names the file that stands for the lock where there are none.
         OSError: it cannot be made.
     """
     while True:
@@ -105,9 +109,48 @@ def _soft(path: Path, *, wait: bool) -> SoftFileLock:
 
     name = path.with_name(f"{path.name if path.name.startswith('.') else f'.{path.name}'}.held")
     warn_once(_NO_LOCKS.format(folder=path.parent, name=name.name))
-    soft = SoftFileLock(name, timeout=-1 if wait else 0, mode=0o644, thread_local=False)
+    soft = SoftFileLock(name, mode=0o644, thread_local=False)
+    while True:
+        try:
+            soft.acquire(timeout=_LOOK_SECONDS if wait else 0)
+        except Timeout as error:
+            if not (_remove_abandoned(name, SoftFileLock) or wait):
+                raise BlockingIOError(errno.EAGAIN, "stands for the lock of another process", str(name)) from error
+        else:
+            return soft
+
+
+def _remove_abandoned(name: Path, soft: type[SoftFileLock]) -> bool:
+    """Remove the file ``name`` where the process of this host that made it has ended; whether it is gone.
+
+    filelock does so itself where the file system exchanges two names in one step, which NFS and FUSE do not.  Here one
+    process at a time looks and removes, so that none removes what another has made in the meantime.
+    """
+    guard = name.with_name(f"{name.name}.removal")
     try:
-        soft.acquire()
-    except Timeout as error:
-        raise BlockingIOError(f"{name} is there") from error
-    return soft
+        with soft(guard, timeout=0, mode=0o644, thread_local=False):
+            process, host = _owner(name)
+            if host != _owner(guard)[1] or _is_alive(process):
+                return False
+            name.unlink()
+    except FileNotFoundError:
+        return True  # given back in the meantime
+    except (TimeoutError, ValueError, OverflowError):  # another looks, or the file is no such file
+        return False
+    return True
+
+
+def _owner(name: Path) -> tuple[int, str]:
+    """Process and host, PID namespace included, that a file of filelock's names; ``ValueError`` for another file."""
+    process, host, *_ = name.read_text().splitlines()
+    return int(process), host
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True

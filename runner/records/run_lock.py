@@ -43,7 +43,8 @@ def _held(folder: Path, key: str, what: str, *, made: int | None = None) -> Iter
             folder.mkdir(mode=made, parents=True, exist_ok=True)
         held = acquire(path)
     except BlockingIOError as error:
-        raise RequestError(key, folder, f"a folder that no other {what} is working in") from error
+        by = f" ({error.filename} {error.strerror})" if error.filename else ""
+        raise RequestError(key, folder, f"a folder that no other {what} is working in{by}") from error
     except OSError as error:
         raise RequestError(key, folder, f"a folder that can be written ({error.strerror})") from error
     try:

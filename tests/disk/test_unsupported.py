@@ -63,13 +63,40 @@ def test_locks_hold_processes_apart(poor, tmp_path, number):
     assert "no locks" in unsupported.warned()[0]
 
 
-def test_what_a_killed_owner_has_left_does_not_count(poor, tmp_path):
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_what_a_killed_owner_has_left_does_not_count(poor, tmp_path, monkeypatch, exchanges):
+    """Nor on NFS and FUSE, which do not exchange two names in one step."""
     poor(errno.ENOSYS)
+    if not exchanges:
+        monkeypatch.setattr("filelock._soft.exchange_names", lambda *names: False)
     _elsewhere(_dies, tmp_path / "lock", code=7)
     assert (tmp_path / ".lock.held").exists()
     held = acquire(tmp_path / "lock")
     release(tmp_path / "lock", held)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_an_owner_elsewhere_has_left_counts(poor, tmp_path, monkeypatch):
+    poor(errno.ENOSYS)
+    monkeypatch.setattr("filelock._soft.exchange_names", lambda *names: False)
+    _elsewhere(_dies, tmp_path / ".lock", code=7)
+    left = tmp_path / ".lock.held"
+    process, host, *rest = left.read_text().splitlines()
+    for owner in ((process, f"{host}-other", *rest), (str(os.getppid()), host), ("half",)):
+        left.write_text("\n".join(owner))
+        with pytest.raises(RequestError, match=r"\(.*\.lock\.held stands for the lock of another process\)"):
+            lock_run(tmp_path).__enter__()
+        assert left.read_text() == "\n".join(owner)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".lock.held"]
+
+
+def test_who_waits_takes_the_lock_of_who_was_killed(poor, tmp_path, monkeypatch):
+    poor(errno.ENOSYS)
+    monkeypatch.setattr("filelock._soft.exchange_names", lambda *names: False)
+    monkeypatch.setattr("runner.disk.lock._LOOK_SECONDS", 0.01)
+    _elsewhere(_dies, tmp_path / "lock", code=7)
+    with (tmp_path / "lock").open("a") as file, locked(file.fileno(), tmp_path / "lock"):
+        pass
 
 
 def test_without_what_stands_for_the_lock_two_runs_work_in_one_folder(poor, tmp_path, monkeypatch):

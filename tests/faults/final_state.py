@@ -1,4 +1,4 @@
-"""Everything that a run leaves and that does not depend on the clock, as one flat mapping to be compared."""
+"""Everything that a run leaves and that depends on neither clock nor memory, as one flat mapping to be compared."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ import torch
 from runner.records.metrics import read_metrics
 from runner.training.checkpointing.checkpoint import load_checkpoint
 
-_TIMES = {"samples_per_second", "seconds", "timed_examples", "run_seconds"}
+_OF_THE_MACHINE = {"samples_per_second", "seconds", "timed_examples", "run_seconds", "peak_bytes"}
 _MEASURED = ("metrics", "privacy", "steps", "epochs", "skipped_steps", "zeroed_examples", "status")
 
 
@@ -38,9 +38,9 @@ def differences(ours, theirs):
 def _flatten(found, path, value):
     if isinstance(value, dict):
         for key, inner in value.items():
-            if key not in _TIMES:
+            if key not in _OF_THE_MACHINE:
                 _flatten(found, f"{path}.{key}", inner)
-        found[f"{path} keys"] = str(sorted(str(key) for key in value if key not in _TIMES))
+        found[f"{path} keys"] = str(sorted(str(key) for key in value if key not in _OF_THE_MACHINE))
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
             _flatten(found, f"{path}.{number}", inner)
