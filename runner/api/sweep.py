@@ -101,10 +101,7 @@ class Sweep:
         Raises:
             RunError: a file that belongs to it is damaged.
         """
-        from runner.sweeping.finish import find_verdict
-
-        _ = self._table()
-        return find_verdict(self.folder)
+        return self._finish().find_verdict(self.folder)
 
     def report(self) -> ReportPage:
         """The page with the tables, the plots and the statistics, written again where it is missing.
@@ -112,10 +109,14 @@ class Sweep:
         Raises:
             RunError: a file that belongs to it is damaged, or the page cannot be written.
         """
-        from runner.sweeping.finish import report_page
+        return ReportPage(self._finish().report_page(self.folder))
+
+    def _finish(self) -> Any:
+        """What finds verdicts and writes pages, which loads scipy and matplotlib; refuses where there is no table."""
+        from runner.sweeping import finish
 
         _ = self._table()
-        return ReportPage(report_page(self.folder))
+        return finish
 
     @property
     def best(self) -> Run | None:

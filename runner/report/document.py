@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runner.records.document import Text, escape, markdown_of
-from runner.report.style import PlotFile
+
+if TYPE_CHECKING:
+    from runner.report.style import PlotFile
 
 PICTURES = "plots"
 """Folder, beside the report, of the pictures as PNG."""

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-import optuna
-from optuna import logging
-from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from runner.config.untrusted.foreign_yaml import load_plain
 from runner.disk.files import ordinary
@@ -78,15 +71,12 @@ class Search:
         if len(self.complete) < FEWEST or len(names) < 2:
             return {}
 
-        distributions = {name: _distribution([trial.params[name] for trial in self.complete]) for name in names}
-        with _quiet_optuna():
-            study = optuna.create_study(direction=optuna.study.StudyDirection[self.directions[objective].upper()])
-        for trial in self.complete:
-            params = {name: _value(trial.params[name], distributions[name]) for name in names}
-            value = trial.values[objective]
-            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+        # Optuna, which an ordinary report does without
+        from runner.report.search_importance import importances_of
+
+        figures = [trial.values[objective] for trial in self.complete]
+        params = [{name: trial.params[name] for name in names} for trial in self.complete]
+        return importances_of(params, figures, direction=self.directions[objective])
 
     @property
     def _allowed(self) -> list[Trial]:
@@ -120,17 +110,6 @@ def read_search(sweep: SweepResults) -> Search | None:
         raise RunError(f"{TRIALS_FILE} and {RESULTS_FILE}: not of a search ({error})") from error
 
 
-@contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """Keep Optuna from announcing a study that lives for a moment."""
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-
-
 def _trial(row: dict[str, str]) -> Trial:
     columns = [key for key in row if key == "value" or key.startswith("values_")]
     texts = [row[key] for key in columns]
@@ -142,16 +121,3 @@ def _trial(row: dict[str, str]) -> Trial:
         params={key.removeprefix("params_"): row[key] for key in row if key.startswith("params_") and row[key]},
         allowed=not any(float(row[key] or 0) > 0 for key in row if key.startswith("system_attrs_constraints:")),
     )
-
-
-def _distribution(texts: Sequence[str]) -> Any:
-    """A range that holds the values, of logarithms where they span two decades; a choice where one is a word."""
-    try:
-        low, high = min(map(float, texts)), max(map(float, texts))
-    except ValueError:
-        return CategoricalDistribution(sorted(set(texts)))
-    return FloatDistribution(low, high, log=low > 0 and high >= 100 * low)
-
-
-def _value(text: str, distribution: Any) -> float | str:
-    return text if hasattr(distribution, "choices") else float(text)

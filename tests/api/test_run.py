@@ -1,5 +1,6 @@
 import contextlib
 import copy
+import inspect
 import logging
 import os
 import random
@@ -239,7 +240,7 @@ def test_who_insists_ends_the_step_and_not_the_process(folder, capsys):
     assert Run.open(place).status == "interrupted"
 
 
-def test_names_that_are_packages_too_stay_functions():
+def test_the_names_of_the_interface_are_functions_whatever_has_been_imported():
     import runner.execution.job
     import runner.planning.build
     import runner.sweeping.driver
@@ -247,6 +248,6 @@ def test_names_that_are_packages_too_stay_functions():
     for name in ("plan", "run", "sweep"):
         function = getattr(runner, name)
         assert callable(function)
-        assert "overrides" in function.__signature__.parameters
+        assert "overrides" in inspect.signature(function).parameters
     assert sorted(runner.__all__) == sorted({*runner.__all__, "load_run"})
     assert all(getattr(runner, name) is not None for name in runner.__all__)
