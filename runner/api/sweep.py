@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.api.called_request import read_call
 from runner.api.caller import randomness_kept, undisturbed
