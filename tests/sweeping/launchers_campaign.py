@@ -41,7 +41,8 @@ LAUNCHERS = {
     "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
     "submitit_local": ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"),
 }
-SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=10", "hydra.launcher.cpus_per_task=1")
+# submitit takes a job within ten minutes of its limit for one that is out of time, and queues it again only when asked
+SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60", "hydra.launcher.cpus_per_task=1")
 LONG = ("sweep=precision", "precision=fp32,bf16", "data.limit=64", "tracker=none", "hardware=cpu", "hardware.threads=1",
         "trainer.epochs=20000", "trainer.save_every=50", "trainer.patience=null", "model=linear")  # fmt: skip
 _ENDS_WITHIN = 900
@@ -77,7 +78,7 @@ def main():
                 right &= good
                 found.append(said)
             print(f"| {question} ({QUESTIONS[question][0]}) | {' | '.join(found)} |", flush=True)
-        for case in (preempted, killed_with_its_driver) if arguments.slurm else ():
+        for case in (killed_with_its_driver, preempted) if arguments.slurm else ():
             good, said = case(folder / case.__name__)
             right &= good
             print(f"\n{case.__doc__}  {'Good' if good else 'FAILED'}: {said}", flush=True)
