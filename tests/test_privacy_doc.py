@@ -6,7 +6,6 @@ import re
 import pytest
 
 from tests.conftest import ROOT
-from tests.privacy.broken_mechanism import BREAKS
 
 PAGE = (ROOT / "docs" / "privacy.md").read_text()
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
@@ -77,9 +76,3 @@ def test_the_example_of_a_statement_is_one():
     paragraphs = [" ".join(paragraph.split()) for paragraph in quoted.split("\n\n")]
     assert len(paragraphs) == 2
     assert not [paragraph for paragraph in paragraphs if paragraph not in page]
-
-
-def test_each_break_of_the_mechanism_is_a_line_that_is_there():
-    for each in BREAKS:
-        assert (ROOT / each.file).read_text().count(each.right) == 1, each.what
-        assert (ROOT / each.test.partition("::")[0]).is_file(), each.what

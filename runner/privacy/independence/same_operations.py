@@ -135,11 +135,16 @@ class _Recording(TorchFunctionMode):
 
 
 def _called_by_the_project() -> bool:
-    """Whether what called a function of torch is the project's own code; asked two calls further in."""
+    """Whether the first code that is not torch's, of what has called a function of torch, is the project's own."""
     frame = inspect.currentframe()
-    for _ in range(2):
-        frame = frame and frame.f_back
-    return frame is not None and str(frame.f_globals.get("__name__")).startswith("runner.")
+    # this function and the one that was told of the call
+    frame = frame and frame.f_back and frame.f_back.f_back
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__"))
+        if module.partition(".")[0] != "torch":
+            return module.startswith("runner.")
+        frame = frame.f_back
+    return False
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
