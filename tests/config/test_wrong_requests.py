@@ -126,7 +126,7 @@ WRONG = [
         "null",
     ),
     ("data.batch_size=auto trainer.effective_batch_size=64 deterministic=true", "data.batch_size", "a number"),
-    ("data.batch_size=48 trainer.effective_batch_size=100", "data.batch_size", "such as 25"),
+    ("data.batch_size=48 trainer.effective_batch_size=100", "trainer.effective_batch_size", "data.batch_size=25"),
     (
         "data.batch_size=10 trainer.accumulation_steps=5 trainer.effective_batch_size=100",
         "trainer.effective_batch_size",

@@ -72,7 +72,7 @@ def loop_state():
     """Best value, patience, last figures and the sums of the epoch are forgotten."""
 
     def change(loop, step):
-        loop._standing = loop_module.LoopState()
+        loop._loop_state = loop_module.LoopState()
 
     _after_resume(change)
 

@@ -16,17 +16,17 @@ from runner.training.checkpointing.checkpoint import load_checkpoint
 
 RECIPE = ("data.limit=400", "data.batch_size=16", "trainer.epochs=6", "trainer.log_every=10", "hardware.threads=1",
           "trainer.label_smoothing=0.1", "data.augment.crop_padding=1")  # fmt: skip
-TIMES = ("samples_per_second", "seconds", "timed_examples", "run_seconds")
+MEASURED = ("samples_per_second", "seconds", "timed_examples", "run_seconds", "peak_bytes")
 
 
 def final_state(run_dir):
     checkpoint = load_checkpoint(run_dir / "checkpoints" / "last")
     state = dict(checkpoint.state)
     del state["ledger_entry"]  # drawn anew for each run
-    loop_state = {key: value for key, value in state.pop("standing").items() if key not in TIMES}
+    loop_state = {key: value for key, value in state.pop("standing").items() if key not in MEASURED}
     loop_state |= {name: state.pop(name) for name in ("grad_sample", "noise_form")}
     records = [
-        {key: value for key, value in record.items() if key not in TIMES}
+        {key: value for key, value in record.items() if key not in MEASURED}
         for record in read_metrics(run_dir / "metrics.jsonl")
     ]
     return checkpoint.weights, state, loop_state, records
