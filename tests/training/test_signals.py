@@ -17,6 +17,14 @@ RECIPE = ("tracker=none", "data.limit=48", "data.batch_size=8", "trainer.epochs=
           "hardware.threads=1", "trainer.save_every=1")  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def usual_hangup():
+    """That of a program on a terminal: ``nohup`` has what it starts ignore SIGHUP, and a run leaves that so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def run(configure, tmp_path, monkeypatch):
     """run("key=value", ..., call=3) trains the model of ``tests.faults.signalling``; its exit code and ``run.json``."""
