@@ -89,10 +89,10 @@ def _run(config, run_dir):
 
 def _fork_ranks():
     """Fork the processes of a run as well: a new interpreter for each would import torch again."""
-    from runner.training.distributed import launch
+    from runner.processes import spawn
 
-    spawn = launch.spawn
-    launch.spawn = lambda *args, **options: spawn(*args, **(options | {"start_method": "fork"}))
+    start = spawn.start_processes
+    spawn.start_processes = lambda *args, **options: start(*args, **(options | {"start_method": "fork"}))
 
 
 def _fix_key():
