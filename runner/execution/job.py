@@ -337,8 +337,7 @@ def _fit_on_record(
         if recorder.session is not None:
             recorder.session.end(record.status, void=void)
         with contextlib.suppress(RunError):  # a full disk stops both, and the first reason is the one to tell
-            write_run(job.run_dir, record)
-            state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)
+            _write_end(job, record)
         recorder.close(record, code)
         raise
     # what is done is put down: a signal that comes now changes nothing, unless it insists
@@ -351,11 +350,22 @@ def _fit_on_record(
             recorder.session.end(outcome.status, outcome.epsilon)
         exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE
         try:
-            write_run(job.run_dir, record)
-            state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)
+            _write_end(job, record)
         finally:
             recorder.close(record, exit_code)
     return outcome
+
+
+def _write_end(job: Job, record: RunRecord) -> None:
+    """Write what a run leaves at its end, ``run.json`` last: a run that it calls finished is not started again.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)
+    finally:
+        write_run(job.run_dir, record)
 
 
 def _warn(console: Console, is_main: bool, note: str) -> None:

@@ -1,6 +1,7 @@
 """The privacy statement: what a page says of hand-made records word for word, and that real runs leave it behind."""
 
 import json
+import signal
 import subprocess
 import sys
 import textwrap
@@ -243,6 +244,24 @@ def test_a_private_run_leaves_it_and_its_report_shows_it(train, tmp_path):
     assert "<h2>Privacy statement</h2>" in html
     assert "<h3>What is promised</h3>" in html
     assert "Audited on 2026-12-01" in html
+
+
+def test_a_run_that_calls_itself_finished_has_its_statement(tmp_path):
+    """Killed the moment that ``run.json`` says so, it is not started again: what is missing then stays missing."""
+    code = (
+        "import os, signal; from runner.execution import job; from runner.__main__ import main\n"
+        "write_run = job.write_run\n"
+        "def kill_at_end(run_dir, record):\n"
+        "    write_run(run_dir, record)\n"
+        "    if record.status == 'completed': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "job.write_run = kill_at_end\n"
+        "main()\n"
+    )
+    where = f"hydra.run.dir={tmp_path / 'run'}"
+    command = [sys.executable, "-c", code, *TINY, "tracker=none", "hardware=cpu", "hardware.processes=1", where]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (tmp_path / "run" / STATEMENT_FILE).exists()
 
 
 def test_a_failed_run_counts_with_what_was_planned(train, monkeypatch, tmp_path):
