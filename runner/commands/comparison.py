@@ -7,7 +7,7 @@ from pathlib import Path
 from runner.config.schema import ComparisonConfig
 from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import read_sweep
-from runner.report.contents import find
+from runner.report.findings import find
 from runner.report.update_checks import describe_check, read_checks
 from runner.report.verdict import describe_comparison
 from runner.sweeping.finish import finish_sweep

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.records.printable import printable
-from runner.report.search_records import Search, Trial
+from runner.report.search_records import Search
 from runner.report.style import INK, MUTED, PAPER, PlotFile, canvas, colour, finish
 
 
@@ -62,9 +62,3 @@ def _best_so_far(values: Sequence[float], direction: str) -> list[float]:
     for value in values:
         best.append(value if not best else pick(best[-1], value))
     return best
-
-
-def describe_trial(trial: Trial) -> str:
-    """A trial in words: its number, what it found and what it tried."""
-    values = ", ".join(f"{value:.6g}" for value in trial.values)
-    return f"trial {trial.number} ({values}): {' '.join(f'{key}={value}' for key, value in trial.params.items())}"

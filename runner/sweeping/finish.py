@@ -6,7 +6,7 @@ from pathlib import Path
 
 from runner.config.schema import ComparisonConfig
 from runner.report.cells import read_sweep
-from runner.report.contents import find
+from runner.report.findings import find
 from runner.report.statements import read_statements, write_statements
 from runner.report.tracked import track_report
 from runner.report.update_checks import read_checks, write_checks

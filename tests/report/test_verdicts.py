@@ -10,7 +10,7 @@ from runner.errors import RequestError
 from runner.report.budgets import describe_budget, warnings
 from runner.report.cells import read_sweep
 from runner.report.comparison import Verdict
-from runner.report.contents import find
+from runner.report.findings import find
 from runner.report.question import configured
 from runner.report.verdict import describe_comparison
 from tests.report.sweep_folders import write_sweep

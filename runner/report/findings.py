@@ -1,0 +1,61 @@
+"""All that a report says, worked out from a sweep's files and not yet put in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.config.schema import ComparisonConfig
+from runner.report.cells import SweepResults
+from runner.report.comparison import Comparison, compare
+from runner.report.pareto import Front, find_front
+from runner.report.question import Question, ask
+from runner.report.recipes import Grouping, group
+from runner.report.search_records import Search, read_search
+from runner.report.search_words import search_verdict
+from runner.report.statements import read_statements
+from runner.report.verdict import headline
+from runner.statement.facts import Facts
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was worked out from a sweep's files."""
+
+    sweep: SweepResults
+    question: Question
+    grouping: Grouping
+    comparisons: tuple[Comparison, ...]
+    front: Front
+    search: Search | None
+    statements: Mapping[str, Facts]
+    """What the privacy statement of each private cell says, by the cell's name."""
+
+    @property
+    def verdict(self) -> str:
+        """The answer in a sentence or two."""
+        if self.search is not None:
+            return search_verdict(self.search)
+        return headline(self.sweep, self.grouping, self.comparisons, self.question)
+
+
+def find(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Findings:
+    """Work out what ``sweep`` says about the question ``wanted`` (None: its own).
+
+    Raises:
+        RequestError: the question does not fit the sweep.
+        RunError: a file that belongs to it is damaged.
+    """
+    question = ask(sweep, wanted)
+    grouping = group(sweep, question)
+    search = read_search(sweep)
+    return Findings(
+        sweep=sweep,
+        question=question,
+        grouping=grouping,
+        # the trials of a search were chosen by what the earlier ones found: they are no sample of anything
+        comparisons=() if search is not None else compare(grouping, question),
+        front=find_front(grouping.recipes, question),
+        search=search,
+        statements=read_statements(sweep),
+    )
