@@ -337,8 +337,8 @@ class ComparisonConfig:
     metric: Literal["test_accuracy", "val_accuracy", "test_loss", "val_loss", "train_loss"] | None = None
     """What is compared; null for the test accuracy, or the validation accuracy where there is no test split."""
     margin: float | None = None
-    """Largest difference that counts as none: percentage points of an accuracy, nats of a loss.  Null is 0.2 points;
-    a loss has no usual margin and needs one."""
+    """Largest difference that counts as none: percentage points of an accuracy, nats of a loss.  Null is 0.2 points,
+    or one image where that is more; a loss has no usual margin and needs one."""
     confidence: float = 0.95
     """Confidence of each interval; 1 - confidence is the level of the tests, over all comparisons together."""
     by: list[str] = field(default_factory=list)
@@ -346,6 +346,19 @@ class ComparisonConfig:
     reference: str | None = None
     """Value of ``by`` (with several keys, values joined by commas) that the others are compared with; null for the
     first."""
+    decision: Literal["seconds", "memory", "epsilon", "money"] = "seconds"
+    """What the recommended recipe costs least of, among those shown to lie within ``margin`` of every other: seconds of
+    a run, peak memory, the epsilon that it spends, or money, by ``hardware.price_per_hour``."""
+    failure_rate: float = 0.5
+    """Share of failed runs that matters: a recipe is recommended once its runs exclude this rate.  Without a failure 5
+    runs exclude 0.5, 11 exclude 0.25, 59 exclude 0.05."""
+    until: Literal["decided"] | None = None
+    """``decided`` adds seeds in rounds until the recommendation stands, looking at the results after 5, 10, 20, ...
+    seeds, and fewer of the recipes that are out of the question; null runs the seeds that were asked for."""
+    max_seeds: int = 40
+    """Most seeds of a recipe with ``until=decided``."""
+    max_hours: float | None = None
+    """Hours after which ``until=decided`` begins no further seed; null for no such limit."""
 
 
 @dataclass

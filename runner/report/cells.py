@@ -89,6 +89,11 @@ class CellResult:
             value = value.get(name) if isinstance(value, Mapping) else None
         return value
 
+    def images(self, split: str) -> int | None:
+        """Examples of ``split`` (train, val, test); None where no plan says, and where there is no such split."""
+        splits = () if self.record is None else self.record.plan.get("splits", ())
+        return next((int(one["examples"]) for one in splits if one.get("name") == split), None)
+
     @property
     def identity(self) -> str | None:
         """Hash of everything that changes the numbers; cells that share it differ in performance settings only."""

@@ -11,6 +11,7 @@ from runner.config.rules.rules import RULES
 from runner.config.schema import ComparisonConfig
 from runner.errors import RequestError, nearest
 from runner.report.cells import REPEATS, CellResult, SweepResults
+from runner.report.looks import plan_looks
 
 ACCURACY_MARGIN = 0.2
 """Percentage points within which two accuracies count as equal unless the question says otherwise."""
@@ -70,6 +71,19 @@ class Question:
     """Keys that tell recipes apart; empty when the sweep has one recipe."""
     reference: str | None
     """Values of ``by`` joined by commas; None for the first recipe."""
+    decision: str = "seconds"
+    """What the recommended recipe costs least of."""
+    failure_rate: float = 0.5
+    """Share of failed runs that must be excluded."""
+    looks: tuple[int, ...] = ()
+    """Seeds a recipe at each planned look; empty for a number of seeds that was fixed beforehand."""
+    images: int | None = None
+    """Images that the metric was measured on, the fewest of any run; None where no plan says."""
+
+    @property
+    def resolution(self) -> float:
+        """What one image makes of an accuracy, in the unit of the margin; 0 for a loss, and where it is not known."""
+        return self.metric.scale / self.images if self.images and self.metric.is_accuracy else 0.0
 
     @property
     def level(self) -> float:
@@ -91,13 +105,22 @@ def ask(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Question
     by = tuple(wanted.by) or _telling(sweep)
     for key in by:
         _check_key(sweep, key)
-    return Question(
+    split = metric.name.partition("_")[0]
+    question = Question(
         metric=metric,
-        margin=ACCURACY_MARGIN if wanted.margin is None else wanted.margin,
+        margin=wanted.margin or ACCURACY_MARGIN,
         confidence=wanted.confidence,
         by=by,
         reference=wanted.reference,
+        decision=wanted.decision,
+        failure_rate=wanted.failure_rate,
+        looks=() if wanted.until is None else plan_looks(wanted.max_seeds),
+        images=min((found for cell in sweep.finished if (found := cell.images(split))), default=None),
     )
+    if wanted.margin is None:
+        # what is less than one image no test can tell apart
+        return dataclasses.replace(question, margin=max(ACCURACY_MARGIN, question.resolution))
+    return question
 
 
 def configured(sweep: SweepResults) -> ComparisonConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.errors import RequestError, nearest
@@ -71,6 +71,14 @@ def peak_mebibytes(cell: CellResult) -> float | None:
 def epsilon(cell: CellResult) -> float | None:
     """Privacy spent by the run; None without differential privacy."""
     return None if cell.record is None or cell.record.privacy is None else cell.record.privacy.epsilon
+
+
+def money(cell: CellResult) -> float | None:
+    """Price of the run's wall time by ``hardware.price_per_hour``; None where that is not set."""
+    hardware = cell.config.get("hardware")
+    price = hardware.get("price_per_hour") if isinstance(hardware, Mapping) else None
+    spent = seconds(cell)
+    return None if not isinstance(price, int | float) or spent is None else spent / 3600 * price
 
 
 def void(cell: CellResult) -> str | None:

@@ -50,6 +50,14 @@ class Estimate:
         half = np.where(self.error > 0, self.error * _t_quantile((1 + confidence) / 2, self.degrees), np.nan)
         return self.mean - half, self.mean + half
 
+    def lower(self, level: float) -> Floats:
+        """Lower end of the one-sided t interval, which lies above the truth with probability ``level``.
+
+        Minus infinity where a spread cannot be known; the mean itself where every difference is the same.
+        """
+        bound = self.mean - self.error * _t_quantile(1 - level, self.degrees)
+        return np.where(np.isnan(bound), -np.inf, bound)
+
     def p_different(self) -> Floats:
         """Two-sided p-value of "no difference"; 1 where nothing can be said.
 
@@ -68,16 +76,36 @@ class Estimate:
         return np.where(self.error > 0, tail, 1.0)
 
 
-def paired(values: ArrayLike, reference: ArrayLike) -> Estimate:
-    """The difference of runs that share seed and everything else but the recipe; arrays [..., n], n >= 1."""
-    one, other = np.asarray(values, float), np.asarray(reference, float)
-    runs = one.shape[-1]
+def paired(
+    values: ArrayLike, reference: ArrayLike, *, shared_training: float = 0.0, resolution: float = 0.0
+) -> Estimate:
+    """The difference of runs that share seed and everything else but the recipe; arrays [..., n], n >= 1.
+
+    Args:
+        values: of the recipe; NaN where a pair is to be left out, as in ``reference``.
+        reference: of the other.
+        shared_training: for folds, whose training sets overlap: examples of a test part over those of training.  The
+            variance of the mean is then s^2 (1/n + this) (Nadeau and Bengio 2003, Machine Learning 52, 239); 0 for
+            seeds.
+        resolution: smallest step that a value can make, 1/images for a share.  The spread is taken to be at least that
+            of two values that are rounded so, sqrt(1/6) of a step: equal counts of right answers are no proof of equal
+            models.
+    """
+    one, other = np.broadcast_arrays(np.asarray(values, float), np.asarray(reference, float))
     differences = one - other
-    scale = np.maximum(np.abs(one), np.abs(other)).max(axis=-1)
-    deviation = _deviation(differences, scale)
-    mean = np.where(np.abs(differences).max(axis=-1) <= _ROUNDING * scale, 0.0, differences.mean(axis=-1))
-    full = np.ones_like(mean)
-    return Estimate(mean=mean, error=deviation / math.sqrt(runs), degrees=(runs - 1) * full, runs=runs * full)
+    there = ~np.isnan(differences)
+    runs = there.sum(axis=-1)
+    scale = np.where(there, np.maximum(np.abs(one), np.abs(other)), 0.0).max(axis=-1, initial=0.0)
+    known = np.where(there, differences, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = known.sum(axis=-1) / runs
+        squares = np.where(there, (known - mean[..., None]) ** 2, 0.0).sum(axis=-1)
+        deviation = np.where(runs > 1, np.sqrt(squares / (runs - 1)), np.nan)
+        deviation = np.where(deviation <= _ROUNDING * scale, 0.0, deviation)
+        deviation = np.maximum(deviation, resolution / math.sqrt(6))
+        error = deviation * np.sqrt(1 / runs + shared_training)
+    mean = np.where(np.abs(known).max(axis=-1, initial=0.0) <= _ROUNDING * scale, 0.0, mean)
+    return Estimate(mean=mean, error=error, degrees=runs - 1.0, runs=runs.astype(float))
 
 
 def unpaired(values: ArrayLike, reference: ArrayLike) -> Estimate:
@@ -153,6 +181,32 @@ def runs_needed(spread: ArrayLike, margin: float, level: float, power: float = P
     return np.where(np.isnan(deviation), np.nan, np.where(enough, high, np.inf))
 
 
+def rate_bounds(failures: ArrayLike, runs: ArrayLike, level: float) -> tuple[Floats, Floats]:
+    """One-sided bounds of a rate, each wrong with probability ``level`` at most; 0 and 1 without runs.
+
+    Clopper and Pearson 1934, Biometrika 26, 404: exact, from quantiles of the beta distribution.
+    """
+    some, all_ = np.asarray(failures, float), np.asarray(runs, float)
+    low = np.where(some > 0, special.betaincinv(np.maximum(some, 1), all_ - some + 1, level), 0.0)
+    high = np.where(some < all_, special.betaincinv(some + 1, np.maximum(all_ - some, 1), 1 - level), 1.0)
+    return low, high
+
+
+def fisher(failures: ArrayLike, runs: ArrayLike, other_failures: ArrayLike, other_runs: ArrayLike) -> Floats:
+    """p-value of "fails no more often than the other": Fisher's exact test, one-sided (hypergeometric tail)."""
+    a, n, c, m = np.broadcast_arrays(*(np.asarray(x, float) for x in (failures, runs, other_failures, other_runs)))
+    steps = np.arange(float(a.max(initial=0.0) + c.max(initial=0.0)) + 1)
+    x, total = steps, (a + c)[..., None]
+    possible = (x >= a[..., None]) & (x <= np.minimum(total, n[..., None])) & (total - x <= m[..., None])
+    inside = np.where(possible, x, a[..., None])
+    logs = (
+        _log_choose(n[..., None], inside)
+        + _log_choose(m[..., None], total - inside)
+        - _log_choose((n + m)[..., None], total)
+    )
+    return np.asarray(np.minimum(np.where(possible, np.exp(logs), 0.0).sum(axis=-1), 1.0))
+
+
 def _deviation(sample: Floats, scale: Floats) -> Floats:
     """Standard deviation over the last axis: exactly 0 for equal numbers, NaN for a single one."""
     if sample.shape[-1] < 2:
@@ -163,3 +217,7 @@ def _deviation(sample: Floats, scale: Floats) -> Floats:
 
 def _t_quantile(probability: float, degrees: Floats) -> Floats:
     return np.asarray(special.stdtrit(np.maximum(degrees, 1.0), probability))
+
+
+def _log_choose(total: Floats, chosen: Floats) -> Floats:
+    return np.asarray(special.gammaln(total + 1) - special.gammaln(chosen + 1) - special.gammaln(total - chosen + 1))

@@ -1,7 +1,5 @@
 """What is said of sweeps whose figures are known."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -250,7 +248,7 @@ def test_the_sweep_asks_its_own_question(tmp_path):
     comparison = {"metric": "test_loss", "margin": 0.05, "by": ["precision"], "reference": "bf16", "confidence": 0.9}
     cells = [(f"precision={name} seed={seed}", 0.9) for name in ("fp32", "bf16") for seed in range(2)]
     sweep = read_sweep(write_sweep(tmp_path, cells, comparison=comparison))
-    assert dataclasses.asdict(configured(sweep)) == comparison
+    assert configured(sweep) == ComparisonConfig(**comparison)
     question = find(sweep).question
     assert (question.metric.name, question.margin, question.reference) == ("test_loss", 0.05, "bf16")
     write_sweep(tmp_path / "wrong", cells, comparison={"margin": -1.0})

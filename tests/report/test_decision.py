@@ -1,0 +1,84 @@
+"""Which recipe is recommended, from sweeps whose figures are known."""
+
+import numpy as np
+import pytest
+
+from runner.config.schema import ComparisonConfig
+from runner.report.cells import read_sweep
+from runner.report.decision import decide_sweep
+from runner.report.looks import plan_looks
+from runner.report.question import ask
+from runner.report.recipes import group
+from tests.report.sweep_folders import write_sweep
+
+NOISE = np.array([0.1, -0.2, 0.05, 0.15, -0.1, 0.02, -0.07, 0.12, -0.11, 0.04])
+
+
+def decided(folder, recipes, *, cells=(), **wanted):
+    """The decision on {precision: (accuracies in percent, a status or None for no cell; by seed), seconds}."""
+    written = []
+    for name, (outcomes, seconds) in recipes.items():
+        for seed, outcome in enumerate(outcomes):
+            value = outcome if isinstance(outcome, str) else outcome / 100
+            written.append((f"precision={name} seed={seed}", value, {"seconds": seconds * (1 + seed / 100)}))
+    sweep = read_sweep(write_sweep(folder, [*written, *cells]))
+    question = ask(sweep, ComparisonConfig(**wanted))
+    return decide_sweep(group(sweep, question), question)
+
+
+def test_the_looks():
+    assert plan_looks(40) == (5, 10, 20, 40)
+    assert plan_looks(60) == (5, 10, 20, 40, 60)
+    assert plan_looks(3) == (3,)
+    assert plan_looks(5) == (5,)
+
+
+def test_the_cheapest_that_is_shown_to_lie_within_the_margin(tmp_path):
+    found = decided(tmp_path, {"fp32": (97 + NOISE[:5], 20), "bf16": (97 + NOISE[:5][::-1], 10)}, margin=2.0)
+    assert (found.leader, found.decided, found.in_question, found.next_look) == ("bf16", True, (), None)
+
+
+def test_of_equal_costs_the_reference(tmp_path):
+    found = decided(tmp_path, {"fp32": (97 + NOISE[:5], 10), "bf16": (97 + NOISE[:5][::-1], 10)}, margin=2.0)
+    assert (found.leader, found.decided) == ("fp32", True)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 4])
+def test_too_few_runs_recommend_nothing(tmp_path, seeds):
+    found = decided(tmp_path, {"fp32": (97 + NOISE[:seeds], 20), "bf16": (97 + NOISE[:seeds], 10)}, margin=2.0)
+    assert (found.leader, found.decided) == ("bf16", False)
+
+
+def test_a_worse_recipe_drops_out_and_the_others_go_on(tmp_path):
+    recipes = {
+        "fp32": (97 + NOISE, 20),
+        "bf16": (97 + NOISE[::-1], 10),
+        "fp16": ([*(90 + NOISE[:5]), *["not_started"] * 5], 5),
+    }
+    wanted = {"margin": 0.2, "until": "decided"}
+    first = decided(tmp_path / "5", {name: (values[:5], s) for name, (values, s) in recipes.items()}, **wanted)
+    assert not first.decided
+    assert [(one.label, one.reason, one.look) for one in first.dropped] == [("fp16", "worse", 5)]
+    assert (first.in_question, first.look, first.next_look) == (("fp32", "bf16"), 5, 10)
+    second = decided(tmp_path / "10", recipes, **wanted)
+    assert (second.look, second.dropped) == (10, first.dropped)
+
+
+def test_between_looks_nothing_further_is_looked_at(tmp_path):
+    """Seeds 5 to 8 settle it, but the next look is at 10: nobody chooses when to look."""
+    values = [97.0, 97.4, 96.6, 97.2, 96.8, 97, 97, 97, 97]
+    others = [97.4, 96.6, 97.2, 96.8, 97.0, 97, 97, 97, 97]
+    wanted = {"margin": 0.5, "until": "decided"}
+    nine = decided(tmp_path / "9", {"fp32": (values, 20), "bf16": (others, 10)}, **wanted)
+    five = decided(tmp_path / "5", {"fp32": (values[:5], 20), "bf16": (others[:5], 10)}, **wanted)
+    assert nine == five
+    assert (nine.look, nine.next_look, nine.decided) == (5, 10, False)
+    ten = decided(tmp_path / "10", {"fp32": ([*values, 97], 20), "bf16": ([*others, 97], 10)}, **wanted)
+    assert ten.look == 10
+
+
+def test_a_recipe_that_always_fails_drops_out(tmp_path):
+    recipes = {"fp32": (97 + NOISE[:5], 20), "fp16": (["failed"] * 5, 10)}
+    found = decided(tmp_path, recipes, margin=2.0, until="decided")
+    assert [(one.label, one.reason) for one in found.dropped] == [("fp16", "failures")]
+    assert (found.leader, found.decided) == ("fp32", True)
