@@ -16,6 +16,7 @@ from runner.config.untrusted.user_code import location_in_user_code, with_place
 from runner.errors import ExitCode, RequestError, RunError
 from runner.processes.keyboard_interrupt import interrupted
 from runner.records.run_file import RUN_FILE, RunRecord, read_run, write_run
+from runner.records.screen import shown_on_terminal
 
 if TYPE_CHECKING:
     from runner.execution.sweep_context import SweepContext
@@ -62,7 +63,8 @@ def attempt_run(
     try:
         if isinstance(config, RequestError):
             raise config
-        from runner.execution.job import run_job
+        with shown_on_terminal("loading torch"):
+            from runner.execution.job import run_job
 
         sweep = None if find_sweep is None else find_sweep(config)
         result = run_job(config, composed, run_dir, sweep, from_python=from_python)

@@ -152,24 +152,28 @@ def run_rank(job: Job, world: World, device: Device) -> JobResult:
         _alone_in(job.run_dir, world),
         StopRequest(alone=alone, ends_process=not (alone and job.from_python)) as stop,
         _interruption_recorded(job.run_dir) if world.is_main else contextlib.nullcontext(),
+        contextlib.closing(make_console(world.is_main, prints_result=not job.from_python)) as console,
     ):
-        return _run_in_process(job, world, device, stop)
+        return _run_in_process(job, world, device, stop, console)
 
 
-def _run_in_process(job: Job, world: World, device: Device, stop: StopRequest) -> JobResult:
+def _run_in_process(job: Job, world: World, device: Device, stop: StopRequest, console: Console) -> JobResult:
     config = job.config
-    console = make_console(world.is_main, prints_result=not job.from_python)
+    console.wait("loading data")
     data = main_process_first(world, lambda: open_run_data(config))
     with _explain_out_of_memory():
         plan = on_all_processes(world, lambda: build_plan(config, data, device, processes=world.size))
+        console.wait("measuring what suits this machine")
         plan = resolve_plan(plan, config, device, world, run_dir=job.run_dir, sweep_dir=job.sweep_dir)
     refuse_other_run(world, plan, config)
+    console.wait("preparing the tracker")
     sink = on_main_process(world, lambda: build_sink(config.tracker, warn=console.note))
     trainer_class = locate("trainer", config.trainer.target)
     if (done := decide_on_main(world, lambda: find_finished(job.run_dir, plan, config.data.cache_dir))) is not None:
         _warn(console, world.is_main, "this run was finished before; its folder is left as it is")
         console.finish(done, job.run_dir)
         return JobResult(exit_code=ExitCode.DONE, objective=objective_of(plan, done.metrics))
+    console.wait("building the model")
     with torch_settings(plan):
         warn = functools.partial(_warn, console, world.is_main)
         checkpoint = decide_on_main(

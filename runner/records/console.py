@@ -1,9 +1,9 @@
 """Console output of a run: progress on standard error, the result on standard output.
 
 The two are kept apart so that ``python -m runner > result.txt`` holds the result alone.  A terminal gets a line that
-renews itself; anything else (a file, a pipe, a CI log) gets one plain line an epoch, as long as they can be read;
-ranks other than the first are silent.  The reader may go away, as when a connection drops or a pipe is closed: the run
-does not stop for that.
+moves with time, from the first moment on, and says what the run waits for; anything else (a file, a pipe, a CI log)
+gets one plain line an epoch, as long as they can be read; ranks other than the first are silent.  The reader may go
+away, as when a connection drops or a pipe is closed: the run does not stop for that.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from runner.environment.text_encoding import encodable_text
 from runner.records.epoch_lines import EpochLines
+from runner.records.line_wrapping import wrapped
 from runner.records.progress import (
     NOT_PRIVATE,
     Progress,
+    Waiting,
     budget_text,
     duration,
     epoch_line,
@@ -30,9 +32,6 @@ from runner.records.progress import (
 from runner.records.run_file import FINISHED, PrivacySpent, RunRecord
 from runner.records.screen import Screen, find_screen
 
-if TYPE_CHECKING:
-    pass
-
 
 class Console(Protocol):
     """Shows a run to a person."""
@@ -40,8 +39,14 @@ class Console(Protocol):
     def start(self, title: str, plan_lines: Sequence[str]) -> None:
         """Say what will be run."""
 
-    def step(self, progress: Progress) -> None:
-        """Renew the progress line; cheap, for most calls are dropped."""
+    def wait(self, what: str) -> None:
+        """Show that the run waits for ``what``, until it is told otherwise or trains."""
+
+    def train(self, progress: Callable[[], Progress]) -> None:
+        """Show from now on what ``progress`` returns, which may be called at any time and from any thread."""
+
+    def tick(self) -> None:
+        """An update was made; costs next to nothing."""
 
     def epoch(self, progress: Progress, *, best: bool = False) -> None:
         """Leave a lasting line about an epoch that has ended, the best so far or not, unless there are too many."""
@@ -51,6 +56,9 @@ class Console(Protocol):
 
     def finish(self, run: RunRecord, run_dir: Path) -> None:
         """Show the result and where the files are."""
+
+    def close(self) -> None:
+        """Remove what renews itself; again is allowed."""
 
 
 def make_console(is_main: bool, *, prints_result: bool = True) -> Console:
@@ -71,7 +79,13 @@ class SilentConsole:
     def start(self, title: str, plan_lines: Sequence[str]) -> None:
         """Show nothing."""
 
-    def step(self, progress: Progress) -> None:
+    def wait(self, what: str) -> None:
+        """Show nothing."""
+
+    def train(self, progress: Callable[[], Progress]) -> None:
+        """Show nothing."""
+
+    def tick(self) -> None:
         """Show nothing."""
 
     def epoch(self, progress: Progress, *, best: bool = False) -> None:
@@ -82,6 +96,9 @@ class SilentConsole:
 
     def finish(self, run: RunRecord, run_dir: Path) -> None:
         """Show nothing."""
+
+    def close(self) -> None:
+        """Nothing is left to do."""
 
 
 class PlainConsole:
@@ -96,13 +113,22 @@ class PlainConsole:
         """Say what will be run."""
         put(sys.stderr, title, *(f"  {line}" for line in plan_lines))
 
-    def step(self, progress: Progress) -> None:
+    def wait(self, what: str) -> None:
         """Show nothing: a log has no use for it."""
+
+    def train(self, progress: Callable[[], Progress]) -> None:
+        """Show nothing: a log has no use for it."""
+
+    def tick(self) -> None:
+        """Show nothing."""
 
     def epoch(self, progress: Progress, *, best: bool = False) -> None:
         """Write the epoch's line."""
         if self._lines.is_due(progress, best=best):
-            put(sys.stderr, epoch_line(progress))
+            self._put_epoch(progress)
+
+    def _put_epoch(self, progress: Progress) -> None:
+        put(sys.stderr, epoch_line(progress, _columns(sys.stderr)))
 
     def note(self, message: str) -> None:
         """Write a warning."""
@@ -111,7 +137,7 @@ class PlainConsole:
     def finish(self, run: RunRecord, run_dir: Path) -> None:
         """Write the result as aligned lines."""
         for progress in self._lines.rest():
-            put(sys.stderr, epoch_line(progress))
+            self._put_epoch(progress)
         if not self._prints_result:
             put(sys.stderr, ending_line(run))
             return
@@ -120,9 +146,12 @@ class PlainConsole:
         lines = [f"  {name:<{width}}  {value}" for name, value in rows]
         put(sys.stdout, f"{run.name}: {_status(run)}", *lines, f"Files: {_short(run_dir)}")
 
+    def close(self) -> None:
+        """Nothing is left to do."""
+
 
 class ScreenConsole:
-    """A progress line that renews itself under the lines of the epochs."""
+    """A line that renews itself under the lines of the epochs: what the run waits for, then its progress."""
 
     def __init__(self, screen: Screen, prints_result: bool = True) -> None:
         """Show it on ``screen``, and the result on standard output, if ``prints_result``."""
@@ -132,7 +161,6 @@ class ScreenConsole:
         self._screen = screen
         self._prints_result = prints_result
         self._lines = EpochLines()
-        self._drawn = -screen.seconds
 
     def start(self, title: str, plan_lines: Sequence[str]) -> None:
         """Say what will be run."""
@@ -140,13 +168,18 @@ class ScreenConsole:
         for line in plan_lines:
             self._screen.print(f"  {line}", "dim")
 
-    def step(self, progress: Progress) -> None:
-        """Redraw the line, as often as the screen can use it."""
-        now = time.monotonic()
-        if now - self._drawn < self._screen.seconds:
-            return
-        self._drawn = now
-        self._screen.draw(self._renderables.progress_line(progress, self._screen.width))
+    def wait(self, what: str) -> None:
+        """Show what the run waits for, and how long by now."""
+        waiting = Waiting(what)
+        self._screen.animate(lambda: self._renderables.waiting_line(waiting))
+
+    def train(self, progress: Callable[[], Progress]) -> None:
+        """Show the progress at each moment."""
+        self._screen.animate(lambda: self._renderables.progress_line(progress(), self._screen.width))
+
+    def tick(self) -> None:
+        """Let a screen that has no thread draw, where it is time to."""
+        self._screen.tick()
 
     def epoch(self, progress: Progress, *, best: bool = False) -> None:
         """Leave the epoch's line above the progress line."""
@@ -172,6 +205,10 @@ class ScreenConsole:
         else:
             with contextlib.suppress(OSError):  # the reader may go
                 self._print_result(run, run_dir)
+
+    def close(self) -> None:
+        """Remove the progress line; again is allowed."""
+        self._screen.close()
 
     def _print_result(self, run: RunRecord, run_dir: Path) -> None:
         color = "green" if run.status in FINISHED else "red" if run.status == "failed" else "yellow"
@@ -217,7 +254,12 @@ def _status(run: RunRecord) -> str:
 
 
 def put(stream: TextIO, *lines: str) -> None:
-    """Write lines to a stream that may lack letters of theirs, and whose reader may go away at any time."""
+    """Write lines to a stream that may lack letters of theirs, and whose reader may go away at any time.
+
+    On a terminal, which would break them within words, they are wrapped.
+    """
+    if (columns := _columns(stream)) is not None:
+        lines = tuple(piece for line in lines for piece in wrapped(line, columns))
     try:
         stream.write("".join(f"{encodable_text(line, stream.encoding or 'utf-8')}\n" for line in lines))
         stream.flush()
@@ -226,6 +268,11 @@ def put(stream: TextIO, *lines: str) -> None:
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, stream.fileno())
         os.close(sink)
+
+
+def _columns(stream: TextIO) -> int | None:
+    """Columns of the terminal that reads ``stream``; None where there is none."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def _short(path: Path) -> str:

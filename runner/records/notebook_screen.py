@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from IPython.display import display
@@ -12,19 +14,20 @@ from rich.text import Text
 
 _NOTEBOOK_WIDTH = 110
 """Columns of text in the output of a cell."""
+_FRAME_SECONDS = 0.25
 _PAGE = '<pre style="font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto;margin:0">{code}</pre>'
 
 
 class NotebookScreen:
     """One output of a notebook's cell, which is replaced as a whole: notebooks keep no position in an output."""
 
-    seconds = 0.25
-
     def __init__(self) -> None:
         """Nothing is shown yet."""
         self._page: Any = None
         self._lines: list[tuple[str, str]] = []
         self._drawn: RenderableType | None = None
+        self._frame: Callable[[], RenderableType] | None = None
+        self._next_frame = 0.0
         self._lock = threading.Lock()
 
     @property
@@ -41,11 +44,27 @@ class NotebookScreen:
 
     def draw(self, renderable: RenderableType) -> None:
         """Draw below the lines."""
-        self._drawn = renderable
+        self._frame, self._drawn = None, renderable
         self._show()
+
+    def animate(self, frame: Callable[[], RenderableType]) -> None:
+        """Draw a frame below the lines, and others by ``tick``: what a thread displays belongs to no cell."""
+        self._frame = frame
+        self._draw_frame(frame)
+
+    def tick(self) -> None:
+        """Draw the next frame where it is due."""
+        if self._frame is not None and time.monotonic() >= self._next_frame:
+            self._draw_frame(self._frame)
+
+    def _draw_frame(self, frame: Callable[[], RenderableType]) -> None:
+        self._drawn = frame()
+        self._show()
+        self._next_frame = time.monotonic() + _FRAME_SECONDS
 
     def close(self) -> None:
         """Remove what was drawn; again is allowed."""
+        self._frame = None
         if self._drawn is not None:
             self._drawn = None
             self._show()

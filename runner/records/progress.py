@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
 
 PRECISION_MARKS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
 """Type -> how it is marked in a line."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Something that takes its time, from now on."""
+
+    what: str
+    """Such as ``loading data``."""
+    since: float = field(default_factory=lambda: time.monotonic())
+    """On the monotonic clock, in seconds."""
+
+    def __str__(self) -> str:
+        """Such as ``loading data, 0:03``; without the time in the first second."""
+        seconds = int(time.monotonic() - self.since)
+        return f"{self.what}, {duration(seconds)}" if seconds else self.what
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +51,8 @@ class Progress:
     epsilon: float | None = None
     """Privacy spent so far; None without differential privacy."""
     delta: float | None = None
+    waiting: Waiting | None = None
+    """What the run does at the moment, where that is not training."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,12 @@ def epoch_line(progress: Progress, width: int | None = None) -> str:
 
 
 def progress_figures(progress: Progress, width: int) -> str:
-    """Return the figures beside the progress bar, in at most ``width`` columns unless the loss alone needs more."""
+    """Return the figures beside the progress bar, in at most ``width`` columns unless the loss alone needs more.
+
+    While the run does something else than training, that stands in their place.
+    """
+    if progress.waiting is not None:
+        return str(progress.waiting)
     left = "" if progress.seconds_left is None else duration(progress.seconds_left)
     figures = [
         _Figure(_maybe("loss {:.3f}", progress.loss)),

@@ -93,6 +93,7 @@ class Recorder:
             return
         self._metrics.close()
         if self._started:
+            self.console.wait("finishing the records")
             for sink in self._sinks:
                 cost = {**plain(run.throughput), **plain(run.memory), "seconds": run.seconds}
                 sink.finish({**plain(run.metrics), **cost, **self._privacy(run)}, exit_code)

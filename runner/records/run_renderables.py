@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from runner.records.progress import Progress, progress_figures
+from runner.records.progress import Progress, Waiting, progress_figures
 
 _BAR_WIDTH = 6
 """Columns of the smallest progress bar that says something: figures make room for it."""
@@ -35,6 +35,11 @@ def print_result(name: str, status: tuple[str, str], rows: Sequence[tuple[str, s
     terminal.print(table if rows else title)
     # Soft wrap: a long path stays one piece for the clipboard.
     terminal.print(f"Files: {files}", markup=False, soft_wrap=True)
+
+
+def waiting_line(waiting: Waiting) -> Text:
+    """What a run that does not train yet, or no more, waits for."""
+    return Text(f"{waiting} ...", style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def progress_line(progress: Progress, width: int) -> Table:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from runner.environment.text_encoding import encodable_text
+from runner.records.progress import Waiting
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,9 +17,6 @@ if TYPE_CHECKING:
 
 class Screen(Protocol):
     """Where a person sees how things go on.  The reader may go away, as when a connection drops."""
-
-    seconds: float
-    """The least time between two drawings that are worth the reader's while."""
 
     @property
     def width(self) -> int:
@@ -28,6 +28,15 @@ class Screen(Protocol):
     def draw(self, renderable: RenderableType) -> None:
         """Put ``renderable`` in the place of what was drawn before."""
 
+    def animate(self, frame: Callable[[], RenderableType]) -> None:
+        """Draw what ``frame`` returns, at once and then as time goes on, until something else is drawn.
+
+        ``frame`` may be called from any thread.
+        """
+
+    def tick(self) -> None:
+        """Draw the next frame if it is due and nobody else draws it; called after every step of a run."""
+
     def close(self) -> None:
         """Remove what was drawn; the lines stay."""
 
@@ -38,6 +47,26 @@ def find_screen() -> Screen | None:
         from runner.records.notebook_screen import NotebookScreen
 
         return NotebookScreen()
+    return _find_terminal()
+
+
+@contextlib.contextmanager
+def shown_on_terminal(what: str) -> Iterator[None]:
+    """Show on the terminal, if there is one, that the process does ``what`` meanwhile."""
+    if (terminal := None if _in_notebook() else _find_terminal()) is None:
+        yield
+        return
+    from runner.records.run_renderables import waiting_line
+
+    waiting = Waiting(what)
+    terminal.animate(lambda: waiting_line(waiting))
+    try:
+        yield
+    finally:
+        terminal.close()
+
+
+def _find_terminal() -> Screen | None:
     stderr = sys.stderr
     if stderr is None or not stderr.isatty() or os.environ.get("TERM") == "dumb":
         return None

@@ -8,10 +8,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
 from runner.environment.launchers import launched
 from runner.errors import ExitCode
 from runner.execution.attempt import Attempt
@@ -21,6 +17,7 @@ from runner.records.run_file import RunRecord
 from runner.records.screen import Screen, find_screen
 from runner.sweeping.cell import Cell
 from runner.sweeping.cell_progress import CellProgressReader, read_cell_record
+from runner.sweeping.cells_table import CellRow, cells_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -95,7 +92,7 @@ class LiveDisplay:
         self._begun = time.monotonic()
         self._total = total
         self._running: dict[int, tuple[Cell, CellProgressReader]] = {}
-        self._ended: deque[tuple[Cell, str, str, str]] = deque(maxlen=100)
+        self._ended: deque[CellRow] = deque(maxlen=100)
         self._counts = {"done": 0, "failed": 0}
         self._best: tuple[float, str] | None = None
 
@@ -131,32 +128,17 @@ class LiveDisplay:
             self._screen.print(f"cell {cell.number} ({cell.name}): {attempt.error}", "red")
         state = "failed" if failed else "interrupted" if attempt.exit_code == ExitCode.INTERRUPTED else "done"
         value = None if record is None else _figure(record.metrics.val_accuracy, record.metrics.val_loss)
-        self._ended.append((cell, state, "" if value is None else value[1], when))
+        figure = "" if value is None else value[1]
+        self._ended.append(CellRow(cell.number, cell.name, state=state, validation=figure, time=when))
         if value is not None and not failed and (self._best is None or value[0] > self._best[0]):
             self._best = value[0], f"{value[1]} in cell {cell.number} ({cell.name})"
         self.refresh()
 
     def _table(self) -> RenderableType:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(self._headline(), "bold"), title_justify="left")
-        table.add_column("cell", justify="right")
-        table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
-        for name in ("state", "epoch", "validation", "time"):
-            table.add_column(name, justify="right", no_wrap=True)
         room = max(1, shutil.get_terminal_size().lines - _FRAME_LINES - len(self._running))
-        for cell, state, value, when in list(self._ended)[-room:]:
-            style = {"failed": "red", "done": "green"}.get(state, "yellow")
-            table.add_row(str(cell.number), Text(cell.name), Text(state, style), "", value, when)
-        for cell, watch in self._running.values():
-            at = watch.refresh()
-            found = _figure(at.val_accuracy, at.val_loss)
-            epoch = "" if at.epoch is None else f"{at.epoch}/{at.epochs}"
-            left = duration(watch.seconds) if at.seconds_left is None else f"{duration(at.seconds_left)} left"
-            value = "" if found is None else found[1]
-            table.add_row(str(cell.number), Text(cell.name), Text("running", "bold"), epoch, value, left)
-        if self._best is not None:
-            table.caption = Text(f"best so far: {self._best[1]}")
-            table.caption_justify = "left"
-        return table
+        rows = list(self._ended)[-room:] + [_running_row(cell, watch) for cell, watch in self._running.values()]
+        caption = "" if self._best is None else f"best so far: {self._best[1]}"
+        return cells_table(rows, self._screen.width, title=self._headline(), caption=caption)
 
     def _headline(self) -> str:
         counts = {"running": len(self._running)} | self._counts
@@ -164,6 +146,19 @@ class LiveDisplay:
             counts["waiting"] = self._total - sum(counts.values())
         summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         return f"cells: {summary}; {duration(time.monotonic() - self._begun)}"
+
+
+def _running_row(cell: Cell, watch: CellProgressReader) -> CellRow:
+    at = watch.refresh()
+    found = _figure(at.val_accuracy, at.val_loss)
+    return CellRow(
+        cell.number,
+        cell.name,
+        state="starting" if at.epoch is None else "running",
+        epoch="" if at.epoch is None else f"{at.epoch}/{at.epochs}",
+        validation="" if found is None else found[1],
+        time=duration(watch.seconds) if at.seconds_left is None else f"{duration(at.seconds_left)} left",
+    )
 
 
 def _figure(accuracy: float | None, loss: float | None) -> tuple[float, str] | None:

@@ -15,7 +15,6 @@ import torch
 from runner.data.feed import Feed
 from runner.errors import RunError
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
-from runner.records.progress import PRECISION_MARKS, Progress
 from runner.records.run_file import FinalMetrics
 from runner.records.step_time import StepTime
 from runner.training.checkpointing.checkpoint import Checkpoint, load_checkpoint
@@ -27,6 +26,7 @@ from runner.training.distributed.same_run import refuse_other_start
 from runner.training.eval_weights import eval_weights, refuse_traces, restore_weights, weights_to_save
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.garbage_collection import setup_objects_frozen
+from runner.training.loop_progress import LoopProgress
 from runner.training.non_finite_gradients import explain_non_finite
 from runner.training.parts import Parts
 from runner.training.precision.precision import NonFiniteGradient
@@ -59,14 +59,14 @@ class Loop:
         self._data = data
         self._val = None if data.val is None else self._feed(data.val)
         self._step = TrainStep(parts)
-        self._loop_state = LoopState()
+        self._progress = LoopProgress(parts.plan)
+        self._loop_state = self._progress.state
         self._spending = open_account(parts.plan)
         self._pruned = False
         self._first = 0
         self._zeroed_before = 0
         self._window = self._begun = time.perf_counter()
         self._untimed = 0
-        self._rate: float | None = None
         self._told = 0
         self._run_dir = run_dir
 
@@ -77,7 +77,7 @@ class Loop:
         load_optimizer(parts.optimizer, state)
         parts.precision.load_state_dict(state["precision"])
         parts.schedule.load_state_dict(state["schedule"])
-        self._loop_state = LoopState.restored(state["standing"])
+        self._loop_state = self._progress.state = LoopState.restored(state["standing"])
         self._begun -= self._loop_state.run_seconds
         self._step.running_metrics.load(state["totals"])
         self._zeroed_before = state["zeroed_examples"]
@@ -100,6 +100,8 @@ class Loop:
         interrupted = False
         reset_peak_memory(self._world.device)
         self._restart_clock()
+        self._progress.begin(self._first)
+        self._recorder.console.train(self._progress.now)
         profile = self._profile()
         before = AttributesBefore(self._parts.optimizer)
         with (
@@ -112,12 +114,14 @@ class Loop:
                 if profile is not None:
                     profile.before(step)
                 asked = self._train(step, stop)
-                done = step + 1
+                done = self._progress.done = step + 1
+                self._recorder.console.tick()
                 watched = profile is not None and profile.after(step)
                 if step == self._first or watched:
                     refuse_unholdable_parts(self._parts, before)
                     # The first step pays for lazy set-up once; the rate that is reported is the one that lasts.
                     self._untimed = self._step.running_metrics.examples
+                    self._progress.first_step_done()
                     self._restart_clock()
                 epoch_ended = plan.epoch_ends(step)
                 if epoch_ended or done % plan.performance.log_every == 0:
@@ -168,7 +172,7 @@ class Loop:
         loop_state.seconds += seconds
         loop_state.timed_examples += timed
         if timed:
-            self._rate = timed / seconds
+            self._progress.rate = timed / seconds
         return totals
 
     def _record(self, step: int) -> None:
@@ -188,10 +192,11 @@ class Loop:
                 accuracy=totals.accuracy,
                 lr=self._step.lr,
                 **extra,
-                samples_per_second=self._rate,
+                samples_per_second=self._progress.rate,
                 seconds=self._loop_state.seconds,
             )
-        self._recorder.console.step(self._progress(step, totals.loss, totals.accuracy))
+            self._progress.loss, self._progress.accuracy = totals.loss, totals.accuracy
+        self._progress.lr = self._step.lr
         self._restart_clock()
 
     def _end_epoch(self, step: int) -> bool:
@@ -216,8 +221,7 @@ class Loop:
             self._save(done)
         elif improved:
             self._save(done, now=False)
-        shown = self._progress(step, loop_state.train_loss, loop_state.train_accuracy)
-        self._recorder.console.epoch(shown, best=improved)
+        self._recorder.console.epoch(self._progress.at_end_of_epoch(), best=improved)
         self._restart_clock()
         return stopping
 
@@ -240,7 +244,7 @@ class Loop:
         plan, loop_state = self._plan, self._loop_state
         if self._recorder.session is not None:
             self._recorder.session.evaluate()
-        with eval_weights(self._parts):
+        with self._progress.waiting("evaluating"), eval_weights(self._parts):
             loss, accuracy = self._measure(images)
         spent = {} if self._spending is None else {"epsilon": loop_state.epsilon}
         self._recorder.write("val", step=step + 1, epoch=plan.epoch_after(step), loss=loss, accuracy=accuracy, **spent)
@@ -293,8 +297,9 @@ class Loop:
             },
         )
         if now:
-            self._recorder.sync()
-            self._saving.save(snapshot)
+            with self._progress.waiting("saving"):
+                self._recorder.sync()
+                self._saving.save(snapshot)
         else:
             self._saving.hold(snapshot)
 
@@ -310,7 +315,8 @@ class Loop:
                 self._load_best()
             # what was saved as best is the published weights already
             test = self._feed(self._data.test)
-            with nullcontext() if best_is_gone else eval_weights(self._parts), closing(test[0]):
+            published = nullcontext() if best_is_gone else eval_weights(self._parts)
+            with self._progress.waiting("testing"), published, closing(test[0]):
                 test_loss, test_accuracy = self._measure(test)
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
         timed = self._step_time()
@@ -360,28 +366,6 @@ class Loop:
         if self._world.is_main:
             log.warning(line)
             self._recorder.console.note(line)
-
-    def _progress(self, step: int, loss: float | None, accuracy: float | None) -> Progress:
-        plan, loop_state = self._plan, self._loop_state
-        steps = plan.semantic.steps
-        per_step = loop_state.seconds / max(step - self._first, 1)
-        privacy = plan.semantic.privacy
-        return Progress(
-            step=step + 1,
-            steps=steps,
-            epoch=plan.epoch_of(step),
-            epochs=plan.epoch_of(steps - 1),
-            loss=loss,
-            accuracy=accuracy,
-            val_loss=loop_state.val_loss,
-            val_accuracy=loop_state.val_accuracy,
-            lr=self._step.lr,
-            precision=PRECISION_MARKS[plan.semantic.precision.dtype],
-            samples_per_second=self._rate,
-            seconds_left=per_step * (steps - step - 1),
-            epsilon=loop_state.epsilon,
-            delta=None if privacy is None else privacy.delta,
-        )
 
     def _feed(self, images: ImageSet) -> tuple[Feed, int]:
         return self._parts.plain_feed(self._data, images), len(images)
