@@ -11,7 +11,8 @@ from tests.conftest import ROOT
 ORDER = (
     *("errors", "error_texts", "disk", "environment", "internals", "config", "processes", "data", "models", "optim"),
     *("privacy", "planning", "records", "statement", "training", "inference", "autotune", "report", "verify"),
-    *("execution", "sweeping", "search", "forecast", "audit", "bench", "api", "commands", "__init__", "__main__"),
+    *("execution", "sweeping", "live", "search", "forecast", "audit", "bench", "api", "commands"),
+    *("__init__", "__main__"),
 )
 """What stands directly under ``runner/``: each may import itself and what stands to its left."""
 LATE_AT_MOST = 60

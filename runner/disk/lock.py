@@ -73,6 +73,31 @@ def release(path: Path, held: Held) -> None:
     held.close()
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds ``path`` now; nothing is made and nothing changed.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    import fcntl  # as in _lock
+
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | NO_FOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if not is_unsupported(error):
+            raise
+        return _soft_name(path).exists()
+    finally:
+        os.close(handle)
+    return False
+
+
 @contextlib.contextmanager
 def locked(handle: int, path: Path, *, shared: bool = False) -> Iterator[None]:
     """Wait for the open file ``handle`` of ``path``, and hold it; the kernel's lock ends when ``handle`` is closed.
@@ -107,7 +132,7 @@ def _lock(handle: int, path: Path, *, shared: bool, wait: bool) -> SoftFileLock 
 def _soft(path: Path, *, wait: bool) -> SoftFileLock:
     from filelock import SoftFileLock, Timeout
 
-    name = path.with_name(f"{path.name if path.name.startswith('.') else f'.{path.name}'}.held")
+    name = _soft_name(path)
     warn_once(_NO_LOCKS.format(folder=path.parent, name=name.name))
     soft = SoftFileLock(name, mode=0o644, thread_local=False)
     while True:
@@ -118,6 +143,10 @@ def _soft(path: Path, *, wait: bool) -> SoftFileLock:
                 raise BlockingIOError(errno.EAGAIN, "stands for the lock of another process", str(name)) from error
         else:
             return soft
+
+
+def _soft_name(path: Path) -> Path:
+    return path.with_name(f"{path.name if path.name.startswith('.') else f'.{path.name}'}.held")
 
 
 def _remove_abandoned(name: Path, soft: type[SoftFileLock]) -> bool:

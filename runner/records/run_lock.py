@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from runner.disk.lock import acquire, release
+from runner.disk.lock import acquire, is_held, release
 from runner.errors import RequestError
 
 LOCK_FILE = ".lock"
@@ -32,6 +32,13 @@ def lock_sweep(sweep_dir: Path, *, private: bool) -> Iterator[None]:
     """
     with _held(sweep_dir, "hydra.sweep.dir", "sweep", made=0o700 if private else 0o777):
         yield
+
+
+def is_at_work(folder: Path) -> bool:
+    """Whether a run, or a grid, works in ``folder`` now; not where its lock cannot be read."""
+    with contextlib.suppress(OSError):
+        return is_held(folder / LOCK_FILE)
+    return False
 
 
 @contextlib.contextmanager

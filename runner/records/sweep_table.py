@@ -24,7 +24,7 @@ _MEASURED = ("status", *_METRICS, "seconds", "samples_per_second", "peak_bytes",
 
 _MOST_NAMED = 20
 
-_OF_THE_SWEEP = ("seeds", "retry_failed")
+OF_THE_SWEEP = ("seeds", "retry_failed")
 """Keys that say how a sweep is run and not what its cells are."""
 
 
@@ -166,7 +166,7 @@ def read_overrides(cell: Path) -> dict[str, str]:
         raise RunError(f"{path}: holds no list of overrides")
     pairs = (str(override).partition("=") for override in found)
     # `+key` and `++key` add a key; `~key` removes one, and keeps its mark, for it says something else.
-    return {name: value for key, _, value in pairs if (name := key.lstrip("+")) not in _OF_THE_SWEEP}
+    return {name: value for key, _, value in pairs if (name := key.lstrip("+")) not in OF_THE_SWEEP}
 
 
 def _measured(cell: Path) -> dict[str, str]:

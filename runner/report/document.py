@@ -36,6 +36,7 @@ class Folded:
 Part = Text | Figure | Folded
 
 MARKDOWN_FILE = "report.md"
+REPORT_FILE = "report.html"
 
 
 def to_markdown(parts: Sequence[Part]) -> str:

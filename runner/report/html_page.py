@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from runner.records.document import Bullets, Grid, Heading, Paragraph, ShellCommand
 from runner.report.document import Figure, Folded, Part
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --muted: #59636e; --paper: #ffffff; --grid: #d5dae0;
   --soft: #f4f6f8; --accent: #2f6fb0; }
 @media (prefers-color-scheme: dark) {
@@ -62,7 +62,7 @@ def to_html(parts: Sequence[Part]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n"
+        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n"
         "</main>\n</body>\n</html>\n"
     )
 

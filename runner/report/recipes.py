@@ -112,7 +112,7 @@ def group(sweep: SweepResults, question: Question) -> Grouping:
     crossed = [key for key in others if any(len({cell.value(key) for cell in cells}) > 1 for cells in members.values())]
     recipes = [
         Recipe(
-            label=_label(question.by, values),
+            label=label_of(question.by, values),
             values=values,
             cells=tuple(cells),
             blocks=tuple(tuple(cell.value(key) for key in crossed) for cell in cells),
@@ -129,7 +129,8 @@ def group(sweep: SweepResults, question: Question) -> Grouping:
     )
 
 
-def _label(by: Sequence[str], values: Sequence[str | None]) -> str:
+def label_of(by: Sequence[str], values: Sequence[str | None]) -> str:
+    """The short name of the recipe that has ``values`` of the keys ``by``."""
     if not by:
         return "this recipe"
     shown = ["-" if value is None else printable(value) for value in values]

@@ -10,12 +10,10 @@ from runner.disk.files import write_bytes, write_text
 from runner.errors import RunError
 from runner.report.cells import read_sweep
 from runner.report.contents import write_down
-from runner.report.document import MARKDOWN_FILE, PICTURES, Figure, Part, to_markdown
+from runner.report.document import MARKDOWN_FILE, PICTURES, REPORT_FILE, Figure, Part, to_markdown
 from runner.report.findings import find
 from runner.report.html_page import to_html
 from runner.report.statements import write_statements
-
-REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)

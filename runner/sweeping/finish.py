@@ -6,11 +6,12 @@ from pathlib import Path
 
 from runner.config.schema import ComparisonConfig
 from runner.report.cells import read_sweep
+from runner.report.document import REPORT_FILE
 from runner.report.findings import find
 from runner.report.statements import read_statements, write_statements
 from runner.report.tracked import track_report
 from runner.report.update_checks import read_checks, write_checks
-from runner.report.write import REPORT_FILE, Report, write_report
+from runner.report.write import Report, write_report
 from runner.verify.same_update import check_updates, pairs_to_check
 
 __all__ = ["find_verdict", "finish_sweep", "renew_statements", "report_page", "track_report"]
