@@ -72,7 +72,7 @@ def test_a_file_in_sweeps_that_lists_values_is_a_grid(command, tmp_path):
 
 
 def test_a_question_in_sweeps_needs_no_flag(runner, tmp_path):
-    done = runner("sweep=precision", *SHORT, "trainer.log_every=1", "tracker=wandb")
+    done = runner("sweep=precision", "seeds=1", *SHORT, "trainer.log_every=1", "tracker=wandb")
     assert done.returncode == 0, done.stderr
     with (tmp_path / "grid" / "table.csv").open() as file:
         assert [row["precision"] for row in csv.DictReader(file)] == ["fp32", "fp16", "bf16"]

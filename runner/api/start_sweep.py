@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
@@ -27,6 +28,9 @@ from runner.sweeping.grid import GridSweeper
 from runner.sweeping.launcher import ForkServerLauncher
 from runner.sweeping.random_trials import draw_beforehand
 from runner.sweeping.selection_file import is_drawn
+
+if TYPE_CHECKING:
+    from runner.sweeping.finish import Look
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,9 @@ def start_sweep(composer: Composer, request: Request, argv: Sequence[str], say: 
     """
     for plugin in (GridSweeper, SearchSweeper, ForkServerLauncher):  # which ``conf/hydra`` names
         Plugins.instance().register(plugin)
-    sweep = SweepDriver(composer=composer, request=request, check=check_run, find_context=find_context, say=say)
+    sweep = SweepDriver(
+        composer=composer, request=request, check=check_run, find_context=find_context, look=_look, say=say
+    )
     # What has been settled here is settled for Hydra too, which composes everything again.
     settled = [f"hydra.sweep.dir={QuotedString(str(request.sweep_dir), Quote.double).with_quotes()}"]
     if request.seeds is not None:
@@ -85,6 +91,19 @@ def start_sweep(composer: Composer, request: Request, argv: Sequence[str], say: 
         alone.close()
 
 
+def _finish() -> Any:
+    """What judges a sweep and writes its report, which loads scipy and matplotlib."""
+    from runner.sweeping import finish
+
+    return finish
+
+
+def _look(sweep_dir: Path, folders: Sequence[str]) -> Look:
+    """What the results of some cells say of the sweep's question; raises as ``look_at_results`` does."""
+    found: Look = _finish().look_at_results(sweep_dir, folders)
+    return found
+
+
 def _alone(request: Request) -> contextlib.AbstractContextManager[None]:
     """One grid at a time in a folder; the workers of a search share theirs."""
     if request.cells is None or request.sweep_dir is None:
@@ -104,10 +123,9 @@ def _fresh_results(request: Request, argv: Sequence[str]) -> list[str]:
 
 def _write_report(sweep_dir: Path, tracker: TrackerConfig, say: Callable[[str], None], *, check: bool) -> str | None:
     """End a sweep with its verdict; why there is none, where the report fails, which harms nothing else."""
-    from runner.sweeping.finish import finish_sweep, track_report
-
+    finish = _finish()
     try:
-        report = finish_sweep(sweep_dir, check=check)
+        report = finish.finish_sweep(sweep_dir, check=check)
     except Exception as error:
         log = sweep_dir / "report_failure.log"
         told = " ".join(str(error).split()) or type(error).__name__
@@ -119,16 +137,14 @@ def _write_report(sweep_dir: Path, tracker: TrackerConfig, say: Callable[[str], 
         return f"no report: {told}"
     say(f"verdict: {report.verdict}")
     say(f"report: {report.path}")
-    track_report(report, sweep_dir, tracker, warn=lambda note: print(f"warning: {note}", file=sys.stderr))
+    finish.track_report(report, sweep_dir, tracker, warn=lambda note: print(f"warning: {note}", file=sys.stderr))
     return None
 
 
 def _renew_statements(sweep_dir: Path) -> str | None:
     """Settle, at the end of a sweep without a report, which of its runs may be published; why not, where that fails."""
-    from runner.sweeping.finish import renew_statements
-
     try:
-        renew_statements(sweep_dir)
+        _finish().renew_statements(sweep_dir)
     except (RequestError, RunError) as error:
         return f"no privacy statements: {error}"
     return None

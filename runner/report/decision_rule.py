@@ -36,7 +36,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.report.looks import FIRST_LOOK
+from runner.config.looks import FIRST_LOOK
 from runner.report.statistics import Floats, fisher, paired, rate_bounds
 
 CLOSE = 0.02

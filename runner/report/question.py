@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runner.config.looks import plan_looks
 from runner.config.rules.rules import RULES
 from runner.config.schema import ComparisonConfig
 from runner.errors import RequestError, nearest
 from runner.report.cells import REPEATS, CellResult, SweepResults
-from runner.report.looks import plan_looks
 
 ACCURACY_MARGIN = 0.2
 """Percentage points within which two accuracies count as equal unless the question says otherwise."""

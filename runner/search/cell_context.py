@@ -25,7 +25,7 @@ def find_context(config: RunConfig, whole: DictConfig) -> SweepContext:
     folder, sweeper = Path(whole.hydra.sweep.dir), whole.hydra.sweeper
     private, pruning = config.privacy.enabled, None
     # of sweepers that are not the runner's own anything may be expected
-    learns = private and sweeper._target_ != GRID
+    learns = private and (sweeper._target_ != GRID or config.comparison.until == "decided")
     if sweeper._target_ == SWEEPER:
         from runner.search.trial_pruning import find_pruning, settings_learn
 

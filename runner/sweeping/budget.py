@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.config.request.request import Request
-from runner.config.schema import RunConfig
-from runner.errors import RequestError
+from runner.config.schema import PrivacyConfig, RunConfig
+from runner.errors import RequestError, RunError
 from runner.execution.ledger_entry import planned_run
 from runner.privacy.accounting.random_stopping import TrialCount
-from runner.privacy.accounting.sweep_epsilon import admit_grid
-from runner.privacy.ledger.ledger import contents_of
-from runner.sweeping.privacy_file import SPENDING_FILE
+from runner.privacy.accounting.sweep_epsilon import admit_grid, round_fits
+from runner.privacy.ledger.chain import BrokenChain
+from runner.privacy.ledger.ledger import Ledger, contents_of, ledger_folder
+from runner.sweeping.privacy_file import SPENDING_FILE, identify_sweep
 
 if TYPE_CHECKING:
     from runner.privacy.ledger.ledger import PlannedRun
@@ -71,7 +73,28 @@ def refuse_over_budget(request: Request, planned: dict[str, list[PlannedRun]]) -
     private = [config for config in request.configs if config.privacy.enabled]
     limit = min((limit for config in private if (limit := _limit(config)) is not None), default=None)
     for runs in planned.values():
-        admit_grid(limit, runs, count_of(request))
+        admit_grid(limit, runs, count_of(request), in_rounds=request.until_decided)
+
+
+def budget_has_room(sweep_dir: Path, privacy: PrivacyConfig, planned: dict[str, list[PlannedRun]]) -> bool:
+    """Whether the next cells of a sweep whose rounds depend on results stay within the budget it began with.
+
+    ``planned`` are the cells by the contents of their data, as ``planned_cells`` finds them.
+
+    Raises:
+        RunError: the privacy ledger is broken or cannot be read.
+    """
+    sweep = identify_sweep(sweep_dir)
+    try:
+        for contents, runs in planned.items():
+            ledger = Ledger(ledger_folder(privacy.ledger_dir), contents)
+            if not round_fits(sweep, runs, ledger.entries(), ledger.lines()):
+                return False
+    except BrokenChain as broken:
+        raise RunError(f"the privacy ledger is broken: {broken}") from broken
+    except OSError as error:
+        raise RunError(f"the privacy ledger cannot be read: {error.strerror or error}") from error
+    return True
 
 
 def _limit(config: RunConfig) -> float | None:

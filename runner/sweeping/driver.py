@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -22,7 +22,7 @@ from runner.processes.fork_server import ForkServer, shared_server
 from runner.records.run_file import FINISHED
 from runner.records.sweep_table import TABLE_FILE, SweepTable, TableWriter
 from runner.records.sweep_table_text import render_table
-from runner.sweeping.budget import cells_to_plan, planned_cells, refuse_over_budget
+from runner.sweeping.budget import budget_has_room, cells_to_plan, planned_cells, refuse_over_budget
 from runner.sweeping.cell import Cell
 from runner.sweeping.external_launchers import run_external_cell
 from runner.sweeping.preload import modules_for
@@ -31,6 +31,9 @@ from runner.sweeping.progress_display import ProgressDisplay, make_display
 from runner.sweeping.random_trials import best_trial
 from runner.sweeping.resume import earlier_config
 from runner.sweeping.selection_file import is_drawn
+
+if TYPE_CHECKING:
+    from runner.sweeping.finish import Look
 
 
 @dataclass(kw_only=True)
@@ -43,6 +46,8 @@ class SweepDriver:
     """The rules of a configuration."""
     find_context: FindContext
     """What a cell has to know of this sweep."""
+    look: Callable[[Path, Sequence[str]], Look] | None = None
+    """Judges the results of some cells in a sweep's folder; needed where it runs until it is decided."""
     say: Callable[[str], None] = print
     """Takes what a person wants to know at the end."""
     ended: list[tuple[int, str, Attempt]] = field(default_factory=list)
@@ -55,6 +60,8 @@ class SweepDriver:
     """What the private cells spent, for people."""
     begun: bool = True
     """Whether any cell has left something; what was interrupted before has nothing to show."""
+    ending: str = ""
+    """Why a sweep has ended undecided that was to run until it is decided."""
     failure: str | None = None
     """Which cells failed, and why, in one line; known once it has reported."""
     display: ProgressDisplay = field(init=False)
@@ -64,7 +71,8 @@ class SweepDriver:
         """Show it from now on."""
         # how many trials were drawn is nobody's to see
         drawn = any(config.privacy.selection == "random_stopping" for config in self.request.configs)
-        self.display = make_display(None if drawn else self.request.cells)
+        # of one that runs until it is decided nobody knows it
+        self.display = make_display(None if drawn or self.request.until_decided else self.request.cells)
 
     def __call__(self, composed: DictConfig) -> float:
         """What launchers other than the own one call for each cell."""
@@ -103,6 +111,25 @@ class SweepDriver:
             assert ended is not None
             if ended.exit_code == 0 and ended.value is not None:
                 refuse_over_budget(self.request, ended.value)
+
+    def affords(self, configs: Sequence[RunConfig]) -> bool:
+        """Whether further private cells stay within the budget of a sweep whose rounds depend on results.
+
+        Raises:
+            RunError: the privacy ledger is broken or cannot be read.
+        """
+        planned = self.server.call(planned_cells, configs)
+        return planned is None or budget_has_room(self.folder, configs[0].privacy, planned)
+
+    def look_at_results(self, folders: Sequence[str]) -> Look:
+        """What the results of the cells in ``folders``, named from the sweep's, say of the question.
+
+        Raises:
+            RequestError: the question does not fit the sweep.
+            RunError: a file that belongs to the sweep is damaged.
+        """
+        assert self.look is not None
+        return self.look(self.folder, folders)
 
     def close(self) -> None:
         """Leave the terminal as it was, and no cell under way."""
@@ -181,6 +208,8 @@ class SweepDriver:
             self.say(f"table: {self.folder / TABLE_FILE}")
         if self.spent:
             self.say(self.spent.removesuffix("\n"))
+        if self.ending:
+            self.say(self.ending)
         if self.request.cells is None:
             return code  # a search has told which trials failed: that is an answer like any other
         failed = [(number, name, attempt) for number, name, attempt in self.ended if attempt.error is not None]

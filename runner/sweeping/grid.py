@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from runner.internals.hydra_parts import BasicSweeper
 from runner.records.sweep_cells import write_cells
 from runner.sweeping.driver import SweepDriver
+from runner.sweeping.launcher import ForkServerLauncher
 from runner.sweeping.random_trials import chosen_cells
+from runner.sweeping.rounds import Job, Rounds
 from runner.sweeping.selection_file import is_drawn
 
 
@@ -33,7 +35,7 @@ class GridSweeper(BasicSweeper):
         """Take what Hydra hands to a sweeper."""
         assert isinstance(task_function, SweepDriver)
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self._request = task_function.request
+        self._driver, self._request, self._context = task_function, task_function.request, hydra_context
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch every cell."""
@@ -44,13 +46,48 @@ class GridSweeper(BasicSweeper):
         folder.mkdir(parents=True, exist_ok=True)
         if is_drawn(folder):
             cells = chosen_cells(folder, cells)
-        else:
+        elif not self._request.until_decided:  # its cells are noted round by round
             write_cells(folder, dict(zip(self._request.cells_folders, cells, strict=True)))
         with read_write(self.config.hydra.overrides):
             self.config.hydra.overrides.task = [*arguments, *self._request.deferred]
         OmegaConf.save(self.config, folder / "multirun.yaml")
+        if self._request.until_decided:
+            self._returned: list[Any] = []
+            Rounds(self._driver, self._launch, self._name_folder).run()
+            return self._returned
         returns, begun = [], 0
         for batch in self.split_overrides_to_chunks(cells, self.max_batch_size):
             returns.append(self.launcher.launch(batch, initial_job_idx=begun))
             begun += len(batch)
         return returns
+
+    def _launch(self, jobs: Sequence[Job]) -> None:
+        """Launch cells whose numbers have gaps, where recipes have dropped out."""
+        size = self.max_batch_size or len(jobs)
+        for batch in (jobs[start : start + size] for start in range(0, len(jobs), size)):
+            if isinstance(self.launcher, ForkServerLauncher):
+                self._returned.append(self.launcher.launch_numbered(batch))
+                continue
+            assert self.launcher is not None
+            for stretch in _stretches(batch):  # what Hydra's launchers take
+                lines = [list(overrides) for _, overrides in stretch]
+                self._returned.append(self.launcher.launch(lines, initial_job_idx=stretch[0][0]))
+
+    def _name_folder(self, job: Job) -> str:
+        """The folder of a cell from the sweep's, as its launcher will name it."""
+        assert self.config is not None
+        composed = self._context.config_loader.load_sweep_config(self.config, list(job[1]))
+        with open_dict(composed):
+            composed.hydra.job.num, composed.hydra.job.id = job[0], str(job[0])
+        return Path(str(composed.hydra.sweep.subdir)).as_posix()
+
+
+def _stretches(jobs: Sequence[Job]) -> list[list[Job]]:
+    """``jobs`` cut where a number is missing."""
+    cut: list[list[Job]] = []
+    for job in jobs:
+        if cut and cut[-1][-1][0] + 1 == job[0]:
+            cut[-1].append(job)
+        else:
+            cut.append([job])
+    return cut

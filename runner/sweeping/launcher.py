@@ -54,9 +54,12 @@ class ForkServerLauncher(Launcher):
             RequestError: a folder holds a cell of another recipe.
             SystemExit: the sweep was interrupted; the cells under way have saved.
         """
+        return self.launch_numbered(list(enumerate(map(tuple, job_overrides), start=initial_job_idx)))
+
+    def launch_numbered(self, jobs: Sequence[_Job]) -> Sequence[JobReturn]:
+        """The same for cells whose numbers do not follow each other; raises as ``launch`` does."""
         setup_globals()
         self._configure_log()
-        jobs: list[_Job] = list(enumerate(map(tuple, job_overrides), start=initial_job_idx))
         self._sweep.folder.mkdir(parents=True, exist_ok=True)
         if launched():
             attempts = dict(self._run_in_step(jobs))

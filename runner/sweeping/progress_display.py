@@ -29,6 +29,9 @@ _FRAME_LINES = 8
 class ProgressDisplay(Protocol):
     """Shows a sweep to a person."""
 
+    def begin_round(self, words: str) -> None:
+        """A round of a sweep that runs until it is decided starts; ``words`` describe it."""
+
     def begin(self, cell: Cell) -> None:
         """A cell starts."""
 
@@ -58,6 +61,10 @@ class PlainDisplay:
     def __init__(self, total: int | None) -> None:
         """``total`` is the number of cells, where it is known."""
         self._total = "" if total is None else f"/{total}"
+
+    def begin_round(self, words: str) -> None:
+        """Describe it."""
+        put(sys.stdout, words)
 
     def begin(self, cell: Cell) -> None:
         """Name the cell."""
@@ -95,6 +102,12 @@ class LiveDisplay:
         self._ended: deque[CellRow] = deque(maxlen=100)
         self._counts = {"done": 0, "failed": 0}
         self._best: tuple[float, str] | None = None
+        self._round = ""
+
+    def begin_round(self, words: str) -> None:
+        """Say it above the table."""
+        self._round = f"{words}; "
+        self.refresh()
 
     def begin(self, cell: Cell) -> None:
         """Watch the cell's files."""
@@ -145,7 +158,7 @@ class LiveDisplay:
         if self._total is not None:
             counts["waiting"] = self._total - sum(counts.values())
         summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        return f"cells: {summary}; {duration(time.monotonic() - self._begun)}"
+        return f"{self._round}cells: {summary}; {duration(time.monotonic() - self._begun)}"
 
 
 def _running_row(cell: Cell, watch: CellProgressReader) -> CellRow:

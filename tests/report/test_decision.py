@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from runner.config.looks import plan_looks
 from runner.config.schema import ComparisonConfig
 from runner.report.cells import read_sweep
 from runner.report.decision import decide_sweep
-from runner.report.looks import plan_looks
 from runner.report.question import ask
 from runner.report.recipes import group
 from tests.report.sweep_folders import write_sweep

@@ -35,7 +35,7 @@ def test_what_stands_beside_a_grid_has_what_all_have(composer):
     ("lines", "name", "varied"),
     [
         (["seed=3", "precision=fp32,bf16"], "precision=bf16", {"precision"}),
-        (["sweep=precision", "seed=3"], "precision=bf16", {"precision"}),
+        (["sweep=precision", "seed=3", "seeds=1"], "precision=bf16", {"precision"}),
         (["sweep=precision", "precision=bf16", "seeds=2"], "seed=1", {"seed"}),
     ],
 )

@@ -13,7 +13,7 @@ PRIVATE = ("data.batch_size=16", "trainer.accumulation_steps=1", "trainer.test_c
 
 # name -> what else shortens it, the columns that its cells differ in, and their values
 QUESTIONS = {
-    "precision": ((), ("precision",), [("fp32",), ("fp16",), ("bf16",)]),
+    "precision": (("seeds=1",), ("precision",), [("fp32",), ("fp16",), ("bf16",)]),
     "batch_accumulation": (
         (),
         ("data.batch_size", "trainer.accumulation_steps"),

@@ -33,6 +33,7 @@ def _has_length(config: DictConfig) -> bool:
 _EXCLUSIVE = (
     _ExclusiveKeys("trainer.epochs", "trainer.steps", silent=True),
     _ExclusiveKeys("data.test_fraction", "data.fold", silent=True),
+    _ExclusiveKeys("seeds", "comparison.until", silent=True),
     _ExclusiveKeys("privacy.noise_multiplier", "privacy.epsilon", when=_has_length),
     _ExclusiveKeys("privacy.epsilon", "privacy.noise_multiplier", when=_has_length),
     _ExclusiveKeys("trainer.effective_batch_size", "trainer.accumulation_steps"),

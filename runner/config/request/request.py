@@ -15,11 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config.compose import Composer, line_of
 from runner.config.groups import OPEN
+from runner.config.looks import plan_looks
 from runner.config.request.exclusive_keys import exclusive_with
 from runner.config.request.ineffective_keys import ineffective_keys, refuse_ineffective_sweeps
 from runner.config.request.presets import added_to
 from runner.config.request.search_config import SWEEPER, check_search, ends_of, first_options, is_whole, load_search
 from runner.config.request.swept_values import params_as_typed
+from runner.config.request.until_decided import KEY, check_until, refuse_beside_seeds
 from runner.config.rules import rules
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import locate
@@ -61,7 +63,9 @@ class Request:
     varied: frozenset[str] = frozenset()
     """Keys in which the cells differ, or that are searched."""
     seeds: tuple[int, ...] | None = None
-    """Seeds of the repeats; None where nothing is repeated."""
+    """Seeds of the repeats; None where nothing is repeated.  Until it is decided, those up to the first look."""
+    until_decided: bool = False
+    """Whether more seeds follow while the question is open: ``cells`` are those before the first look."""
     lines: tuple[str, ...] = ()
     """Overrides of the one run, or of a search those that say what is searched and what is fixed."""
     deferred: tuple[str, ...] = ()
@@ -149,6 +153,14 @@ def _check_sweep(
             raise RequestError(override.key_or_group, line_of(override), "one value: Hydra's own keys cannot be swept")
     task = [override for override in overrides if not override.is_hydra_override()]
     sweep = [*_listed(composer, config, task), *task]
+    until_decided = config.comparison.until == "decided"
+    if until_decided and (
+        listed := next((o for o in sweep if o.key_or_group == "seed" and o.is_sweep_override()), None)
+    ):
+        refuse_beside_seeds(listed, [override.key_or_group for override in sweep])
+        composer.notes[f"{line_of(listed)} takes the place of {KEY}=decided"] = None
+        sweep += composer.parse([f"{KEY}=null"])
+        until_decided = False
     judged_by_cell = _under([override for override in sweep if override.is_sweep_override()], sweep)
     for override in sweep:
         if override not in judged_by_cell:
@@ -161,7 +173,7 @@ def _check_sweep(
         for key, override in last.items()
         if key not in varied
     )
-    seeds = _seeds(config, varied)
+    seeds = _seeds(config, varied, until_decided=until_decided)
     # A name by the time of day is composed again for each cell: this is the one that counts.
     request = Request(multirun=True, sweep_dir=composer.sweep_dir(config))
     if config.hydra.sweeper._target_ != GRID:
@@ -206,6 +218,9 @@ def _check_sweep(
                 error.key, error.got, error.expected, nearest=error.nearest, cell=f"cell {number}: {name}"
             ) from error
     refuse_ineffective_sweeps(sorted(varied), configs)
+    if until_decided:
+        assert seeds is not None
+        check_until(configs, varied, recipes=len(cells) // len(seeds))
     composer.notes |= dict.fromkeys(ineffective_keys((o.key_or_group for o in overrides), configs))
     added = [set(lines[len(cell) :]) for lines, cell in zip(cells_lines, cells, strict=True)]
     return dataclasses.replace(
@@ -216,6 +231,7 @@ def _check_sweep(
         fixed=fixed.union(*added),
         varied=frozenset(varied),
         seeds=seeds,
+        until_decided=until_decided,
         configs=tuple(configs),
         hydra=config.hydra,
     )
@@ -297,9 +313,17 @@ def _check_launcher(config: DictConfig) -> None:
         raise RequestError("hydra.launcher.n_jobs", launcher.n_jobs, "a whole number >= 1")
 
 
-def _seeds(config: DictConfig, varied: set[str]) -> tuple[int, ...] | None:
+def _seeds(config: DictConfig, varied: set[str], *, until_decided: bool) -> tuple[int, ...] | None:
     """The seeds of the repeats."""
     rules.RULES["seeds"].check("seeds", config.seeds)
+    if until_decided:
+        if config.hydra.sweeper._target_ != GRID:
+            raise RequestError(
+                "comparison.until", "decided in a search", "null: a search ends by hydra.sweeper.n_trials"
+            )
+        most = config.comparison.max_seeds
+        rules.RULES["comparison.max_seeds"].check("comparison.max_seeds", most)
+        return tuple(range(config.seed, config.seed + plan_looks(most)[0]))
     if config.seeds == 1:
         return None
     if "seed" in varied:

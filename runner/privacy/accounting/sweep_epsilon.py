@@ -167,10 +167,13 @@ def admit(terms: Terms, run: PlannedRun, entries: Sequence[Entry], lines: Sequen
     return None
 
 
-def admit_grid(limit: float | None, runs: Sequence[PlannedRun], count: TrialCount | None) -> None:
+def admit_grid(
+    limit: float | None, runs: Sequence[PlannedRun], count: TrialCount | None, *, in_rounds: bool = False
+) -> None:
     """``admit`` for all ``runs`` of a grid on one data set before the first of them.
 
-    ``count`` is how the number of trials will be drawn; None for composition.
+    ``count`` is how the number of trials will be drawn; None for composition.  ``in_rounds`` says that more may follow
+    by what they find: then ``limit`` is the budget of a Renyi filter, as it is for a search that learns.
 
     Raises:
         RequestError: they would pass ``limit`` together; it says how many would not.
@@ -181,19 +184,42 @@ def admit_grid(limit: float | None, runs: Sequence[PlannedRun], count: TrialCoun
             _require_one_mechanism(run, entries[:number], *_ALIKE)
         _keep_best_to_limit(limit, best_of(runs[0], count))
         return
-    together = compose_entries(entries)
+
+    def compose(runs_of_grid: Sequence[Entry]) -> Composed | None:
+        private = [_planned(entry.planned) for entry in runs_of_grid if entry.planned.private]
+        if not in_rounds or limit is None or not private:
+            return compose_entries(runs_of_grid)
+        budget = Filter.before(private[0], epsilon=limit, delta=runs[0].delta)
+        return Composed(epsilon=budget.spent(private), delta=budget.delta, accountant=ACCOUNTANT)
+
+    together = compose(entries)
     if limit is None or together is None or together.epsilon <= limit:
         return
     fits, fails = 0, len(entries)
     while fails - fits > 1:
         middle = (fits + fails) // 2
-        composed = compose_entries(entries[:middle])
+        composed = compose(entries[:middle])
         fits, fails = (middle, fails) if composed is None or composed.epsilon <= limit else (fits, middle)
     raise RequestError(
         "privacy.sweep_epsilon",
         f"{len(entries)} cells that compose to {_described_sum(together)}",
         f"at most {plainly(limit)}, which the first {pluralize(fits, 'cell')} keep to",
     )
+
+
+def round_fits(
+    sweep: str, runs: Sequence[PlannedRun], entries: Sequence[Entry], lines: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Whether all ``runs`` may follow the cells of ``sweep`` within the budget that stands in the ledger.
+
+    ``entries`` and ``lines`` are those of the ledger; without a budget there nothing has been spent, and the admission
+    of the first run sets it.
+    """
+    budget = _find_filter(lines, sweep)
+    if budget is None:
+        return True
+    cells = [entry.spent for entry in entries if entry.planned.sweep == sweep and entry.planned.private]
+    return budget.spent([*cells, *(_planned(run) for run in runs if run.private)]) <= budget.epsilon
 
 
 def best_of(run: PlannedRun, count: TrialCount) -> Composed:
