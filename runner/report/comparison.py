@@ -9,11 +9,22 @@ from enum import StrEnum
 
 import numpy as np
 
-from runner.report.cells import REPEATS
+from runner.report.decision import Decision
 from runner.report.one_computation import have_one_plan
-from runner.report.question import Question
-from runner.report.recipes import Block, Grouping, Recipe
-from runner.report.statistics import Estimate, Floats, holm, paired, runs_needed, unpaired
+from runner.report.question import Metric, Question
+from runner.report.recipes import Grouping, Recipe
+from runner.report.repeats import Repeats, read_repeats
+from runner.report.statistics import (
+    Estimate,
+    Floats,
+    holm,
+    interaction,
+    paired,
+    rate_bounds,
+    runs_needed,
+    seeds_range,
+    unpaired,
+)
 
 
 class Verdict(StrEnum):
@@ -27,6 +38,8 @@ class Verdict(StrEnum):
     """Both: a difference is shown, and it is shown to be smaller than the margin."""
     IDENTICAL = "identical"
     """Every pair has the very same figure: there is nothing to infer, and no spread to infer from."""
+    FAILURES = "runs failed"
+    """Runs of the better one failed: what is left of it is no fair sample."""
     SAME = "same computation"
     """The runs have one plan: whatever the difference, it is no effect of the recipe."""
     UNDECIDED = "not enough runs"
@@ -53,27 +66,37 @@ class Comparison:
     spread: float
     """Standard deviation of the difference that one run of either makes; NaN when it cannot be known."""
     seeds_needed: float
-    """Seeds a recipe that would show an equivalence that holds; NaN without a spread, infinite when absurdly many."""
+    """Seeds a recipe that would show an equivalence that holds; NaN without a spread, and where the difference that was
+    found is not smaller than the margin; infinite when absurdly many."""
+    seeds_between: tuple[float, float]
+    """What ``seeds_needed`` may be, by the 90 % interval of the spread."""
+    failures: tuple[int, int]
+    """Runs of the recipe and of the reference that failed, or ended without a finite figure."""
+    depends_on: tuple[str, ...] = ()
+    """Keys that were averaged within a seed and on which the difference is shown to depend."""
 
 
-def compare(grouping: Grouping, question: Question) -> tuple[Comparison, ...]:
-    """Every recipe with a result but the first, in order, against the first; empty when that one has none."""
+def compare(grouping: Grouping, question: Question, decision: Decision) -> tuple[Comparison, ...]:
+    """Every recipe with a result but the first, in order, against the first; empty when that one has none.
+
+    Where looks are planned, a claim uses the seeds of the last look that was taken and its share of the level.
+    """
     reference = grouping.recipes[0]
     others = [recipe for recipe in grouping.recipes[1:] if recipe.by_block(question.metric.name)]
     if not others or not reference.by_block(question.metric.name):
         return ()
-    samples = [_sample(recipe, reference, question) for recipe in others]
-    estimates = [_estimate(sample) for sample in samples]
-    different, equivalent, p_different, p_equivalent = decide(estimates, question.margin, question.level)
+    repeats = read_repeats(grouping)
+    level = question.level * decision.level_share
+    most = decision.look if decision.planned and decision.look else len(repeats.names)
+    samples = [_sample(repeats, grouping, recipe, question, most) for recipe in others]
+    estimates = [_estimate(sample, repeats, question) for sample in samples]
+    different, equivalent, p_different, p_equivalent = decide(estimates, question.margin, level)
     compared = []
     for number, (recipe, sample, estimate) in enumerate(zip(others, samples, estimates, strict=True)):
         low, high = estimate.interval(question.confidence)
-        if have_one_plan(recipe, reference):
-            verdict = Verdict.SAME
-        elif sample.paired and sample.runs[0] > 1 and float(estimate.mean) == float(estimate.error) == 0.0:
-            verdict = Verdict.IDENTICAL
-        else:
-            verdict = name(bool(different[number]), bool(equivalent[number]))
+        close = bool(equivalent[number]) and all(
+            rate_bounds(*counts, question.level)[1] <= question.failure_rate for counts in sample.counts
+        )
         compared.append(
             Comparison(
                 recipe=recipe,
@@ -85,9 +108,12 @@ def compare(grouping: Grouping, question: Question) -> tuple[Comparison, ...]:
                 high=float(high),
                 p_different=float(p_different[number]),
                 p_equivalent=float(p_equivalent[number]),
-                verdict=verdict,
+                verdict=_verdict(sample, recipe, reference, bool(different[number]), close, question.metric),
                 spread=float(estimate.spread),
-                seeds_needed=_seeds_needed(estimate, sample, grouping, question, comparisons=len(others)),
+                seeds_needed=_seeds_needed(estimate, question, comparisons=len(others)),
+                seeds_between=_seeds_between(estimate, question, comparisons=len(others)),
+                failures=(int(sample.counts[0][0]), int(sample.counts[1][0])),
+                depends_on=repeats.averaged if float(sample.interaction) <= level / len(others) else (),
             )
         )
     return tuple(compared)
@@ -120,47 +146,84 @@ def name(different: bool, equivalent: bool) -> Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sample:
-    values: list[float]
-    reference: list[float]
-    blocks: tuple[Block, ...]
-    """Of the pairs; empty when there are none."""
-
-    @property
-    def paired(self) -> bool:
-        return bool(self.blocks)
+    values: Floats
+    reference: Floats
+    paired: bool
+    interaction: Floats
+    """p-value of the differences being the same whatever was averaged."""
+    counts: tuple[tuple[float, float], tuple[float, float]]
+    """(failed runs, all that ended) of the recipe and of the reference."""
 
     @property
     def runs(self) -> tuple[int, int]:
         return len(self.values), len(self.reference)
 
+    @property
+    def identical(self) -> bool:
+        """Whether several pairs have no difference at all, but for rounding."""
+        return self.paired and len(self.values) > 1 and bool(np.allclose(self.values, self.reference, 1e-9, 0.0))
 
-def _sample(recipe: Recipe, reference: Recipe, question: Question) -> _Sample:
-    """The runs that can be compared: those that share their block or, where fewer than two do, all there are."""
-    scale = question.metric.scale
-    one, other = recipe.by_block(question.metric.name), reference.by_block(question.metric.name)
-    shared = tuple(block for block in other if block in one)
-    if len(shared) < 2 and len(one) > 1 and len(other) > 1:
-        shared = ()
-    keys = (shared, shared) if shared else (tuple(one), tuple(other))
+
+def _sample(repeats: Repeats, grouping: Grouping, recipe: Recipe, question: Question, most: int) -> _Sample:
+    """The repeats that can be compared: those that are shared or, where fewer than two are, all there are."""
+    metric = question.metric
+    numbers = [grouping.recipes.index(recipe), 0]
+    runs = metric.scale * repeats.array(lambda cell: cell.metric(metric.name))[numbers][:, :most]
+    runs = np.where(np.isfinite(runs), runs, np.nan)
+    failed = repeats.failed(metric.name)[numbers][:, :most]
+    counts = [
+        (float(some.sum()), float((some | ~np.isnan(all_)).sum())) for some, all_ in zip(failed, runs, strict=True)
+    ]
+    # what ended in only some of the settings of a repeat is left out: its mean would be of other settings
+    one, other = runs.mean(axis=-1)
+    shared = ~np.isnan(one) & ~np.isnan(other)
+    pairs = shared.sum() > 1 or (~np.isnan(one)).sum() < 2 or (~np.isnan(other)).sum() < 2
+    if pairs and shared.any():
+        values, reference = one[shared], other[shared]
+    else:
+        values, reference = one[~np.isnan(one)], other[~np.isnan(other)]
     return _Sample(
-        values=[scale * one[block] for block in keys[0]],
-        reference=[scale * other[block] for block in keys[1]],
-        blocks=shared,
+        values=values,
+        reference=reference,
+        paired=bool(pairs and shared.any()),
+        interaction=interaction(runs[0, shared] - runs[1, shared]),
+        counts=(counts[0], counts[1]),
     )
 
 
-def _estimate(sample: _Sample) -> Estimate:
-    return (paired if sample.paired else unpaired)(sample.values, sample.reference)
+def _estimate(sample: _Sample, repeats: Repeats, question: Question) -> Estimate:
+    if not sample.paired:
+        return unpaired(sample.values, sample.reference)
+    return paired(
+        sample.values,
+        sample.reference,
+        shared_training=repeats.shared_training,
+        resolution=question.resolution,
+    )
 
 
-def _seeds_needed(
-    estimate: Estimate, sample: _Sample, grouping: Grouping, question: Question, *, comparisons: int
-) -> float:
+def _verdict(
+    sample: _Sample, recipe: Recipe, reference: Recipe, different: bool, equivalent: bool, metric: Metric
+) -> Verdict:
+    if have_one_plan(recipe, reference):
+        return Verdict.SAME
+    (lost, _), (reference_lost, _) = sample.counts
+    better = (sample.values.mean() > sample.reference.mean()) == metric.is_accuracy
+    if (equivalent and (lost or reference_lost)) or (different and (lost if better else reference_lost)):
+        return Verdict.FAILURES
+    if sample.identical:
+        return Verdict.IDENTICAL
+    return name(different, equivalent)
+
+
+def _seeds_needed(estimate: Estimate, question: Question, *, comparisons: int) -> float:
     # Holm compares the smallest p-value with level / comparisons: enough for that step is enough for the others
-    if not float(estimate.spread) > 0:
+    if not float(estimate.spread) > 0 or abs(float(estimate.mean)) >= question.margin:
         return math.nan
-    runs = float(runs_needed(estimate.spread, question.margin, question.level / comparisons))
-    # with a further key crossed, learning rates say, each seed makes several pairs
-    apart = [position for position, key in enumerate(grouping.crossed) if key not in REPEATS]
-    pairs_a_seed = len({tuple(block[position] for position in apart) for block in sample.blocks}) or 1
-    return runs if math.isinf(runs) else math.ceil(runs / pairs_a_seed)
+    return float(runs_needed(estimate.spread, question.margin, question.level / comparisons))
+
+
+def _seeds_between(estimate: Estimate, question: Question, *, comparisons: int) -> tuple[float, float]:
+    if math.isnan(_seeds_needed(estimate, question, comparisons=comparisons)):
+        return math.nan, math.nan
+    return seeds_range(float(estimate.spread), float(estimate.runs), question.margin, question.level / comparisons)

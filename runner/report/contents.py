@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from runner.config.words.pluralize import pluralize
 from runner.records.document import Bullets, Grid, Heading, Paragraph
 from runner.report.budgets import describe_budget, warnings
 from runner.report.comparison import Comparison, Verdict
@@ -22,10 +23,9 @@ from runner.report.recipe_table import list_failures, tabulate_recipes
 from runner.report.recipes import Grouping
 from runner.report.search_section import describe_search
 from runner.report.statements import state_all
-from runner.report.statistics import MOST_RUNS
 from runner.report.step_time import draw_steps, tabulate_steps
 from runner.report.update_checks import describe_check, read_checks
-from runner.report.verdict import describe_comparison
+from runner.report.verdict import count_seeds, describe_comparison
 
 
 def write_down(findings: Findings) -> list[Part]:
@@ -58,7 +58,7 @@ def write_down(findings: Findings) -> list[Part]:
 def _choice(front: Front, question: Question) -> Iterator[Part]:
     if len(front.entries) > 1 and len(front.best) <= 6:
         weighed = f"{question.metric.words}, {', '.join(front.costs[:-1])} and {front.costs[-1]}"
-        yield Paragraph(f"Weighing the means of {weighed}, no recipe dominates {' or '.join(front.best)}.")
+        yield Paragraph(f"Weighing {weighed}, no recipe is shown to dominate {' or '.join(front.best)}.")
 
 
 def _comparison(findings: Findings) -> Iterator[Part]:
@@ -89,7 +89,7 @@ def _tests(comparisons: Sequence[Comparison], question: Question) -> Grid:
     rows = [
         [
             one.recipe.label,
-            f"{one.runs[0]} pairs" if one.paired else f"{one.runs[0]} and {one.runs[1]}",
+            pluralize(one.runs[0], "pair") if one.paired else f"{one.runs[0]} and {one.runs[1]}",
             f"{one.mean:+.{digits}f}",
             "-" if math.isnan(one.low) else f"{one.low:+.{digits}f} to {one.high:+.{digits}f}",
             "-" if math.isnan(one.low) else f"{one.p_different:.2g}",
@@ -103,10 +103,9 @@ def _tests(comparisons: Sequence[Comparison], question: Question) -> Grid:
 
 
 def _seeds(comparison: Comparison) -> str:
-    needed = comparison.seeds_needed
-    if comparison.verdict is not Verdict.UNDECIDED or math.isnan(needed):
+    if comparison.verdict is not Verdict.UNDECIDED or math.isnan(comparison.seeds_needed):
         return "-"
-    return f"over {MOST_RUNS:,}" if math.isinf(needed) else f"{needed:,.0f}"
+    return f"{count_seeds(comparison.seeds_needed)} ({' to '.join(map(count_seeds, comparison.seeds_between))})"
 
 
 def _method(comparisons: Sequence[Comparison], question: Question) -> str:

@@ -53,8 +53,18 @@ class Decision:
     """Repeats a recipe at the last planned look that was taken; 0 for none."""
     next_look: int | None
     """Those of the next; None when decided, past the last, or without a recipe left."""
+    waiting: tuple[str, ...]
+    """Labels of the recipes that would be preferred, being cheaper, were they shown to lie within the margin; where the
+    recommendation stands all the same, the last look left them open."""
     looks: tuple[int, ...]
     """Those of every planned look."""
+    planned: bool
+    """Whether looks were planned; else there is one, at a number of repeats that was fixed beforehand."""
+
+    @property
+    def level_share(self) -> float:
+        """Share of the level that a claim may use: one over the number of looks, and nothing before the first."""
+        return 0.0 if self.planned and self.look == 0 else 1 / len(self.looks)
 
 
 def decide_sweep(grouping: Grouping, question: Question) -> Decision:
@@ -80,7 +90,7 @@ def decide_sweep(grouping: Grouping, question: Question) -> Decision:
             break
         evidence = weigh(quality[:, :seeds], cost[:, :seeds], failed[:, :seeds], rule)
         state = take_look(state, evidence, rule, seeds)
-    return _decision(grouping, state, looks, quality, cost, question.margin)
+    return _decision(grouping, state, looks, quality, cost, question.margin, planned)
 
 
 def rule_of(question: Question, repeats: Repeats, looks: Sequence[int]) -> Rule:
@@ -108,7 +118,13 @@ def _measured(quality: Floats) -> bool:
 
 
 def _decision(
-    grouping: Grouping, state: State, looks: Sequence[int], quality: Floats, cost: Floats, margin: float
+    grouping: Grouping,
+    state: State,
+    looks: Sequence[int],
+    quality: Floats,
+    cost: Floats,
+    margin: float,
+    planned: bool,
 ) -> Decision:
     labels = [recipe.label for recipe in grouping.recipes]
     choice = int(state.choice)
@@ -127,7 +143,9 @@ def _decision(
         ),
         look=look,
         next_look=None if decided or not open_ else ahead,
+        waiting=tuple(label for label, waits in zip(labels, state.waiting, strict=True) if waits),
         looks=tuple(looks),
+        planned=planned,
     )
 
 

@@ -96,6 +96,8 @@ class State:
     """Repeats at the look at which a recipe dropped out; 0 for one that did not."""
     choice: NDArray[np.int64]
     """Number of the recipe that is preferred among those shown; -1 for none."""
+    waiting: Booleans
+    """Recipes that would be preferred to the choice, if they were shown to lie within the margin."""
     decided: Booleans
     look: NDArray[np.int64]
     """Repeats at the last look."""
@@ -110,6 +112,7 @@ def begin(shape: tuple[int, ...]) -> State:
         reason=np.zeros(shape, np.int8),
         dropped_at=np.zeros(shape, np.int64),
         choice=np.full(sweeps, -1),
+        waiting=np.zeros(shape, bool),
         decided=np.zeros(sweeps, bool),
         look=np.zeros(sweeps, np.int64),
     )
@@ -188,6 +191,7 @@ def take_look(state: State, evidence: Evidence, rule: Rule, seeds: int) -> State
         reason=reason,
         dropped_at=np.where(reason != state.reason, seeds, state.dropped_at),
         choice=np.where(found, best, -1),
+        waiting=waited_for & found[..., None],
         decided=decided,
         look=np.full_like(state.look, seeds),
     )
@@ -204,6 +208,7 @@ def _kept(old: State, new: State) -> State:
         reason=np.where(kept[..., None], old.reason, new.reason),
         dropped_at=np.where(kept[..., None], old.dropped_at, new.dropped_at),
         choice=np.where(kept, old.choice, new.choice),
+        waiting=np.where(kept[..., None], old.waiting, new.waiting),
         decided=kept | new.decided,
         look=np.where(kept, old.look, new.look),
     )

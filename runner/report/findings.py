@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from runner.config.schema import ComparisonConfig
 from runner.report.cells import SweepResults
 from runner.report.comparison import Comparison, compare
+from runner.report.decision import Decision, decide_sweep
 from runner.report.pareto import Front, find_front
 from runner.report.question import Question, ask
 from runner.report.recipes import Grouping, group
@@ -25,6 +26,8 @@ class Findings:
     sweep: SweepResults
     question: Question
     grouping: Grouping
+    decision: Decision | None
+    """None for a search, and where there are fewer than two recipes."""
     comparisons: tuple[Comparison, ...]
     front: Front
     search: Search | None
@@ -36,7 +39,7 @@ class Findings:
         """The answer in a sentence or two."""
         if self.search is not None:
             return search_verdict(self.search)
-        return headline(self.sweep, self.grouping, self.comparisons, self.question)
+        return headline(self.sweep, self.grouping, self.comparisons, self.question, self.decision)
 
 
 def find(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Findings:
@@ -49,13 +52,15 @@ def find(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Finding
     question = ask(sweep, wanted)
     grouping = group(sweep, question)
     search = read_search(sweep)
+    # the trials of a search were chosen by what the earlier ones found: they are no sample of anything
+    decision = decide_sweep(grouping, question) if search is None and len(grouping.recipes) > 1 else None
     return Findings(
         sweep=sweep,
         question=question,
         grouping=grouping,
-        # the trials of a search were chosen by what the earlier ones found: they are no sample of anything
-        comparisons=() if search is not None else compare(grouping, question),
-        front=find_front(grouping.recipes, question),
+        decision=decision,
+        comparisons=() if decision is None else compare(grouping, question, decision),
+        front=find_front(grouping, question, decision),
         search=search,
         statements=read_statements(sweep),
     )

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.printable import shortened
-from runner.report.pareto import CLOSE, Front
+from runner.report.decision_rule import CLOSE
+from runner.report.pareto import Front
 from runner.report.question import Question
 from runner.report.recipes import Recipe, epsilon, void
 from runner.report.statistics import mean_interval
@@ -48,8 +49,8 @@ def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> P
         return finish(
             figure,
             "front",
-            f"Means over the runs of a recipe. Filled: no other recipe is as good in {metric.words} and in"
-            f" {', '.join(front.costs)} (within {CLOSE:.0%}) and better in one. Hollow: dominated.",
+            f"Means over the repeats of a recipe. Hollow: another recipe is as good in {metric.words} and in"
+            f" {', '.join(front.costs)} (within the margin and {CLOSE:.0%}) and is shown to be better in one.",
         )
 
 

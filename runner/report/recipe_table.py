@@ -20,10 +20,11 @@ def tabulate_recipes(findings: Findings) -> Iterator[Text]:
     metric, keys = findings.question.metric, findings.question.by
     heads = [key.rpartition(".")[2] for key in keys]
     private = "ε" in findings.front.costs or any(map(void, findings.sweep.cells))
-    dominated = {one.recipe.label: one.dominated_by for one in findings.front.entries}
+    points = {one.recipe.label: one for one in findings.front.entries}
     rows = []
     for recipe in findings.grouping.recipes:
-        values = [metric.scale * value for value in recipe.by_block(metric.name).values()]
+        point = points.get(recipe.label)
+        values = point.values if point is not None else ()
         low, high = mean_interval(values, findings.question.confidence) if values else (math.nan, math.nan)
         row = [
             *("-" if not value else printable(value) for value in recipe.values),
@@ -31,8 +32,8 @@ def tabulate_recipes(findings: Findings) -> Iterator[Text]:
             metric.text(sum(values) / len(values)) if values else "-",
             "-" if math.isnan(low) else metric.interval(low, high),
             _number(recipe.mean(images_per_second)),
-            _number(recipe.mean(peak_mebibytes)),
-            _number(recipe.mean(seconds), digits=1),
+            _number(recipe.mean(peak_mebibytes) if point is None else point.cost("MiB", findings.front)),
+            _number(recipe.mean(seconds) if point is None else point.cost("seconds", findings.front), digits=1),
         ]
         if private:
             spent = recipe.measured(epsilon)
@@ -45,17 +46,19 @@ def tabulate_recipes(findings: Findings) -> Iterator[Text]:
                 if recipe.finished
                 else "-"
             )
-        row.append(_front_status(dominated.get(recipe.label)))
+        row.append(_front_status(None if point is None else point.dominated_by))
         rows.append(row)
     head = [*heads, "runs", metric.words, f"{findings.question.confidence:.0%} interval", "images/s", "MiB",
             "seconds", *(["ε"] if private else []), "weighed"]  # fmt: skip
     yield Heading(2, "Recipes")
     yield Grid(head, rows, frozenset({"weighed", *heads}))
     if any(len(recipe.cells) > 1 for recipe in findings.grouping.recipes):
+        shared = "that all measured recipes share" if findings.front.shared else "of a recipe"
         crossed = ", ".join(f"`{key}`" for key in findings.grouping.crossed)
         yield Paragraph(
-            f"Figures are means over the runs of a recipe, which differ in {crossed or 'nothing'}; intervals are t"
-            " intervals of the mean."
+            f"Figures are means over the repeats {shared}, whose runs differ in {crossed or 'nothing'}; intervals are t"
+            " intervals of the mean. A recipe is dominated where another is shown, by paired runs, to be better in one"
+            " figure and is in the mean no worse in any."
         )
 
 

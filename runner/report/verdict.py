@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from runner.config.words.pluralize import pluralize
 from runner.report.cells import SweepResults
 from runner.report.comparison import Comparison, Verdict
+from runner.report.decision import Decision
 from runner.report.one_computation import describe_same
 from runner.report.question import Question
 from runner.report.recipes import Grouping, Recipe
+from runner.report.recommendation import recommend
 from runner.report.statistics import MOST_RUNS, POWER, mean_interval
 
 _NAMED = 4
@@ -21,15 +23,15 @@ def describe_comparison(comparison: Comparison, question: Question) -> str:
     """What is shown of one recipe against the reference, with its interval."""
     metric, margin = question.metric, question.metric.difference(question.margin, sign=False)
     left, right = comparison.recipe.label, comparison.reference.label
-    runs, other_runs = comparison.runs
-    pluralize = f"{runs} pairs" if comparison.paired else f"{runs} and {other_runs} runs, not paired"
-    pluralize = "1 pair" if comparison.paired and runs == 1 else pluralize
+    runs = count_pairs(comparison)
     size = metric.difference(comparison.mean)
     if not math.isnan(comparison.low):
         ends = f"{metric.difference(comparison.low)} to {metric.difference(comparison.high)}"
-        size += f" ({question.confidence:.0%} interval {ends}; {pluralize})"
+        size += f" ({question.confidence:.0%} interval {ends}; {runs})"
     else:
-        size += f" ({pluralize})"
+        size += f" ({runs})"
+    if comparison.depends_on:
+        size += f"; the difference depends on {' and '.join(comparison.depends_on)}, over which it is a mean"
     head = f"{left} against {right}: "
     way = "higher" if comparison.mean > 0 else "lower"
     match comparison.verdict:
@@ -40,30 +42,66 @@ def describe_comparison(comparison: Comparison, question: Question) -> str:
         case Verdict.DIFFERENT:
             return f"{head}different, {left} is {way}, {size}."
         case Verdict.IDENTICAL:
-            return f"{head}identical, the same {metric.words} in each of {pluralize}: no spread to infer anything from."
+            return f"{head}identical, the same {metric.words} in each of {runs}: {_resolved(question)}."
         case Verdict.SAME:
             return f"{head}the same computation (one plan identity), so that the difference is noise, {size}."
+        case Verdict.FAILURES:
+            return f"{head}nothing is claimed, because {_failed(comparison)}; of the others, {size}."
         case Verdict.UNDECIDED:
             return f"{head}not enough runs: {_how_many(comparison, question)}; so far {size}."
 
 
-def headline(sweep: SweepResults, grouping: Grouping, comparisons: Sequence[Comparison], question: Question) -> str:
-    """The verdict on the whole sweep in a few sentences, with missing cells and recipes that are one computation."""
-    return " ".join([_answer(sweep, grouping, comparisons, question), *describe_same(grouping)])
+def count_pairs(comparison: Comparison) -> str:
+    """``5 pairs``, or the runs of either where they share no seed."""
+    runs, other_runs = comparison.runs
+    return pluralize(runs, "pair") if comparison.paired else f"{runs} and {other_runs} runs, not paired"
 
 
-def _answer(sweep: SweepResults, grouping: Grouping, comparisons: Sequence[Comparison], question: Question) -> str:
+def _resolved(question: Question) -> str:
+    """What the test set could have told apart."""
+    nothing = "no spread to infer anything from"
+    if not question.resolution:
+        return nothing
+    step = question.metric.difference(question.resolution, sign=False)
+    return f"{nothing}, and one of {question.images:,} images is {step}, below which nothing shows"
+
+
+def _failed(comparison: Comparison) -> str:
+    named = [
+        f"{pluralize(lost, 'run')} of {recipe.label}"
+        for lost, recipe in zip(comparison.failures, (comparison.recipe, comparison.reference), strict=True)
+        if lost
+    ]
+    return f"{' and '.join(named)} failed, and what failed is no random part"
+
+
+def headline(
+    sweep: SweepResults,
+    grouping: Grouping,
+    comparisons: Sequence[Comparison],
+    question: Question,
+    decision: Decision | None,
+) -> str:
+    """The recommendation, then the verdict in a few sentences, missing cells and recipes that are one computation."""
+    parts = [_unfinished(sweep)] if _unfinished(sweep) else []
+    several = any(max(comparison.runs) > 1 for comparison in comparisons)
+    if decision is not None and several:
+        parts.append(recommend(sweep, grouping, question, decision))
+    return " ".join([*parts, _answer(grouping, comparisons, question), *describe_same(grouping)])
+
+
+def _answer(grouping: Grouping, comparisons: Sequence[Comparison], question: Question) -> str:
     metric = question.metric
     measured = [recipe for recipe in grouping.recipes if recipe.by_block(metric.name)]
     if not measured:
-        return f"{_unfinished(sweep)}Nothing can be compared yet: no run has ended with a {metric.words}."
+        return f"Nothing can be compared yet: no run has ended with a {metric.words}."
     if len(measured) == 1:
-        return f"{_unfinished(sweep)}{_alone(measured[0], question, named=len(grouping.recipes) > 1)}"
+        return _alone(measured[0], question, named=len(grouping.recipes) > 1)
     reference = grouping.recipes[0].label
     if not comparisons:
-        return f"{_unfinished(sweep)}Nothing can be compared with {reference}, which has no {metric.words}."
+        return f"Nothing can be compared with {reference}, which has no {metric.words}."
     if all(max(comparison.runs) < 2 for comparison in comparisons):
-        return f"{_unfinished(sweep)}{_one_run_each(measured, question)}"
+        return _one_run_each(measured, question)
     clauses = []
     for verdict in Verdict:
         found = [one for one in comparisons if one.verdict is verdict]
@@ -72,7 +110,7 @@ def _answer(sweep: SweepResults, grouping: Grouping, comparisons: Sequence[Compa
     absent = [recipe.label for recipe in grouping.recipes if recipe not in measured]
     if absent:
         clauses.append(f"{_listed(absent)} {'have' if len(absent) > 1 else 'has'} no result")
-    return f"{_unfinished(sweep)}In {metric.words}, against {reference}: {'; '.join(clauses)}."
+    return f"In {metric.words}, against {reference}: {'; '.join(clauses)}."
 
 
 def _clause(verdict: Verdict, found: Sequence[Comparison], question: Question) -> str:
@@ -91,9 +129,12 @@ def _clause(verdict: Verdict, found: Sequence[Comparison], question: Question) -
             sizes = (f"{one.recipe.label} by {question.metric.difference(one.mean)}" for one in found)
             return f"different: {', '.join(sizes)}"
         case Verdict.IDENTICAL:
-            return f"{names} {is_} identical in every pair"
+            pairs = min(one.runs[0] for one in found)
+            return f"{names} {is_} identical in each of {pluralize(pairs, 'pair')}: {_resolved(question)}"
         case Verdict.SAME:
             return f"{names} {is_} the same computation"
+        case Verdict.FAILURES:
+            return f"{names}: nothing is claimed, because runs failed"
         case Verdict.UNDECIDED:
             worst = max(found, key=lambda one: -1.0 if math.isnan(one.seeds_needed) else one.seeds_needed)
             return f"{names}: not enough runs, {_how_many(worst, question)}"
@@ -104,15 +145,20 @@ def _how_many(comparison: Comparison, question: Question) -> str:
     margin, needed = question.metric.difference(question.margin, sign=False), comparison.seeds_needed
     if min(comparison.runs) < 2:
         return "from one run a spread cannot be known, at least 2 seeds a cell are needed, better 5"
-    if math.isnan(needed):
+    if not comparison.spread > 0:
         return "every pair differs by the same amount, so there is no spread to plan with; more seeds are needed"
-    seeds = f"more than {MOST_RUNS:,}" if math.isinf(needed) else f"about {needed:,.0f}"
+    if math.isnan(needed):
+        return f"the difference found is not below {margin}, so that seeds would show a difference sooner than none"
+    low, high = comparison.seeds_between
+    seeds = f"{count_seeds(needed)} seeds a cell ({count_seeds(low)} to {count_seeds(high)} by what is known)"
     if needed <= min(comparison.runs):
-        return (
-            f"{seeds} seeds a cell would do if there were no difference (power {POWER:.0%}), so there may be one, or"
-            f" this sample is unlucky; more seeds are needed"
-        )
-    return f"{seeds} seeds a cell needed to show equivalence within {margin} (power {POWER:.0%})"
+        return f"{seeds} would do if there were no difference (power {POWER:.0%}), so there may be one; more are needed"
+    return f"about {seeds} needed to show equivalence within {margin} if there is no difference (power {POWER:.0%})"
+
+
+def count_seeds(seeds: float) -> str:
+    """A number of seeds that somebody may plan with."""
+    return f"over {MOST_RUNS:,}" if math.isinf(seeds) else f"{seeds:,.0f}"
 
 
 def _alone(recipe: Recipe, question: Question, *, named: bool) -> str:
@@ -134,9 +180,11 @@ def _one_run_each(recipes: Sequence[Recipe], question: Question) -> str:
     span = f"{metric.text(metric.scale * means[low])} ({low})"
     if low != high:
         span += f" to {metric.text(metric.scale * means[high])} ({high})"
+    single = all(len(recipe.finished) == 1 for recipe in recipes)
+    runs = "One run a recipe" if single else "One pair of runs"
     return (
-        f"One run a recipe: {metric.words} {span}. From one run a spread cannot be known, so no difference is shown and"
-        " none is excluded; repeat with several seeds, such as seed=0,1,2,3,4."
+        f"{runs}: {metric.words} {span}. From one run a spread cannot be known, so no difference is shown and none is"
+        " excluded; repeat with several seeds, such as seed=0,1,2,3,4."
     )
 
 
@@ -147,10 +195,11 @@ def _unfinished(sweep: SweepResults) -> str:
     if sweep.unknown:
         parts.append(f"{pluralize(len(sweep.unknown), 'cell')} left out, because what was asked is unknown")
     if failed:
-        parts.append(f"{failed} of {len(sweep.cells)} cells failed")
+        parts.append(f"{failed} of {pluralize(len(sweep.cells), 'cell')} failed")
     if waiting:
-        parts.append(f"{waiting} of the {len(sweep.cells)} cells begun {'has' if waiting == 1 else 'have'} not ended")
-    return f"{' and '.join(parts)}. " if parts else ""
+        begun = pluralize(len(sweep.cells), "cell")
+        parts.append(f"{waiting} of the {begun} begun {'has' if waiting == 1 else 'have'} not ended")
+    return f"{' and '.join(parts)}." if parts else ""
 
 
 def _listed(labels: Sequence[str]) -> str:
