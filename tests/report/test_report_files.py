@@ -135,7 +135,7 @@ def test_a_report_imports_no_torch(grid):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(
-        "verdict: 1 of 6 cells failed and 1 of the 6 cells begun has not ended. So far fp32 leads: 2.1x as fast; test accuracy"
+        "verdict: 1 of 6 cells failed and 1 of the 6 cells begun has not ended. So far fp32 leads: 2.1x as fast;"
     )
     assert done.stdout.endswith(f"report: {grid / 'report.html'}\n")
 
