@@ -232,6 +232,7 @@ def result_rows(run: RunRecord) -> list[tuple[str, str]]:
         ("test loss", None if metrics.test_loss is None else f"{metrics.test_loss:.4f}"),
         ("val accuracy", None if metrics.val_accuracy is None else f"{metrics.val_accuracy:.2%}"),
         ("val loss", None if metrics.val_loss is None else f"{metrics.val_loss:.4f}"),
+        ("best epoch", None if metrics.best_epoch is None else f"{metrics.best_epoch}{_optimism(run)}"),
         ("train loss", None if metrics.train_loss is None else f"{metrics.train_loss:.4f}"),
         ("privacy", f"void: {run.void}" if run.void else None if spent is None else _privacy(spent)),
         ("throughput", None if speed is None else f"{rate_text(speed)} images/s"),
@@ -241,6 +242,10 @@ def result_rows(run: RunRecord) -> list[tuple[str, str]]:
         ("error", run.error),
     ]
     return [(name, value) for name, value in rows if value is not None]
+
+
+def _optimism(run: RunRecord) -> str:
+    return ", chosen by validation: val figures are optimistic" if run.epochs > 1 else ""
 
 
 def _privacy(spent: PrivacySpent) -> str:

@@ -43,6 +43,10 @@ class FinalMetrics:
     val_accuracy: float | None = None
     test_loss: float | None = None
     test_accuracy: float | None = None
+    best_epoch: int | None = None
+    """Epoch after which ``trainer.monitor`` was best, by which the weights were chosen; then ``val_loss`` and
+    ``val_accuracy`` are those of this epoch, and optimistic: the best of several.  None where the last weights count.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -328,6 +328,7 @@ class Loop:
                 val_accuracy=loop_state.best_val_accuracy if best_wins else loop_state.val_accuracy,
                 test_loss=test_loss,
                 test_accuracy=test_accuracy,
+                best_epoch=plan.epoch_of(loop_state.best_step - 1) if best_wins else None,
             ),
             samples_per_second=loop_state.rate,
             compile_seconds=None if self._parts.compiled is None else self._parts.compiled.seconds,
@@ -339,7 +340,15 @@ class Loop:
             zeroed_examples=self._zeroed(),
             epsilon=None if self._spending is None else self._spending.charged(done, status),
             halvings=tuple(self._parts.sizes.halvings),
-            notes=(*name_slow_input(self._parts, timed), *loop_state.notes(test_loss)),
+            notes=(
+                *name_slow_input(self._parts, timed),
+                *loop_state.notes(test_loss),
+                *(
+                    [loop_state.early_stop(plan, done)]
+                    if self._out_of_patience() and done < plan.semantic.steps
+                    else []
+                ),
+            ),
         )
 
     def _step_time(self) -> StepTime | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from runner.records.run_file import FinalMetrics
 from runner.records.step_time import StepTime
 from runner.training.gradients.micro_batch_size import Halving
+
+if TYPE_CHECKING:
+    from runner.planning.plan import Plan
 
 FitStatus = Literal["completed", "interrupted", "pruned", "budget_exhausted"]
 """How a run that did not fail ends."""
@@ -99,14 +102,35 @@ class LoopState:
         return None
 
     def weigh(self, value: float | None, step: int, *, higher: bool, min_delta: float) -> bool:
-        """Whether ``value``, of the evaluation taken after ``step`` updates, is the best so far by ``min_delta``."""
+        """Whether ``value``, of the evaluation taken after ``step`` updates, is the best so far by ``min_delta``.
+
+        Among equal accuracies the one of lower loss is better, and the earliest one of equal loss; patience does not
+        begin anew for it.
+        """
         gain = math.inf if self.best is None or value is None else (value - self.best) * (1 if higher else -1)
-        if value is not None and gain > min_delta:
-            self.best, self.best_step, self.stale = value, step, 0
-            self.best_val_loss, self.best_val_accuracy = self.val_loss, self.val_accuracy
-            return True
-        self.stale += 1
-        return False
+        improved = value is not None and gain > min_delta
+        self.stale = 0 if improved else self.stale + 1
+        if not improved and not (higher and value is not None and value == self.best and self._has_lower_loss()):
+            return False
+        self.best, self.best_step = value, step
+        self.best_val_loss, self.best_val_accuracy = self.val_loss, self.val_accuracy
+        return True
+
+    def _has_lower_loss(self) -> bool:
+        assert self.val_loss is not None
+        return self.best_val_loss is not None and self.val_loss < self.best_val_loss
+
+    def early_stop(self, plan: Plan, done: int) -> str:
+        """Say that a run of ``plan`` ended after ``done`` updates for want of improvement."""
+        semantic = plan.semantic
+        rise = "risen" if semantic.monitor == "val_accuracy" else "fallen"
+        margin = f" by more than {semantic.min_delta:g}" if semantic.min_delta else ""
+        times = "the last evaluation" if self.stale == 1 else f"the last {self.stale} evaluations"
+        best = f"best after epoch {plan.epoch_of(self.best_step - 1)}" if self.best_step else "it was never finite"
+        return (
+            f"stopped early, after epoch {plan.epoch_of(done - 1)} of {plan.epoch_of(semantic.steps - 1)}:"
+            f" {semantic.monitor} has not {rise}{margin} in {times} (trainer.patience={semantic.patience}); {best}"
+        )
 
     def notes(self, test_loss: float | None) -> tuple[str, ...]:
         """What the record of the run should say of its evaluations."""

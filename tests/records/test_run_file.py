@@ -47,6 +47,7 @@ def test_the_contract_of_keys(tmp_path):
         "val_accuracy": None,
         "test_loss": None,
         "test_accuracy": 0.97,
+        "best_epoch": None,
     }
     assert found["throughput"] == {"samples_per_second": 1000.0, "compile_seconds": None}
     assert found["memory"] == {"peak_bytes": 5}
