@@ -1,7 +1,8 @@
 """``python -m runner compare DIR [--by KEY] [--metric NAME] [--margin M] [--confidence P] [--reference VALUE]``.
 
 Prints what can be said of each recipe of a sweep against the first, checks by computing that cells which differ in
-performance settings only make the same update, and renews the report.  Exit codes: 0 done, 1 a file of the sweep is
+performance settings only make the same update, and writes that as ``comparison.html`` beside the sweep's own report,
+which stays as it is.  Exit codes: 0 done, 1 a file of the sweep is
 damaged or cannot be written, 2 the request was wrong.
 """
 

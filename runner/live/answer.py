@@ -13,6 +13,7 @@ from runner.report.cells import SweepResults, read_sweep
 from runner.report.findings import Findings, find
 from runner.report.question import configured
 from runner.report.recipe_table import tabulate_recipes
+from runner.report.search_table import tabulate_trials
 from runner.report.title import title_of
 from runner.report.verdict import describe_comparison
 
@@ -46,7 +47,7 @@ def find_answer(folder: Path, ask: Ask) -> Answer:
     wanted = ask(sweep) or configured(sweep)
     findings = find(sweep, wanted)
     return Answer(
-        title=title_of(findings.sweep, findings.question.by),
+        title=title_of(sweep, findings.question.by if findings.search is None else findings.search.varied),
         verdict=findings.verdict,
         parts=tuple(_evidence(findings)),
         by=tuple(wanted.by),
@@ -54,6 +55,8 @@ def find_answer(folder: Path, ask: Ask) -> Answer:
 
 
 def _evidence(findings: Findings) -> list[Text]:
+    if findings.search is not None:
+        return [Heading(2, "Trials"), *tabulate_trials(findings.sweep, findings.search)]
     parts: list[Text] = list(tabulate_recipes(findings)) if len(findings.sweep.cells) > 1 else []
     if findings.comparisons:
         parts += [Heading(2, "Comparison")]

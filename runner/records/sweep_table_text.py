@@ -35,7 +35,7 @@ _FIGURES = (
     _Figure("test acc", "test_accuracy", lambda value: f"{value:.2%}", statistics.fmean, spread=True),
     _Figure("val acc", "val_accuracy", lambda value: f"{value:.2%}", statistics.fmean, spread=True),
     _Figure("images/s", "samples_per_second", lambda value: f"{value:,.0f}", statistics.fmean),
-    _Figure("MiB", "peak_bytes", lambda value: f"{value / 2**20:,.0f}", max),
+    _Figure("MiB", "peak_bytes", lambda value: f"{value / 2**20:,.0f}", statistics.fmean),
     _Figure("ε", "epsilon", epsilon_text, max),
 )
 

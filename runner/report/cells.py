@@ -64,8 +64,8 @@ class CellResult:
         """
         if key in self.overrides:
             return self.overrides[key]
-        if key in self._choices:
-            return as_typed(self._choices[key])
+        if key in self.choices:
+            return as_typed(self.choices[key])
         value: Any = self.config
         for name in key.split("."):
             if not isinstance(value, Mapping) or name not in value:
@@ -75,7 +75,7 @@ class CellResult:
 
     def keys(self) -> set[str]:
         """Every key that ``value`` knows."""
-        return {*self.overrides, *self._choices, *_leaves(self.config)}
+        return {*self.overrides, *self.choices, *_leaves(self.config)}
 
     def metric(self, name: str) -> float:
         """A final metric; NaN where there is none, and for a run that did not end as it should."""
@@ -122,7 +122,7 @@ class CellResult:
         return _read_yaml(self.folder / ".hydra" / "config.yaml")
 
     @cached_property
-    def _choices(self) -> Mapping[str, Any]:
+    def choices(self) -> Mapping[str, Any]:
         """Group -> chosen option, Hydra's own groups apart."""
         found: Any = _read_yaml(self.folder / ".hydra" / "hydra.yaml")
         for name in ("hydra", "runtime", "choices"):

@@ -24,6 +24,7 @@ from runner.report.recipes import Grouping
 from runner.report.search_section import describe_search
 from runner.report.statements import state_all
 from runner.report.step_time import draw_steps, tabulate_steps
+from runner.report.title import title_of
 from runner.report.update_checks import describe_check, read_checks
 from runner.report.verdict import count_seeds, describe_comparison
 
@@ -31,28 +32,33 @@ from runner.report.verdict import count_seeds, describe_comparison
 def write_down(findings: Findings) -> list[Part]:
     """The parts of the report."""
     sweep = findings.sweep
-    kind = "Search" if findings.search else "Run" if len(sweep.cells) == 1 else "Sweep"
+    keys = findings.question.by if findings.search is None else findings.search.varied
     return [
-        Heading(1, f"{kind} {sweep.folder.resolve().name}"),
+        Heading(1, title_of(sweep, keys)),
         Paragraph(findings.verdict, lead=True),
         *warn_internal(sweep.folder),
-        *_choice(findings.front, findings.question),
-        *tabulate_recipes(findings),
-        *list_failures(findings.grouping, findings.question.metric.name),
+        *(_grid(findings) if findings.search is None else describe_search(findings, findings.search)),
         *left_out(sweep),
-        *_comparison(findings),
-        *section("Learning curves", partial(draw_curves, findings.grouping.recipes)),
-        *describe_search(findings.search),
-        *section(
-            "What it costs",
-            partial(draw_time, findings.grouping.recipes),
-            partial(draw_front, findings.front, findings.grouping.recipes, findings.question),
-        ),
         *_steps(findings.grouping),
         *state_spending(findings),
         *state_all(sweep, findings.statements),
         *repeat(sweep),
     ]
+
+
+def _grid(findings: Findings) -> Iterator[Part]:
+    """The recipes of a grid, or the one of a run, with what sets them apart."""
+    recipes = findings.grouping.recipes
+    yield from _choice(findings.front, findings.question)
+    yield from tabulate_recipes(findings)
+    yield from list_failures(findings.grouping, findings.question.metric.name)
+    yield from _comparison(findings)
+    yield from section("Learning curves", partial(draw_curves, recipes))
+    yield from section(
+        "What it costs",
+        partial(draw_time, recipes),
+        partial(draw_front, findings.front, recipes, findings.question),
+    )
 
 
 def _choice(front: Front, question: Question) -> Iterator[Part]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from runner.report.style import PlotFile
 
 PICTURES = "plots"
-"""Folder, beside the report, of the pictures as PNG."""
+"""Folder, beside the report of a sweep, of its pictures as PNG."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,20 @@ class Folded:
 
 Part = Text | Figure | Folded
 
-MARKDOWN_FILE = "report.md"
-REPORT_FILE = "report.html"
+REPORT_NAME, COMPARISON_NAME = "report", "comparison"
+"""What the sweep's own report, and that of ``compare``, are called before their endings."""
+MARKDOWN_FILE = f"{REPORT_NAME}.md"
+REPORT_FILE = f"{REPORT_NAME}.html"
 
 
-def to_markdown(parts: Sequence[Part]) -> str:
-    """The report as Markdown that links the PNG files in ``PICTURES``."""
-    return "\n\n".join(_part(part) for part in parts) + "\n"
+def pictures_of(name: str) -> str:
+    """Folder, beside the report ``name``, of its pictures as PNG."""
+    return PICTURES if name == REPORT_NAME else f"{name}_{PICTURES}"
+
+
+def to_markdown(parts: Sequence[Part], pictures: str = PICTURES) -> str:
+    """The report as Markdown that links the PNG files in the folder ``pictures``."""
+    return "\n\n".join(_part(part, pictures) for part in parts) + "\n"
 
 
 def read_lead(markdown: str) -> str | None:
@@ -50,10 +57,10 @@ def read_lead(markdown: str) -> str | None:
     return re.sub(r"\\([\\*_|<>\[\]#$])", r"\1", found[1]) if found else None
 
 
-def _part(part: Part) -> str:
+def _part(part: Part, pictures: str) -> str:
     match part:
         case Figure(picture):
-            return f"![{escape(picture.caption)}]({PICTURES}/{picture.name}.png)\n\n*{escape(picture.caption)}*"
+            return f"![{escape(picture.caption)}]({pictures}/{picture.name}.png)\n\n*{escape(picture.caption)}*"
         case Folded(summary, _, file):
             return f"[{escape(summary)}](<{file}>)"
         case _:

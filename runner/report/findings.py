@@ -38,7 +38,7 @@ class Findings:
     def verdict(self) -> str:
         """The answer in a sentence or two."""
         if self.search is not None:
-            return search_verdict(self.search)
+            return search_verdict(self.sweep, self.search)
         return headline(self.sweep, self.grouping, self.comparisons, self.question, self.decision)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from runner.records.document import Bullets, Grid, Heading, Paragraph, ShellCommand
+from runner.records.printable import printable
 from runner.report.document import Figure, Folded, Part
 
 STYLE = """
@@ -45,6 +46,11 @@ details { margin: .5rem 0; border: 1px solid var(--grid); border-radius: .4rem; 
 summary { cursor: pointer; padding: .55rem 0; overflow-wrap: anywhere; }
 details[open] summary { border-bottom: 1px solid var(--grid); }
 h3 { font-size: 1rem; margin: 1.5rem 0 .4rem; }
+td, th, li, code, pre, figcaption { unicode-bidi: isolate; }
+@media (max-width: 40rem) {
+  body { padding: 1.2rem .9rem 3rem; } h1 { font-size: 1.35rem; } p.lead { font-size: 1.05rem; padding: .6rem .8rem; }
+  .wide { scrollbar-width: thin; } table { width: max-content; } th.words, td.words { min-width: 0; max-width: 15rem; }
+}
 @media print {
   html { font-size: 9pt; } body { max-width: none; padding: 0; line-height: 1.35; }
   h2 { margin-top: .8rem; padding-top: .4rem; break-after: avoid; }
@@ -55,6 +61,9 @@ h3 { font-size: 1rem; margin: 1.5rem 0 .4rem; }
 """
 
 
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]+")
+
+
 def to_html(parts: Sequence[Part]) -> str:
     """The report as a page that needs nothing else."""
     title = next(part.text for part in parts if isinstance(part, Heading))
@@ -62,7 +71,7 @@ def to_html(parts: Sequence[Part]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n"
+        f"<title>{html.escape(printable(title))}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n"
         "</main>\n</body>\n</html>\n"
     )
 
@@ -79,12 +88,16 @@ def _part(part: Part) -> str:
         case Bullets(items):
             return "<ul>\n" + "\n".join(f"<li>{_inline(item)}</li>" for item in items) + "\n</ul>"
         case ShellCommand(text):
-            return f"<pre>{html.escape(text)}</pre>"
+            return f"<pre>{_lines(text)}</pre>"
         case Figure(picture):
             caption = _inline(picture.caption)
             return f'<figure><div class="wide">{picture.svg}</div><figcaption>{caption}</figcaption></figure>'
         case Grid():
             return _table(part)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(html.escape(printable(line)) for line in text.split("\n"))
 
 
 def _table(grid: Grid) -> str:
@@ -98,4 +111,6 @@ def _table(grid: Grid) -> str:
 
 
 def _inline(text: str) -> str:
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text, quote=False))
+    """Text, with code between backquotes; a name of another direction turns round nothing but itself."""
+    escaped = html.escape(printable(text), quote=False)
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", _RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", escaped))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from runner.config.words.pluralize import pluralize
 from runner.records.document import Bullets, Heading, ShellCommand
 from runner.records.environment_changes import differences, with_earlier
 from runner.records.sweep_table import warn_foreign_cells
@@ -36,7 +37,7 @@ def repeat(sweep: SweepResults) -> Iterator[Part]:
     gpus = ", ".join(one["gpus"]) or "no GPU"
     versions = ", ".join(f"{name} {version}" for name, version in one["packages"].items())
     items = [
-        f"{one['cpu']}, {one['cores']} cores, {one['threads']} threads a process,"
+        f"{one['cpu']}, {pluralize(one['cores'], 'core')}, {pluralize(one['threads'], 'thread')} a process,"
         f" {one['ram_bytes'] / 2**30:.0f} GiB, {gpus}",
         f"{one['platform']}, Python {one['python']}, recipe-runner {one['runner']}, {versions}",
     ]

@@ -1,18 +1,32 @@
-"""How much each parameter of a search mattered: Optuna's evaluator on the trials that a search has written down."""
+"""How much each parameter of a search mattered, and how much chance would show: by Optuna, from the trials' files."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna import logging
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+_SHUFFLES = 99
 
-def importances_of(params: Sequence[Mapping[str, str]], values: Sequence[float], *, direction: str) -> dict[str, float]:
-    """Parameter -> its share in what sets the best trials apart (PED-ANOVA, Watanabe et al. 2023); largest first.
+
+@dataclass(frozen=True)
+class Importances:
+    """What sets the best trials apart, and what chance alone would show."""
+
+    of: dict[str, float]
+    """Parameter -> importance by PED-ANOVA (Watanabe et al. 2023), not normalised; the largest first."""
+    chance: float
+    """Largest importance that some parameter reaches in all but 5 % of the shufflings of the values over the trials."""
+
+
+def importances_of(params: Sequence[Mapping[str, str]], values: Sequence[float], *, direction: str) -> Importances:
+    """The importance of each parameter, beside a permutation test (Fisher 1935) of the largest of them.
 
     Args:
         params: of each trial, as texts, all with the same keys.
@@ -20,13 +34,29 @@ def importances_of(params: Sequence[Mapping[str, str]], values: Sequence[float],
         direction: of the objective, ``minimize`` or ``maximize``.
     """
     distributions = {name: _distribution([one[name] for one in params]) for name in params[0]}
+    typed = [{name: _value(text, distributions[name]) for name, text in one.items()} for one in params]
+    shuffled, draw = list(values), random.Random(0)  # the same files give the same report
+    largest = []
     with _quiet_optuna():
-        study = optuna.create_study(direction=optuna.study.StudyDirection[direction.upper()])
-    for one, value in zip(params, values, strict=True):
-        typed = {name: _value(text, distributions[name]) for name, text in one.items()}
-        study.add_trial(optuna.trial.create_trial(params=typed, distributions=distributions, value=value))
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+        found = _evaluate(typed, distributions, values, direction)
+        for _ in range(_SHUFFLES):
+            draw.shuffle(shuffled)
+            largest.append(max(_evaluate(typed, distributions, shuffled, direction).values()))
+    return Importances(found, sorted(largest)[round(0.95 * (_SHUFFLES + 1)) - 1])
+
+
+def _evaluate(
+    params: Sequence[dict[str, Any]], distributions: dict[str, Any], values: Sequence[float], direction: str
+) -> dict[str, float]:
+    study = optuna.create_study(direction=optuna.study.StudyDirection[direction.upper()])
+    study.add_trials(
+        [
+            optuna.trial.create_trial(params=one, distributions=distributions, value=value)
+            for one, value in zip(params, values, strict=True)
+        ]
+    )
+    found = optuna.importance.PedAnovaImportanceEvaluator().evaluate(study)
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 @contextmanager

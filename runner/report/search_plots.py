@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from runner.config.words.pluralize import pluralize
 from runner.records.printable import printable
 from runner.report.search_records import Search
-from runner.report.style import INK, MUTED, PAPER, PlotFile, canvas, colour, finish
+from runner.report.style import GRID, MUTED, PAPER, PlotFile, canvas, colour, finish
+
+if TYPE_CHECKING:
+    from runner.report.search_importance import Importances
 
 
 def draw_history(search: Search) -> PlotFile | None:
@@ -25,7 +30,9 @@ def draw_history(search: Search) -> PlotFile | None:
                 axes.plot(lost, [0.02] * len(lost), mark, transform=axes.get_xaxis_transform(), color=MUTED,
                           markersize=6, label=state.lower())  # fmt: skip
             axes.set_xlabel("trial")
-            axes.set_title(f"objective {objective + 1}, {direction}d" if len(all_axes) > 1 else f"value, {direction}d")
+            axes.set_title(
+                f"objective {objective + 1}, {direction}d" if len(all_axes) > 1 else _named(search, direction)
+            )
         return finish(
             figure,
             "history",
@@ -34,25 +41,28 @@ def draw_history(search: Search) -> PlotFile | None:
         )
 
 
-def draw_importances(search: Search) -> PlotFile | None:
-    """Bars of parameter importance, by the first objective; None where they cannot be told."""
-    found = search.importances()
-    if not found:
-        return None
-    with canvas(0.9 + 0.34 * len(found)) as (figure, (axes,)):
-        for row, share in enumerate(found.values()):
-            axes.barh(row, share, height=0.55, color=colour(0), linewidth=0)
-            axes.annotate(f"{share:.0%}", (share, row), xytext=(6, 0), textcoords="offset points", va="center",
-                          fontsize=8.5, color=INK)  # fmt: skip
-        axes.set_yticks(range(len(found)), list(map(printable, found)))
-        axes.set_ylim(len(found) - 0.5, -0.5)
-        axes.set_xlim(0, 1.1)
+def _named(search: Search, direction: str) -> str:
+    return f"{search.objectives[0].replace('_', ' ') if search.objectives else 'value'}, {direction}d"
+
+
+def draw_importances(found: Importances, trials: int) -> PlotFile:
+    """Bars of parameter importance over the band that chance fills, from so many completed ``trials``."""
+    with canvas(0.9 + 0.34 * len(found.of)) as (figure, (axes,)):
+        axes.axvspan(0, found.chance, color=GRID, alpha=0.75, linewidth=0)
+        for row, importance in enumerate(found.of.values()):
+            axes.barh(
+                row, importance, height=0.55, color=colour(0) if importance > found.chance else MUTED, linewidth=0
+            )
+        axes.set_yticks(range(len(found.of)), list(map(printable, found.of)))
+        axes.set_ylim(len(found.of) - 0.5, -0.5)
+        axes.set_xlim(0, 1.1 * max(found.chance, *found.of.values()))
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("share of importance")
+        axes.set_xlabel("importance")
         return finish(
             figure,
             "importances",
-            f"What sets the best of {len(search.complete)} completed trials apart (PED-ANOVA): a hint if they are few.",
+            f"What sets the best of {pluralize(trials, 'completed trial')} apart (PED-ANOVA). Within the band lies what"
+            " chance shows in 95 % of all shufflings: a grey bar is no finding.",
         )
 
 

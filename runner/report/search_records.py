@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from runner.config.untrusted.foreign_yaml import load_plain
 from runner.disk.files import ordinary
@@ -12,10 +13,13 @@ from runner.errors import RunError
 from runner.records.csv_table import from_csv
 from runner.report.cells import SweepResults
 
+if TYPE_CHECKING:
+    from runner.report.search_importance import Importances
+
 TRIALS_FILE = "trials.csv"
 RESULTS_FILE = "optimization_results.yaml"
-FEWEST = 8
-"""Completed trials below which importances would be noise."""
+FEWEST = 20
+"""Completed trials below which importances are noise."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Trial:
     """Parameter -> value as written."""
     allowed: bool
     """Whether it kept the constraints of the search."""
+    folder: str
+    """Of its run, from that of the search; empty where the table does not say."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class Search:
     trials: tuple[Trial, ...]
     directions: tuple[str, ...]
     """``minimize`` or ``maximize`` for each objective."""
+    objectives: tuple[str, ...]
+    """What was searched for, by the names of ``hydra.sweeper.objectives``; empty in a table of another program."""
 
     @cached_property
     def complete(self) -> tuple[Trial, ...]:
@@ -50,6 +58,18 @@ class Search:
         """The best trial by one objective that keeps the constraints; None when none did."""
         pick = max if self.directions[objective] == "maximize" else min
         return pick(self._allowed, key=lambda trial: trial.values[objective], default=None)
+
+    @property
+    def ties(self) -> tuple[Trial, ...]:
+        """The trials that reached the best value of the first objective, the best itself included."""
+        best = self.best()
+        return () if best is None else tuple(one for one in self._allowed if one.values[0] == best.values[0])
+
+    def ranked(self) -> list[Trial]:
+        """All trials, the best by the first objective first; those that broke a constraint or gave no value last."""
+        sign = -1.0 if self.directions[0] == "maximize" else 1.0
+        good = sorted(self._allowed, key=lambda trial: (sign * trial.values[0], trial.number))
+        return [*good, *(trial for trial in self.trials if trial not in good)]
 
     @cached_property
     def front(self) -> tuple[Trial, ...]:
@@ -62,14 +82,11 @@ class Search:
             if not any(rival != point and all(a <= b for a, b in zip(rival, point, strict=True)) for rival in points)
         )
 
-    def importances(self, objective: int = 0) -> dict[str, float]:
-        """Parameter -> its share in what sets the best trials apart (PED-ANOVA, Watanabe et al. 2023); largest first.
-
-        Empty below ``FEWEST`` completed trials, or when fewer than two parameters varied.
-        """
-        names = [name for name in self._varied if all(name in trial.params for trial in self.complete)]
+    def importances(self, objective: int = 0) -> Importances | None:
+        """How much each parameter mattered; None below ``FEWEST`` completed trials, or if fewer than two varied."""
+        names = [name for name in self.varied if all(name in trial.params for trial in self.complete)]
         if len(self.complete) < FEWEST or len(names) < 2:
-            return {}
+            return None
 
         # Optuna, which an ordinary report does without
         from runner.report.search_importance import importances_of
@@ -83,9 +100,10 @@ class Search:
         return [trial for trial in self.complete if trial.allowed]
 
     @property
-    def _varied(self) -> list[str]:
-        names = dict.fromkeys(name for trial in self.complete for name in trial.params)
-        return [name for name in names if len({trial.params.get(name) for trial in self.complete}) > 1]
+    def varied(self) -> list[str]:
+        """Every parameter that differs between trials."""
+        names = dict.fromkeys(name for trial in self.trials for name in trial.params)
+        return [name for name in names if len({trial.params.get(name) for trial in self.trials}) > 1]
 
 
 def read_search(sweep: SweepResults) -> Search | None:
@@ -105,7 +123,10 @@ def read_search(sweep: SweepResults) -> Search | None:
             raise ValueError("no directions to minimize or maximize")
         if any(len(trial.values) not in (0, len(directions)) for trial in trials):
             raise ValueError("trials with another number of values than directions")
-        return Search(trials, directions)
+        objectives = tuple(map(str, results.get("objectives", ())))
+        if objectives and len(objectives) != len(directions):
+            raise ValueError("another number of objectives than directions")
+        return Search(trials, directions, objectives)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{TRIALS_FILE} and {RESULTS_FILE}: not of a search ({error})") from error
 
@@ -120,4 +141,5 @@ def _trial(row: dict[str, str]) -> Trial:
         values=values if all(math.isfinite(value) for value in values) else (),
         params={key.removeprefix("params_"): row[key] for key in row if key.startswith("params_") and row[key]},
         allowed=not any(float(row[key] or 0) > 0 for key in row if key.startswith("system_attrs_constraints:")),
+        folder=row.get("user_attrs_folder", ""),
     )

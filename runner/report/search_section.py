@@ -1,28 +1,69 @@
-"""What a search found: its trials, and which parameters mattered."""
+"""What a search found: its trials by their value, the winner's test figure, and which parameters mattered."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
-from runner.records.document import Bullets, Heading, Paragraph
+from runner.config.words.pluralize import pluralize
+from runner.records.document import Bullets, Heading, Paragraph, ShellCommand, Text
+from runner.report.cells import SweepResults
+from runner.report.confirmation import FRESH_SEEDS, confirm_command
 from runner.report.document import Part
-from runner.report.plot_sections import drawn
+from runner.report.findings import Findings
+from runner.report.grid_plots import draw_curves
+from runner.report.plot_sections import drawn, section
+from runner.report.recipe_table import list_failures
 from runner.report.search_plots import draw_history, draw_importances
-from runner.report.search_records import Search
-from runner.report.search_words import describe_trial
+from runner.report.search_records import FEWEST, Search
+from runner.report.search_table import state_of, tabulate_trials
+from runner.report.search_words import cell_of, describe_trial
 
 
-def describe_search(search: Search | None) -> Iterator[Part]:
-    """The section of a search; nothing for a grid."""
-    if search is None:
-        return
-    yield Heading(2, "Search")
-    states: dict[str, int] = {}
-    for trial in search.trials:
-        states[trial.state] = states.get(trial.state, 0) + 1
-    yield Paragraph(f"{len(search.trials)} trials: {', '.join(f'{n} {state.lower()}' for state, n in states.items())}.")
+def describe_search(findings: Findings, search: Search) -> Iterator[Part]:
+    """The sections of a search."""
+    sweep = findings.sweep
+    yield from _confirm(sweep, search)
+    yield Heading(2, "Trials")
+    states = Counter(state_of(trial) for trial in search.trials)
+    counts = ", ".join(f"{number} {state}" for state, number in states.items())
+    yield Paragraph(f"{pluralize(len(search.trials), 'trial')}: {counts}.")
     if len(search.directions) > 1 and search.front:
         yield Paragraph("Trials that no other beats in all objectives:")
-        yield Bullets([describe_trial(trial) for trial in search.front])
-    yield from drawn(partial(draw_history, search), partial(draw_importances, search))
+        yield Bullets([describe_trial(search, trial) for trial in search.front])
+    yield from tabulate_trials(sweep, search)
+    yield from drawn(partial(draw_history, search))
+    yield from _importances(search)
+    yield from list_failures(findings.grouping, findings.question.metric.name)
+    yield from section("Learning curves", partial(draw_curves, findings.grouping.recipes))
+
+
+def _confirm(sweep: SweepResults, search: Search) -> Iterator[Text]:
+    """What the winner is worth on images, and with seeds, that did not select it."""
+    best = search.best() if len(search.directions) == 1 else None
+    if best is None or (cell := cell_of(sweep, best)) is None or cell.record is None:
+        return
+    accuracy, loss = cell.record.metrics.test_accuracy, cell.record.metrics.test_loss
+    if accuracy is not None or loss is not None:
+        figure = f"accuracy {accuracy:.2%}".replace("%", " %") if accuracy is not None else f"loss {loss:.4f}"
+        yield Paragraph(f"On the test images, which selected nothing, trial {best.number} has test {figure}.")
+    command = confirm_command(sweep, cell)
+    if command is not None:
+        private = " Each of these runs spends its ε again." if cell.record.privacy is not None else ""
+        yield Paragraph(f"What it is worth on {FRESH_SEEDS} fresh seeds, which selected nothing:{private}")
+        yield ShellCommand(command)
+
+
+def _importances(search: Search) -> Iterator[Part]:
+    if len(search.complete) < FEWEST:
+        yield Paragraph(
+            f"Which parameters mattered cannot be told from {pluralize(len(search.complete), 'completed trial')};"
+            f" {FEWEST} are the least."
+        )
+        return
+    if (found := search.importances()) is None:
+        return
+    if all(importance <= found.chance for importance in found.of.values()):
+        yield Paragraph("No parameter stands out from what chance would show.")
+    yield from drawn(partial(draw_importances, found, len(search.complete)))

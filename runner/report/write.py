@@ -10,7 +10,7 @@ from runner.disk.files import write_bytes, write_text
 from runner.errors import RunError
 from runner.report.cells import read_sweep
 from runner.report.contents import write_down
-from runner.report.document import MARKDOWN_FILE, PICTURES, REPORT_FILE, Figure, Part, to_markdown
+from runner.report.document import REPORT_NAME, Figure, Part, pictures_of, to_markdown
 from runner.report.findings import find
 from runner.report.html_page import to_html
 from runner.report.statements import write_statements
@@ -21,15 +21,15 @@ class Report:
     """A report that was written."""
 
     path: Path
-    """The page; ``report.md`` lies beside it."""
+    """The page; the same as Markdown lies beside it."""
     verdict: str
     """The answer in a sentence or two."""
     parts: tuple[Part, ...]
     """All that it says."""
 
 
-def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None) -> Report:
-    """Write the report of the sweep, or of the single run, in ``sweep_dir``; an older one is replaced.
+def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None, *, name: str = REPORT_NAME) -> Report:
+    """Write the report of the sweep, or of the single run, in ``sweep_dir``; an older one of that ``name`` is replaced.
 
     So are the privacy statements of its private runs, which may have been audited, or joined by others, since.
 
@@ -43,7 +43,8 @@ def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None) -> Rep
     parts = write_down(findings)
     write_statements(findings.sweep, findings.statements)
     pictures = [part.picture for part in parts if isinstance(part, Figure)]
-    folder = sweep_dir / PICTURES
+    folder = sweep_dir / pictures_of(name)
+    page = sweep_dir / f"{name}.html"
     try:
         if folder.is_symlink():
             raise RunError(f"{folder}: a link, behind which nothing is written")
@@ -53,8 +54,8 @@ def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None) -> Rep
         for old in folder.glob("*.png"):
             if old.stem not in {picture.name for picture in pictures}:
                 old.unlink()
-        write_text(sweep_dir / MARKDOWN_FILE, to_markdown(parts))
-        write_text(sweep_dir / REPORT_FILE, to_html(parts))
+        write_text(sweep_dir / f"{name}.md", to_markdown(parts, folder.name))
+        write_text(page, to_html(parts))
     except OSError as error:
-        raise RunError(f"{error.filename or REPORT_FILE}: cannot be written ({error.strerror or error})") from error
-    return Report(path=sweep_dir / REPORT_FILE, verdict=findings.verdict, parts=tuple(parts))
+        raise RunError(f"{error.filename or page.name}: cannot be written ({error.strerror or error})") from error
+    return Report(path=page, verdict=findings.verdict, parts=tuple(parts))

@@ -10,7 +10,7 @@ from pathlib import Path
 from runner.config.schema import ComparisonConfig
 from runner.report.cells import read_sweep
 from runner.report.decision import Decision, decide_sweep
-from runner.report.document import REPORT_FILE
+from runner.report.document import REPORT_FILE, REPORT_NAME
 from runner.report.findings import find
 from runner.report.question import ask
 from runner.report.recipes import group
@@ -50,11 +50,14 @@ def look_at_results(sweep_dir: Path, folders: Collection[str]) -> Look:
     return Look(decision=decision, folders=frozenset(cell.name for recipe in open_recipes for cell in recipe.cells))
 
 
-def finish_sweep(sweep_dir: Path, wanted: ComparisonConfig | None = None, *, check: bool = True) -> Report:
+def finish_sweep(
+    sweep_dir: Path, wanted: ComparisonConfig | None = None, *, check: bool = True, name: str = REPORT_NAME
+) -> Report:
     """Write the report of ``sweep_dir``, after one update of each cell that claims to compute another's.
 
     ``wanted`` asks another question than the sweep's own configuration does.  With ``check=False``, what an earlier
-    check found stands.  Torch is imported only where there is something to compute.
+    check found stands.  Torch is imported only where there is something to compute.  ``name`` is that of the report's
+    files, before their endings.
 
     Raises:
         RequestError: no sweep is there, or the question does not fit it.
@@ -64,7 +67,7 @@ def finish_sweep(sweep_dir: Path, wanted: ComparisonConfig | None = None, *, che
     known = {one.cells for one in read_checks(sweep_dir) if one.equal is not None}
     if {(one.name, other.name) for one, other in pairs} - known:
         write_checks(sweep_dir, list(check_updates(pairs)))
-    return write_report(sweep_dir, wanted)
+    return write_report(sweep_dir, wanted, name=name)
 
 
 def renew_statements(sweep_dir: Path) -> None:

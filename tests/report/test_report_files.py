@@ -4,7 +4,10 @@ import csv
 import dataclasses
 import html.parser
 import json
+import math
+import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,14 +15,23 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
+from runner.commands.compare import main as compare
 from runner.commands.report import main
+from runner.config.compose import Composer
 from runner.config.schema import ComparisonConfig
+from runner.records.document import Heading, Paragraph, ShellCommand
 from runner.records.run_file import read_run, write_run
 from runner.records.step_time import PHASES, StepTime
 from runner.records.sweep_cells import write_cells
+from runner.report.cells import CellResult, SweepResults
+from runner.report.confirmation import confirm_command
 from runner.report.front_plots import _by_label
+from runner.report.html_page import to_html
+from runner.report.search_importance import importances_of
 from runner.report.style import SERIES
+from runner.report.title import which
 from runner.report.write import write_report
 from tests.report.sweep_folders import write_cell, write_sweep
 
@@ -81,6 +93,47 @@ def test_the_page_needs_nothing_else(grid):
     assert page.tags.count("svg") == 4
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
+
+
+def test_the_title_is_the_question(tmp_path):
+    def titled(cells, **options):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        write_sweep(folder, cells, **options)
+        write_report(folder)
+        return (folder / "report.md").read_text().splitlines()[0].removeprefix("# ")
+
+    assert titled(GRID[:4]) == "Which precision?"
+    two = [(f"optimizer.lr={rate} data.batch_size={size}", 0.9) for rate in (1, 2) for size in (3, 4)]
+    assert titled(two) == "Which learning rate and batch size?"
+    assert titled(two, comparison={"by": ["optimizer.lr"]}) == "Which learning rate?"
+    assert titled([("precision=bf16 seed=0", 0.9), ("precision=bf16 seed=1", 0.9)]) == "How well does it do?"
+    assert which(["a.b_c", "d", "e", "f", "g"]) == "Which b c, d, e and 2 more?"
+    write_cell(tmp_path / "run", "precision=bf16", 0.97)
+    write_report(tmp_path / "run")
+    assert "<title>r</title>" in (tmp_path / "run" / "report.html").read_text(), "the name of the run"
+
+
+def test_names_of_another_direction_and_control_characters_turn_nothing_round():
+    names = ["\u202egnp.exe", "שלום <b>", "\x1b[31m"]
+    page = to_html([Heading(1, names[0]), Paragraph(f"{names[1]} 1 > 0"), ShellCommand(f"a\nb {names[2]}")])
+    assert r"<title>\u202egnp.exe</title>" in page
+    assert "<p><bdi>שלום</bdi> &lt;b&gt; 1 &gt; 0</p>" in page
+    assert "<pre>a\nb \\x1b[31m</pre>" in page
+    assert not {"\u202e", "\x1b"} & set(page)
+
+
+def test_a_comparison_leaves_the_report_as_it_is(grid, capsys):
+    before = {path.name: path.read_bytes() for path in [*grid.glob("*.html"), *grid.glob("plots/*")]}
+    assert compare([str(grid), "--by", "seed"]) == 0
+    assert capsys.readouterr().out.endswith(f"report: {grid / 'comparison.html'}\n")
+    assert {name: (grid / name).read_bytes() if "html" in name else (grid / "plots" / name).read_bytes()
+            for name in before} == before  # fmt: skip
+    text = (grid / "comparison.md").read_text()
+    assert text.startswith("# Which seed?")
+    assert set(re.findall(r"\((comparison_plots/.*?)\)", text)) == {
+        f"comparison_plots/{path.name}" for path in (grid / "comparison_plots").iterdir()
+    }
+    shutil.rmtree(grid / "comparison_plots")
 
 
 def test_pictures_are_drawings_with_words_in_the_colours_of_the_page(grid):
@@ -189,28 +242,95 @@ def test_privacy(tmp_path):
     assert not (tmp_path / "same" / "plots" / "privacy.png").exists()
 
 
-def write_trials(folder, values, *, states=None, columns=("value",), directions=("maximize",)):
-    (folder / "optimization_results.yaml").write_text(yaml.safe_dump({"directions": list(directions)}))
+def write_trials(folder, values, *, states=None, columns=("value",), directions=("maximize",), objectives=None):
+    results = {"directions": list(directions)} | ({"objectives": list(objectives)} if objectives else {})
+    (folder / "optimization_results.yaml").write_text(yaml.safe_dump(results))
     with (folder / "trials.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["number", "state", *columns, "params_optimizer.lr", "params_optimizer"])
+        writer.writerow(["number", "state", *columns, "params_optimizer.lr", "params_optimizer", "user_attrs_folder"])
         for number, value in enumerate(values):
             state = (states or {}).get(number, "COMPLETE")
             found = value if state == "COMPLETE" else [""] * len(columns)
-            writer.writerow([number, state, *found, 10 ** (-4 + number / 4), ("sgd", "adam")[number % 2]])
+            writer.writerow([number, state, *found, _rate(number), ("sgd", "adam")[number % 2], number])
+
+
+def _rate(number):
+    return 10 ** (-4 + number / 10)
+
+
+def write_search(folder, values, **trials):
+    cells = [
+        (f"optimizer.lr={_rate(n)} optimizer={('sgd', 'adam')[n % 2]} trainer.epochs=3", 0.123 + n / 1000)
+        for n in range(len(values))
+    ]
+    write_sweep(folder, cells)
+    write_trials(folder, [[value] for value in values], objectives=("val_accuracy",), **trials)
 
 
 def test_a_search(tmp_path):
-    values = [[0.5 + number / 20] for number in range(10)]
-    cells = [(f"optimizer.lr={10 ** (-4 + n / 4)}", value) for n, (value,) in enumerate(values)]
-    write_sweep(tmp_path, cells)
-    write_trials(tmp_path, values, states={3: "PRUNED", 9: "FAIL"})
+    values = [0.5 + number / 50 for number in range(21)] + [0.9]
+    write_search(tmp_path, values, states={3: "PRUNED", 9: "FAIL"})
     report = write_report(tmp_path)
-    assert report.verdict.startswith("Best of 8 completed trials: trial 8 (0.9): optimizer.lr=0.01")
+    assert report.verdict == (
+        "Best of 20 completed trials: optimizer.lr=0.01 optimizer=sgd, with validation accuracy 90.00 % (trial 20;"
+        " selected, so optimistic). 2 trials tie at this value (20, 21): the search does not tell them apart."
+    )
     text = (tmp_path / "report.md").read_text()
-    assert "10 trials: 8 complete, 1 pruned, 1 fail." in text
-    assert {"history", "importances"} <= {path.stem for path in (tmp_path / "plots").iterdir()}
+    assert text.startswith("# Which learning rate and optimizer?\n")
+    assert "22 trials: 20 completed, 1 pruned, 1 failed." in text
+    rows = [line.split(" | ") for line in text.partition("| trial |")[2].splitlines()[2:24]]
+    # by value, the best first, every parameter in as many digits as count, no test figure but the winner's
+    assert [row[0].removeprefix("| ") for row in rows] == [
+        *("20", "21"), *(str(n) for n in range(19, -1, -1) if n not in (3, 9)), "3", "9",
+    ]  # fmt: skip
+    assert rows[2][1:4] == ["88.00 %", "0.00794", "adam"]
+    assert rows[0][-1] == "the best: selected, so optimistic |"
+    assert "trial 20 has test accuracy 14.30 %" in text
+    assert text.count("14.3") == 1
+    assert "12.5" not in text
+    command = text.partition("fresh seeds")[2].partition("```\n")[2].partition("\n")[0]
+    assert command == (
+        "python -m runner --multirun optimizer.lr=0.01 optimizer=sgd trainer.epochs=3 seed=1,2,3,4,5"
+    )  # the search ran on seed 0
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {"history", "importances", "curves"}
     assert "## Comparison" not in text
+    assert "## Recipes" not in text
+
+
+def test_importances_need_trials_and_a_band(tmp_path):
+    write_search(tmp_path, [0.5 + number / 50 for number in range(19)])
+    write_report(tmp_path)
+    assert "mattered cannot be told from 19 completed trials; 20 are the least" in (tmp_path / "report.md").read_text()
+    assert not (tmp_path / "plots" / "importances.png").exists()
+    draw = random.Random(4)
+    params = [{"lr": str(10 ** draw.uniform(-4, -1)), "wd": str(draw.random())} for _ in range(60)]
+    noise = importances_of(params, [draw.random() for _ in params], direction="maximize")
+    assert max(noise.of.values()) <= noise.chance
+    found = importances_of(params, [-abs(math.log10(float(one["lr"])) + 2) for one in params], direction="maximize")
+    assert next(iter(found.of)) == "lr"
+    assert found.of["lr"] > found.chance > found.of["wd"]
+
+
+def test_a_winner_of_a_question_is_confirmed_with_what_the_question_set(tmp_path, monkeypatch):
+    # the file's own options and keys: without them the command would be another recipe
+    monkeypatch.chdir(tmp_path)
+    lines = ["sweep=optuna_dp", "trainer.epochs=3"]
+    composed = Composer(caller=tmp_path).compose([*lines, "optimizer.lr=0.5"])
+    config = OmegaConf.to_container(composed, resolve=False)
+    config.pop("hydra")
+    choices = dict(composed.hydra.runtime.choices)
+    cell = CellResult(
+        tmp_path, "completed", dict(line.split("=") for line in [*lines, "optimizer.lr=0.5"]), None, None, "0"
+    )
+    vars(cell).update({"config": config, "choices": {g: o for g, o in choices.items() if not g.startswith("hydra/")}})
+    command = confirm_command(SweepResults(tmp_path, (cell,)), cell)
+    words = shlex.split(command)[4:]
+    assert {"trainer=dp", "privacy.sweep_epsilon=15.0", "optimizer.lr=0.5"} <= set(words)
+    assert not [word for word in words if word.startswith(("sweep=", "hydra"))]
+    assert words[-1] == "seed=1,2,3,4,5"
+    again = OmegaConf.to_container(Composer(caller=tmp_path).compose([*words[:-1], "seed=0"]), resolve=False)
+    again.pop("hydra")
+    assert {**again, "sweep": None} == {**config, "sweep": None}
 
 
 def test_a_search_with_two_objectives(tmp_path):
@@ -219,6 +339,7 @@ def test_a_search_with_two_objectives(tmp_path):
     write_trials(tmp_path, values, columns=("values_0", "values_1"), directions=directions)
     assert write_report(tmp_path).verdict == "3 of 4 completed trials are beaten by none in all objectives."
     assert "trial 2 " not in (tmp_path / "report.md").read_text()
+    assert "optimistic" not in (tmp_path / "report.md").read_text(), "nothing was selected yet"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_a_split_that_changes_nothing(planned, capsys):
     folder = planned((), *(f"{split} seed={seed}" for split in SPLITS for seed in (0, 1)))
     assert main([str(folder), "--by", "data.batch_size"]) == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[-1] == f"report: {folder / 'report.html'}"
+    assert out.splitlines()[-1] == f"report: {folder / 'comparison.html'}"
     (check,) = read_checks(folder)  # one for both seeds
     assert check.cells == ("0", "2")
     assert check.equal
@@ -65,7 +65,8 @@ def test_a_split_that_changes_nothing(planned, capsys):
     assert check.settings == ("batch_size: 16, 8", "accumulation_steps: 1, 2")
     said = "Cells 0 and 2 (batch_size: 16, 8; accumulation_steps: 1, 2) compute the same update: largest relative"
     assert said in out
-    assert said in (folder / "report.md").read_text().replace("\\", "")
+    assert said in (folder / "comparison.md").read_text().replace("\\", "")
+    assert not (folder / "report.html").exists(), "the sweep's own report is another file"
 
 
 @pytest.mark.parametrize(
