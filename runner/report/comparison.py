@@ -88,7 +88,12 @@ def compare(grouping: Grouping, question: Question, decision: Decision) -> tuple
     repeats = read_repeats(grouping)
     level = question.level * decision.level_share
     most = decision.look if decision.planned and decision.look else len(repeats.names)
-    samples = [_sample(repeats, grouping, recipe, question, most) for recipe in others]
+    every = [(recipe, _sample(repeats, grouping, recipe, question, most)) for recipe in others]
+    # a recipe of which no repeat is whole, because a setting failed in each, has nothing to be compared by
+    whole = [one for one in every if min(one[1].runs)]
+    if not whole:
+        return ()
+    others, samples = [recipe for recipe, _ in whole], [sample for _, sample in whole]
     estimates = [_estimate(sample, repeats, question) for sample in samples]
     different, equivalent, p_different, p_equivalent = decide(estimates, question.margin, level)
     compared = []

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from runner.config.looks import plan_looks
 from runner.report.decision_rule import Rule, begin, take_look, weigh
-from runner.report.looks import plan_looks
 
 LEVEL = 0.05
 SEED = 20261130
