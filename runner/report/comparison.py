@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from runner.config.looks import FIRST_LOOK
 from runner.report.decision import Decision
+from runner.report.decision_rule import Booleans
 from runner.report.one_computation import have_one_plan
 from runner.report.question import Metric, Question
 from runner.report.recipes import Grouping, Recipe
@@ -99,8 +102,12 @@ def compare(grouping: Grouping, question: Question, decision: Decision) -> tuple
     compared = []
     for number, (recipe, sample, estimate) in enumerate(zip(others, samples, estimates, strict=True)):
         low, high = estimate.interval(question.confidence)
-        close = bool(equivalent[number]) and all(
-            rate_bounds(*counts, question.level)[1] <= question.failure_rate for counts in sample.counts
+        # Welch's degrees of freedom promise too much of two or three runs whose spreads differ
+        enough = sample.paired or min(sample.runs) >= FIRST_LOOK
+        close = (
+            enough
+            and bool(equivalent[number])
+            and all(rate_bounds(*counts, question.level)[1] <= question.failure_rate for counts in sample.counts)
         )
         compared.append(
             Comparison(
@@ -113,7 +120,7 @@ def compare(grouping: Grouping, question: Question, decision: Decision) -> tuple
                 high=float(high),
                 p_different=float(p_different[number]),
                 p_equivalent=float(p_equivalent[number]),
-                verdict=_verdict(sample, recipe, reference, bool(different[number]), close, question.metric),
+                verdict=_verdict(sample, recipe, reference, enough and bool(different[number]), close, question.metric),
                 spread=float(estimate.spread),
                 seeds_needed=_seeds_needed(estimate, question, comparisons=len(others)),
                 seeds_between=_seeds_between(estimate, question, comparisons=len(others)),
@@ -140,6 +147,23 @@ def decide(estimates: Sequence[Estimate], margin: float, level: float) -> tuple[
     equivalent = np.stack([estimate.p_equivalent(margin) for estimate in estimates], axis=-1)
     p_different, p_equivalent = (np.moveaxis(holm(p), -1, 0) for p in (different, equivalent))
     return p_different <= level, p_equivalent <= level, p_different, p_equivalent
+
+
+def withhold(
+    different: ArrayLike, equivalent: ArrayLike, better: ArrayLike, lost: ArrayLike, reference_lost: ArrayLike
+) -> tuple[Booleans, Booleans]:
+    """What may be said where runs failed: nothing that what is left of a recipe could flatter it by.
+
+    Args:
+        different: whether a difference is shown, of comparisons [...].
+        equivalent: whether equivalence is.
+        better: whether the recipe has the better mean.
+        lost: runs of the recipe that failed.
+        reference_lost: those of the reference.
+    """
+    flattered = np.where(better, lost, reference_lost)
+    some = (np.asarray(lost) > 0) | (np.asarray(reference_lost) > 0)
+    return np.asarray(different) & (flattered == 0), np.asarray(equivalent) & ~some
 
 
 def name(different: bool, equivalent: bool) -> Verdict:
@@ -214,7 +238,8 @@ def _verdict(
         return Verdict.SAME
     (lost, _), (reference_lost, _) = sample.counts
     better = (sample.values.mean() > sample.reference.mean()) == metric.is_accuracy
-    if (equivalent and (lost or reference_lost)) or (different and (lost if better else reference_lost)):
+    said = withhold(different, equivalent, better, lost, reference_lost)
+    if (bool(said[0]), bool(said[1])) != (different, equivalent):
         return Verdict.FAILURES
     if sample.identical:
         return Verdict.IDENTICAL

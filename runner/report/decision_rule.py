@@ -5,8 +5,8 @@ qualities, D for the margin, b for the recipe of the highest q.  A recommendatio
 
 At each of the L planned looks every ordered pair (i, j) of the K recipes has a lower bound of q_i - q_j, from a paired
 t interval at the one-sided level a = alpha / (L (K - 1)).  Recipe j is *worse* where the bound of some q_i - q_j is
-above D, and drops out; i is *shown* where for every j that did not drop out as worse the bound of q_i - q_j was above
--D at this look or an earlier one.  Only a recipe that is shown is recommended.
+above D, and drops out; i is *shown* where for every j that did not drop out as worse the bound of q_i - q_j is above
+-D at this look, or was at that at which j dropped out otherwise.  Only a recipe that is shown is recommended.
 
 P(wrong) <= alpha.  Take a wrong i.  Either b did not drop out as worse; then the bound of q_i - q_b was above -D
 although q_i - q_b < -D.  Or it did; then the bound of some q_j - q_b was above D although q_j - q_b <= 0.  For each j
@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.config.looks import FIRST_LOOK
-from runner.report.statistics import Floats, fisher, paired, rate_bounds
+from runner.report.statistics import Estimate, Floats, fisher, paired, rate_bounds
 
 CLOSE = 0.02
 """Share by which costs may differ and still count as equal: less is no reason to choose."""
@@ -90,7 +90,7 @@ class State:
     open: Booleans
     """Recipes that did not drop out."""
     shown: Booleans
-    """[..., K, K]: whether one recipe was shown to lie within the margin of another, or above."""
+    """[..., K, K]: whether one recipe is shown to lie within the margin of another at the last look at both."""
     reason: NDArray[np.int8]
     dropped_at: NDArray[np.int64]
     """Repeats at the look at which a recipe dropped out; 0 for one that did not."""
@@ -142,7 +142,7 @@ def weigh(quality: Floats, cost: Floats, failed: Booleans, rule: Rule) -> Eviden
     # without any spread there is no t: so many equal pairs as a first look has are taken for equal recipes
     lower = np.where((difference.error == 0) & (difference.runs < FIRST_LOOK), -np.inf, lower)
     prices = log_costs(cost)
-    saved = paired(prices[..., None, :, :], prices[..., :, None, :]).lower(level)
+    saved = cost_difference(prices[..., None, :, :], prices[..., :, None, :]).lower(level)
     failures, runs = failed.sum(axis=(-2, -1)), (failed | ~np.isnan(quality)).sum(axis=(-2, -1))
     at_least, _ = rate_bounds(failures, runs, level)
     _, at_most = rate_bounds(failures, runs, rule.level)
@@ -161,6 +161,11 @@ def log_costs(cost: Floats) -> Floats:
         return np.log(np.where(np.isinf(cost), _UNBOUNDED, cost)).mean(axis=-1)
 
 
+def cost_difference(values: Floats, reference: Floats) -> Estimate:
+    """The difference of logarithms of costs, which what disturbs a machine makes no less even than Student's t asks."""
+    return replace(paired(values, reference), skew=0.0)
+
+
 def take_look(state: State, evidence: Evidence, rule: Rule, seeds: int) -> State:
     """The state after a further look; sweeps that are decided stay as they are."""
     recipes = state.open.shape[-1]
@@ -168,7 +173,8 @@ def take_look(state: State, evidence: Evidence, rule: Rule, seeds: int) -> State
     failing = state.open & evidence.failing
     worse = state.open & ~failing & (both & (evidence.lower > rule.margin)).any(axis=-2)
     open_ = state.open & ~failing & ~worse
-    shown = state.shown | (both & (evidence.lower > -rule.margin))
+    itself = np.eye(recipes, dtype=bool)
+    shown = np.where(both & ~itself, evidence.lower > -rule.margin, state.shown)
     rivals = open_ | (state.reason == EQUIVALENT)
     eligible = open_ & evidence.reliable & (~rivals[..., None, :] | shown).all(axis=-1)
     order = np.arange(recipes)

@@ -13,7 +13,7 @@ from runner.config.words.pluralize import pluralize
 from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.report.cells import SweepResults
 from runner.report.decision import COSTS, Decision
-from runner.report.decision_rule import CLOSE, log_costs
+from runner.report.decision_rule import CLOSE, cost_difference, log_costs
 from runner.report.question import Question
 from runner.report.recipes import Grouping, epsilon, seconds
 from runner.report.repeats import Repeats, read_repeats
@@ -48,7 +48,7 @@ def weigh_edge(grouping: Grouping, question: Question, decision: Decision, one: 
     costs = {}
     for name, cost in COSTS.items():
         left, right = log_costs(repeats.array(cost)[numbers][:, :most])
-        costs[name] = paired(left, right)
+        costs[name] = cost_difference(left, right)
     return Edge(
         pairs=int(shared.sum()),
         quality=paired(first, second, shared_training=repeats.shared_training, resolution=question.resolution),
@@ -68,6 +68,7 @@ def recommend(sweep: SweepResults, grouping: Grouping, question: Question, decis
     sentences = [f"{head}{reasons}.", *_others(decision, [label for label in rivals if label != rival])]
     repeats = read_repeats(grouping)
     sentences.append(_rests_on(edge, repeats, question, decision))
+    sentences += _failures(grouping, repeats, question, decision)
     sentences += _unknown(grouping, repeats, question, decision)
     if not decision.decided:
         sentences.append(_settle(sweep, grouping, question, decision))
@@ -97,19 +98,21 @@ def _reasons(edge: Edge, rival: str, grouping: Grouping, question: Question, dec
         size += f" in {pluralize(edge.pairs, 'pair')}, which is no spread to infer from"
     else:
         ends = f"{metric.difference(low)} to {metric.difference(high)}"
-        size += f" ({question.confidence:.0%} interval {ends}), {_unlikely(low, high, question)}"
+        shown = decision.decided and rival not in _labels(decision, "failures")
+        size += f" ({question.confidence:.0%} interval {ends}), {_unlikely(low, high, question, shown=shown)}"
     costs = ", ".join(parts)
     if not costs:
         costs = f"no difference in {question.decision} from {rival} is shown"
     return f"{costs}; {size}"
 
 
-def _unlikely(low: float, high: float, question: Question) -> str:
-    """What the interval of a difference leaves out."""
+def _unlikely(low: float, high: float, question: Question, *, shown: bool) -> str:
+    """What the interval of a difference leaves out; ``shown`` where the decision's bound left out the margin too."""
     metric = question.metric
     loss = max(-low, 0.0) if metric.is_accuracy else max(high, 0.0)
     if loss == 0:
-        return "so it is no worse"
+        return "so that a loss is unlikely"
+    loss = min(loss, question.margin) if shown else loss
     return f"so a loss of more than {metric.difference(loss, sign=False)} is unlikely"
 
 
@@ -164,7 +167,7 @@ def _others(decision: Decision, rivals: Sequence[str]) -> list[str]:
     ):
         if found := [label for label in _labels(decision, reason) if label in rivals or reason == "failures"]:
             clauses.append(f"{words}: {_listed(found)}")
-    open_ = [label for label in rivals if label in decision.waiting]
+    open_ = list(decision.waiting)
     if decision.decided and open_:
         clauses.append(f"cheaper, but not shown to lie within the margin: {_listed(open_)}")
     text = "; ".join(clauses)
@@ -195,19 +198,32 @@ def _rests_on(edge: Edge, repeats: Repeats, question: Question, decision: Decisi
     return f"That rests on {used} of each{looks}, and a margin of {margin}{image}; {claim}."
 
 
-def _unknown(grouping: Grouping, repeats: Repeats, question: Question, decision: Decision) -> list[str]:
-    """What the runs leave open."""
-    labels = [recipe.label for recipe in grouping.recipes]
+def _count_failures(
+    grouping: Grouping, repeats: Repeats, question: Question, decision: Decision
+) -> dict[str, tuple[int, int]]:
+    """Recipe -> its failed runs and all that ended, at the look."""
     most = decision.look if decision.planned and decision.look else len(repeats.names)
     failed = repeats.failed(question.metric.name)[:, :most]
-    runs = (failed | ~np.isnan(repeats.array(seconds)[:, :most])).sum(axis=(1, 2))
-    number = labels.index(decision.leader or "")
-    lost, all_ = int(failed[number].sum()), int(runs[number])
+    runs = failed | ~np.isnan(repeats.array(seconds)[:, :most])
+    return {
+        recipe.label: (int(lost.sum()), int(all_.sum()))
+        for recipe, lost, all_ in zip(grouping.recipes, failed, runs, strict=True)
+    }
+
+
+def _failures(grouping: Grouping, repeats: Repeats, question: Question, decision: Decision) -> list[str]:
+    counts = _count_failures(grouping, repeats, question, decision)
+    lost = [f"{lost} of {pluralize(runs, 'run')} of {label}" for label, (lost, runs) in counts.items() if lost]
+    return [f"Failed: {', '.join(lost)}; each counts as the worst of all."] if lost else []
+
+
+def _unknown(grouping: Grouping, repeats: Repeats, question: Question, decision: Decision) -> list[str]:
+    """What the runs leave open."""
+    lost, runs = _count_failures(grouping, repeats, question, decision)[decision.leader or ""]
     found = []
-    if all_:
-        rate = float(rate_bounds(lost, all_, question.level)[1])
-        counted = f"{lost} of {all_}" if lost else f"none of {all_}"
-        found.append(f"a rate of failing runs below {rate:.0%} ({counted} failed)")
+    if runs:
+        rate = float(rate_bounds(lost, runs, question.level)[1])
+        found.append(f"whether fewer than {rate:.0%} of its runs fail ({lost or 'none'} of {runs} did)")
     if question.images and question.metric.is_accuracy and not repeats.are_splits:
         found.append(f"how other images than these {question.images:,} would be answered")
     return [f"Not known: {'; '.join(found)}."] if found else []

@@ -55,13 +55,13 @@ class Estimate:
     def lower(self, level: float) -> Floats:
         """Lower end of the one-sided interval, which lies above the truth with probability ``level`` at most.
 
-        Student's t, and Hall's transformation of it (1992, J. R. Statist. Soc. B 54, 221) where the differences have
-        a long lower tail, because t then says too much; never a narrower interval than t.  Minus infinity where a
-        spread cannot be known; the mean itself where every difference is the same.
+        Student's t, and where the differences have a long lower tail, of which t then says too much, Hall's
+        transformation of it (1992, J. R. Statist. Soc. B 54, 221); never a narrower interval than t.  Minus infinity
+        where a spread cannot be known; the mean itself where every difference is the same.
         """
         t = _t_quantile(1 - level, self.degrees)
+        tail = self._lower_tail(1.0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            tail = np.minimum(np.asarray(self.skew), 0.0) / (3 * np.sqrt(self.runs))
             bent = (np.cbrt(1 + 3 * tail * (t - tail / 2)) - 1) / tail
         bound = self.mean - self.error * np.where(tail < 0, np.fmax(bent, t), t)
         return np.where(np.isnan(bound), -np.inf, bound)
@@ -71,21 +71,35 @@ class Estimate:
         return -replace(self, mean=-self.mean, skew=-np.asarray(self.skew)).lower(level)
 
     def p_different(self) -> Floats:
-        """Two-sided p-value of "no difference"; 1 where nothing can be said.
+        """Two-sided p-value of "no difference"; 1 where nothing can be said.  Skew is allowed for as in ``lower``.
 
         Where all n differences are equal and not zero there is no t: the sign test takes its place, p = 2^(1-n).
         """
         signs = np.where((self.error == 0) & (self.mean != 0), 2.0 ** (1 - self.runs), 1.0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            tails = 2 * special.stdtr(np.maximum(self.degrees, 1), -np.abs(self.mean) / self.error)
-        return np.where(self.error > 0, tails, np.minimum(signs, 1.0))
+            tails = 2 * self._p_beyond(np.abs(self.mean) / self.error, np.sign(self.mean))
+        return np.where(self.error > 0, np.minimum(tails, 1.0), np.minimum(signs, 1.0))
 
     def p_equivalent(self, margin: float) -> Floats:
-        """p-value of "differs by ``margin`` or more": the larger of two one-sided t-tests; 1 without a spread."""
+        """p-value of "differs by ``margin`` or more": the larger of two one-sided t-tests; 1 without a spread.
+
+        Skew is allowed for as in ``lower``.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = (margin - np.abs(self.mean)) / self.error
-            tail = special.stdtr(np.maximum(self.degrees, 1), -t)
-        return np.where(self.error > 0, tail, 1.0)
+            above = self._p_beyond((margin + self.mean) / self.error, 1.0)
+            below = self._p_beyond((margin - self.mean) / self.error, -1.0)
+        return np.where(self.error > 0, np.maximum(above, below), 1.0)
+
+    def _p_beyond(self, t: Floats, side: Floats | float) -> Floats:
+        """Probability of a t that is larger; ``side`` is -1 for that of the differences the other way round."""
+        tail = self._lower_tail(side)
+        bent = ((1 + tail * t) ** 3 - 1) / (3 * tail) + tail / 2
+        return np.asarray(special.stdtr(np.maximum(self.degrees, 1), -np.where(tail < 0, np.fmin(bent, t), t)))
+
+    def _lower_tail(self, side: Floats | float) -> Floats:
+        """What Hall's transformation makes of the skewness, where it is one of a long lower tail; else 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(np.minimum(side * np.asarray(self.skew), 0.0) / (3 * np.sqrt(self.runs)))
 
 
 def paired(

@@ -87,10 +87,12 @@ def headline(
     several = any(max(comparison.runs) > 1 for comparison in comparisons)
     if decision is not None and several:
         parts.append(recommend(sweep, grouping, question, decision))
-    return " ".join([*parts, _answer(grouping, comparisons, question), *describe_same(grouping)])
+    return " ".join([*parts, _answer(grouping, comparisons, question, decision), *describe_same(grouping)])
 
 
-def _answer(grouping: Grouping, comparisons: Sequence[Comparison], question: Question) -> str:
+def _answer(
+    grouping: Grouping, comparisons: Sequence[Comparison], question: Question, decision: Decision | None
+) -> str:
     metric = question.metric
     measured = [recipe for recipe in grouping.recipes if recipe.by_block(metric.name)]
     if not measured:
@@ -106,14 +108,15 @@ def _answer(grouping: Grouping, comparisons: Sequence[Comparison], question: Que
     for verdict in Verdict:
         found = [one for one in comparisons if one.verdict is verdict]
         if found:
-            clauses.append(_clause(verdict, found, question))
+            recommended = decision is not None and decision.decided
+            clauses.append(_clause(verdict, found, question, recommended=recommended))
     absent = [recipe.label for recipe in grouping.recipes if recipe not in measured]
     if absent:
         clauses.append(f"{_listed(absent)} {'have' if len(absent) > 1 else 'has'} no result")
     return f"In {metric.words}, against {reference}: {'; '.join(clauses)}."
 
 
-def _clause(verdict: Verdict, found: Sequence[Comparison], question: Question) -> str:
+def _clause(verdict: Verdict, found: Sequence[Comparison], question: Question, *, recommended: bool) -> str:
     names = _listed([one.recipe.label for one in found])
     is_ = "are" if len(found) > 1 else "is"
     margin = question.metric.difference(question.margin, sign=False)
@@ -135,6 +138,8 @@ def _clause(verdict: Verdict, found: Sequence[Comparison], question: Question) -
             return f"{names} {is_} the same computation"
         case Verdict.FAILURES:
             return f"{names}: nothing is claimed, because runs failed"
+        case Verdict.UNDECIDED if recommended:
+            return f"of {names} neither a difference nor equivalence within {margin} is shown"
         case Verdict.UNDECIDED:
             worst = max(found, key=lambda one: -1.0 if math.isnan(one.seeds_needed) else one.seeds_needed)
             return f"{names}: not enough runs, {_how_many(worst, question)}"

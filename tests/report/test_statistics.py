@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -5,10 +6,13 @@ import pytest
 from scipy import stats
 
 from runner.report.statistics import (
+    fisher,
     holm,
+    interaction,
     mean_interval,
     paired,
     power_to_show_equivalence,
+    rate_bounds,
     runs_needed,
     unpaired,
 )
@@ -20,7 +24,7 @@ LONGER = [96.9, 98.4, 97.7, 97.2, 98.8, 97.5, 98.1]
 
 
 def test_the_paired_test_is_students():
-    found, expected = paired(ONE, OTHER), stats.ttest_rel(ONE, OTHER)
+    found, expected = dataclasses.replace(paired(ONE, OTHER), skew=0.0), stats.ttest_rel(ONE, OTHER)
     assert float(found.p_different()) == pytest.approx(expected.pvalue, rel=1e-12)
     assert [float(end) for end in found.interval(0.95)] == pytest.approx(list(expected.confidence_interval(0.95)))
 
@@ -37,7 +41,58 @@ def test_equivalence_is_two_one_sided_tests(margin):
     differences = np.subtract(ONE, OTHER)
     above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
-    assert float(paired(ONE, OTHER).p_equivalent(margin)) == pytest.approx(max(above, below), rel=1e-12)
+    found = dataclasses.replace(paired(ONE, OTHER), skew=0.0)
+    assert float(found.p_equivalent(margin)) == pytest.approx(max(above, below), rel=1e-12)
+
+
+def test_the_bounds_are_students_unless_a_tail_makes_those_too_tight():
+    symmetric = paired([-2.0, -1.0, 0.0, 1.0, 2.0], np.zeros(5))
+    t = stats.t.interval(0.9, 4, 0.0, stats.sem([-2, -1, 0, 1, 2]))
+    assert (float(symmetric.lower(0.05)), float(symmetric.upper(0.05))) == pytest.approx(t)
+    tailed = paired([-4.0, 1.0, 1.0, 1.0, 1.0], np.zeros(5))
+    low, high = stats.t.interval(0.9, 4, 0.0, stats.sem([-4, 1, 1, 1, 1]))
+    assert float(tailed.upper(0.05)) == pytest.approx(high)
+    assert float(tailed.lower(0.05)) < 2 * low
+    turned = paired([4.0, -1.0, -1.0, -1.0, -1.0], np.zeros(5))
+    assert float(turned.upper(0.05)) == pytest.approx(-float(tailed.lower(0.05)))
+
+
+@pytest.mark.parametrize("margin", [0.3, 1.0])
+def test_p_values_and_bounds_agree(margin):
+    found = paired([0.1, 0.2, -0.9, 0.3, 0.15, 0.2], np.zeros(6))
+    p = float(found.p_equivalent(margin))
+    assert min(float(found.lower(p)) + margin, margin - float(found.upper(p))) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_bounds_of_a_rate():
+    assert rate_bounds(0, 5, 0.05)[1] == pytest.approx(1 - 0.05**0.2)
+    assert rate_bounds(3, 10, 0.05) == pytest.approx((stats.beta.ppf(0.05, 3, 8), stats.beta.ppf(0.95, 4, 7)), rel=1e-9)
+    assert rate_bounds([0, 5], [0, 5], 0.05) == (pytest.approx([0.0, 0.05**0.2]), pytest.approx([1.0, 1.0]))
+
+
+@pytest.mark.parametrize(("one", "other"), [((5, 5), (0, 5)), ((3, 8), (1, 9)), ((0, 4), (2, 4))])
+def test_fishers_test(one, other):
+    table = [[one[0], one[1] - one[0]], [other[0], other[1] - other[0]]]
+    assert float(fisher(*one, *other)) == pytest.approx(stats.fisher_exact(table, alternative="greater").pvalue)
+
+
+def test_folds_are_no_independent_repeats():
+    """Nadeau and Bengio: the variance of a mean over k folds is s^2 (1/k + 1/(k - 1)), and not s^2 / k."""
+    plain, folds = paired(ONE, OTHER), paired(ONE, OTHER, shared_training=1 / 4)
+    assert float(folds.error / plain.error) == pytest.approx(math.sqrt((1 / 5 + 1 / 4) / (1 / 5)))
+
+
+def test_equal_counts_of_right_answers_have_the_spread_of_rounding():
+    found = paired([97.0] * 5, [97.0] * 5, resolution=1.0)
+    assert float(found.spread) == pytest.approx(1 / math.sqrt(6))
+    assert float(found.p_equivalent(0.2)) > 0.05, "a fifth of an image"
+
+
+def test_an_interaction():
+    seeds = np.array([0.1, -0.2, 0.3, 0.0])[:, None]
+    noise = np.array([[0.01, -0.01, 0.0], [0.0, 0.02, -0.01], [-0.02, 0.0, 0.01], [0.01, -0.01, 0.0]])
+    assert float(interaction(seeds + noise)) > 0.05
+    assert float(interaction(seeds + noise + [0.0, 0.5, -0.5])) < 0.001
 
 
 def test_the_interval_of_a_mean():
