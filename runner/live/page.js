@@ -21,6 +21,7 @@ function put(node, text) {
   node.replaceChildren();
   text.split(/`([^`]*)`/).forEach((piece, place) => {
     const target = place % 2 ? node.appendChild(document.createElement("code")) : node;
+    if (place % 2 && piece.startsWith("python ")) target.className = "command";
     let from = 0;
     for (const found of piece.matchAll(RIGHT_TO_LEFT)) {
       target.append(piece.slice(from, found.index));
@@ -176,7 +177,10 @@ function show() {
     put(at("title"), title);
     document.title = `${title} (live)`;
   }
-  if (changed("verdict", state.verdict)) put(at("verdict"), state.verdict);
+  if (changed("verdict", state.verdict)) {
+    const [first, ...rest] = state.verdict.split(/(?<=[.!?]) (?=[A-Z])/);
+    at("verdict").replaceChildren(element("strong", first), " ", element("span", rest.join(" ")));
+  }
   if (changed("parts", state.parts)) {
     const places = [...at("parts").querySelectorAll(".wide")].map((box) => box.scrollLeft);
     at("parts").replaceChildren(...state.parts.map(part));

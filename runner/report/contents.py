@@ -39,7 +39,6 @@ def write_down(findings: Findings) -> list[Part]:
         *warn_internal(sweep.folder),
         *(_grid(findings) if findings.search is None else describe_search(findings, findings.search)),
         *left_out(sweep),
-        *_steps(findings.grouping),
         *state_spending(findings),
         *state_all(sweep, findings.statements),
         *repeat(sweep),
@@ -59,6 +58,7 @@ def _grid(findings: Findings) -> Iterator[Part]:
         partial(draw_time, recipes),
         partial(draw_front, findings.front, recipes, findings.question),
     )
+    yield from _steps(findings.grouping)
 
 
 def _choice(front: Front, question: Question) -> Iterator[Part]:

@@ -143,7 +143,8 @@ def _draw_recipe(axes: Axes, recipe: Recipe, kind: str, value: str, ink: str) ->
     curves = [(cell, *_curve(cell, kind, value)) for cell in recipe.cells]
     curves = [curve for curve in curves if curve[1]]
     for cell, epochs, values in curves:
-        axes.plot(epochs, values, color=ink, linewidth=0.9, alpha=0.45 if len(curves) > 1 else 1.0)
+        axes.plot(epochs, values, ".-" if len(epochs) == 1 else "-", color=ink, linewidth=0.9, markersize=7,
+                  alpha=0.45 if len(curves) > 1 else 1.0)  # fmt: skip
         if cell.failed:
             axes.plot(epochs[-1], values[-1], "x", color=ink, markersize=7, markeredgewidth=1.8)
     whole = [(epochs, values) for cell, epochs, values in curves if cell.finished]

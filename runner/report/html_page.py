@@ -23,7 +23,8 @@ body { margin: 0 auto; padding: 2.2rem 1.2rem 4rem; max-width: 58rem; background
 h1 { font-size: 1.55rem; line-height: 1.25; margin: 0 0 .3rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.12rem; margin: 2.4rem 0 .6rem; padding-top: .9rem; border-top: 1px solid var(--grid); }
 p { margin: .6rem 0; overflow-wrap: anywhere; }
-p.lead { font-size: 1.14rem; margin: 1.1rem 0; padding: .75rem 1rem; background: var(--soft);
+p.lead strong { font-size: 1.14rem; font-weight: 600; }
+p.lead { margin: 1.1rem 0; padding: .75rem 1rem; background: var(--soft);
   border-left: 4px solid var(--accent); border-radius: 0 .4rem .4rem 0; }
 ul { margin: .5rem 0; padding-left: 1.2rem; } li { margin: .25rem 0; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; margin: .9rem 0; }
@@ -40,6 +41,7 @@ svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans
   sans-serif !important; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .88em; }
 code { background: var(--soft); padding: .08em .3em; border-radius: .25em; }
+code.command { display: block; margin: .4rem 0; padding: .5rem .7rem; background: var(--paper); }
 pre { background: var(--soft); padding: .8rem 1rem; border-radius: .4rem; white-space: pre-wrap;
   overflow-wrap: anywhere; }
 details { margin: .5rem 0; border: 1px solid var(--grid); border-radius: .4rem; padding: 0 1rem; }
@@ -48,7 +50,7 @@ details[open] summary { border-bottom: 1px solid var(--grid); }
 h3 { font-size: 1rem; margin: 1.5rem 0 .4rem; }
 td, th, li, code, pre, figcaption { unicode-bidi: isolate; }
 @media (max-width: 40rem) {
-  body { padding: 1.2rem .9rem 3rem; } h1 { font-size: 1.35rem; } p.lead { font-size: 1.05rem; padding: .6rem .8rem; }
+  body { padding: 1.2rem .9rem 3rem; } h1 { font-size: 1.35rem; } p.lead { padding: .6rem .8rem; }
   .wide { scrollbar-width: thin; } table { width: max-content; } th.words, td.words { min-width: 0; max-width: 15rem; }
 }
 @media print {
@@ -84,7 +86,7 @@ def _part(part: Part) -> str:
         case Heading(level, text):
             return f"<h{level}>{_inline(text)}</h{level}>"
         case Paragraph(text, lead):
-            return f'<p class="lead">{_inline(text)}</p>' if lead else f"<p>{_inline(text)}</p>"
+            return _lead(text) if lead else f"<p>{_inline(text)}</p>"
         case Bullets(items):
             return "<ul>\n" + "\n".join(f"<li>{_inline(item)}</li>" for item in items) + "\n</ul>"
         case ShellCommand(text):
@@ -94,6 +96,12 @@ def _part(part: Part) -> str:
             return f'<figure><div class="wide">{picture.svg}</div><figcaption>{caption}</figcaption></figure>'
         case Grid():
             return _table(part)
+
+
+def _lead(text: str) -> str:
+    """The answer: its first sentence stands out from what it rests on."""
+    first, *rest = re.split(r"(?<=[.!?]) (?=[A-Z])", text, maxsplit=1)
+    return f'<p class="lead"><strong>{_inline(first)}</strong>{"".join(f" {_inline(one)}" for one in rest)}</p>'
 
 
 def _lines(text: str) -> str:
@@ -113,4 +121,11 @@ def _table(grid: Grid) -> str:
 def _inline(text: str) -> str:
     """Text, with code between backquotes; a name of another direction turns round nothing but itself."""
     escaped = html.escape(printable(text), quote=False)
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", _RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", escaped))
+    escaped = re.sub(r"(?<=\d) (?=%|pp\b)", "&nbsp;", _RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", escaped))
+    return re.sub(r"`([^`]*)`", _code, escaped)
+
+
+def _code(found: re.Match[str]) -> str:
+    """Code within a sentence; a command on lines of its own."""
+    kind = ' class="command"' if found[1].startswith("python ") else ""
+    return f"<code{kind}>{found[1]}</code>"

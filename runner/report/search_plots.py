@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runner.config.words.pluralize import pluralize
 from runner.records.printable import printable
 from runner.report.search_records import Search
+from runner.report.search_words import objective_name
 from runner.report.style import GRID, MUTED, PAPER, PlotFile, canvas, colour, finish
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def draw_history(search: Search) -> PlotFile | None:
     with canvas(3.2, columns=len(search.directions)) as (figure, all_axes):
         for objective, (axes, direction) in enumerate(zip(all_axes, search.directions, strict=True)):
             numbers = [trial.number for trial in search.complete]
-            values = [trial.values[objective] for trial in search.complete]
+            scale = 100.0 if search.is_accuracy(objective) else 1.0
+            values = [scale * trial.values[objective] for trial in search.complete]
             axes.plot(numbers, values, "o", color=colour(0), markersize=5, markerfacecolor=PAPER, markeredgewidth=1.4)
             axes.step(numbers, _best_so_far(values, direction), where="post", color=colour(1))
             for state, mark in (("PRUNED", "|"), ("FAIL", "x")):
@@ -30,19 +32,14 @@ def draw_history(search: Search) -> PlotFile | None:
                 axes.plot(lost, [0.02] * len(lost), mark, transform=axes.get_xaxis_transform(), color=MUTED,
                           markersize=6, label=state.lower())  # fmt: skip
             axes.set_xlabel("trial")
-            axes.set_title(
-                f"objective {objective + 1}, {direction}d" if len(all_axes) > 1 else _named(search, direction)
-            )
+            unit = " (%)" if search.is_accuracy(objective) else ""
+            axes.set_title(f"{objective_name(search, objective)}{unit}, {direction}d")
         return finish(
             figure,
             "history",
             "A ring is a trial, the line the best so far; along the lower edge a stroke is a pruned trial, a cross a"
             " failed one.",
         )
-
-
-def _named(search: Search, direction: str) -> str:
-    return f"{search.objectives[0].replace('_', ' ') if search.objectives else 'value'}, {direction}d"
 
 
 def draw_importances(found: Importances, trials: int) -> PlotFile:

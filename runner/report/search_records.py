@@ -49,6 +49,10 @@ class Search:
     objectives: tuple[str, ...]
     """What was searched for, by the names of ``hydra.sweeper.objectives``; empty in a table of another program."""
 
+    def is_accuracy(self, objective: int) -> bool:
+        """Whether an objective is a share, shown in percent."""
+        return bool(self.objectives) and self.objectives[objective].endswith("accuracy")
+
     @cached_property
     def complete(self) -> tuple[Trial, ...]:
         """The trials that gave a value."""

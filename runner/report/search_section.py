@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +16,7 @@ from runner.report.findings import Findings
 from runner.report.grid_plots import draw_curves
 from runner.report.plot_sections import drawn, section
 from runner.report.recipe_table import list_failures
+from runner.report.recipes import Recipe
 from runner.report.search_plots import draw_history, draw_importances
 from runner.report.search_records import FEWEST, Search
 from runner.report.search_table import state_of, tabulate_trials
@@ -36,7 +38,17 @@ def describe_search(findings: Findings, search: Search) -> Iterator[Part]:
     yield from drawn(partial(draw_history, search))
     yield from _importances(search)
     yield from list_failures(findings.grouping, findings.question.metric.name)
-    yield from section("Learning curves", partial(draw_curves, findings.grouping.recipes))
+    yield from section("Learning curves", partial(draw_curves, _by_trial(findings, search)))
+
+
+def _by_trial(findings: Findings, search: Search) -> list[Recipe]:
+    """The run of each trial, the best first: those stand out by their colours."""
+    recipes = {cell.name: (recipe, cell) for recipe in findings.grouping.recipes for cell in recipe.cells}
+    found = [(trial, *recipes[trial.folder]) for trial in search.ranked() if trial.folder in recipes]
+    return [
+        dataclasses.replace(recipe, label=f"trial {trial.number}", cells=(cell,), blocks=((),))
+        for trial, recipe, cell in found
+    ]
 
 
 def _confirm(sweep: SweepResults, search: Search) -> Iterator[Text]:
