@@ -35,7 +35,9 @@ COMMANDS = {
     ),
     "export": Command("a finished run's model as one file: ONNX or torch.export", "convert onnx save deploy"),
     "runs": Command("the runs and sweeps below a folder, in a table", "ls list status history experiments jobs ps"),
-    "report": Command("the report of a sweep or run again, from its files", "summary plot"),
+    "report": Command(
+        "the report of a sweep or run again, from its files; --live", "summary plot dashboard watch serve ui"
+    ),
     "compare": Command("the statistics of a sweep, and its cells' claims checked by computing", "diff stats"),
     "audit": Command("a private recipe attacked, and its epsilon judged", "attack mia"),
     "ledger": Command("what all private runs on a data set have spent", "budget privacy spent"),

@@ -122,6 +122,13 @@ def test_names_of_another_direction_and_control_characters_turn_nothing_round():
     assert not {"\u202e", "\x1b"} & set(page)
 
 
+def test_the_answer_stands_out_and_its_command_is_one_to_copy():
+    page = to_html(
+        [Heading(1, "Which?"), Paragraph("Use a: 0.5 % better. To settle it: `python -m runner x=1`.", True)]
+    )
+    assert '<p class="lead"><strong>Use a: 0.5&nbsp;% better.</strong> To settle it: <code class="command">' in page
+
+
 def test_a_comparison_leaves_the_report_as_it_is(grid, capsys):
     before = {path.name: path.read_bytes() for path in [*grid.glob("*.html"), *grid.glob("plots/*")]}
     assert compare([str(grid), "--by", "seed"]) == 0
