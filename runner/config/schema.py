@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 AmpDtype = Literal["float32", "float64", "bfloat16", "float16", "auto", "auto16"]
 DeviceKind = Literal["auto", "cpu", "cuda", "mps"]
+Keep = Literal["best", "best_and_last", "weights"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
@@ -109,7 +110,8 @@ class ModelConfig:
     name: str = ""
     """Name in records; for ``model=torchvision`` and ``model=timm`` the architecture to look up."""
     weights: str | None = None
-    """Starting weights: null for random, ``DEFAULT`` for the library's pretrained ones, or a safetensors file."""
+    """Starting weights: null for random, ``DEFAULT`` for the library's pretrained ones, a safetensors file, or the
+    folder of a run, which stands for its best weights."""
     gradient_checkpointing: bool = False
     """Compute the blocks of the model again in the backward pass instead of keeping what is inside them (Chen et al.
     2016): the same numbers for less memory and about a third more time.  Not under DP."""
@@ -150,6 +152,9 @@ class TrainerConfig:
     save_every: int | None = None
     """Epochs between checkpoints, besides one at each improvement; null saves at ends of epochs as often as costs at
     most a fiftieth of the time.  The last state is always saved."""
+    keep: Keep = "best_and_last"
+    """Checkpoints of a finished run: ``best_and_last`` (the best, the last and the one before it), ``best`` alone, or
+    its ``weights`` without what a run goes on from.  Until it is finished a run keeps what it needs to be resumed."""
     log_every: int = 50
     """Steps between training records; an epoch's end always makes one."""
     patience: int | None = None

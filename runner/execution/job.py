@@ -40,6 +40,8 @@ from runner.records.run_file import FINISHED, RUN_FILE, RunRecord, read_run, wri
 from runner.records.run_lock import lock_run
 from runner.records.sink import RunInfo, build_sink
 from runner.statement.write import state_privacy
+from runner.training.checkpointing.extension import extension_notes, is_longer, refuse_inexact
+from runner.training.checkpointing.kept import drop_unkept
 from runner.training.checkpointing.resume import (
     find_checkpoint,
     forget_after,
@@ -216,6 +218,8 @@ def objective_of(plan: Plan, metrics: FinalMetrics) -> float | None:
 def find_finished(run_dir: Path, plan: Plan, cache_dir: str | None = None) -> RunRecord | None:
     """The record of this very run when it was completed before; running it again would replace what it measured.
 
+    None also where ``plan`` makes it longer.
+
     ``cache_dir`` is ``data.cache_dir``, which knows which files were there.
 
     Raises:
@@ -227,9 +231,11 @@ def find_finished(run_dir: Path, plan: Plan, cache_dir: str | None = None) -> Ru
     if record.status not in FINISHED:
         return None
     if record.plan.get("identity") != plan.identity:
-        raise identity_mismatch(
-            run_dir, identity_fields(record.plan["semantic"]), plan.identity_fields(), cache_dir=cache_dir
-        )
+        saved = identity_fields(record.plan["semantic"])
+        if is_longer(saved, plan):  # what goes on is its last checkpoint, which says more
+            refuse_inexact(run_dir, saved, plan)
+            return None
+        raise identity_mismatch(run_dir, saved, plan.identity_fields(), cache_dir=cache_dir)
     return record
 
 
@@ -296,14 +302,14 @@ def _fit_on_record(
     stop: StopRequest,
 ) -> FitResult:
     """Train, and keep ``run.json`` true from the first moment to the last, whatever happens in between."""
-    begun = time.monotonic() - seconds_before(job.run_dir, plan, checkpoint)
+    begun = time.monotonic() - seconds_before(job.run_dir, checkpoint)
     privacy = plan.semantic.privacy
     environment = describe_environment() | {"plugins": plugins_used(job.config, job.run_dir)}
     earlier, moved = environments_before(job.run_dir, environment) if checkpoint is not None else ((), ())
     record = RunRecord(
         name=plan.name,
         status="running",
-        notes=(*plan.notes, *moved),
+        notes=(*plan.notes, *moved, *extension_notes(job.run_dir, checkpoint, plan)),
         plan=plan.as_dict(),
         environment=environment,
         earlier_environments=earlier,
@@ -355,9 +361,20 @@ def _fit_on_record(
         exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE
         try:
             _write_end(job, record)
+            if record.status in FINISHED:
+                _drop_unkept(job, recorder.console)
         finally:
             recorder.close(record, exit_code)
     return outcome
+
+
+def _drop_unkept(job: Job, console: Console) -> None:
+    """Leave of the checkpoints what ``trainer.keep`` says; the run is on record as finished, whatever comes of it."""
+    keep = job.config.trainer.keep
+    try:
+        drop_unkept(job.run_dir / "checkpoints", keep)
+    except (OSError, RunError) as error:
+        _warn(console, True, f"trainer.keep={keep}: checkpoints stay that could not be removed ({error})")
 
 
 def _write_end(job: Job, record: RunRecord) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.schema import Interpolation, ModelConfig
+from runner.config.weights_of_run import weights_file
 from runner.errors import RequestError
 from runner.models.weights import PRETRAINED
 
@@ -51,7 +52,7 @@ def input_of_weights(model: ModelConfig) -> InputSpec | None:
         return None
     if model.weights == PRETRAINED:
         return input_of_network(model)
-    file = Path(model.weights)
+    file = weights_file(model.weights)
     found = _of_run(file) or _of_hub(file)
     return found or (_of_timm(model.name) if model.target == TIMM else None)
 

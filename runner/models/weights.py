@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from runner.config.weights_of_run import weights_file
 from runner.errors import RequestError, nearest
 
 PRETRAINED = "DEFAULT"
@@ -15,20 +15,21 @@ PRETRAINED = "DEFAULT"
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
-    """Read the tensors of the safetensors file at ``path``.
+    """Read the tensors of the safetensors file at ``path``, or of the best checkpoint of the run in that folder.
 
     Raises:
         RequestError: when there is no such file or it holds something else.
     """
-    if not Path(path).is_file():
+    file = weights_file(path)
+    if not file.is_file():
         raise RequestError(
             "model.weights",
             path,
-            f"null, {PRETRAINED} or an existing safetensors file",
+            f"null, {PRETRAINED}, an existing safetensors file, or the folder of a run that saved",
             nearest=nearest(path.upper(), [PRETRAINED]),
         )
     try:
-        return load_file(path)
+        return load_file(file)
     except Exception as error:  # the library answers crafted headers with any
         reason = " ".join(str(error).split())[:200]
         raise RequestError("model.weights", path, f"a readable safetensors file ({reason})") from error

@@ -64,7 +64,7 @@ class WarmUp:
     """A linear rise over the first ``steps`` updates, then ``after``."""
 
     def __init__(self, after: Schedule, *, steps: int, start: float) -> None:
-        self._after = after
+        self.after = after
         self._steps = steps
         self._start = start
 
@@ -72,19 +72,19 @@ class WarmUp:
         """Share of the peak at update ``step``."""
         if step < self._steps:
             return self._start + (1.0 - self._start) * (step + 1) / self._steps
-        return self._after.factor(step - self._steps)
+        return self.after.factor(step - self._steps)
 
     def observe(self, metric: float, better: Literal["higher", "lower"]) -> None:
         """Pass ``metric`` on: a plateau counts evaluations during warm-up as well."""
-        self._after.observe(metric, better)
+        self.after.observe(metric, better)
 
     def state_dict(self) -> dict[str, float | int | None]:
         """State of the schedule after warm-up."""
-        return self._after.state_dict()
+        return self.after.state_dict()
 
     def load_state_dict(self, state: dict[str, float | int | None]) -> None:
         """Restore what ``state_dict`` gave."""
-        self._after.load_state_dict(state)
+        self.after.load_state_dict(state)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,12 @@ import dataclasses
 import hashlib
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.config.choice import Choice
 from runner.config.rules.batches import Split, split_batch
 from runner.config.rules.compilation_rules import refuse_device
+from runner.config.weights_of_run import weights_file
 from runner.environment.accelerate_settings import accelerate_notes
 from runner.environment.launchers import local_processes
 from runner.errors import RequestError
@@ -229,7 +229,7 @@ def _identify_weights(weights: str | None) -> str | None:
     if weights is None or weights == "DEFAULT":
         return weights
     try:
-        with Path(weights).open("rb") as file:
+        with weights_file(weights).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RequestError(

@@ -80,7 +80,8 @@ def test_when_none_is_whole_the_run_says_so_and_touches_nothing(train, configure
 OTHER_RECIPES = {
     "optimizer.lr=0.2": "optimizer.lr: got 0.2, expected 0.05, as in",
     "data.batch_size=8": "data.batch_size: got 8, expected 16, as in",
-    "trainer.epochs=5": "trainer.epochs: got 20 updates, expected 16 updates, as in",
+    "trainer.epochs=3": "trainer.epochs: got 12 updates, expected 16 updates, as in",
+    "trainer.epochs=5": "trainer.epochs: got 20 updates for a run of 16, whose learning rates depend on its length (",
     "trainer.clip_norm=1": "trainer.clip_norm: got 1.0, expected null, as in",
     "precision=bf16": "precision.amp_dtype: got bfloat16, expected float32, as in",
     "data.limit=50": "data: got ",

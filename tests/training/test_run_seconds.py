@@ -64,18 +64,19 @@ def test_without_the_sum_the_clock_would_start_again(train, stopped, monkeypatch
 def test_a_session_that_ended_in_order_says_itself_how_long_it_took(stopped):
     checkpoint = load_checkpoint(stopped / "checkpoints" / "last")
     record = read_run(stopped)
-    plan = SimpleNamespace(identity=record.plan["identity"])
-    assert 1000 < seconds_before(stopped, plan, checkpoint) < 1500
-    assert seconds_before(stopped, plan, None) == 0.0
+    assert 1000 < seconds_before(stopped, checkpoint) < 1500
+    assert seconds_before(stopped, None) == 0.0
 
     def after(**changes):
         write_run(stopped, dataclasses.replace(record, status="interrupted", steps=4, seconds=77.0, **changes))
-        return seconds_before(stopped, plan, checkpoint)
+        return seconds_before(stopped, checkpoint)
 
     assert checkpoint.step == 4
     assert after() == 77.0
     write_run(stopped, dataclasses.replace(record, status="interrupted", steps=6, seconds=77.0))
-    assert seconds_before(stopped, plan, checkpoint) > 1000, "updates after the save are made again"
-    assert seconds_before(stopped, SimpleNamespace(identity="other"), checkpoint) > 1000
+    assert seconds_before(stopped, checkpoint) > 1000, "updates after the save are made again"
+    after()
+    other = dataclasses.replace(checkpoint, identity="other")
+    assert seconds_before(stopped, other) > 1000
     del checkpoint.state["standing"]["run_seconds"]  # of a former version
-    assert seconds_before(stopped, SimpleNamespace(identity="other"), checkpoint) == 0.0
+    assert seconds_before(stopped, other) == 0.0

@@ -34,6 +34,7 @@ from runner.config.rules.ranges import (
 from runner.config.rules.tracker_rules import TRACKER_RELATIONS
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import check_target, refuse_instructions
+from runner.config.weights_of_run import weights_file
 from runner.config.words.expand_user import expand_user
 from runner.errors import RequestError
 
@@ -127,7 +128,7 @@ FREE = {
     "data.cache_dir": "made when it is missing",
     "data.augment": "its fields have rules",
     "model.name": "looked up by the factory",
-    "model.weights": "a word of the library's or a file, looked up by the factory",
+    "model.weights": "a word of the library's, a file or a run, looked up by the factory",
     "trainer.name": "any label",
     "privacy.ledger_dir": "made when it is missing",
     "tracker.name": "any label",
@@ -191,13 +192,11 @@ def _what_is_named_is_there(config: RunConfig) -> None:
     root, weights = config.data.root, config.model.weights
     if root is not None and "download" not in config.data.options and not Path(expand_user(root)).exists():
         raise RequestError("data.root", f"{root} (does not exist)", "a folder that exists")
-    if weights not in (None, "DEFAULT") and not Path(str(weights)).is_file():
+    if weights not in (None, "DEFAULT") and not weights_file(str(weights)).is_file():
         why = "not a file" if Path(str(weights)).exists() else "does not exist"
-        inside = [
-            Path(str(weights), *folders, "model.safetensors") for folders in ((), ("best",), ("checkpoints", "best"))
-        ]
-        meant = next((f"model.weights={file}" for file in inside if file.is_file()), "a file that can be read")
-        raise RequestError("model.weights", f"{weights} ({why})", f"DEFAULT, or {meant}")
+        inside = [Path(str(weights), *folders, "model.safetensors") for folders in ((), ("best",))]
+        meant = next((f"model.weights={file}" for file in inside if file.is_file()), "the folder of a run that saved")
+        raise RequestError("model.weights", f"{weights} ({why})", f"DEFAULT, a file that can be read, or {meant}")
 
 
 _WITHOUT_ROOT = ("runner.data.digits.load_digits", "runner.data.synthetic.make_synthetic")

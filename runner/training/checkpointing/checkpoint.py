@@ -8,6 +8,8 @@ A checkpoint is a folder ``step_00000120`` with
 - ``manifest.json``: format version, step, recipe (the semantic part of the plan) and its identity, the SHA-256 of the
   two files above, and one of all that.
 
+With ``trainer.keep=weights`` a finished run's has no ``state.pt``, and its manifest says so.
+
 A folder appears under its name only when all of it is on disk, so a kill at any moment leaves the previous checkpoint
 in place.  ``last`` and ``best`` are links to such folders, for people and for the test at the end; a kill can come
 between them, so each checkpoint knows which one was the best, and a run that goes on puts the links right.
@@ -32,7 +34,7 @@ from safetensors.torch import save as save_tensors
 
 from runner.data.cache.cache_policy import available_memory
 from runner.disk.core_dumps import disable_core_dumps
-from runner.disk.files import ordinary, publish_directory
+from runner.disk.files import ordinary, publish_directory, write_bytes
 from runner.disk.json_files import parse_json
 from runner.disk.ownership import OPEN_TO_OTHERS
 from runner.disk.unsupported import is_unsupported, warn_once
@@ -42,6 +44,10 @@ from runner.training.checkpointing.plain_state import refuse_unholdable
 FORMAT_VERSION = 3
 KEEP = 2
 """Checkpoints kept besides the best."""
+
+_FILES = ("model.safetensors", "state.pt")
+_WEIGHTS_ALONE = "weights_alone"
+"""In a manifest without ``state.pt``: what of that is needed still."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,8 @@ class Checkpoint:
     """The plan's semantic part."""
     weights: dict[str, torch.Tensor]
     state: dict[str, Any]
+    resumable: bool = True
+    """False where only the weights were kept."""
 
 
 class DamagedCheckpoint(RunError):
@@ -130,14 +138,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     path = find_saved(path.parent, path.name).resolve()
     try:
-        sealed = ordinary(path / "manifest.json").read_bytes()
-        sizes = sum((path / name).stat().st_size for name in ("model.safetensors", "state.pt"))
+        manifest = _unseal(ordinary(path / "manifest.json").read_bytes())
+        files = _FILES if manifest is None else _files_of(manifest)
+        sizes = sum((path / name).stat().st_size for name in files)
         if (room := available_memory()) is not None and sizes > room:
             raise RunError(f"checkpoint {path}: {sizes:,} bytes, and {room:,} of memory are free")
-        content = {name: ordinary(path / name).read_bytes() for name in ("model.safetensors", "state.pt")}
+        content = {name: ordinary(path / name).read_bytes() for name in files}
     except OSError as error:
         raise DamagedCheckpoint(f"checkpoint {path}: cannot be read ({error})") from error
-    manifest = _unseal(sealed)
     if manifest is None or not _is_manifest(manifest):
         raise DamagedCheckpoint(f"checkpoint {path}: manifest.json is damaged")
     if manifest["format"] != FORMAT_VERSION:
@@ -147,15 +155,36 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise DamagedCheckpoint(f"checkpoint {path}: {name} is damaged (its SHA-256 differs from the manifest's)")
     try:
         weights = load_tensors(content["model.safetensors"])
-        _refuse_compressed(content["state.pt"])
-        state = torch.load(io.BytesIO(content["state.pt"]), map_location="cpu", weights_only=True)
+        if resumable := "state.pt" in files:
+            _refuse_compressed(content["state.pt"])
+            state = torch.load(io.BytesIO(content["state.pt"]), map_location="cpu", weights_only=True)
+        else:
+            state = {"ledger_entry": manifest[_WEIGHTS_ALONE]["ledger_entry"]}
         state = _State(path, state)
     except Exception as error:  # what the two libraries answer crafted files with, is up to the files
         raise RunError(f"checkpoint {path}: holds something other than tensors and plain values") from error
     if state.get("secret_key") is not None:
         disable_core_dumps()
     named = {key: manifest[key] for key in ("step", "best", "identity", "recipe")}
-    return Checkpoint(path=path, weights=weights, state=state, **named)
+    return Checkpoint(path=path, weights=weights, state=state, resumable=resumable, **named)
+
+
+def keep_weights_alone(path: Path) -> None:
+    """Remove from the checkpoint folder ``path`` what only a run that goes on needs, the secret key of noise included.
+
+    At any moment it is a whole checkpoint: the manifest stops counting ``state.pt`` before that goes.
+
+    Raises:
+        RunError: it is damaged; nothing is removed.
+        OSError: the files cannot be changed.
+    """
+    checkpoint = load_checkpoint(path)
+    if checkpoint.resumable:
+        manifest = parse_json(ordinary(path / "manifest.json").read_bytes())
+        del manifest["digest"], manifest["sha256"]["state.pt"]
+        manifest[_WEIGHTS_ALONE] = {"ledger_entry": checkpoint.state["ledger_entry"]}
+        write_bytes(path / "manifest.json", seal(manifest), mode=0o600)
+    (path / "state.pt").unlink(missing_ok=True)
 
 
 def find_saved(folder: Path, name: str) -> Path:
@@ -189,8 +218,13 @@ def _is_manifest(found: dict[str, Any]) -> bool:
     kinds = {"format": int, "step": int, "best": int, "identity": str, "recipe": dict, "sha256": dict}
     if found.get("format") != FORMAT_VERSION:
         return "format" in found
-    names = ("model.safetensors", "state.pt")
-    return all(type(found.get(key)) is kind for key, kind in kinds.items()) and all(n in found["sha256"] for n in names)
+    right = all(type(found.get(key)) is kind for key, kind in kinds.items())
+    return right and all(name in found["sha256"] for name in _files_of(found))
+
+
+def _files_of(manifest: dict[str, Any]) -> tuple[str, ...]:
+    kept = manifest.get(_WEIGHTS_ALONE)
+    return _FILES[:1] if isinstance(kept, dict) and isinstance(kept.get("ledger_entry"), str | None) else _FILES
 
 
 def _refuse_compressed(content: bytes) -> None:

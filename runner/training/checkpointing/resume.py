@@ -11,7 +11,7 @@ from runner.data.folders.changed_files import changed_files
 from runner.errors import RequestError, RunError, as_typed
 from runner.privacy.mechanism.key import SecretKey
 from runner.records.metrics import METRICS_FILE, truncate_after
-from runner.records.run_file import RUN_FILE, read_run
+from runner.records.run_file import FINISHED, RUN_FILE, read_run
 from runner.training.checkpointing.checkpoint import (
     Checkpoint,
     DamagedCheckpoint,
@@ -19,6 +19,8 @@ from runner.training.checkpointing.checkpoint import (
     load_checkpoint,
     saved_steps,
 )
+from runner.training.checkpointing.extension import is_longer, refuse_inexact
+from runner.training.checkpointing.kept import refuse_without_state
 
 if TYPE_CHECKING:
     from runner.planning.plan import Plan
@@ -44,7 +46,8 @@ def find_checkpoint(
     were there.
 
     Raises:
-        RequestError: the folder holds a run of another recipe; names the first key that differs.
+        RequestError: the folder holds a run of another recipe, and names the first key that differs; or of a shorter
+            one that does not go on exactly, or of which too little was kept.
         RunError: every checkpoint is damaged, or of another format.
     """
     damaged: list[DamagedCheckpoint] = []
@@ -55,13 +58,24 @@ def find_checkpoint(
             damaged.append(error)
             continue
         if checkpoint.identity != plan.identity:
-            raise identity_mismatch(run_dir, checkpoint.recipe, plan.identity_fields(), cache_dir=cache_dir)
+            if not is_longer(checkpoint.recipe, plan):
+                raise identity_mismatch(run_dir, checkpoint.recipe, plan.identity_fields(), cache_dir=cache_dir)
+            refuse_inexact(run_dir, checkpoint.recipe, plan)
+        refuse_without_state(run_dir, checkpoint, ended_at=0 if damaged else _finished_at(run_dir, checkpoint))
         if damaged:
             warn(f"{damaged[0]}; the run goes on from step {checkpoint.step}, the newest checkpoint that is whole")
         return checkpoint
     if damaged:
         raise RunError(f"none of the {len(damaged)} checkpoints is whole; the newest: {damaged[0]}")
     return None
+
+
+def _finished_at(run_dir: Path, checkpoint: Checkpoint) -> int:
+    """Updates after which the run of ``checkpoint`` was finished; 0 for one that was not."""
+    if not (run_dir / RUN_FILE).exists():
+        return 0
+    record = read_run(run_dir)
+    return record.steps if record.status in FINISHED and record.plan.get("identity") == checkpoint.identity else 0
 
 
 def forget_after(run_dir: Path, checkpoint: Checkpoint | None) -> None:
@@ -90,8 +104,8 @@ def grad_sample_of(run_dir: Path, plan: Plan, checkpoint: Checkpoint | None) -> 
     return before["performance"]["grad_sample"] if before.get("identity") == plan.identity else None
 
 
-def seconds_before(run_dir: Path, plan: Plan, checkpoint: Checkpoint | None) -> float:
-    """Wall time of the sessions of ``plan`` up to ``checkpoint``, from which it goes on; 0 for a new run.
+def seconds_before(run_dir: Path, checkpoint: Checkpoint | None) -> float:
+    """Wall time of the sessions of a run up to ``checkpoint``, from which it goes on; 0 for a new run.
 
     A session that ended in order says so in ``run.json``; of one that was killed, what its last save knew counts,
     because the updates since are made again.
@@ -100,8 +114,8 @@ def seconds_before(run_dir: Path, plan: Plan, checkpoint: Checkpoint | None) -> 
         return 0.0
     if (run_dir / RUN_FILE).exists():
         before = read_run(run_dir)
-        saved = before.status == "interrupted" and before.steps == checkpoint.step
-        if saved and before.plan.get("identity") == plan.identity and before.seconds is not None:
+        saved = before.status in ("interrupted", *FINISHED) and before.steps == checkpoint.step
+        if saved and before.plan.get("identity") == checkpoint.identity and before.seconds is not None:
             return before.seconds
     # checkpoints of former versions do not know
     return float(checkpoint.state["standing"].get("run_seconds", 0.0))
