@@ -20,6 +20,8 @@ _OF_THE_RUN = (
     "metrics.val_accuracy",
     "metrics.test_loss",
     "metrics.test_accuracy",
+    "metrics.test_majority",
+    "metrics.test_most_predicted",
     "throughput",
     "memory",
     "step_time",

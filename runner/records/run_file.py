@@ -43,6 +43,10 @@ class FinalMetrics:
     val_accuracy: float | None = None
     test_loss: float | None = None
     test_accuracy: float | None = None
+    test_majority: float | None = None
+    """Share of the test images that are of the largest class: the accuracy of always answering with it."""
+    test_most_predicted: float | None = None
+    """Share of the answers that name the class named most; 1 where the model answers every image alike."""
     best_epoch: int | None = None
     """Epoch after which ``trainer.monitor`` was best, by which the weights were chosen; then ``val_loss`` and
     ``val_accuracy`` are those of this epoch, and optimistic: the best of several.  None where the last weights count.

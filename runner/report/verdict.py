@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from runner.config.words.pluralize import pluralize
 from runner.report.cells import SweepResults
 from runner.report.comparison import Comparison, Verdict
+from runner.report.constant_answers import describe_constant
 from runner.report.decision import Decision
 from runner.report.one_computation import describe_same
 from runner.report.question import Question
@@ -87,6 +88,7 @@ def headline(
     several = any(max(comparison.runs) > 1 for comparison in comparisons)
     if decision is not None and several:
         parts.append(recommend(sweep, grouping, question, decision))
+    parts += describe_constant(grouping, question)
     return " ".join([*parts, _answer(grouping, comparisons, question, decision), *describe_same(grouping)])
 
 

@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: torch.nn.Module, feed: Feed, examples: int, *, sizes: MicroBatchSizes, precision: Precision, world: World
+    model: torch.nn.Module,
+    feed: Feed,
+    examples: int,
+    *,
+    sizes: MicroBatchSizes,
+    precision: Precision,
+    world: World,
+    counts: torch.Tensor | None = None,
 ) -> tuple[float, float]:
     """Mean cross-entropy (without label smoothing, in nats) and accuracy in [0, 1] over ``examples`` rows of ``feed``.
 
     An answer that is not finite is no right one.  Each process takes every size-th row, so no row is padded or
     repeated.  A batch for which there is no memory is taken again in halves.
+
+    ``counts`` [2, classes], zeros on the model's device, gets the number of rows of each class, and of answers.
 
     Raises:
         RunError: there is no memory for one example.
@@ -33,14 +42,15 @@ def evaluate(
     mine = torch.arange(world.rank, examples, world.size)
     was_training = model.training
 
-    def measure(rows: torch.Tensor) -> torch.Tensor | None:
+    def measure(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
         try:
             images, labels = feed.batch(rows, None)
             logits = chunked_logits(model, images, precision)
             losses = torch.nn.functional.nll_loss(log_probabilities(logits), labels, reduction="none")
             # among values that are not numbers, the first class would be the largest
-            right = (logits.argmax(1) == labels) & losses.isfinite()
-            return torch.stack([losses.sum().to(wide), right.sum().to(wide)])
+            answers = logits.argmax(1)
+            right = (answers == labels) & losses.isfinite()
+            return torch.stack([losses.sum().to(wide), right.sum().to(wide)]), labels, answers
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -57,10 +67,16 @@ def evaluate(
             if (found := measure(rows)) is None:
                 sizes.halve("evaluation", len(rows))
                 continue
-            totals += found
+            figures, *classes = found
+            totals += figures
+            if counts is not None:
+                known = torch.arange(counts.shape[1], device=world.device)
+                counts += torch.stack([(some[:, None] == known).sum(0) for some in classes])
             start += len(rows)
     model.train(was_training)
     world.sum_(totals)
+    if counts is not None:
+        world.sum_(counts)
     loss, accuracy = (totals / examples).tolist()
     return loss, accuracy
 

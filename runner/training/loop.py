@@ -22,6 +22,7 @@ from runner.training.checkpointing.optimizer_attributes import AttributesBefore,
 from runner.training.checkpointing.plain_state import refuse_unholdable_parts
 from runner.training.checkpointing.resume import noise_form
 from runner.training.checkpointing.save_schedule import Saving, Snapshot
+from runner.training.class_balance import ClassBalance, class_counts
 from runner.training.distributed.same_run import refuse_other_start
 from runner.training.eval_weights import eval_weights, refuse_traces, restore_weights, weights_to_save
 from runner.training.evaluate import evaluate, share_buffers
@@ -255,11 +256,13 @@ class Loop:
         self._parts.schedule.observe(math.nan if value is None else value, "higher" if higher else "lower")
         return loop_state.weigh(value, step + 1, higher=higher, min_delta=plan.semantic.min_delta)
 
-    def _measure(self, images: tuple[Feed, int]) -> tuple[float, float]:
-        """Loss and accuracy over a split: its feed and its number of examples."""
+    def _measure(self, images: tuple[Feed, int], counts: torch.Tensor | None = None) -> tuple[float, float]:
+        """Loss and accuracy over a split: its feed and its number of examples; ``counts`` as of ``evaluate``."""
         share_buffers(self._parts.model, self._world)
         sizes, precision = self._parts.sizes, self._parts.precision
-        figures = evaluate(self._parts.model, *images, sizes=sizes, precision=precision, world=self._world)
+        figures = evaluate(
+            self._parts.model, *images, sizes=sizes, precision=precision, world=self._world, counts=counts
+        )
         self._tell_halvings()
         return figures
 
@@ -308,7 +311,7 @@ class Loop:
         refuse_traces(self._parts)
         epochs = done / plan.semantic.steps_per_epoch
         best_wins = plan.semantic.test_checkpoint == "best" and loop_state.best is not None
-        test_loss = test_accuracy = None
+        test_loss, test_accuracy, balance = None, None, ClassBalance()
         if status not in ("interrupted", "pruned") and self._data.test is not None:
             best_is_gone = best_wins and loop_state.best_step != done
             if best_is_gone:
@@ -317,7 +320,9 @@ class Loop:
             test = self._feed(self._data.test)
             published = nullcontext() if best_is_gone else eval_weights(self._parts)
             with self._progress.waiting("testing"), published, closing(test[0]):
-                test_loss, test_accuracy = self._measure(test)
+                counts = class_counts(plan.semantic.data.num_classes, self._world.device)
+                test_loss, test_accuracy = self._measure(test, counts)
+            balance = ClassBalance.of(counts)
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
         timed = self._step_time()
         return FitResult(
@@ -328,6 +333,7 @@ class Loop:
                 val_accuracy=loop_state.best_val_accuracy if best_wins else loop_state.val_accuracy,
                 test_loss=test_loss,
                 test_accuracy=test_accuracy,
+                **balance.metrics(),
                 best_epoch=plan.epoch_of(loop_state.best_step - 1) if best_wins else None,
             ),
             samples_per_second=loop_state.rate,
@@ -343,6 +349,7 @@ class Loop:
             notes=(
                 *name_slow_input(self._parts, timed),
                 *loop_state.notes(test_loss),
+                *balance.notes(),
                 *(
                     [loop_state.early_stop(plan, done)]
                     if self._out_of_patience() and done < plan.semantic.steps

@@ -46,7 +46,8 @@ def test_the_file_and_the_trackers_get_the_same_records(tmp_path):
         {"step": 1, "epoch": 0.5, "kind": "train", "loss": None},
         {"step": 1, "epoch": 0.5, "kind": "val", "loss": 2.0},
     ]
-    metrics = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "best_epoch")
+    metrics = (*("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy"),
+               *("test_majority", "test_most_predicted", "best_epoch"))  # fmt: skip
     nothing = dict.fromkeys((*metrics, "samples_per_second", "compile_seconds", "peak_bytes", "seconds"))
     for sink in sinks:
         assert sink.calls == [("start", 0), *(("log", record) for record in records), ("finish", nothing, 1)]

@@ -47,6 +47,8 @@ def test_the_contract_of_keys(tmp_path):
         "val_accuracy": None,
         "test_loss": None,
         "test_accuracy": 0.97,
+        "test_majority": None,
+        "test_most_predicted": None,
         "best_epoch": None,
     }
     assert found["throughput"] == {"samples_per_second": 1000.0, "compile_seconds": None}

@@ -48,6 +48,9 @@ def write_cell(
     curve=(2.0, 1.0, 0.5),
     config=None,
     step_time=None,
+    most_predicted=None,
+    majority=None,
+    images=None,
 ):
     (cell / ".hydra").mkdir(parents=True)
     (cell / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides.split()))
@@ -68,7 +71,11 @@ def write_cell(
     record = RunRecord(
         name="r",
         status="completed" if done else outcome,
-        metrics=FinalMetrics(test_accuracy=outcome, test_loss=1 - outcome) if done else FinalMetrics(),
+        metrics=FinalMetrics(
+            test_accuracy=outcome, test_loss=1 - outcome, test_majority=majority, test_most_predicted=most_predicted
+        )
+        if done
+        else FinalMetrics(),
         throughput=Throughput(samples_per_second=rate),
         memory=Memory(peak_bytes=mib * 2**20),
         step_time=step_time,
@@ -77,7 +84,13 @@ def write_cell(
         epochs=10.0,
         seconds=seconds,
         error=error,
-        plan={"identity": identity or overrides, "trainer": "standard", "semantic": semantic, "performance": {}},
+        plan={
+            "identity": identity or overrides,
+            "trainer": "standard",
+            "semantic": semantic,
+            "performance": {},
+            "splits": [] if images is None else [{"name": "test", "examples": images}],
+        },
         environment=ENVIRONMENT,
         started="2026-11-23T06:00:00.000+00:00",
     )

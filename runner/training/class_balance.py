@@ -1,0 +1,41 @@
+"""Classes of the test images, and whether a model answers all of them with one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+def class_counts(classes: int, device: torch.device) -> torch.Tensor:
+    """Zeros [2, classes], in which ``evaluate`` counts the images of each class and the answers."""
+    return torch.zeros(2, classes, dtype=torch.int64, device=device)
+
+
+@dataclass(frozen=True)
+class ClassBalance:
+    """Shares in [0, 1]; None where there is no test split."""
+
+    majority: float | None = None
+    """Of the test images, those of the largest class: the accuracy of a model that always answers with it."""
+    most_predicted: float | None = None
+    """Of the answers, those that name the class that is named most; 1 for a model that has nothing else to say."""
+
+    @classmethod
+    def of(cls, counts: torch.Tensor) -> ClassBalance:
+        """From the numbers of images of each class, and of answers, [2, classes]."""
+        labels, answers = (counts.amax(dim=1) / counts.sum(dim=1).clamp(min=1)).tolist()
+        return cls(majority=labels, most_predicted=answers)
+
+    def metrics(self) -> dict[str, float | None]:
+        """Both, by their names among the final metrics."""
+        return {"test_majority": self.majority, "test_most_predicted": self.most_predicted}
+
+    def notes(self) -> list[str]:
+        """What a person must know, in one line; empty where the answers differ."""
+        if self.most_predicted != 1.0 or self.majority == 1.0:
+            return []
+        return [
+            f"every test image got the same answer; the largest class is {self.majority:.2%} of them, which is the"
+            " accuracy of always naming it"
+        ]
