@@ -218,10 +218,10 @@ def _check_shapes(decoded: Decoded, config: DataConfig) -> None:
         raise RequestError("data._target_", got, "square images")
     if config.channels is not None and channels != config.channels:
         got = f"{config.channels}, and {config.target} gives {channels}"
-        raise RequestError("data.channels", got, f"null or {channels}, or a source that heeds it")
+        raise RequestError("data.channels", got, f"null or {channels}, or a source that honours it")
     if config.image_size is not None and height != config.image_size:
         got = f"{config.image_size}, and {config.target} gives {height} x {width} pixels"
-        raise RequestError("data.image_size", got, f"null or {height}, or a source that heeds it")
+        raise RequestError("data.image_size", got, f"null or {height}, or a source that honours it")
 
 
 def _constants(
