@@ -15,7 +15,6 @@ import torch
 from runner.data.feed import Feed
 from runner.errors import RunError
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
-from runner.records.progress import PRECISION_MARKS, Progress
 from runner.records.run_file import FinalMetrics
 from runner.records.step_time import StepTime
 from runner.training.checkpointing.checkpoint import Checkpoint, load_checkpoint
@@ -23,10 +22,12 @@ from runner.training.checkpointing.optimizer_attributes import AttributesBefore,
 from runner.training.checkpointing.plain_state import refuse_unholdable_parts
 from runner.training.checkpointing.resume import noise_form
 from runner.training.checkpointing.save_schedule import Saving, Snapshot
+from runner.training.distributed.agreement import decide_on_main
 from runner.training.distributed.same_run import refuse_other_start
 from runner.training.eval_weights import eval_weights, refuse_traces, restore_weights, weights_to_save
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.garbage_collection import setup_objects_frozen
+from runner.training.loop_progress import loop_progress
 from runner.training.non_finite_gradients import explain_non_finite
 from runner.training.parts import Parts
 from runner.training.precision.precision import NonFiniteGradient
@@ -40,6 +41,7 @@ from runner.training.step import TrainStep
 if TYPE_CHECKING:
     from runner.data.images import ImageData, ImageSet
     from runner.processes.signals import StopRequest
+    from runner.records.progress import Progress
     from runner.records.recorder import Recorder
 
 log = logging.getLogger(__name__)
@@ -341,8 +343,8 @@ class Loop:
         return StepTime.mean(found) if found else None
 
     def _load_best(self) -> None:
-        weights = load_checkpoint(self._checkpoints / "best").weights if self._world.is_main else None
-        self._parts.model.load_state_dict(self._world.broadcast(weights))
+        weights = decide_on_main(self._world, lambda: load_checkpoint(self._checkpoints / "best").weights)
+        self._parts.model.load_state_dict(weights)
 
     def _fail(self, error: NonFiniteGradient) -> NoReturn:
         raise RunError(explain_non_finite(self._parts, self._data, error.step)) from error
@@ -362,26 +364,8 @@ class Loop:
             self._recorder.console.note(line)
 
     def _progress(self, step: int, loss: float | None, accuracy: float | None) -> Progress:
-        plan, loop_state = self._plan, self._loop_state
-        steps = plan.semantic.steps
-        per_step = loop_state.seconds / max(step - self._first, 1)
-        privacy = plan.semantic.privacy
-        return Progress(
-            step=step + 1,
-            steps=steps,
-            epoch=plan.epoch_of(step),
-            epochs=plan.epoch_of(steps - 1),
-            loss=loss,
-            accuracy=accuracy,
-            val_loss=loop_state.val_loss,
-            val_accuracy=loop_state.val_accuracy,
-            lr=self._step.lr,
-            precision=PRECISION_MARKS[plan.semantic.precision.dtype],
-            samples_per_second=self._rate,
-            seconds_left=per_step * (steps - step - 1),
-            epsilon=loop_state.epsilon,
-            delta=None if privacy is None else privacy.delta,
-        )
+        state, first, lr, rate = self._loop_state, self._first, self._step.lr, self._rate
+        return loop_progress(self._plan, state, step=step, first=first, loss=loss, accuracy=accuracy, lr=lr, rate=rate)
 
     def _feed(self, images: ImageSet) -> tuple[Feed, int]:
         return self._parts.plain_feed(self._data, images), len(images)
