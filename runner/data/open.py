@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from runner.config.schema import DataConfig
+from runner.config.untrusted.target_arguments import target_arguments
 from runner.config.untrusted.targets import locate
 from runner.config.words.pluralize import pluralize
 from runner.config.words.unknown_option import unknown_option
@@ -186,10 +186,11 @@ def _check_choices(config: DataConfig) -> None:
 
 def _call_source(config: DataConfig, on_listed: Callable[[ListedData], None] | None) -> Decoded:
     source = locate("data", config.target)
-    parameters = list(inspect.signature(source).parameters)[1:]
+    arguments = target_arguments(source)
+    parameters = list(arguments.named)[1:]
     known = [name for name in parameters if name != TELL]
     for option in config.options:
-        if option not in known:
+        if option not in known and (option == TELL or not arguments.takes_others):
             raise unknown_option(f"data.{option}", config.options[option], known, f" for data={config.name}")
     tell = {}
     if on_listed is not None and TELL in parameters:
