@@ -89,6 +89,12 @@ def test_one_data_set(command, name):
     assert "digits " not in out
 
 
+def test_the_key_of_a_run_is_answered_with_the_flag(command):
+    code, _, err = command("privacy.ledger_dir=mine")
+    assert code == 2
+    assert "DATA: got privacy.ledger_dir=mine, expected --dir mine" in err
+
+
 def test_verify(command, folder):
     assert command("verify") == (0, f"{'a' * 64}: 4 lines, whole\n{'b' * 64}: 1 line, whole\n", "")
     file = folder / f"{'a' * 64}.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from runner.planning.device import detect_device
 from runner.privacy.accounting.accountants import epsilon
 from runner.privacy.mechanism.key import SecretKey
 from runner.training.checkpointing.resume import grad_sample_of
-from runner.training.distributed.agreement import main_process_first
+from runner.training.distributed.agreement import decide_on_main, main_process_first
 from runner.training.distributed.launch import share_work
 from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.run_data import open_run_data
@@ -120,12 +121,14 @@ def audit_rank(request: ConfigAuditRequest, world: World, device: Device) -> Aud
     random = np.random.default_rng(privacy.unsafe_noise_seed)
     audited: list[AuditedRun] = []
     coins: list[Targets] = []
+
+    def draw(number: int, rows: tuple[int, ...] | None) -> tuple[SecretKey, Targets]:
+        return new_key(privacy, number), _targets(plan, count, random, rows)
+
     with torch_settings(plan):
         for number in range(runs):
             rows = coins[0].rows if coins else None
-            key, targets = world.broadcast(
-                (new_key(privacy, number), _targets(plan, count, random, rows)) if world.is_main else None
-            )
+            key, targets = decide_on_main(world, functools.partial(draw, number, rows))
             parts, run = run_audited(
                 plan,
                 data,

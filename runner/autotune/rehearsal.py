@@ -23,6 +23,7 @@ from runner.data.feed import Feed
 from runner.data.images import ImageData, ImageSet
 from runner.models.memory_format import convolves
 from runner.planning.plan import Plan
+from runner.planning.planned_images import planned_images
 from runner.privacy.independence.mixing_check import fixed_randomness
 from runner.privacy.mechanism.key import SecretKey
 from runner.training.checkpointing.checkpoint import load_checkpoint
@@ -234,17 +235,4 @@ def _random_data(plan: Plan) -> ImageData:
         rows=np.arange(data.examples) % pool,
         names=None,
     )
-    return ImageData(
-        name=data.name,
-        classes=plan.classes,
-        train=train,
-        val=None,
-        test=None,
-        mean=data.mean,
-        std=data.std,
-        channels=data.channels,
-        image_size=data.image_size,
-        fingerprint=data.fingerprint,
-        origin=data.origin,
-        skipped=(),
-    )
+    return planned_images(plan, data.name, train)

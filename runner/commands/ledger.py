@@ -71,6 +71,8 @@ def _chosen(folder: Path, names: Sequence[str], *, explicit: bool) -> list[Ledge
         raise RequestError("--dir", f"{folder} ({error.strerror or error})", "a folder that can be read") from error
     for name in names:
         if not any(_fits(ledger, name, known[ledger]) for ledger in ledgers):
+            if name.startswith(("ledger_dir=", "privacy.ledger_dir=")):
+                raise RequestError("DATA", name, f"--dir {name.partition('=')[2]}: a flag of this command")
             words = sorted(set().union(*known.values()))
             raise RequestError("DATA", name, "a data set with a ledger", nearest=nearest(name, words))
     return [ledger for ledger in ledgers if not names or any(_fits(ledger, name, known[ledger]) for name in names)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from runner.config.schema import DataConfig
+from runner.config.untrusted.target_arguments import target_arguments
 from runner.config.untrusted.targets import locate
 from runner.config.words.pluralize import pluralize
 from runner.config.words.unknown_option import unknown_option
@@ -186,10 +186,11 @@ def _check_choices(config: DataConfig) -> None:
 
 def _call_source(config: DataConfig, on_listed: Callable[[ListedData], None] | None) -> Decoded:
     source = locate("data", config.target)
-    parameters = list(inspect.signature(source).parameters)[1:]
+    arguments = target_arguments(source)
+    parameters = list(arguments.named)[1:]
     known = [name for name in parameters if name != TELL]
     for option in config.options:
-        if option not in known:
+        if option not in known and (option == TELL or not arguments.takes_others):
             raise unknown_option(f"data.{option}", config.options[option], known, f" for data={config.name}")
     tell = {}
     if on_listed is not None and TELL in parameters:
@@ -218,10 +219,10 @@ def _check_shapes(decoded: Decoded, config: DataConfig) -> None:
         raise RequestError("data._target_", got, "square images")
     if config.channels is not None and channels != config.channels:
         got = f"{config.channels}, and {config.target} gives {channels}"
-        raise RequestError("data.channels", got, f"null or {channels}, or a source that heeds it")
+        raise RequestError("data.channels", got, f"null or {channels}, or a source that honours it")
     if config.image_size is not None and height != config.image_size:
         got = f"{config.image_size}, and {config.target} gives {height} x {width} pixels"
-        raise RequestError("data.image_size", got, f"null or {height}, or a source that heeds it")
+        raise RequestError("data.image_size", got, f"null or {height}, or a source that honours it")
 
 
 def _constants(

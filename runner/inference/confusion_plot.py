@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -13,7 +13,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from runner.records.printable import printable
+from runner.records.plot_fonts import boxes_without_warning, families, missing_letters
+from runner.records.printable import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,12 +28,18 @@ LONGEST_NAME = 18
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], *, title: str) -> bytes:
     """A PNG of ``confusion`` [K, K] (row true, column predicted), a few inches wide and wider with more classes."""
-    # Here, because it takes a second; a Figure of its own leaves pyplot's backend and state alone.
-
     # Names are text: two dollar signs in one are no formula, and TeX is not started for one where a matplotlibrc of the
     # working folder says so.
-    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
+    rules: Any = {"text.parse_math": False, "text.usetex": False, "font.family": list(families())}
+    with matplotlib.rc_context(rules), boxes_without_warning():
         return _draw(confusion, list(map(printable, classes)), title="\n".join(map(printable, title.split("\n"))))
+
+
+def undrawn(classes: Sequence[str]) -> str | None:
+    """What is to be said of ``classes`` with letters that no font here has; None where each can be drawn."""
+    if len(classes) > MOST_NAMES or not (letters := missing_letters(map(printable, classes))):
+        return None
+    return f"the picture shows boxes for letters that no font installed here has: {shortened(letters)}"
 
 
 def _draw(confusion: NDArray[np.int64], classes: Sequence[str], *, title: str) -> bytes:

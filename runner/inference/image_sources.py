@@ -27,6 +27,7 @@ from runner.data.image_folder import is_image
 from runner.data.images import ImageData, ImageSet, SkippedFile
 from runner.errors import RequestError
 from runner.inference.class_folders import labels_by_folder
+from runner.planning.planned_images import planned_images
 from runner.records.run_file import RUN_FILE
 from runner.training.run_data import open_planned_data
 
@@ -208,7 +209,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
     return Subject(
         name=folder.absolute().name,
         images=images,
-        data=_as_data(run, folder, images, skipped),
+        data=planned_images(run.plan, folder.name, images, skipped),
         labelled=labels is not None,
         skipped=skipped,
         notes=(*(line for line in (note, note_undecodable(listing.ignored)) if line is not None), *decoded.notes),
@@ -232,21 +233,3 @@ def _origin_notes(run: FinishedRun) -> Iterator[None]:
 
 
 _SOME_SUFFIXES = (".jpg", ".png", ".webp")
-
-
-def _as_data(run: FinishedRun, folder: Path, images: ImageSet, skipped: tuple[SkippedFile, ...]) -> ImageData:
-    data = run.plan.semantic.data
-    return ImageData(
-        name=folder.name,
-        classes=run.plan.classes,
-        train=images,
-        val=None,
-        test=None,
-        mean=data.mean,
-        std=data.std,
-        channels=data.channels,
-        image_size=data.image_size,
-        fingerprint="",
-        origin="",
-        skipped=skipped,
-    )

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from runner.config.rules.choices import Choices, choices_of
 from runner.config.rules.ranges import AT_LEAST_1, Range
@@ -21,6 +21,9 @@ from runner.errors import RequestError, as_typed, nearest
 BEST = "best"
 """The checkpoint that is taken where none is named, and that no folder's name tells of."""
 
+HeldOut = Literal["test", "val"]
+"""Images that a run kept out of its training."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceRequest:
@@ -32,7 +35,7 @@ class InferenceRequest:
     """``best``, ``last``, or the name of a folder in the run's ``checkpoints/``."""
     inference: Literal["standard", "mixed_precision", "accelerate", "quantized"] = "standard"
     """How it is computed; ``standard`` is the run's own arithmetic."""
-    split: Literal["test", "val"] = "test"
+    split: HeldOut = "test"
     """Which of the run's own splits."""
     data_root: Path | None = None
     """Folder in which the run's own data are now; null takes the run's ``data.root``."""
@@ -76,6 +79,8 @@ class InferenceRequest:
     @property
     def _weights_and_what(self) -> str:
         what = self.split if self.images is None else self.images.absolute().name
+        if self.images is not None and what in get_args(HeldOut):
+            what = f"images_{what}"  # the run's own split has that name
         return what if self.checkpoint == BEST else f"{self.checkpoint}_{what}"
 
 

@@ -156,11 +156,12 @@ def _picture(results: Results, subject: Subject) -> tuple[bytes | None, str | No
         return None, None
     if results.scores.confusion is None:
         return None, f"no picture of {len(subject.data.classes):,} classes (at most {MOST_SQUARE:,})"
-    from runner.inference.confusion_plot import draw_confusion
+    from runner.inference.confusion_plot import draw_confusion, undrawn
 
     title = f"{results.name}\n{results.images_from}, {results.images:,} images: {results.scores.accuracy:.2%} right"
     try:
-        return draw_confusion(results.scores.confusion, subject.data.classes, title=title), None
+        picture = draw_confusion(results.scores.confusion, subject.data.classes, title=title)
+        return picture, undrawn(subject.data.classes)
     except Exception as error:
         return None, f"no picture of the confusion matrix: {' '.join(str(error).split()) or type(error).__name__}"
 

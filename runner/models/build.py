@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
 from torch import nn
 
 from runner.config.schema import ModelConfig
+from runner.config.untrusted.target_arguments import TargetArguments, target_arguments
 from runner.config.untrusted.targets import locate
 from runner.config.words.unknown_option import unknown_option
 from runner.errors import RequestError
@@ -44,8 +44,9 @@ def build_network(
         RequestError: for a factory, option, architecture, image size or weights that there are not.
     """
     factory = locate("model", config.target)
-    accepted = inspect.signature(factory).parameters
-    _check_options(config, accepted)
+    arguments = target_arguments(factory)
+    accepted = arguments.named
+    _check_options(config, arguments)
     pretrained = config.weights == PRETRAINED
     if pretrained and "pretrained" not in accepted:
         raise RequestError(
@@ -77,18 +78,15 @@ def build_network(
     return model
 
 
-def _check_options(config: ModelConfig, accepted: Mapping[str, inspect.Parameter]) -> None:
-    names = [
-        name for name, p in accepted.items() if p.kind is not p.VAR_KEYWORD and name not in (*_FROM_DATA, *_FROM_CONFIG)
-    ]
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-    unknown = [name for name in _FROM_DATA if name not in accepted and not open_ended]
+def _check_options(config: ModelConfig, accepted: TargetArguments) -> None:
+    names = [name for name in accepted.named if name not in (*_FROM_DATA, *_FROM_CONFIG)]
+    unknown = [name for name in _FROM_DATA if name not in accepted.named and not accepted.takes_others]
     if unknown:
         expected = f"a factory f(*, {', '.join(_FROM_DATA)}, ...)"
         raise RequestError("model._target_", f"{config.target}, which takes no {unknown[0]}", expected)
-    for name in names:
-        if accepted[name].default is inspect.Parameter.empty and name not in config.options:
+    for name in accepted.required:
+        if name in names and name not in config.options:
             raise RequestError(f"model.{name}", "nothing", f"a value, which {config.target} cannot do without")
     for option, value in config.options.items():
-        if option in _FROM_DATA or (option not in names and not open_ended):
+        if option in _FROM_DATA or (option not in names and not accepted.takes_others):
             raise unknown_option(f"model.{option}", value, names, f" for model={config.name}")

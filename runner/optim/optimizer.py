@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from runner.config.schema import OptimizerConfig
+from runner.config.untrusted.target_arguments import target_arguments
 from runner.config.untrusted.targets import locate
 from runner.config.words.unknown_option import unknown_option
 from runner.errors import RequestError
@@ -34,10 +35,11 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, fused: bool | 
     """
     among = vars(torch.optim) if config.target.startswith("torch.optim.") else ()
     optimizer_class: Callable[..., torch.optim.Optimizer] = locate("optimizer", config.target, among=among)
-    accepted = inspect.signature(optimizer_class).parameters
+    arguments = target_arguments(optimizer_class)
+    accepted = arguments.named
     names = [name for name in accepted if name not in _OURS]
     for option, value in config.options.items():
-        if option not in names:
+        if option not in names and (option in _OURS or not arguments.takes_others):
             raise unknown_option(f"optimizer.{option}", value, names, f" for optimizer={config.name}")
     parameters = [p for p in model.parameters() if p.requires_grad]
     use_fused = _use_fused(config.name, "fused" in accepted, parameters, fused)

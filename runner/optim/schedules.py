@@ -11,15 +11,17 @@ class here or elsewhere and a YAML file.  This module does not import torch.
 
 from __future__ import annotations
 
-import inspect
 import math
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from runner.config.schema import SchedulerConfig
+from runner.config.untrusted.target_arguments import target_arguments
 from runner.config.untrusted.targets import locate
 from runner.config.words.unknown_option import unknown_option
 from runner.errors import RequestError
+
+_FROM_THE_RUN = ("steps", "steps_per_epoch")
 
 
 class Schedule(Protocol):
@@ -52,9 +54,10 @@ def build_schedule(config: SchedulerConfig, *, steps: int, steps_per_epoch: floa
         longest = steps / steps_per_epoch
         raise RequestError("scheduler.warmup_epochs", config.warmup_epochs, f"at most the run's {longest:g} epochs")
     factory = locate("scheduler", config.target)
-    names = [name for name in inspect.signature(factory).parameters if name not in ("steps", "steps_per_epoch")]
+    arguments = target_arguments(factory)
+    names = [name for name in arguments.named if name not in _FROM_THE_RUN]
     for option, value in config.options.items():
-        if option not in names:
+        if option not in names and (option in _FROM_THE_RUN or not arguments.takes_others):
             raise unknown_option(f"scheduler.{option}", value, names, f" for scheduler={config.name}")
     decay = factory(steps=max(1, steps - warmup), steps_per_epoch=steps_per_epoch, **config.options)
     return WarmUp(decay, steps=warmup, start=config.warmup_start) if warmup else decay

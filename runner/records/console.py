@@ -268,11 +268,16 @@ def put(stream: TextIO, *lines: str) -> None:
     try:
         stream.write("".join(f"{encodable_text(line, stream.encoding or 'utf-8')}\n" for line in lines))
         stream.flush()
-    except OSError:
+    except OSError as error:
         # What is left in the buffer would fail again when the interpreter ends, and turn its exit code into 120.
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, stream.fileno())
         os.close(sink)
+        # who closes a pipe, as head does, wants no more words
+        if stream is sys.stdout and sys.stderr is not None and not isinstance(error, BrokenPipeError):
+            put(
+                sys.stderr, f"warning: standard output takes nothing more ({error.strerror}); the run's files are whole"
+            )
 
 
 def _columns(stream: TextIO) -> int | None:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from runner.records.plot_fonts import boxes_without_warning, families
 from runner.records.printable import shortened
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _MOST_TICKS = 8
 
 _RULES: Any = {
     "font.size": 9.5,
-    "font.family": "DejaVu Sans",
+    "font.family": list(families()),
     "text.color": INK,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
@@ -96,9 +97,10 @@ def canvas(height: float, *, columns: int = 1, sharey: bool = False) -> Iterator
 def finish(figure: Figure, name: str, caption: str) -> PlotFile:
     """Render ``figure``, inside ``canvas``, in both forms; the same figure gives the same bytes."""
     png, svg = io.BytesIO(), io.StringIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None})
-    figure.set_layout_engine("none")  # it is laid out now, and that takes as long as drawing
-    figure.savefig(png, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
+    with boxes_without_warning():
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.set_layout_engine("none")  # it is laid out now, and that takes as long as drawing
+        figure.savefig(png, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
     return PlotFile(name=name, caption=caption, png=png.getvalue(), svg=_for_page(svg.getvalue(), name, caption))
 
 

@@ -227,7 +227,10 @@ def _covered(facts: Facts, bound: Bound) -> Iterator[Text]:
             ["test images, on which it was measured once at the end", "no"],
             ["the images behind the weights that it started from", _weights(facts)],
             ["what is true of many, such as a sign of an illness: the model may tell it of anybody", "no"],
-            ["the folder `checkpoints/`, all but `model.safetensors`: it holds the key of the noise", "no: keep it"],
+            [
+                "the folder `checkpoints/`, all but `model.safetensors`: it holds the key of the noise",
+                "no: never publish it",
+            ],
         ],
         frozenset({"what", "covered?"}),
     )

@@ -23,6 +23,7 @@ from runner.training.checkpointing.plain_state import refuse_unholdable_parts
 from runner.training.checkpointing.resume import noise_form
 from runner.training.checkpointing.save_schedule import Saving, Snapshot
 from runner.training.class_balance import ClassBalance, class_counts
+from runner.training.distributed.agreement import decide_on_main
 from runner.training.distributed.same_run import refuse_other_start
 from runner.training.eval_weights import eval_weights, refuse_traces, restore_weights, weights_to_save
 from runner.training.evaluate import evaluate, share_buffers
@@ -363,8 +364,8 @@ class Loop:
         return StepTime.mean(found) if found else None
 
     def _load_best(self) -> None:
-        weights = load_checkpoint(self._checkpoints / "best").weights if self._world.is_main else None
-        self._parts.model.load_state_dict(self._world.broadcast(weights))
+        weights = decide_on_main(self._world, lambda: load_checkpoint(self._checkpoints / "best").weights)
+        self._parts.model.load_state_dict(weights)
 
     def _fail(self, error: NonFiniteGradient) -> NoReturn:
         raise RunError(explain_non_finite(self._parts, self._data, error.step)) from error

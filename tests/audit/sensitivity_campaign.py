@@ -59,12 +59,17 @@ def page(found, old, seconds):
         own = {cell: ones for cell, ones in measured.items() if cell[0] == model}
         refused = sum(isinstance(ones, str) for cell, ones in found.items() if cell[0] == model)
         wide, narrow = (
-            max((one.moved for cell, ones in own.items() if (cell[2] in types) for one in ones), default=float("nan"))
+            [one.moved for cell, ones in own.items() if cell[2] in types for one in ones]
             for types in (("fp32", "fp64"), ("bf16", "fp16"))
         )
-        lines.append(f"| {model} | {len(own)} | {refused} | {wide:.6f} | {narrow:.6f} | {old[model]:.2f} |")
+        lines.append(f"| {model} | {len(own)} | {refused} | {largest(wide)} | {largest(narrow)} | {old[model]:.2f} |")
     lines += ["", f"Cells beyond 1 and their rounding: {len(wrong)}." + "".join(f" {cell}" for cell in wrong), ""]
     return "\n".join(lines)
+
+
+def largest(moved):
+    """The largest of these, or that there are none."""
+    return f"{max(moved):.6f}" if moved else "-"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,21 @@ def test_the_page_is_what_the_command_prints(capsys):
     assert capsys.readouterr().out == PAGE.read_text(), "python -m runner keys > docs/keys.md"
 
 
+def test_a_word_prints_its_part_of_the_page(capsys):
+    assert keys.main(["optimizer"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("## `optimizer`\n\n| key |")
+    assert "| `optimizer.nesterov` |" in page
+    assert "| `trainer." not in page
+    assert keys.main(["patience"]) == 0
+    assert "| `trainer.patience` |" in (found := capsys.readouterr().out)
+    assert set(found.splitlines()) <= set(PAGE.read_text().splitlines())
+    assert keys.main(["optimzer"]) == 2
+    assert "did you mean optimizer?" in capsys.readouterr().err
+    assert keys.main(["optimizer", "--elsewhere"]) == 2
+    assert "nothing besides --elsewhere" in capsys.readouterr().err
+
+
 def test_a_change_of_a_rule_or_an_option_changes_the_page(monkeypatch):
     from runner.config.rules.ranges import Range
 

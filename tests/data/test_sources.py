@@ -266,10 +266,10 @@ def test_a_source_of_ones_own_must_give_square_grey_or_rgb_images(monkeypatch):
         f"data._target_: got train.images of the shape [20, 4, 5, 3]; channels come last here from {target}"
     )
     assert refusal(target=target, channels=1, options={"shape": [4, 4, 3]}) == (
-        f"data.channels: got 1, and {target} gives 3, expected null or 3, or a source that heeds it"
+        f"data.channels: got 1, and {target} gives 3, expected null or 3, or a source that honours it"
     )
     assert refusal(target=target, image_size=8, options={"shape": [4, 4, 3]}) == (
-        f"data.image_size: got 8, and {target} gives 4 x 4 pixels, expected null or 4, or a source that heeds it"
+        f"data.image_size: got 8, and {target} gives 4 x 4 pixels, expected null or 4, or a source that honours it"
     )
 
 

@@ -65,7 +65,9 @@ def test_results_are_named_by_how_and_on_what(tmp_path):
     assert name("checkpoint=best") == "standard_test"
     assert name("checkpoint=last", "split=val") == "standard_last_val"
     assert read_request([f"run={tmp_path}", "checkpoint=last"]).compare_folder.name == "compare_last_test"
-    (tmp_path / "photos").mkdir()
+    for folder in ("photos", "test"):
+        (tmp_path / folder).mkdir()
+    assert name(f"images={tmp_path}/test") == "standard_images_test"
     assert name("inference=mixed_precision", f"images={tmp_path}/photos") == "mixed_precision_auto_photos"
 
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from runner.disk.json_files import read_json
-from runner.inference.confusion_plot import draw_confusion
+from runner.inference.confusion_plot import draw_confusion, undrawn
 from runner.inference.results import Results, write_results
 from runner.inference.scores import score
 
@@ -47,6 +47,13 @@ def test_a_picture_for_any_number_of_classes(count):
     picture = draw_confusion(np.eye(count, dtype=np.int64) * 3, names, title="t")
     assert picture.startswith(b"\x89PNG")
     assert picture == draw_confusion(np.eye(count, dtype=np.int64) * 3, names, title="t")
+
+
+def test_letters_without_a_font_are_boxes_and_one_note():
+    names = ["cat", "\u732b", "\U00010900"]
+    assert draw_confusion(np.eye(3, dtype=np.int64), names, title="t").startswith(b"\x89PNG")  # warnings are errors
+    assert undrawn(["cat", "Stra\u00dfe"]) is None
+    assert "\U00010900" in undrawn(names)
 
 
 def results_of(labels, predicted, names):

@@ -154,6 +154,25 @@ def test_an_option_that_a_factory_needs_is_asked_for(tmp_path, monkeypatch):
         build_network(ModelConfig(target="wide_models.wide"), **SHAPE)
 
 
+def test_a_class_that_hands_its_arguments_on_takes_those_of_its_base(tmp_path, monkeypatch):
+    source = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, in_channels, num_classes, image_size, width=4):
+        super().__init__(nn.Flatten(), nn.Linear(in_channels * image_size**2, width), nn.Linear(width, num_classes))
+
+class Own(Net):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+"""
+    (tmp_path / "handing_on.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", "handing_on")
+    model = build_network(ModelConfig(target="handing_on.Own", options={"width": 3}), **SHAPE)
+    assert model[1].out_features == 3
+
+
 OWN_NETWORKS = """
 from torch import nn
 

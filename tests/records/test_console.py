@@ -329,3 +329,13 @@ def test_what_was_held_back_comes_before_the_result(capsys):
     assert err.splitlines()[-1].startswith("Epoch 1000/1000: ")
     assert len(err.splitlines()) < 1000
     assert out.startswith("r: interrupted")
+
+
+def test_a_full_disk_below_standard_output_is_told():
+    code = "import sys; from runner.records.console import put; put(sys.stdout, 'the result'); put(sys.stdout, 'more')"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == (
+        "warning: standard output takes nothing more (No space left on device); the run's files are whole\n"
+    )

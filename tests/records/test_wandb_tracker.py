@@ -106,7 +106,7 @@ OTHERS = {"WANDB_MODE": "disabled", "WANDB_DIR": "/nowhere", "WANDB_RUN_ID": "th
           "WANDB_NAME": "theirs", "WANDB_DISABLED": "true", "WANDB_JOB_TYPE": "theirs"}  # fmt: skip
 
 
-def test_variables_of_labels_are_heeded_and_the_others_change_nothing(tmp_path):
+def test_variables_of_labels_are_honoured_and_the_others_change_nothing(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**LABELS, **OTHERS}.items():
             patch.setenv(name, value)
@@ -134,10 +134,10 @@ def test_without_that_the_environment_decides(tmp_path, monkeypatch):
         (LABELS | {"WANDB_API_KEY": "k", "WANDB_MODE": "offline", "WANDB_SILENT": "true"}, None),
         ({"WANDB_MODE": "online"}, "WANDB_MODE (tracker.mode=online or tracker.mode=offline)"),
         ({"WANDB_DISABLED": "true", "WANDB_RUN_ID": "a"}, "WANDB_DISABLED (tracker=none), WANDB_RUN_ID (a run goes on"),
-        ({"WANDB_SOMETHING_NEW": "1"}, "does not heed WANDB_SOMETHING_NEW"),
+        ({"WANDB_SOMETHING_NEW": "1"}, "environment variables: WANDB_SOMETHING_NEW"),
     ],
 )
-def test_variables_that_are_not_heeded_are_named(environ, note):
+def test_variables_that_are_ignored_are_named(environ, note):
     found = ignored_variables(TrackerConfig(target=TARGET, name="wandb"), environ)
     assert (found is None) if note is None else (note in found)
     assert ignored_variables(TrackerConfig(), environ) is None

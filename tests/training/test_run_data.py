@@ -112,7 +112,7 @@ def test_what_the_libraries_state(target, name, wanted, configure):
     assert (found.size, found.mean, found.interpolation) == wanted
 
 
-def test_every_constant_of_timm_is_heeded(configure):
+def test_every_constant_of_timm_is_used(configure):
     model = configure().model
     model.target, model.weights = input_spec.TIMM, "DEFAULT"
     other = 0

@@ -10,10 +10,11 @@ from runner.config.words.reference import Key, default_options, keys_of, options
 _TITLE = """\
 # All keys
 
-Made by `python -m runner keys > docs/keys.md`; a test holds this page to the schema. `python -m runner --cfg job`, with
-your own words behind it, says which value each key has then, and `--help` lists the keys that are typed most. The
-default is that of the schema; an option, such as `optimizer=adamw`, can have another, which stands in the table of the
-options. `null` means that a key is not set. What other tools call these keys is known and answered with the key:
+Made by `python -m runner keys > docs/keys.md`; a test holds this page to the schema. `python -m runner keys WORD`
+prints the rows that have a word, or all of a group such as `optimizer`. `python -m runner --cfg job`, with your own
+words behind it, says which value each key has then, and `--help` lists the keys that are typed most. The default is
+that of the schema; an option, such as `optimizer=adamw`, can have another, which stands in the table of the options.
+`null` means that a key is not set. What other tools call these keys is known and answered with the key:
 [coming_from.md](coming_from.md) is the table.
 """
 
@@ -30,6 +31,27 @@ def key_page() -> str:
     for group in RECIPES:
         lines += [f"## Options of `{group}`", "", *_options(group)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def rows_with(word: str) -> str:
+    """The part of the page that is on ``word``: the tables of the group of that name, and each other row that has it.
+
+    Empty where none has.
+    """
+    found: list[str] = []
+    heading: list[str] = []
+    head: list[str] = []
+    before, named = "", False
+    for line in key_page().splitlines():
+        if line.startswith("#"):
+            heading, named = ["", line], f"`{word}`" in line
+        elif line.startswith("|---"):
+            head = ["", before, line]
+        elif line.startswith("| `") and (named or word.lower() in line.lower()):
+            found += [*heading, *head, line]
+            heading, head = [], []
+        before = line
+    return "\n".join(found).lstrip() + "\n" if found else ""
 
 
 def _table(keys: Iterable[Key]) -> list[str]:

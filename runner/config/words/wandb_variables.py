@@ -57,4 +57,4 @@ def ignored_variables(tracker: TrackerConfig, environ: Mapping[str, str]) -> str
         return None
     typed = [_TYPED.get(name.removeprefix("WANDB_"), "") for name in names]
     listed = [f"{name} ({cure})" if cure else name for name, cure in zip(names, typed, strict=True)]
-    return f"of W&B's environment a run does not heed {', '.join(listed)}"
+    return f"a run ignores these of W&B's environment variables: {', '.join(listed)}"

@@ -13,9 +13,10 @@ from runner.error_texts import is_out_of_memory
 from runner.errors import RequestError
 from runner.privacy.example_gradients.build import per_example_gradients
 from runner.privacy.example_gradients.low_precision import normalisations, norms_in_float32
-from runner.privacy.example_gradients.per_example import Forward, PerExampleGradients
+from runner.privacy.example_gradients.per_example import Forward
 from runner.privacy.independence.batch_probe import BatchProbe
 from runner.privacy.independence.carried_state import NOTHING_KEPT, CarriedState
+from runner.privacy.independence.fewer_examples import on_fewer_where_memory_ends
 from runner.privacy.independence.global_generators import GeneratorStates, drawing_layer
 from runner.privacy.independence.refusals import NoUsableGradSample
 
@@ -68,23 +69,14 @@ def check_examples_independent(
                 probe.compare_few(gradients)
             else:
                 probe.refuse_reading()
-                _compare_what_fits(probe, gradients, probe.largest(batch_size), forward)
+                whole = isinstance(forward(), nullcontext)
+                on_fewer_where_memory_ends(
+                    lambda size: probe.compare(gradients, size, full_precision=whole), probe.largest(batch_size)
+                )
         if (place := carried.changed()) is not None:
             raise _keeps(place)
         if (whose := drawn.changed()) is not None:
             raise _draws(type(model).__name__, whose)
-
-
-def _compare_what_fits(probe: BatchProbe, gradients: PerExampleGradients, size: int, forward: Forward) -> None:
-    """Compare in a batch of ``size`` examples, or of fewer where the memory does not suffice, as the run would."""
-    while True:
-        try:
-            probe.compare(gradients, size, full_precision=isinstance(forward(), nullcontext))
-            return
-        except (MemoryError, RuntimeError) as error:
-            if size <= 2 or not is_out_of_memory(error):
-                raise
-            size //= 2
 
 
 def _refuse_traces(model: nn.Module, probe: BatchProbe) -> None:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from runner.error_texts import is_out_of_memory
 from runner.errors import EpsilonVoid
 from runner.privacy.example_gradients.per_example import Forward, Loss, PerExampleGradients
 from runner.privacy.independence.batch_mixing import (
@@ -21,6 +20,7 @@ from runner.privacy.independence.batch_mixing import (
     moved_by_rounding,
 )
 from runner.privacy.independence.carried_state import CarriedState
+from runner.privacy.independence.fewer_examples import on_fewer_where_memory_ends
 from runner.privacy.independence.global_generators import GeneratorStates
 from runner.privacy.independence.same_operations import other_operation
 from runner.privacy.mechanism.key import SecretKey
@@ -114,21 +114,23 @@ class RuntimeMixingCheck:
         return mixing_difference(gradients, self._model, batch, expected, choices, generator) is not None
 
     def _by_size(self, gradients: PerExampleGradients, batch: Batch, generator: torch.Generator) -> str | None:
-        """What a sum depends on besides its examples, or None; in float32, on as much of ``batch`` as fits."""
-        while True:
-            try:
-                if (low := self._sixteen_bits) is not None:
-                    name = other_operation(self._model, batch, low.forward, low.loss) if low.batched else None
-                    if name is not None:
-                        return f"the operations in 16 bits are others than in float32 (from {name} on)"
-                    gradients = low.in_float32
-                if all(self._unlike_alone(gradients, batch, generator) for _ in range(_TRIES)):
-                    return "what examples add to the clipped sum depends on how many they are or on their order"
-                return None
-            except (MemoryError, RuntimeError) as error:
-                if self._sixteen_bits is None or len(batch.labels) < 4 or not is_out_of_memory(error):
-                    raise
-                batch = batch.at(torch.arange(len(batch.labels) // 2, device=batch.labels.device))
+        """What a sum depends on besides its examples, or None; of a pass in 16 bits, in float32 on what then fits."""
+        low = self._sixteen_bits
+        if low is None:
+            return self._alone(gradients, batch, generator)
+
+        def in_float32(size: int) -> str | None:
+            part = batch if size == len(batch.labels) else batch.at(torch.arange(size, device=batch.labels.device))
+            if low.batched and (name := other_operation(self._model, part, low.forward, low.loss)) is not None:
+                return f"the operations in 16 bits are others than in float32 (from {name} on)"
+            return self._alone(low.in_float32, part, generator)
+
+        return on_fewer_where_memory_ends(in_float32, len(batch.labels))
+
+    def _alone(self, gradients: PerExampleGradients, batch: Batch, generator: torch.Generator) -> str | None:
+        if all(self._unlike_alone(gradients, batch, generator) for _ in range(_TRIES)):
+            return "what examples add to the clipped sum depends on how many they are or on their order"
+        return None
 
     def _unlike_alone(self, gradients: PerExampleGradients, batch: Batch, generator: torch.Generator) -> bool:
         half = _half(batch, generator)

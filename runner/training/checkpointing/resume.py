@@ -33,8 +33,25 @@ _TYPED = {
     "steps": "trainer.epochs",
     "precision.dtype": "precision.amp_dtype",
     "data.fingerprint": "data",
+    "data.origin": "data",
+    "data.examples": "data",
+    "data.num_classes": "data",
+    "privacy": "trainer",
+    "privacy.budget": "privacy.epsilon",
+    "privacy.draws": "trainer",
+    "privacy.adjacency": "privacy",
+    "privacy.sampling": "privacy",
+    "privacy.solved": "privacy.epsilon",
+    "privacy.sample_rate": "data.batch_size",
+    "steps_per_epoch": "data.batch_size",
 }
 """Parts of the plan that a user types under another name."""
+
+_DERIVED = (
+    *("optimizer.lr", "norm", "steps", "steps_per_epoch", "privacy.solved", "privacy.sample_rate", "privacy.delta"),
+    *("privacy.noise_multiplier", "privacy.epsilon"),
+)
+"""Parts of the plan that may follow from others, each before those that may follow from it."""
 
 
 def find_checkpoint(
@@ -173,13 +190,18 @@ def identity_mismatch(
 ) -> RequestError:
     """The refusal to put a run of the recipe ``asked`` where one of ``saved`` is; names the first key that differs.
 
-    Of data that have changed it says how, as far as the cache in ``cache_dir`` knows.
+    What follows from other parts of the plan, as the noise does from the length, is named only where nothing else
+    differs.  Of data that have changed it says how, as far as the cache in ``cache_dir`` knows.
     """
-    path, before, now = next(_differences(saved, asked))
+    path, before, now = min(
+        _differences(saved, asked), key=lambda found: _DERIVED.index(found[0]) if found[0] in _DERIVED else -1
+    )
     if path == "data.fingerprint":
         return _other_data(run_dir, saved["data"], asked["data"], cache_dir)
     if path == "steps":  # what epochs, or a budget, came to
         before, now = f"{before} updates", f"{now} updates"
+    elif path == "privacy":
+        before, now = (f"{'no' if each is None else 'a'} private trainer" for each in (before, now))
     elif path == "privacy.draws":
         before = "augmentation and dropout by the place in the batch, for which no epsilon holds"
     return RequestError(
