@@ -44,12 +44,14 @@ def render_table(table: SweepTable, width: int) -> str:
     """Return the table for a terminal of ``width`` columns: what differs between cells, results and their cost.
 
     Cells that differ in nothing but their seed share a line: means, and for accuracies the standard deviation over the
-    seeds.  Where the columns are too few, costs are left out first: they are in ``table.csv``.
+    seeds.  Where the columns are too few, costs are left out first: they are in ``table.csv``.  Of a search no test
+    figures are shown: a trial that was chosen by them would look better than it is.
     """
     page = io.StringIO()
     # in a notebook rich would show what is printed, and write nothing
     console = Console(file=page, width=width, highlight=False, color_system=None, force_jupyter=False)
-    figures = [figure for figure in _FIGURES if any(row[figure.column] for row in table.rows)]
+    figures = [figure for figure in _FIGURES if any(row[figure.column] for row in table.rows)
+               and not (table.searched and figure.column == "test_accuracy")]  # fmt: skip
     shown = _layout(table, figures)
     for spare in ("peak_bytes", "samples_per_second", "val_accuracy"):
         if Measurement.get(console, console.options.update(max_width=10 * width), shown).maximum <= width:

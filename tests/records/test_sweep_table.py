@@ -134,6 +134,19 @@ def test_the_terminal_shows_what_differs(sweep):
     assert '2: no, "never" x' in lines
 
 
+def test_trials_of_a_search_are_not_shown_with_test_figures(sweep):
+    (sweep / "trials.csv").touch()
+    assert "test acc" not in render_table(write_table(sweep), 100)
+    assert "test_accuracy" in read(sweep)[1], "the file has them all"
+
+
+def test_memory_is_that_of_the_report_the_mean_over_seeds(tmp_path):
+    for seed, peak in enumerate((100, 300)):
+        run = RunRecord(name="r", status="completed", memory=Memory(peak_bytes=peak * 2**20))
+        add_cell(tmp_path, str(seed), [f"seed={seed}"], run)
+    assert render_table(write_table(tmp_path), 100).splitlines()[-1].split()[-1] == "200"
+
+
 def test_a_narrow_terminal_leaves_out_costs_before_it_wraps(sweep):
     shown = render_table(write_table(sweep), 76)
     lines = [line for line in shown.splitlines() if not re.match(r"\d+: ", line)]
