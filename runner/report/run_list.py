@@ -92,6 +92,11 @@ def list_runs(root: Path) -> RunList:
     return RunList(tuple(sorted(listed, key=_order)), tuple(found.unread))
 
 
+def find_sweeps(root: Path) -> list[Path]:
+    """The folders of the sweeps in and below ``root``.  Links are not followed."""
+    return _search(root).sweeps
+
+
 def _search(root: Path) -> _Found:
     found, waiting = _Found(), [root]
     while waiting:
