@@ -156,6 +156,18 @@ def test_a_narrow_terminal_leaves_out_costs_before_it_wraps(sweep):
     assert "MiB" not in lines[0]
 
 
+def test_a_value_that_does_not_fit_is_cut_and_not_broken(tmp_path):
+    for number, model in enumerate(("resnet18", "mobilenet_v3_large_quantized")):
+        record = RunRecord(name="r", status="budget_exhausted", metrics=FinalMetrics(test_accuracy=0.9))
+        add_cell(tmp_path, str(number), [f"optimizer.lr=0.0123456789{number}", f"model={model}"], record)
+    lines = render_table(write_table(tmp_path), 52).splitlines()
+    assert max(map(len, lines)) <= 52
+    words = " ".join(lines[2:]).split()
+    assert all(word.endswith("…") for word in words if word.startswith("0.01"))
+    assert [word for word in words if "789" in word or "quantized" in word] == []
+    assert {"budget", "exhausted", "90.00%"} <= set(words)
+
+
 def test_what_is_the_same_in_all_cells_is_not_shown(tmp_path):
     record = RunRecord(name="r", status="completed", metrics=FinalMetrics(test_accuracy=0.9))
     for number in range(2):
