@@ -14,7 +14,7 @@ from runner.records.sweep_cells import write_cells
 from runner.report.document import MARKDOWN_FILE, to_markdown
 from runner.report.run_list import list_runs
 from tests.conftest import ROOT
-from tests.report.sweep_folders import write_sweep
+from tests.report.sweep_folders import write_search, write_sweep
 
 SPENT = PrivacySpent(
     epsilon=1.1,
@@ -124,6 +124,15 @@ def test_the_verdict_is_that_of_the_report_until_a_run_goes_on(tree, listed):
     os.utime(newest, ns=(2**62, 2**62))
     (sweep,) = [run for run in list_runs(tree).runs if run.cells]
     assert sweep.verdict is None
+
+
+def test_the_best_trial_of_a_search_is_not_chosen_by_test_figures(tmp_path):
+    write_search(tmp_path, [0.5, 0.7])
+    (search,) = list_runs(tmp_path).runs
+    assert (search.metric, search.best) == (None, ()), "these trials have no other"
+    (tmp_path / "trials.csv").unlink()
+    (grid,) = list_runs(tmp_path).runs
+    assert grid.metric == "test_accuracy"
 
 
 def test_cells_that_have_not_started_are_counted_and_strangers_are_runs(tree):

@@ -39,6 +39,7 @@ from runner.errors import ExitCode, RequestError, RunError
 from runner.internals.hydra_parts import flag_parser
 from runner.processes.command_end import run_command
 from runner.processes.keyboard_interrupt import interrupted
+from runner.records.console import put
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,7 +135,7 @@ def _sweep(composer: Composer, request: Request, argv: Sequence[str]) -> int:
     """Many runs, each in a process of its own."""
     from runner.api.start_sweep import start_sweep
 
-    end = start_sweep(composer, request, argv, say=print)
+    end = start_sweep(composer, request, argv, say=lambda text: put(sys.stdout, *text.split("\n")))
     if end.error is not None:
         print(f"error: {end.error}", file=sys.stderr)
     return end.exit_code

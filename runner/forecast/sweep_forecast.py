@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.config.choice import evolve
+from runner.config.looks import plan_looks
 from runner.config.request.request import Request
 from runner.config.request.search_config import SWEEPER, load_search
 from runner.config.rules.rules import value_at
 from runner.config.schema import RunConfig
 from runner.config.words.pluralize import pluralize
-from runner.errors import RequestError, RunError, as_typed
+from runner.errors import RequestError, RunError, as_typed, plainly
 from runner.forecast.assess import assess
 from runner.forecast.describe import described
 from runner.forecast.forecast import Interval
 from runner.forecast.quantities import mib, seconds_text, time_text
-from runner.privacy.accounting.sweep_epsilon import best_of
-from runner.privacy.ledger.ledger import Entry, compose_entries
+from runner.forecast.seeds_needed import SeedsForecast, describe_seeds, described_seeds, forecast_seeds
+from runner.privacy.accounting.sweep_epsilon import best_of, compose_grid
 from runner.processes.fork_server import ForkServer
 from runner.records.progress import budget_text
 from runner.report.one_computation import is_one_plan
@@ -58,6 +60,13 @@ class SweepPlan:
     """Whether the trials are drawn as it goes, so that the first stands for all of them."""
     spent: tuple[tuple[str, int, Composed], ...]
     """Of each data set with private cells: its name, their number, and what publishing all of them spends."""
+    seeds: SeedsForecast | None
+    """What its question needs; None where it compares nothing."""
+    cells_a_seed: int
+    room: int | None
+    """With ``comparison.until=decided`` and private cells: the last planned look that their budget has room for."""
+    budget: float | None
+    """That budget."""
     best: Composed | None
     """What publishing the best alone spends where ``privacy.selection=random_stopping``; None otherwise."""
 
@@ -86,7 +95,8 @@ def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
             for configs in alike.values()
         )
     at_a_time = _at_a_time(request)
-    spent, best = _spending(request, cells)
+    spent, best, room = _spending(request, cells)
+    repeats = len({config.seed for config in request.configs})
     return SweepPlan(
         cells=cells,
         at_a_time=at_a_time,
@@ -95,13 +105,21 @@ def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
         price=_price(kinds),
         search=search,
         spent=spent,
+        room=room,
+        budget=min(
+            (found for one in request.configs if (found := one.privacy.sweep_epsilon) is not None), default=None
+        ),
         best=best,
+        cells_a_seed=max(1, cells // repeats),
+        seeds=None if search else _seeds(request, kinds, repeats),
     )
 
 
 def describe_sweep(sweep: SweepPlan) -> list[str]:
     """The plan of a sweep in lines for people."""
     what = f"{pluralize(sweep.cells, 'trial')} of a search" if sweep.search else pluralize(sweep.cells, "cell")
+    if sweep.seeds is not None and len(sweep.seeds.looks) > 1:
+        what += " to the first look"
     lines = [f"{what}, {sweep.at_a_time} at a time: a plan, nothing was run"]
     for kind in sweep.kinds:
         found = kind.assessment
@@ -120,12 +138,23 @@ def describe_sweep(sweep: SweepPlan) -> list[str]:
         for one, other in _same_plans(sweep.kinds)
     ]
     lines.append(f"time       {time_text(sweep.seconds, sweep.kinds[0].assessment.device)}{shorter}")
+    if sweep.seeds is not None:
+        cells = sweep.cells_a_seed
+        share = cells / sweep.cells
+        whole = sweep.seconds
+        one = Interval(expected=share * whole.expected, low=share * whole.low, high=share * whole.high)
+        lines += describe_seeds(sweep.seeds, cells=cells, seconds=one)
     if sweep.price is not None:
         lines.append(f"price      {sweep.price.expected:.2g} ({sweep.price.low:.2g} to {sweep.price.high:.2g})")
     for name, count, composed in sweep.spent:
         figure = budget_text(composed.epsilon, composed.delta)
         every = f"{'all ' if count > 1 else ''}{pluralize(count, 'private cell')}"
         lines.append(f"privacy    publishing {every} on {name}: {figure} ({composed.accountant})")
+    if sweep.room is not None:
+        lines.append(
+            f"           the sweep spends privacy.sweep_epsilon={plainly(sweep.budget)} whatever it finds, enough"
+            f" for {pluralize(sweep.room, 'seed')} a recipe"
+        )
     if sweep.best is not None:
         lines.append(f"           publishing the best alone: {budget_text(sweep.best.epsilon, sweep.best.delta)}")
     return lines
@@ -139,9 +168,11 @@ def described_sweep(sweep: SweepPlan) -> dict[str, Any]:
         "search": sweep.search,
         "seconds": sweep.seconds,
         "price": sweep.price,
+        "seeds": None if sweep.seeds is None else described_seeds(sweep.seeds),
         "kinds": [{"count": kind.count, "what": kind.what, **described(kind.assessment)} for kind in sweep.kinds],
         "privacy": {
             "publish_all": [{"data": name, "cells": n, **dataclasses.asdict(spent)} for name, n, spent in sweep.spent],
+            "room_for_seeds": sweep.room,
             "publish_best": None if sweep.best is None else dataclasses.asdict(sweep.best),
         },
     }
@@ -183,11 +214,24 @@ def _at_a_time(request: Request) -> int:
     return max(1, int(jobs))
 
 
-def _spending(request: Request, cells: int) -> tuple[tuple[tuple[str, int, Composed], ...], Composed | None]:
-    """What the private cells spend together on each data set, and what publishing the best alone does."""
+def _seeds(request: Request, kinds: Sequence[CellForecast], repeats: int) -> SeedsForecast | None:
+    comparison = request.configs[0].comparison
+    keys = comparison.by or sorted(request.varied - {"seed"})
+    recipes = len({tuple(repr(value_at(config, key)) for key in keys) for config in request.configs})
+    plans = [kind.assessment.plan for kind in kinds]
+    return forecast_seeds(comparison, plans, request.varied, recipes=recipes, seeds=repeats)
+
+
+def _spending(
+    request: Request, cells: int
+) -> tuple[tuple[tuple[str, int, Composed], ...], Composed | None, int | None]:
+    """What the private cells spend together on each data set, and what publishing the best alone does.
+
+    Last, of a sweep in rounds, the planned look up to which its budget reaches.
+    """
     private = [config for config in request.configs if config.privacy.enabled]
     if not private:
-        return (), None
+        return (), None, None
 
     planned = planned_cells(private)
     if planned is None:
@@ -196,12 +240,30 @@ def _spending(request: Request, cells: int) -> tuple[tuple[tuple[str, int, Compo
         planned = {contents: runs * cells for contents, runs in planned.items()}
     else:
         refuse_over_budget(request, planned)
+    # until it is decided, every private cell has a budget
+    budget = min(one.privacy.sweep_epsilon or math.inf for one in private) if request.until_decided else None
     spent = []
     for runs in planned.values():
-        composed = compose_entries([Entry(id="", planned=run, started="") for run in runs])
+        composed = compose_grid(runs, budget)
         if composed is not None:
             spent.append((runs[0].data, len(runs), composed))
-    return tuple(spent), _best(request, next(iter(planned.values())), count_of(request))
+    best = _best(request, next(iter(planned.values())), count_of(request))
+    return tuple(spent), best, None if budget is None else _room(request, planned.values(), budget)
+
+
+def _room(request: Request, planned: Collection[list[PlannedRun]], budget: float) -> int:
+    assert request.seeds is not None
+    first = len(request.seeds)
+
+    def fits(look: int) -> bool:
+        for runs in planned:
+            one_seed = runs[: len(runs) // first]
+            composed = compose_grid(one_seed * look, budget)
+            if composed is not None and composed.epsilon > budget:
+                return False
+        return True
+
+    return max((look for look in plan_looks(request.configs[0].comparison.max_seeds) if fits(look)), default=0)
 
 
 def _best(request: Request, runs: Sequence[PlannedRun], count: Any) -> Composed | None:

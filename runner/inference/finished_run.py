@@ -144,6 +144,9 @@ def open_run(folder: Path, checkpoint: str = "best") -> FinishedRun:
         raise RequestError("checkpoint", f"{error}", "a checkpoint as the run wrote it") from error
     if found.identity != record.plan["identity"]:
         raise RequestError("checkpoint", f"{path} (saved by another run)", f"a checkpoint of {plan.name}")
+    if checkpoint == "last" and record.status in FINISHED and found.step < record.steps:
+        kept = f"best: trainer.keep={config.trainer.keep} has kept no other checkpoint of this run"
+        raise RequestError("checkpoint", checkpoint, kept)
     return FinishedRun(
         folder=folder,
         config=config,

@@ -29,7 +29,8 @@ class Answer:
     verdict: str = "Nothing has begun here yet."
     parts: tuple[Text, ...] = ()
     by: tuple[str, ...] = ()
-    """Keys that were said to make the recipes; empty where nobody said."""
+    """Keys that were said to make the recipes, or that a search varies; empty where nobody said."""
+    searched: bool = False
 
     def plain(self) -> dict[str, Any]:
         """What a page shows of it."""
@@ -46,11 +47,14 @@ def find_answer(folder: Path, ask: Ask) -> Answer:
     sweep = read_sweep(folder)
     wanted = ask(sweep) or configured(sweep)
     findings = find(sweep, wanted)
+    search = findings.search
+    keys = findings.question.by if search is None else search.varied
     return Answer(
-        title=title_of(sweep, findings.question.by if findings.search is None else findings.search.varied),
+        title=title_of(sweep, keys),
         verdict=findings.verdict,
         parts=tuple(_evidence(findings)),
-        by=tuple(wanted.by),
+        by=tuple(wanted.by if search is None else keys),
+        searched=search is not None,
     )
 
 

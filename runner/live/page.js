@@ -4,6 +4,7 @@
 const COLOURS = 8;
 const WAIT = { running: 1000, waiting: 1000, ended: 5000 };
 const TRIES = 3;
+const MOST_RUNNING = 8;
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]+/gu;
 const at = (id) => document.getElementById(id);
 let version = "", state = null, failures = 0;
@@ -171,6 +172,23 @@ function drawLegend() {
   at("legend").replaceChildren(...items);
 }
 
+// The cells under way, with a bar as far as their epochs tell.
+function drawNow() {
+  const { head, rows } = state.cells || { head: [], rows: [] }, told = head.length - 4;
+  const running = rows.filter((row) => row[told] === "running").slice(0, MOST_RUNNING);
+  at("now").replaceChildren(...running.map((row) => {
+    const what = row.slice(0, told).map((value, place) => (told > 1 ? `${head[place]} ${value}` : value)).join(", ");
+    const [, epoch, value, left] = row.slice(told), item = element("li"), bar = element("progress");
+    const [done, all] = epoch.split(" of ").map(Number);
+    if (all) {
+      bar.max = all;
+      bar.value = done;
+    }
+    item.append(bar, element("span", [what, epoch && `epoch ${epoch}`, value, left].filter(Boolean).join(" · ")));
+    return item;
+  }));
+}
+
 function show() {
   const title = state.title || "Nothing yet";
   if (changed("title", title)) {
@@ -191,6 +209,7 @@ function show() {
     drawLegend();
   }
   if (changed("cells", state.cells)) {
+    drawNow();
     at("cells").hidden = !state.cells || !state.cells.rows.length;
     if (!at("cells").hidden) {
       refill(at("cells").querySelector(".wide"), table(state.cells));

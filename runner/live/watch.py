@@ -25,6 +25,7 @@ from runner.records.sweep_table import OF_THE_SWEEP, TableWriter, read_overrides
 from runner.report.cells import REPEATS
 from runner.report.document import REPORT_FILE
 from runner.report.recipes import label_of
+from runner.report.search_words import short
 from runner.report.title import which
 from runner.sweeping.cell_progress import CellProgress, CellProgressReader, read_cell_record
 from runner.sweeping.selection_file import is_drawn
@@ -200,7 +201,12 @@ class Watch:
     def _draw(self, cells: list[_Cell], at_work: set[str], by: Sequence[str]) -> dict[str, Any]:
         """The curves of the cells, those under way first, in the colours of their recipes."""
         order = sorted(cells, key=lambda cell: _state(cell, at_work) != "running")
-        labels = {cell.name: label_of(by, [cell.overrides.get(key) for key in by]) for cell in cells}
+        labels = {}
+        for cell in cells:
+            values = [cell.overrides.get(key) for key in by]
+            if self._answer.searched:  # its values have many digits
+                values = [value and short(value) for value in values]
+            labels[cell.name] = label_of(by, values)
         recipes = list(dict.fromkeys(labels.values()))
         panels: list[dict[str, Any]] = [{"title": title, "curves": []} for title, _, _ in PANELS]
         for cell in order[:_MOST_CURVES]:
@@ -252,7 +258,7 @@ def _short(keys: Sequence[str]) -> list[str]:
 
 def _figure(accuracy: float | None, loss: float | None) -> str:
     if accuracy is not None:
-        return f"{accuracy:.2%}"
+        return f"{100 * accuracy:.2f} %"
     return "" if loss is None else f"loss {loss:.4f}"
 
 

@@ -30,6 +30,9 @@ ErrorKind = Literal["request", "run"]
 
 STATUSES: tuple[RunStatus, ...] = ("running", "completed", "pruned", "failed", "interrupted", "budget_exhausted")
 
+STOPPED_EARLY = "stopped early"
+"""How the note of a run begins that ended for want of improvement."""
+
 FINISHED: tuple[RunStatus, ...] = ("completed", "budget_exhausted")
 """How a run ends that has done all that it was to do."""
 

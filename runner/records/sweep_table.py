@@ -15,6 +15,8 @@ from runner.records.run_file import RUN_FILE, RunRecord, read_run
 from runner.records.sweep_cells import find_cells
 
 TABLE_FILE = "table.csv"
+TRIALS_FILE = "trials.csv"
+"""Of a search: what each trial tried and found."""
 VOID = "void"
 """In the place of an epsilon that does not hold; the cell's ``run.json`` read by ``read_run`` says why."""
 _OVERRIDES_FILE = Path(".hydra", "overrides.yaml")
@@ -39,6 +41,8 @@ class SweepTable:
     """Cells of which nobody knows what was asked: ``error`` says why."""
     strangers: tuple[str, ...] = ()
     """Folders of runs that are no cells of this sweep, and have no row."""
+    searched: bool = False
+    """Whether the cells are trials of a search, of which nobody should choose by test figures."""
 
     @property
     def overridden(self) -> tuple[str, ...]:
@@ -86,6 +90,7 @@ class TableWriter:
             rows=tuple(rows),
             unknown=frozenset(cell for cell in cells if self._known[cell].unknown),
             strangers=tuple(sorted(found.strangers, key=_in_order)),
+            searched=(self._sweep_dir / TRIALS_FILE).exists(),
         )
 
     def write(self) -> SweepTable:

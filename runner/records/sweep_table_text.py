@@ -44,12 +44,14 @@ def render_table(table: SweepTable, width: int) -> str:
     """Return the table for a terminal of ``width`` columns: what differs between cells, results and their cost.
 
     Cells that differ in nothing but their seed share a line: means, and for accuracies the standard deviation over the
-    seeds.  Where the columns are too few, costs are left out first: they are in ``table.csv``.
+    seeds.  Where the columns are too few, costs are left out first, and then long values are cut: they are in
+    ``table.csv``.  Of a search no test figures are shown: a trial that was chosen by them would look better than it is.
     """
     page = io.StringIO()
     # in a notebook rich would show what is printed, and write nothing
     console = Console(file=page, width=width, highlight=False, color_system=None, force_jupyter=False)
-    figures = [figure for figure in _FIGURES if any(row[figure.column] for row in table.rows)]
+    figures = [figure for figure in _FIGURES if any(row[figure.column] for row in table.rows)
+               and not (table.searched and figure.column == "test_accuracy")]  # fmt: skip
     shown = _layout(table, figures)
     for spare in ("peak_bytes", "samples_per_second", "val_accuracy"):
         if Measurement.get(console, console.options.update(max_width=10 * width), shown).maximum <= width:
@@ -72,8 +74,12 @@ def _layout(table: SweepTable, figures: Sequence[_Figure]) -> Table:
     varied = [key for key in table.overridden if len({row[key] for row in table.rows}) > 1]
     varied = [key for key in varied if not (repeated and key == "seed")]
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in ("cells" if repeated else "cell", *(key.rpartition(".")[2] for key in varied), "status"):
-        shown.add_column(name, overflow="fold")
+    # a value is cut rather than broken, for half a number on each of two lines is none; table.csv has it whole
+    statuses = [_statuses(rows) for rows in groups]
+    shown.add_column("cells" if repeated else "cell", overflow="fold")
+    for key in varied:
+        shown.add_column(key.rpartition(".")[2], overflow="ellipsis")
+    shown.add_column("status", min_width=max((len(word) for text in statuses for word in text.split()), default=0))
     for figure in figures:
         shown.add_column(figure.name, justify="right", no_wrap=True)
     for rows in groups if repeated else [[row] for row in table.rows]:

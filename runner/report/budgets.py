@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from runner.records.run_file import STOPPED_EARLY
 from runner.report.cells import CellResult
+from runner.report.question import Metric
 from runner.report.recipes import Grouping, Recipe, seconds
 
 _CLOSE = 0.05
 """Share by which times, or counts of examples, may differ and still be called equal."""
+
+_SHOWN = 5
+"""Cells of which is told why they stopped early."""
 
 
 def describe_budget(grouping: Grouping) -> str | None:
@@ -53,10 +58,36 @@ def warnings(grouping: Grouping) -> list[str]:
     ]
     if moved:
         found.append(f"Taken up again on another machine or under other versions: cells {', '.join(moved)}.")
+    early = [cell for recipe in recipes for cell in recipe.finished if _stopped_early(cell)]
+    if early:
+        more = f"; and {len(early) - _SHOWN} more" if len(early) > _SHOWN else ""
+        told = "; ".join(map(_early_stop, early[:_SHOWN]))
+        found.append(f"Stopped early, so with fewer updates than planned: {told}{more}.")
     taken_up = [cell.name for recipe in recipes for cell in recipe.finished if _was_taken_up(cell)]
     if taken_up:
         found.append(f"Seconds count from where a run was taken up again: cells {', '.join(taken_up)}.")
     return found
+
+
+def optimism(grouping: Grouping, metric: Metric) -> str | None:
+    """The caution where recipes are compared on the images that chose the epochs of their runs; None elsewhere."""
+    cells = [cell for recipe in grouping.recipes for cell in recipe.finished if cell.record]
+    if not metric.name.startswith("val_") or not any(cell.record.metrics.best_epoch for cell in cells if cell.record):
+        return None
+    return (
+        f"The {metric.words} of a run is that of its best epoch, chosen on these same images, so it is optimistic;"
+        " test figures are not (`comparison.metric`)."
+    )
+
+
+def _stopped_early(cell: CellResult) -> str | None:
+    """What the run says of it; None for one that made the updates that it had planned."""
+    notes = () if cell.record is None else cell.record.notes
+    return next((note for note in notes if note.startswith(STOPPED_EARLY)), None)
+
+
+def _early_stop(cell: CellResult) -> str:
+    return f"cell {cell.name}{(_stopped_early(cell) or '').removeprefix(STOPPED_EARLY)}"
 
 
 def _differs(recipes: Sequence[Recipe], of: Callable[[CellResult], object]) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 
 from runner.config.words.pluralize import pluralize
 from runner.records.document import Bullets, Grid, Heading, Paragraph
-from runner.report.budgets import describe_budget, warnings
+from runner.report.budgets import describe_budget, optimism, warnings
 from runner.report.comparison import Comparison, Verdict
 from runner.report.document import Part
 from runner.report.findings import Findings
@@ -80,7 +80,10 @@ def _comparison(findings: Findings) -> Iterator[Part]:
         yield Paragraph(_method(comparisons, question))
     if (budget := describe_budget(findings.grouping)) is not None:
         yield Paragraph(budget)
-    if notes := warnings(findings.grouping):
+    notes = warnings(findings.grouping)
+    if (caution := optimism(findings.grouping, question.metric)) is not None:
+        notes.append(caution)
+    if notes:
         yield Bullets(notes)
     if checks:
         yield Paragraph("Cells that differ in performance settings only, one update computed by each:")

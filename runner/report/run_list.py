@@ -12,11 +12,13 @@ from pathlib import Path
 from runner.errors import RunError
 from runner.records.run_file import FINISHED, RUN_FILE, STATUSES, RunRecord, read_run
 from runner.records.sweep_cells import CELLS_FILE, find_cells, read_asked
-from runner.records.sweep_table import read_overrides
+from runner.records.sweep_table import TRIALS_FILE, read_overrides
 from runner.report.document import MARKDOWN_FILE, read_lead
 
 METRICS = ("test_accuracy", "val_accuracy", "test_loss", "val_loss", "train_loss")
 """The first that there is stands for a run."""
+
+_SELECTING = tuple(name for name in METRICS if not name.startswith("test"))
 
 LISTED_STATUSES = (*STATUSES, "not_started", "unreadable")
 
@@ -90,6 +92,11 @@ def list_runs(root: Path) -> RunList:
     return RunList(tuple(sorted(listed, key=_order)), tuple(found.unread))
 
 
+def find_sweeps(root: Path) -> list[Path]:
+    """The folders of the sweeps in and below ``root``.  Links are not followed."""
+    return _search(root).sweeps
+
+
 def _search(root: Path) -> _Found:
     found, waiting = _Found(), [root]
     while waiting:
@@ -141,7 +148,9 @@ def _listed_sweep(root: Path, folder: Path, names: Sequence[str]) -> ListedRun:
     typed = {name: asked.get(name) or list(_typed(folder / name)[0]) for name in {**asked, **read}}
     grid = _grid(typed.values())
     records = {name: record for name, (record, _, _) in read.items() if record is not None}
-    best = _best({name: record for name, record in records.items() if record.status in FINISHED})
+    finished = {name: record for name, record in records.items() if record.status in FINISHED}
+    # the best trial of a search is not to be chosen by test figures
+    best = _best(finished, _SELECTING if (folder / TRIALS_FILE).exists() else METRICS)
     spent = [record.privacy.epsilon for record in records.values() if record.privacy and record.privacy.epsilon]
     return ListedRun(
         folder=_name(root, folder),
@@ -187,9 +196,9 @@ def _measured(record: RunRecord) -> Iterator[tuple[str, float]]:
             yield name, value
 
 
-def _best(records: Mapping[str, RunRecord]) -> tuple[str, str, float] | None:
-    """Folder, metric and value of the best of ``records``, by the first metric that any has."""
-    for metric in METRICS:
+def _best(records: Mapping[str, RunRecord], metrics: Sequence[str]) -> tuple[str, str, float] | None:
+    """Folder, metric and value of the best of ``records``, by the first of ``metrics`` that any has."""
+    for metric in metrics:
         values = {name: value for name, record in records.items() for key, value in _measured(record) if key == metric}
         if values:
             choose = max if metric.endswith("accuracy") else min

@@ -11,12 +11,12 @@ from runner.config.untrusted.foreign_yaml import load_plain
 from runner.disk.files import ordinary
 from runner.errors import RunError
 from runner.records.csv_table import from_csv
+from runner.records.sweep_table import TRIALS_FILE
 from runner.report.cells import SweepResults
 
 if TYPE_CHECKING:
     from runner.report.search_importance import Importances
 
-TRIALS_FILE = "trials.csv"
 RESULTS_FILE = "optimization_results.yaml"
 FEWEST = 20
 """Completed trials below which importances are noise."""

@@ -16,10 +16,10 @@ from runner.config.request.search_config import DIRECTIONS, SearchConfig, direct
 from runner.disk.files import write_text
 from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.csv_table import to_csv
+from runner.records.sweep_table import TRIALS_FILE
 from runner.search.trial_leases import FOLDER, OWNER
 from runner.search.trial_result import CAUSE
 
-TRIALS_FILE = "trials.csv"
 RESULTS_FILE = "optimization_results.yaml"
 
 _CONSTRAINTS = "constraints"

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from runner.records.run_file import FinalMetrics
+from runner.records.run_file import STOPPED_EARLY, FinalMetrics
 from runner.records.step_time import StepTime
 from runner.training.gradients.micro_batch_size import Halving
 
@@ -128,7 +128,7 @@ class LoopState:
         times = "the last evaluation" if self.stale == 1 else f"the last {self.stale} evaluations"
         best = f"best after epoch {plan.epoch_of(self.best_step - 1)}" if self.best_step else "it was never finite"
         return (
-            f"stopped early, after epoch {plan.epoch_of(done - 1)} of {plan.epoch_of(semantic.steps - 1)}:"
+            f"{STOPPED_EARLY}, after epoch {plan.epoch_of(done - 1)} of {plan.epoch_of(semantic.steps - 1)}:"
             f" {semantic.monitor} has not {rise}{margin} in {times} (trainer.patience={semantic.patience}); {best}"
         )
 

@@ -20,7 +20,7 @@ from runner.live.watch import Watch
 from runner.records.sweep_cells import write_cells
 from runner.report.write import write_report
 from tests.live.browser import CHROMIUM, Browser
-from tests.report.sweep_folders import write_cell, write_sweep
+from tests.report.sweep_folders import write_cell, write_search, write_sweep
 
 GRID = [("precision=fp32 seed=0", 0.97), ("precision=fp32 seed=1", 0.98), ("precision=bf16 seed=0", 0.96),
         ("precision=bf16 seed=1", 0.98)]  # fmt: skip
@@ -116,6 +116,19 @@ def test_a_single_run_a_damaged_one_and_trials_that_nobody_may_see(tmp_path):
     assert (found["counts"], found["cells"], found["panels"], found["parts"]) == ("", None, [], [])
 
 
+def test_a_search_shows_its_trials_by_what_selected_them(tmp_path):
+    write_search(tmp_path, [0.5, 0.7, 0.6])
+    found = look(tmp_path)
+    assert found["title"] == "Which learning rate and optimizer?"
+    assert found["verdict"].startswith(
+        "Best of 3 completed trials: optimizer.lr=0.000126 optimizer=adam, with validation"
+    )
+    heading, table = found["parts"]
+    assert heading == {"kind": "heading", "text": "Trials"}
+    assert [row[:2] for row in table["rows"]] == [["1", "70.00 %"], ["2", "60.00 %"], ["0", "50.00 %"]]
+    assert "12." not in json.dumps(found["parts"]), "no test figures"
+
+
 def test_curves_follow_a_file_that_grows_is_torn_and_is_replaced(tmp_path):
     path, curve = tmp_path / "metrics.jsonl", CurveReader(tmp_path)
     line = '{{"step": {0}, "epoch": {0}.0, "kind": "train", "loss": {1}}}\n'.format
@@ -206,6 +219,9 @@ def test_a_browser_shows_the_sweep_and_follows_it(browser, tmp_path):
             with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
                 file.write('{"step": 40, "epoch": 4.0, "kind": "train", "loss": 0.25}\n')
             browser.wait_for("document.querySelector('#panels path').getAttribute('d').split('L').length === 4")
+            # of 100 updates, 10 an epoch
+            browser.wait_for("document.querySelector('#now li').innerText.includes('epoch 4 of 10')")
+            assert browser.evaluate("document.querySelector('#now progress').value") == 4
             assert "1 running, 4 waiting" in browser.evaluate("document.getElementById('status').innerText")
         rows = browser.evaluate("[...document.querySelectorAll('#cells tbody tr')].map((r) => r.children[0].innerText)")
         # what has no glyph, or turns the line round, is shown as its escape; everything else as it is

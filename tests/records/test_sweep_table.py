@@ -134,6 +134,19 @@ def test_the_terminal_shows_what_differs(sweep):
     assert '2: no, "never" x' in lines
 
 
+def test_trials_of_a_search_are_not_shown_with_test_figures(sweep):
+    (sweep / "trials.csv").touch()
+    assert "test acc" not in render_table(write_table(sweep), 100)
+    assert "test_accuracy" in read(sweep)[1], "the file has them all"
+
+
+def test_memory_is_that_of_the_report_the_mean_over_seeds(tmp_path):
+    for seed, peak in enumerate((100, 300)):
+        run = RunRecord(name="r", status="completed", memory=Memory(peak_bytes=peak * 2**20))
+        add_cell(tmp_path, str(seed), [f"seed={seed}"], run)
+    assert render_table(write_table(tmp_path), 100).splitlines()[-1].split()[-1] == "200"
+
+
 def test_a_narrow_terminal_leaves_out_costs_before_it_wraps(sweep):
     shown = render_table(write_table(sweep), 76)
     lines = [line for line in shown.splitlines() if not re.match(r"\d+: ", line)]
@@ -141,6 +154,18 @@ def test_a_narrow_terminal_leaves_out_costs_before_it_wraps(sweep):
     assert len(lines) == 2 + 5
     assert "test acc" in lines[0]
     assert "MiB" not in lines[0]
+
+
+def test_a_value_that_does_not_fit_is_cut_and_not_broken(tmp_path):
+    for number, model in enumerate(("resnet18", "mobilenet_v3_large_quantized")):
+        record = RunRecord(name="r", status="budget_exhausted", metrics=FinalMetrics(test_accuracy=0.9))
+        add_cell(tmp_path, str(number), [f"optimizer.lr=0.0123456789{number}", f"model={model}"], record)
+    lines = render_table(write_table(tmp_path), 52).splitlines()
+    assert max(map(len, lines)) <= 52
+    words = " ".join(lines[2:]).split()
+    assert all(word.endswith("…") for word in words if word.startswith("0.01"))
+    assert [word for word in words if "789" in word or "quantized" in word] == []
+    assert {"budget", "exhausted", "90.00%"} <= set(words)
 
 
 def test_what_is_the_same_in_all_cells_is_not_shown(tmp_path):

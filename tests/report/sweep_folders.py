@@ -1,5 +1,6 @@
 """Folders of sweeps with figures of one's choice, written as the runner writes them."""
 
+import csv
 import json
 
 import yaml
@@ -67,7 +68,8 @@ def write_cell(
     if epsilon is not None:
         spent = PrivacySpent(epsilon=epsilon, delta=1e-5, noise_multiplier=1.0, max_grad_norm=1.0, sample_rate=0.1,
                              steps=steps, accountant="pld", adjacency="add or remove one")  # fmt: skip
-    semantic = {"logical_batch": 64, "seed": 0, "data": {"fingerprint": fingerprint, "examples": examples}}
+    data = {"fingerprint": fingerprint, "examples": examples}
+    semantic = {"steps": steps, "steps_per_epoch": 10, "logical_batch": 64, "seed": 0, "data": data}
     record = RunRecord(
         name="r",
         status="completed" if done else outcome,
@@ -101,3 +103,28 @@ def write_cell(
         lines.append({**at, "kind": "train", "loss": loss, "seconds": 0.7 * seconds * epoch / len(curve)})
         lines.append({**at, "kind": "val", "loss": loss, "accuracy": 1 - loss / 4})
     (cell / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_trials(folder, values, *, states=None, columns=("value",), directions=("maximize",), objectives=None):
+    results = {"directions": list(directions)} | ({"objectives": list(objectives)} if objectives else {})
+    (folder / "optimization_results.yaml").write_text(yaml.safe_dump(results))
+    with (folder / "trials.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["number", "state", *columns, "params_optimizer.lr", "params_optimizer", "user_attrs_folder"])
+        for number, value in enumerate(values):
+            state = (states or {}).get(number, "COMPLETE")
+            found = value if state == "COMPLETE" else [""] * len(columns)
+            writer.writerow([number, state, *found, rate_of(number), ("sgd", "adam")[number % 2], number])
+
+
+def rate_of(number):
+    return 10 ** (-4 + number / 10)
+
+
+def write_search(folder, values, **trials):
+    cells = [
+        (f"optimizer.lr={rate_of(n)} optimizer={('sgd', 'adam')[n % 2]} trainer.epochs=3", 0.123 + n / 1000)
+        for n in range(len(values))
+    ]
+    write_sweep(folder, cells)
+    write_trials(folder, [[value] for value in values], objectives=("val_accuracy",), **trials)

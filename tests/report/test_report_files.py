@@ -1,6 +1,5 @@
 """The report as files: complete, self-contained, and the same from the same folder."""
 
-import csv
 import dataclasses
 import html.parser
 import json
@@ -33,7 +32,7 @@ from runner.report.search_importance import importances_of
 from runner.report.style import SERIES
 from runner.report.title import which
 from runner.report.write import write_report
-from tests.report.sweep_folders import write_cell, write_sweep
+from tests.report.sweep_folders import write_cell, write_search, write_sweep, write_trials
 
 GRID = [
     ("precision=fp32 seed=0", 0.97),
@@ -247,31 +246,6 @@ def test_privacy(tmp_path):
     write_sweep(tmp_path / "same", [cell for cell in cells if "epsilon=1" in cell[0]])
     write_report(tmp_path / "same")
     assert not (tmp_path / "same" / "plots" / "privacy.png").exists()
-
-
-def write_trials(folder, values, *, states=None, columns=("value",), directions=("maximize",), objectives=None):
-    results = {"directions": list(directions)} | ({"objectives": list(objectives)} if objectives else {})
-    (folder / "optimization_results.yaml").write_text(yaml.safe_dump(results))
-    with (folder / "trials.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["number", "state", *columns, "params_optimizer.lr", "params_optimizer", "user_attrs_folder"])
-        for number, value in enumerate(values):
-            state = (states or {}).get(number, "COMPLETE")
-            found = value if state == "COMPLETE" else [""] * len(columns)
-            writer.writerow([number, state, *found, _rate(number), ("sgd", "adam")[number % 2], number])
-
-
-def _rate(number):
-    return 10 ** (-4 + number / 10)
-
-
-def write_search(folder, values, **trials):
-    cells = [
-        (f"optimizer.lr={_rate(n)} optimizer={('sgd', 'adam')[n % 2]} trainer.epochs=3", 0.123 + n / 1000)
-        for n in range(len(values))
-    ]
-    write_sweep(folder, cells)
-    write_trials(folder, [[value] for value in values], objectives=("val_accuracy",), **trials)
 
 
 def test_a_search(tmp_path):

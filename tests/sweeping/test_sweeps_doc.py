@@ -12,7 +12,7 @@ from runner.config.store import shipped
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "sweeps.md").read_text()
-COMMANDS = re.findall(r"^python -m runner (.+)$", PAGE, re.M)
+COMMANDS = re.findall(r"^python -m runner (?!report )(.+)$", PAGE, re.M)
 LAUNCHERS = re.findall(r"`hydra/launcher=(\w+)`", PAGE)
 
 

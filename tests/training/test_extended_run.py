@@ -120,6 +120,14 @@ def test_what_is_kept_bounds_the_disk_and_a_run_without_its_last_state_does_not_
     assert f"model.weights={run} in another hydra.run.dir" in told
 
 
+def test_the_last_checkpoint_that_was_not_kept_is_not_taken_for_the_best(command, tmp_path, best_first):
+    recipe = [*RECIPE, "scheduler=constant", "trainer.epochs=2", "trainer.keep=best", "tracker=none"]
+    assert command(*recipe, "hydra.run.dir=run")[0] == 0
+    assert open_run(tmp_path / "run").step == 6
+    with pytest.raises(RequestError, match=r"trainer\.keep=best has kept no other checkpoint"):
+        open_run(tmp_path / "run", "last")
+
+
 def test_weights_alone_are_the_same_weights_and_no_state_to_go_on_from(train):
     recipe = ("scheduler=constant", "trainer.epochs=2")
     both = train(*RECIPE, *recipe)

@@ -184,27 +184,29 @@ def admit_grid(
             _require_one_mechanism(run, entries[:number], *_ALIKE)
         _keep_best_to_limit(limit, best_of(runs[0], count))
         return
-
-    def compose(runs_of_grid: Sequence[Entry]) -> Composed | None:
-        private = [_planned(entry.planned) for entry in runs_of_grid if entry.planned.private]
-        if not in_rounds or limit is None or not private:
-            return compose_entries(runs_of_grid)
-        budget = Filter.before(private[0], epsilon=limit, delta=runs[0].delta)
-        return Composed(epsilon=budget.spent(private), delta=budget.delta, accountant=ACCOUNTANT)
-
-    together = compose(entries)
+    budget = limit if in_rounds else None
+    together = compose_grid(runs, budget)
     if limit is None or together is None or together.epsilon <= limit:
         return
     fits, fails = 0, len(entries)
     while fails - fits > 1:
         middle = (fits + fails) // 2
-        composed = compose(entries[:middle])
+        composed = compose_grid(runs[:middle], budget)
         fits, fails = (middle, fails) if composed is None or composed.epsilon <= limit else (fits, middle)
     raise RequestError(
         "privacy.sweep_epsilon",
         f"{len(entries)} cells that compose to {_described_sum(together)}",
         f"at most {plainly(limit)}, which the first {pluralize(fits, 'cell')} keep to",
     )
+
+
+def compose_grid(runs: Sequence[PlannedRun], budget: float | None) -> Composed | None:
+    """What the cells of a grid spend together, of a ``budget`` that holds for all its rounds; null for composition."""
+    private = [_planned(run) for run in runs if run.private]
+    if budget is None or not private:
+        return compose_entries([Entry(id="", planned=run, started="") for run in runs])
+    limit = Filter.before(private[0], epsilon=budget, delta=runs[0].delta)
+    return Composed(epsilon=limit.spent(private), delta=limit.delta, accountant=ACCOUNTANT)
 
 
 def round_fits(
