@@ -191,7 +191,9 @@ def _call_source(config: DataConfig, on_listed: Callable[[ListedData], None] | N
     known = [name for name in parameters if name != TELL]
     for option in config.options:
         if option not in known and (option == TELL or not arguments.takes_others):
-            raise unknown_option(f"data.{option}", config.options[option], known, f" for data={config.name}")
+            raise unknown_option(
+                f"data.{option}", config.options[option], known, f" for data={config.name}", target=config.target
+            )
     tell = {}
     if on_listed is not None and TELL in parameters:
         tell = {TELL: lambda layout, origin: on_listed(_list_data(config, layout, origin))}

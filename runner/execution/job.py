@@ -32,7 +32,8 @@ from runner.records.environment import describe_environment
 from runner.records.environment_changes import environments_before
 from runner.records.forecast_file import find_forecast, with_forecast_error
 from runner.records.non_private_figures import non_private_figures_of_run
-from runner.records.plugins_used import plugins_used
+from runner.records.own_code import own_code
+from runner.records.plugins_used import plugins_used, targets_of
 from runner.records.printable import printable
 from runner.records.recorder import Recorder
 from runner.records.resolved_config import save_resolved_config
@@ -305,6 +306,8 @@ def _fit_on_record(
     begun = time.monotonic() - seconds_before(job.run_dir, checkpoint)
     privacy = plan.semantic.privacy
     environment = describe_environment() | {"plugins": plugins_used(job.config, job.run_dir)}
+    if modules := own_code(targets_of(job.config)):
+        environment["code"] = modules
     earlier, moved = environments_before(job.run_dir, environment) if checkpoint is not None else ((), ())
     record = RunRecord(
         name=plan.name,

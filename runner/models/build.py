@@ -89,4 +89,4 @@ def _check_options(config: ModelConfig, accepted: TargetArguments) -> None:
             raise RequestError(f"model.{name}", "nothing", f"a value, which {config.target} cannot do without")
     for option, value in config.options.items():
         if option in _FROM_DATA or (option not in names and not accepted.takes_others):
-            raise unknown_option(f"model.{option}", value, names, f" for model={config.name}")
+            raise unknown_option(f"model.{option}", value, names, f" for model={config.name}", target=config.target)

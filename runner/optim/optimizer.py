@@ -40,7 +40,9 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, fused: bool | 
     names = [name for name in accepted if name not in _OURS]
     for option, value in config.options.items():
         if option not in names and (option in _OURS or not arguments.takes_others):
-            raise unknown_option(f"optimizer.{option}", value, names, f" for optimizer={config.name}")
+            raise unknown_option(
+                f"optimizer.{option}", value, names, f" for optimizer={config.name}", target=config.target
+            )
     parameters = [p for p in model.parameters() if p.requires_grad]
     use_fused = _use_fused(config.name, "fused" in accepted, parameters, fused)
     options = {**config.options, **({"fused": True} if use_fused else {})}

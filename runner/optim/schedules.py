@@ -58,7 +58,9 @@ def build_schedule(config: SchedulerConfig, *, steps: int, steps_per_epoch: floa
     names = [name for name in arguments.named if name not in _FROM_THE_RUN]
     for option, value in config.options.items():
         if option not in names and (option in _FROM_THE_RUN or not arguments.takes_others):
-            raise unknown_option(f"scheduler.{option}", value, names, f" for scheduler={config.name}")
+            raise unknown_option(
+                f"scheduler.{option}", value, names, f" for scheduler={config.name}", target=config.target
+            )
     decay = factory(steps=max(1, steps - warmup), steps_per_epoch=steps_per_epoch, **config.options)
     return WarmUp(decay, steps=warmup, start=config.warmup_start) if warmup else decay
 

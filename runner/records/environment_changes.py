@@ -20,6 +20,9 @@ def differences(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> list[st
     pairs += [(name, before.get(name), now.get(name)) for name in {**before, **now}]
     before, now = (_mapping(one.get("plugins")) for one in (earlier, later))
     pairs += [(f"plug-in {name}", before.get(name), now.get(name)) for name in {**before, **now}]
+    before, now = (_mapping(one.get("code")) for one in (earlier, later))
+    # records of former versions know of no code
+    pairs += [(f"code of {name}", before[name], now[name]) for name in before if name in now]
     return [f"{name} {_text(one)} -> {_text(other)}" for name, one, other in pairs if one != other]
 
 

@@ -22,7 +22,7 @@ def plugins_used(config: RunConfig, run_dir: Path | None = None) -> dict[str, st
     those whose options or question were chosen for it.
     """
     plugins = installed_plugins()
-    found = [plugin for target in _targets(config) if (plugin := plugins.with_package(target)) is not None]
+    found = [plugin for target in targets_of(config) if (plugin := plugins.with_package(target)) is not None]
     if plugins.plugins and run_dir is not None:
         begun = read_hydra_record(run_dir)
         found += [
@@ -55,7 +55,7 @@ def require_plugins(folder: Path | None, key: str, config: RunConfig | None = No
     for package, dist in recorded.items():
         if any(plugin.package == package for plugin in installed.plugins):
             continue
-        if config is not None and not any(f"{target}.".startswith(f"{package}.") for target in _targets(config)):
+        if config is not None and not any(f"{target}.".startswith(f"{package}.") for target in targets_of(config)):
             continue
         got = printable(f"{folder} (made with the plug-in {dist}, which is not installed)")
         raise RequestError(key, got, installed.broken.get(package, "that package, or another run"))
@@ -68,6 +68,7 @@ def _counts(plugin: Plugin, group: str, option: str, caller: Path) -> bool:
     return not (shipped("conf") / group / f"{option}.yaml").is_file()
 
 
-def _targets(config: RunConfig) -> list[str]:
+def targets_of(config: RunConfig) -> list[str]:
+    """The import paths that ``config`` names."""
     parts = (getattr(config, group) for group in (*OPEN, *CLOSED))
     return [target for part in parts if isinstance(target := getattr(part, "target", None), str)]

@@ -143,12 +143,18 @@ def _draw_recipe(axes: Axes, recipe: Recipe, kind: str, value: str, ink: str) ->
     curves = [(cell, *_curve(cell, kind, value)) for cell in recipe.cells]
     curves = [curve for curve in curves if curve[1]]
     for cell, epochs, values in curves:
-        axes.plot(epochs, values, ".-" if len(epochs) == 1 else "-", color=ink, linewidth=0.9, markersize=7,
+        axes.plot(epochs, values, "o-", color=ink, markersize=4, markevery=_lone(values), linewidth=0.9,
                   alpha=0.45 if len(curves) > 1 else 1.0)  # fmt: skip
         if cell.failed:
             axes.plot(epochs[-1], values[-1], "x", color=ink, markersize=7, markeredgewidth=1.8)
     whole = [(epochs, values) for cell, epochs, values in curves if cell.finished]
     if len(whole) > 1 and all(epochs == whole[0][0] for epochs, _ in whole):
         means = [sum(column) / len(column) for column in zip(*(values for _, values in whole), strict=True)]
-        axes.plot(whole[0][0], means, color=ink)
+        axes.plot(whole[0][0], means, "o-", color=ink, markersize=5, markevery=_lone(means))
     return [height for _, _, values in curves for height in values if not math.isnan(height)]
+
+
+def _lone(values: Sequence[float]) -> list[int]:
+    """Indices of values without a neighbour to draw a line to, which nothing would show without a mark."""
+    there = [False, *(not math.isnan(value) for value in values), False]
+    return [index for index in range(len(values)) if there[index : index + 3] == [False, True, False]]

@@ -40,6 +40,14 @@ TORCHVISION = {
     **dict.fromkeys(("shufflenet_v2_x0_5", "mnasnet0_5", "regnet_x_400mf", "regnet_y_400mf"), 32),
     "googlenet": 64,
 }
+WITHOUT_BATCH_NORM = {
+    "timm": {
+        **dict.fromkeys(("convnext_atto", "edgenext_xx_small", "test_nfnet"), 32),
+        "test_vit": 160,
+        **dict.fromkeys(("vit_tiny_patch16_224", "mixer_s32_224"), 224),
+    },
+    "torchvision": {"convnext_tiny": 32, "squeezenet1_1": 64},
+}
 OPTIONS = {"googlenet": {"aux_logits": False, "init_weights": False}}
 
 
@@ -67,7 +75,7 @@ def differences(library, name, size):
     return count, worst
 
 
-def private_step(library, name, size):
+def private_step(library, name, size, precision="fp32"):
     """What became of one private step: the way to its gradients, or the line that refuses it."""
     options = [f"+model.{key}={value}" for key, value in OPTIONS.get(name, {}).items()]
     line = ""
@@ -83,12 +91,13 @@ def private_step(library, name, size):
                     *("trainer=dp", f"model={library}", f"model.name={name}", "data=synthetic", "data.num_train=24"),
                     *("data.num_val=4", "data.num_test=4", f"data.image_size={size}", "data.batch_size=4"),
                     *("trainer.steps=1", "trainer.epochs=null", f"privacy.grad_sample={way}", *options),
+                    f"precision={precision}",
                     *("privacy.epsilon=null", "privacy.noise_multiplier=1.0", f"hydra.run.dir={folder}/run"),
                 ]
             )
         if code == 0:
             return f"one step by {way}"
-        lines = [each for each in said.getvalue().splitlines() if each.strip()]
+        lines = [each.removeprefix("error: ") for each in said.getvalue().splitlines() if each.strip()]
         line = next((each for each in lines if each.startswith(("privacy.", "model."))), lines[-1] if lines else "")
         if not line.startswith("privacy.grad_sample"):
             break
@@ -111,8 +120,11 @@ def run(arguments):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--results", type=Path)
+    parser.add_argument("--precisions", nargs="+")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    if asked.precisions:
+        return _in_precisions(asked.names, asked.precisions)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
     begun = time.monotonic()
     rows, wrong = [], []
@@ -128,6 +140,19 @@ def run(arguments):
     if asked.results is not None:
         asked.results.write_text(_page(rows, wrong, time.monotonic() - begun, commit.strip()))
     return 1 if wrong else 0
+
+
+def _in_precisions(names, precisions):
+    """Print a row for each network; exit code 1 where what becomes of its step differs between the precisions."""
+    unlike = 0
+    for library, networks in (("timm", TIMM), ("torchvision", TORCHVISION)):
+        for name, size in {**networks, **WITHOUT_BATCH_NORM[library]}.items():
+            if names and name not in names:
+                continue
+            steps = [private_step(library, name, size, precision) for precision in precisions]
+            unlike += len(set(steps)) > 1
+            print(f"| {library} | {name} | {size} | {' | '.join(steps)} |", flush=True)
+    return 1 if unlike else 0
 
 
 def _page(rows, wrong, seconds, commit):

@@ -173,6 +173,15 @@ class Own(Net):
     assert model[1].out_features == 3
 
 
+def test_an_argument_of_the_chosen_option_that_the_users_factory_does_not_take(tmp_path, monkeypatch):
+    (tmp_path / "plain_nets.py").write_text("def net(*, in_channels, num_classes, image_size, drop=0.1): ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", "plain_nets")
+    told = r"model\.bias: got true, expected one of drop .* if the chosen option sets it: .*/model/NAME\.yaml"
+    with pytest.raises(RequestError, match=told):
+        build_network(ModelConfig(target="plain_nets.net", options={"bias": True}), **SHAPE)
+
+
 OWN_NETWORKS = """
 from torch import nn
 
