@@ -144,8 +144,11 @@ class SweepResults:
 
     @cached_property
     def varied(self) -> tuple[str, ...]:
-        """Keys that were typed and differ between cells, in the order in which they were typed."""
-        typed = dict.fromkeys(key for cell in self.cells for key in cell.overrides)
+        """Keys that were typed and differ between cells, in the order in which they were typed.
+
+        The question is none of them: it changes no run, and may differ where a sweep was started again.
+        """
+        typed = dict.fromkeys(key for cell in self.cells for key in cell.overrides if not key.startswith("comparison."))
         return tuple(key for key in typed if len({cell.value(key) for cell in self.cells}) > 1)
 
     @property

@@ -160,7 +160,10 @@ def _leads(labels: Sequence[str], state: State, quality: Floats, cost: Floats, m
     shared = repeats[numbers][:, common] if common.any() else repeats[numbers]
     means = np.nanmean(shared, axis=1)
     prices = log_costs(cost)[numbers]
-    spent = np.nanmean(prices[:, common] if common.any() else prices, axis=1)
+    prices = prices[:, common] if common.any() else prices
+    known = ~np.isnan(prices)
+    # a run whose cost was not recorded, as after a kill, counts for nothing; a recipe without any comes last
+    spent = np.where(known.any(axis=1), np.nansum(prices, axis=1) / np.maximum(known.sum(axis=1), 1), np.inf)
     near = means >= means.max() - margin
-    spent = np.where(near, np.where(np.isnan(spent), np.inf, spent), np.nan)
+    spent = np.where(near, spent, np.nan)
     return labels[int(numbers[int(np.nanargmin(spent))])]

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from runner.config.looks import plan_looks
 from runner.config.schema import RunConfig
 from runner.config.words.pluralize import pluralize
-from runner.errors import plainly
+from runner.errors import RequestError, as_typed, plainly
 from runner.records.progress import duration
 from runner.records.run_file import FINISHED, RunRecord
 from runner.records.sweep_cells import read_asked, write_cells
 from runner.sweeping.cell_progress import read_cell_record
 from runner.sweeping.driver import SweepDriver
+from runner.sweeping.resume import earlier_config
 from runner.sweeping.round_time import RoundTime
 
 if TYPE_CHECKING:
@@ -63,10 +64,11 @@ class Rounds:
         """Run rounds until a look decides, or the next round would pass a limit; the driver is told why it ended.
 
         Raises:
-            RequestError: the question does not fit the sweep.
+            RequestError: the question does not fit the sweep, or an earlier start asked another one.
             RunError: a cell's file is damaged.
             SystemExit: the sweep was interrupted; the cells under way have saved.
         """
+        self._refuse_other_question()
         self._time.resume(self._records(range(len(self._folders))))
         columns, upto = list(range(self._columns)), self._looks[0]
         while (fresh := self._fresh(columns, upto)) and self._may_begin(fresh):
@@ -83,6 +85,16 @@ class Rounds:
                 return
             known = {folder: number for number, folder in self._folders.items()}
             columns, upto = sorted({known[name] % self._columns for name in self._look.folders}), decision.next_look
+
+    def _refuse_other_question(self) -> None:
+        """Refuse to change the question between looks: the level of each was planned with the first."""
+        asked = dataclasses.asdict(self._request.configs[0].comparison)
+        for name in self._folders.values():
+            earlier = earlier_config(self._driver.folder / name)
+            for key, before in ({} if earlier is None else dataclasses.asdict(earlier.comparison)).items():
+                if key != "max_hours" and before != asked[key]:
+                    expected = f"{as_typed(before)}, as {self._driver.folder} began, or another hydra.sweep.dir"
+                    raise RequestError(f"comparison.{key}", as_typed(asked[key]), expected)
 
     def _fresh(self, columns: Sequence[int], upto: int) -> list[int]:
         """Of the cells of ``columns`` on the first ``upto`` seeds, a seed after the other, those still to be run."""

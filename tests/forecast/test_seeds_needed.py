@@ -17,7 +17,9 @@ ASKED = ComparisonConfig(margin=1.0, until="decided", max_seeds=40)
 
 def plan(fingerprint="d"):
     splits = (SimpleNamespace(name="train", examples=1000), SimpleNamespace(name="test", examples=500))
-    return SimpleNamespace(as_dict=lambda: {"semantic": {"data": {"fingerprint": fingerprint}}}, splits=splits)
+    return SimpleNamespace(
+        as_dict=lambda: {"semantic": {"data": {"fingerprint": fingerprint}, "steps": 100}}, splits=splits
+    )
 
 
 @pytest.fixture

@@ -102,6 +102,11 @@ class Browser:
         self.call("Page.navigate", url=address)
         self.wait_for(f"location.href !== 'about:blank' && document.readyState === 'complete' || {address!r} === ''")
 
+    def leave(self):
+        """Show nothing, so that nothing is asked for any more."""
+        self.call("Page.navigate", url="about:blank")
+        self.wait_for("location.href === 'about:blank'")
+
     def picture(self, path, *, whole=False):
         """Write what is seen as PNG; ``whole``: the page to its end."""
         found = self.call("Page.captureScreenshot", captureBeyondViewport=whole, **self._whole() if whole else {})

@@ -137,9 +137,10 @@ def test_curves_follow_a_file_that_grows_is_torn_and_is_replaced(tmp_path):
     with path.open("a") as file:
         file.write(line(2, "null")[20:] + "no JSON\n" + line(3, 1))
     assert curve.refresh()["training loss"] == [(1.0, 2), (2.0, None), (3.0, 1)]
-    (tmp_path / "new").write_text(line(1, 5))
+    # a run that goes on forgets what it will do again, and may have done more by the next look
+    (tmp_path / "new").write_text("".join(line(n, 5) for n in range(9)))
     (tmp_path / "new").replace(path)
-    assert curve.refresh()["training loss"] == [(1.0, 5)]
+    assert curve.refresh()["training loss"] == [(n, 5) for n in range(9)]
     path.write_text("".join(line(n, n) for n in range(3000)))
     long = CurveReader(tmp_path).refresh()["training loss"]
     assert 200 < len(long) <= 401
@@ -233,7 +234,34 @@ def test_a_browser_shows_the_sweep_and_follows_it(browser, tmp_path):
             "nothing but the tables scrolls"
         )
         base = server.address
+        browser.leave()
     assert {address.partition("?")[0] for address in browser.requested} == {
         base, f"{base}page.js", f"{base}page.css", f"{base}state",
     }  # fmt: skip
-    assert [error for error in browser.errors if "ERR_CONNECTION_REFUSED" not in str(error)] == []
+    assert browser.errors == []
+
+
+def test_a_browser_shows_a_report_that_loads_nothing(browser, tmp_path):
+    write_sweep(tmp_path, [(f"name={number} seed={seed}", 0.9) for number in range(len(HOSTILE)) for seed in (0, 1)])
+    for number, value in enumerate(HOSTILE):
+        for seed in (0, 1):
+            file = tmp_path / str(2 * number + seed) / ".hydra" / "overrides.yaml"
+            file.write_text(json.dumps([f"name={value}", f"seed={seed}"]))
+    write_report(tmp_path)
+    browser.errors.clear()
+    browser.requested.clear()
+    with served(tmp_path) as server:
+        address = f"{server.address}report.html"
+        browser.open(address, width=390, height=844, dark=True)
+        assert browser.evaluate("document.title") == "Which name?"
+        rows = browser.evaluate("[...document.querySelectorAll('table')][0].innerText")
+        assert HOSTILE[0] in rows
+        assert "\\u202egnp.exe" in rows
+        assert browser.evaluate("document.querySelectorAll('img, script, iframe').length") == 0
+        assert browser.evaluate("document.body.scrollWidth <= document.documentElement.clientWidth")
+        # in the dark, text and pictures are light
+        light = "getComputedStyle(document.querySelector('svg')).color"
+        assert (
+            browser.evaluate(light) == browser.evaluate("getComputedStyle(document.body).color") == "rgb(227, 231, 236)"
+        )
+    assert (browser.requested, browser.errors) == ([address], [])

@@ -14,7 +14,7 @@ import numpy as np
 from runner.config.looks import plan_looks
 from runner.report.comparison import decide, withhold
 from runner.report.decision_rule import Rule, begin, take_look, weigh
-from runner.report.statistics import paired
+from runner.report.statistics import paired, rate_bounds
 
 LEVEL = 0.05
 FAILURE_RATE = 0.5
@@ -100,8 +100,12 @@ class Setting:
     def bad(self):
         """Recipes that must not be recommended; one at the margin counts, as the hardest case."""
         failing = np.array(self.failures or (0.0,) * len(self.deficits)) >= self.failure_rate
-        lost = np.array([rate * loss for rate, loss in self.rare] or [0.0] * len(self.deficits))
-        return (self.deficits + lost >= self.margin) | failing
+        return (self.behind >= self.margin) | failing
+
+    @property
+    def behind(self):
+        """By how much the mean of each recipe is below the best."""
+        return self.deficits + np.array([rate * loss for rate, loss in self.rare] or [0.0] * len(self.deficits))
 
     @property
     def best(self):
@@ -158,6 +162,9 @@ def claims(setting, quality, failed):
         estimates = [paired(means[:, number], means[:, 0], **kept) for number in range(1, means.shape[1])]
         different, equivalent, _, _ = decide(estimates, rule.margin, rule.level / len(rule.looks))
         lost = failed[..., :seeds, :].sum(axis=(-2, -1)).T
+        runs = (failed | ~np.isnan(quality))[..., :seeds, :].sum(axis=(-2, -1)).T
+        reliable = rate_bounds(lost, runs, rule.level)[1] <= rule.failure_rate
+        equivalent = equivalent & reliable[1:] & reliable[:1]
         better = np.stack([estimate.mean > 0 for estimate in estimates])
         found |= np.stack(withhold(different, equivalent, better, lost[1:], lost[:1]))
     return found
@@ -191,7 +198,7 @@ def outcome(setting, sweeps, seed=SEED):
     choice, decided, look = (np.concatenate([getattr(s, key) for s in states]) for key in ("choice", "decided", "look"))
     dropped = np.concatenate([state.dropped_at for state in states])
     different, equivalent = np.concatenate(said, axis=-1)
-    from_reference = np.abs(np.array(setting.deficits[1:]) - setting.deficits[0])
+    from_reference = np.abs(setting.behind[1:] - setting.behind[0])
     equal, apart = from_reference == 0, from_reference >= setting.margin
     used = np.where(dropped > 0, dropped, look[:, None]).sum(axis=1) * setting.settings
     return Outcome(

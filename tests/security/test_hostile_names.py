@@ -165,6 +165,6 @@ def test_without_the_guard_a_name_ends_a_plot(name, monkeypatch):
 
 
 def test_recipes_and_parameters_are_named_printably():
-    from runner.report.recipes import _label
+    from runner.report.recipes import label_of
 
-    assert _label(("model",), ("\x1b$\udcff",)) == "\\x1b$\\udcff"
+    assert label_of(("model",), ("\x1b$\udcff",)) == "\\x1b$\\udcff"

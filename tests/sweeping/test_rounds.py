@@ -5,14 +5,18 @@ import csv
 import dataclasses
 import functools
 import json
+from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from runner.config import looks
 from runner.config.request.request import check_run, read_request
 from runner.config.request.until_decided import check_until
+from runner.config.schema import ComparisonConfig
 from runner.errors import RequestError
 from runner.records.sweep_cells import find_cells, read_asked
+from runner.report.cells import read_sweep
 from runner.search.cell_context import find_context
 from runner.sweeping.driver import SweepDriver
 from runner.sweeping.finish import look_at_results
@@ -154,6 +158,28 @@ def test_it_ends_at_its_limits_and_says_which(rounds):
     assert len(begun) == 0
     assert driver.ending.startswith("the sweep has ended undecided after 1 seed a recipe: 12 further cells would")
     assert driver.ending.endswith("and pass comparison.max_hours=0.1")
+
+
+def test_a_sweep_goes_on_with_more_hours_and_with_no_other_question(rounds, monkeypatch):
+    def earlier(folder):
+        values = OmegaConf.load(folder / ".hydra" / "config.yaml").comparison if folder.exists() else None
+        return values and SimpleNamespace(comparison=ComparisonConfig(**OmegaConf.to_container(values)))
+
+    monkeypatch.setattr("runner.sweeping.rounds.earlier_config", earlier)
+    rounds(close, kill_after=16, max_hours=100.0)
+    with pytest.raises(RequestError, match=r"^comparison\.max_seeds: got 80, expected 40, as .* began, or another"):
+        rounds(close, max_seeds=80)
+    driver, begun, _ = rounds(close, max_hours=200.0)
+    assert len(begun) == 9
+    assert decision_of(driver).decided
+
+
+def test_a_key_of_the_question_is_no_key_of_a_recipe(rounds):
+    driver, _, _ = rounds(close)
+    cell = driver.folder / "28" / ".hydra" / "overrides.yaml"
+    cell.write_text(cell.read_text() + "- comparison.max_hours=9\n")
+    assert "comparison.max_hours" not in read_sweep(driver.folder).varied
+    assert decision_of(driver).decided
 
 
 def test_a_recipe_that_fails_drops_out_and_a_sweep_that_fails_ends(rounds):
