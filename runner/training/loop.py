@@ -373,8 +373,6 @@ class Loop:
     def _tell_halvings(self) -> None:
         """Say where memory ran out since this was last asked."""
         halvings = self._parts.sizes.halvings
-        if len(halvings) == self._told:
-            return
         for halving in halvings[self._told :]:
             self._tell(halving.describe())
         self._told = len(halvings)
