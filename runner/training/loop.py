@@ -29,7 +29,7 @@ from runner.training.eval_weights import eval_weights, refuse_traces, restore_we
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.garbage_collection import setup_objects_frozen
 from runner.training.loop_progress import LoopProgress
-from runner.training.non_finite_gradients import explain_non_finite
+from runner.training.non_finite_gradients import explain_non_finite, refuse_non_finite_weights
 from runner.training.parts import Parts
 from runner.training.precision.precision import NonFiniteGradient
 from runner.training.privacy_account import open_account
@@ -180,6 +180,8 @@ class Loop:
     def _record(self, step: int) -> None:
         totals = self._read(step)
         plan, parts = self._plan, self._parts
+        if parts.rule.zeroed is not None and not math.isfinite(totals.loss):
+            refuse_non_finite_weights(parts, step)
         extra: dict[str, Any] = {}
         if self._step.norm is not None:
             extra["grad_norm"] = self._step.norm.item()
@@ -325,7 +327,8 @@ class Loop:
                 test_loss, test_accuracy = self._measure(test, counts)
             balance = ClassBalance.of(counts)
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
-        timed = self._step_time()
+        timed, zeroed = self._step_time(), self._zeroed()
+        stopped = self._out_of_patience() and done < plan.semantic.steps
         return FitResult(
             status=status,
             metrics=FinalMetrics(
@@ -344,18 +347,14 @@ class Loop:
             steps=done,
             epochs=epochs,
             skipped_steps=self._parts.precision.skipped,
-            zeroed_examples=self._zeroed(),
+            zeroed_examples=zeroed,
             epsilon=None if self._spending is None else self._spending.charged(done, status),
             halvings=tuple(self._parts.sizes.halvings),
             notes=(
                 *name_slow_input(self._parts, timed),
-                *loop_state.notes(test_loss),
+                *loop_state.notes(test_loss, left_out=zeroed > 0),
                 *balance.notes(),
-                *(
-                    [loop_state.early_stop(plan, done)]
-                    if self._out_of_patience() and done < plan.semantic.steps
-                    else []
-                ),
+                *([loop_state.early_stop(plan, done)] if stopped else []),
             ),
         )
 

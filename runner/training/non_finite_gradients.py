@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from runner.errors import RunError
 from runner.training.gradients.micro_batches import micro_batches
 from runner.training.losses import cross_entropy
 
@@ -42,6 +43,22 @@ def explain_non_finite(parts: Parts, data: ImageData, step: int) -> str:
         names = ", ".join(_name(data, row) for row in wrong[:_NAMED]) + (" ..." if len(wrong) > _NAMED else "")
         what = f"the loss of {len(wrong)} of {len(rows)} examples is not finite ({names})"
     return f"step {step + 1}: {what}; no update was made; try {' or '.join(cures)}"
+
+
+def refuse_non_finite_weights(parts: Parts, step: int) -> None:
+    """Look at the weights after update ``step`` of a private run, whose gradients are finite whatever happens.
+
+    Weights are what a private run publishes: that it ends by them tells nothing more.
+
+    Raises:
+        RunError: one of them is not finite, so that no further update would mean anything.
+    """
+    if all(bool(parameter.isfinite().all()) for parameter in parts.model.parameters()):
+        return
+    cures = f"a lower optimizer.lr (now {parts.optimizer.param_groups[0]['lr']:.3g})"
+    if parts.plan.semantic.precision.dtype == "float16":
+        cures = f"precision=bf16 or {cures}"
+    raise RunError(f"step {step + 1}: the weights are not finite any more; try {cures}")
 
 
 def _name(data: ImageData, row: int) -> str:

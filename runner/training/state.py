@@ -132,9 +132,14 @@ class LoopState:
             f" {semantic.monitor} has not {rise}{margin} in {times} (trainer.patience={semantic.patience}); {best}"
         )
 
-    def notes(self, test_loss: float | None) -> tuple[str, ...]:
-        """What the record of the run should say of its evaluations."""
+    def notes(self, test_loss: float | None, *, left_out: bool) -> tuple[str, ...]:
+        """What the record of the run should say of its figures; ``left_out`` as of ``FitResult.zeroed_examples``."""
         found = []
+        if left_out:
+            found.append(
+                "examples without a finite gradient were left out of updates (`zeroed_examples`), and the training loss"
+                " is that of the others: a lower optimizer.lr or another precision may help"
+            )
         if self.not_finite:
             times = "once" if self.not_finite == 1 else f"{self.not_finite} times"
             line = f"the validation loss was not finite {times}, and nothing was chosen by these evaluations"

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from runner.data.open import open_data
-from runner.errors import RequestError
+from runner.errors import RequestError, RunError
 from runner.planning.build import build_plan
 from runner.planning.device import detect_device
 from runner.privacy.accounting.accountants import epsilon
@@ -123,6 +123,13 @@ def test_a_loss_scale_is_out_before_clipping():
     torch.testing.assert_close(released(65536.0, CLIP), released(1.0, CLIP), rtol=1e-5, atol=1e-6)
 
 
+def test_weights_that_are_not_finite_end_a_private_run(train):
+    """Each example is left out by then, and noise alone would go on to a finished run with a splendid loss."""
+    with pytest.raises(RunError, match=r"the weights are not finite any more; try a lower optimizer\.lr"):
+        train("trainer=dp", "model=small_cnn", "optimizer.lr=1e38", "data.limit=200", "data.batch_size=20",
+              "trainer.steps=20", "trainer.log_every=5", "hardware.threads=1")  # fmt: skip
+
+
 def test_an_overflow_is_no_reason_to_skip_a_step(train):
     """The control is GradScaler, whose decision to skip is a function of the data that no noise covers."""
     parameter = nn.Parameter(torch.ones(1))
@@ -139,6 +146,8 @@ def test_an_overflow_is_no_reason_to_skip_a_step(train):
     )  # fmt: skip
     run = json.loads((run_dir / "run.json").read_text())
     assert run["zeroed_examples"] > 0
+    assert run["metrics"]["train_loss"] is None, "no example has a loss that counts"
+    assert any("without a finite gradient were left out" in note for note in run["notes"])
     assert (run["steps"], run["privacy"]["steps"], run["skipped_steps"]) == (6, 6, 0)
     model = linear_model()
     rule = by_runner(model, sigma=1.0)

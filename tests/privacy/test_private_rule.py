@@ -106,7 +106,7 @@ def test_a_non_finite_example_counts_as_removed(mode, value, sizes):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_losses_and_hits_are_sums_over_finite_examples(mode):
+def test_an_example_left_out_counts_with_the_mean_loss_of_the_others(mode):
     model = make_model()
     images, labels = make_batch()
     logits = model(images).detach()
@@ -118,7 +118,10 @@ def test_losses_and_hits_are_sums_over_finite_examples(mode):
     assert not total.requires_grad
     images[3] = float("nan")
     total, _ = rule.add(images, labels)
-    torch.testing.assert_close(total, loss(logits, labels).sum() - loss(logits, labels)[3])
+    others = loss(logits, labels)[torch.arange(len(labels)) != 3]
+    torch.testing.assert_close(total, others.mean() * len(labels))
+    total, _ = rule.add(torch.full_like(images, float("nan")), labels)
+    assert total.isnan()
 
 
 @pytest.mark.parametrize("mode", MODES)

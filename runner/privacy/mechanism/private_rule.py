@@ -116,7 +116,8 @@ class PrivateRule:
         """Adds the clipped gradients of a micro-batch: labels [b], b >= 0, and images [b * copies, C, H, W].
 
         Returns:
-            The sum of the losses (float32 scalar) and which answers count as right (bool [b]), on the device.
+            The sum of the losses (float32 scalar; an example that is left out counts with the mean of the others) and
+            which answers count as right (bool [b]), on the device.
         """
         if len(labels) == 0:
             return torch.zeros((), device=self._flat.device), torch.zeros(0, dtype=torch.bool, device=self._flat.device)
@@ -135,7 +136,9 @@ class PrivateRule:
         for gradient, view in zip(gradients, self._views, strict=True):
             view += gradient.weighted_sum(factors, dropped)
         self._zeroed_now += (~finite).sum()
-        return torch.where(finite, losses, 0.0).sum().float(), hits & finite
+        # the others stand in for those left out, so that the sum over all is that of their mean; NaN where none is left
+        share_left = finite.sum() / len(labels)
+        return (torch.where(finite, losses, 0.0).sum() / share_left).float(), hits & finite
 
     @property
     def clipped_sum(self) -> Tensor:
