@@ -9,6 +9,7 @@ from runner.live.answer import Ask
 from runner.live.server import LiveServer
 from runner.report.cells import read_sweep
 from runner.report.write import write_report
+from runner.sweeping.privacy_file import renew_spending
 
 
 def report(sweep_dir: Path, ask: Ask) -> None:
@@ -18,7 +19,9 @@ def report(sweep_dir: Path, ask: Ask) -> None:
         RequestError: no sweep is there, or the question does not fit it.
         RunError: a file that belongs to the sweep is damaged, or the report cannot be written.
     """
-    found = write_report(sweep_dir, ask(read_sweep(sweep_dir)))
+    sweep = read_sweep(sweep_dir)
+    renew_spending(sweep)
+    found = write_report(sweep_dir, ask(sweep))
     print(f"verdict: {found.verdict}")
     print(f"report: {found.path}")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runner.config.choice import evolve
 from runner.config.rules import rules
@@ -19,7 +20,8 @@ from runner.planning.restore import restore_plan
 from runner.privacy.ledger.void_runs import void_reason
 from runner.records.plugins_used import require_plugins
 from runner.records.progress import budget_text
-from runner.records.run_file import FINISHED, RUN_FILE, read_run
+from runner.records.run_file import FINISHED, RUN_FILE, RunRecord, read_run
+from runner.statement.facts import Share, find_sweep, read_share
 from runner.training.checkpointing.checkpoint import find_saved, load_checkpoint
 from runner.training.model import build_model
 
@@ -38,13 +40,16 @@ class Privacy:
     accountant: str
     void: str | None = None
     """Why the epsilon that the run recorded does not hold."""
+    sweep: str | None = None
+    """What else counts, because the run is one of a sweep; None for a run of its own."""
 
     def __str__(self) -> str:
         if self.void is not None:
             return f"void: {self.void}"
         if self.epsilon is None:
             return "NOT private: privacy.unsafe_noise_seed was set"
-        return f"{budget_text(self.epsilon, self.delta)} ({self.accountant})"
+        alone = f"{budget_text(self.epsilon, self.delta)} ({self.accountant})"
+        return alone if self.sweep is None else f"{alone} of this run alone; {self.sweep}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +158,7 @@ def open_run(folder: Path, checkpoint: str = "best") -> FinishedRun:
         plan=plan,
         identity=found.identity,
         test_accuracy=record.metrics.test_accuracy,
-        privacy=_privacy(plan, None if record.privacy is None else record.privacy.epsilon, void_reason(record.plan)),
+        privacy=_privacy(folder, config, plan, record),
         checkpoint=found.path,
         status=record.status,
         step=found.step,
@@ -162,7 +167,7 @@ def open_run(folder: Path, checkpoint: str = "best") -> FinishedRun:
     )
 
 
-def read_record(folder: Path) -> tuple[Plan, Any]:
+def read_record(folder: Path) -> tuple[Plan, RunRecord]:
     """The plan of the run in ``folder``, finished or not, and its record.
 
     Raises:
@@ -199,16 +204,31 @@ def read_config(folder: Path) -> RunConfig:
     return config
 
 
-def _privacy(plan: Plan, spent: float | None, void: str | None) -> Privacy | None:
+def _privacy(folder: Path, config: RunConfig, plan: Plan, record: RunRecord) -> Privacy | None:
     """The guarantee of all steps; of a run that was killed, that of the steps which it planned."""
     planned = plan.semantic.privacy
     if planned is None:
         return None
-    epsilon = planned.epsilon if spent is None else spent
+    void = void_reason(record.plan)
+    epsilon = planned.epsilon if record.privacy is None else record.privacy.epsilon
+    share = read_share(folder, find_sweep(folder), drawn=config.privacy.selection == "random_stopping")
     return Privacy(
         epsilon=epsilon if planned.unsafe_noise_seed is None and void is None else None,
         delta=planned.delta,
         adjacency=planned.adjacency,
         accountant=planned.accountant,
         void=void,
+        sweep=None if share is None else _of_its_sweep(share),
     )
+
+
+def _of_its_sweep(share: Share) -> str | None:
+    """What publishing a run takes that is one of several."""
+    if share.drawn and not share.chosen:
+        return "not for publication: another one may be published of the runs that were drawn, or none"
+    best = share.publish_best
+    if best is None or share.cells < 2:
+        return None
+    if not math.isfinite(best.epsilon):
+        return "as the best of its sweep no bound is known"
+    return f"as the best of its sweep {budget_text(best.epsilon, best.delta)}"

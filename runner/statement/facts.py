@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,15 @@ class Share:
     """Whether it is the one of drawn runs that may be published, at ``publish_best``."""
     beside: bool = False
     """Whether other sweeps of drawn runs on the same data exist, whose best one could choose instead."""
+    sweep: str = ""
+    """Its name in the ledger."""
+    recorded: int = 0
+    """Starts of its runs that the sum knows; the ledger may hold later ones."""
+
+    def outdated(self) -> Share:
+        """The same where the ledger holds further starts: no bound is known, and nothing may be published by it."""
+        unknown = None if self.publish_best is None else Bound(epsilon=math.inf, delta=self.publish_best.delta)
+        return dataclasses.replace(self, publish_all=unknown, publish_best=unknown, chosen=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,9 +223,11 @@ def gather(
     semantic = record.plan.get("semantic", {})
     if semantic.get("privacy") is None:
         return None
-    share = _share(run_dir, sweep_dir or find_sweep(run_dir), drawn=drawn)
+    share = read_share(run_dir, sweep_dir or find_sweep(run_dir), drawn=drawn)
     try:
         book = books.open(ledger_dir, str(semantic["data"].get("contents") or semantic["data"]["origin"]))
+        if share is not None and share.recorded < sum(entry.planned.sweep == share.sweep for entry in book.entries):
+            share = share.outdated()
         return _gather(run_dir, record, book, share or (Share(drawn=drawn) if sweep_dir else None), drawn=drawn)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{run_dir.name}/{RUN_FILE}: not the record of a private run ({error})") from error
@@ -301,8 +313,12 @@ def read_audit(path: Path, planned: Mapping[str, Any]) -> Audited | None:
         raise RunError(f"{path.parent.name}/{AUDIT_FILE}: not the record of an audit ({error})") from error
 
 
-def _share(run_dir: Path, sweep_dir: Path | None, *, drawn: bool) -> Share | None:
-    """The part of the sweep's sum that concerns the run in ``run_dir``; None where no sum names it."""
+def read_share(run_dir: Path, sweep_dir: Path | None, *, drawn: bool) -> Share | None:
+    """The part of the sweep's sum that concerns the run in ``run_dir``; None where no sum names it.
+
+    Raises:
+        RunError: the file that holds the sum is damaged.
+    """
     if sweep_dir is None:
         return None
     try:
@@ -320,6 +336,8 @@ def _share(run_dir: Path, sweep_dir: Path | None, *, drawn: bool) -> Share | Non
                 drawn=drawn,
                 chosen=drawn and holds and found.get("best_cell") == name,
                 beside=bool((found.get("publishable") or {}).get("beside")),
+                sweep=str(found["sweep"]),
+                recorded=len(data["cells"]),
             )
     except FileNotFoundError:
         return None

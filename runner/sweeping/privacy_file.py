@@ -16,8 +16,9 @@ from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
 from runner.privacy.accounting.renyi_filter import ACCOUNTANT
 from runner.privacy.accounting.sweep_epsilon import BEST_BY_RANDOM_STOPPING, UNCOVERED, DataSpending, spending_of
 from runner.privacy.ledger.chain import BrokenChain
-from runner.privacy.ledger.ledger import Entry, find_ledgers
+from runner.privacy.ledger.ledger import Entry, find_ledgers, ledger_folder
 from runner.records.json_values import write_json
+from runner.report.cells import SweepResults
 from runner.sweeping.random_trials import best_trial
 from runner.sweeping.selection_file import is_drawn, read_draw
 
@@ -80,6 +81,34 @@ def write_spending(sweep_dir: Path, folders: Iterable[Path], *, ordinary: int) -
         },
     )
     return found
+
+
+def renew_spending(sweep: SweepResults) -> None:
+    """Bring ``privacy.json`` of a finished sweep up to what its ledgers hold by now; none is written where none was.
+
+    Where they do not know all that it tells, on another machine say, it stays as it is.
+
+    Raises:
+        RunError: a file that belongs to the sweep, or a ledger, is damaged.
+    """
+    path = sweep.folder / SPENDING_FILE
+    if not path.exists():
+        return
+    try:
+        found = read_json(path)
+        told = {cell.get("entry") for data in found.get("data", ()) for cell in data["cells"]}
+        ordinary, name = int(found.get("cells_without_privacy", 0)), found["sweep"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{SPENDING_FILE}: not a record of what was spent ({error})") from error
+    configs = [cell.config.get("privacy") or {} for cell in sweep.cells]
+    folders = {ledger_folder(config.get("ledger_dir")) for config in configs if config.get("enabled")}
+    try:
+        entries = [entry for folder in folders for ledger in find_ledgers(folder) for entry in ledger.entries()]
+    except (BrokenChain, OSError):
+        return  # the statements say of a broken ledger that it is
+    known = {entry.id for entry in entries if entry.planned.sweep == name}
+    if told < known:
+        write_spending(sweep.folder, folders, ordinary=ordinary)
 
 
 def render_spending(found: Iterable[DataSpending], *, ordinary: int, best: str | None = None) -> str:

@@ -1,23 +1,28 @@
 """The privacy statement: what a page says of hand-made records word for word, and that real runs leave it behind."""
 
 import json
+import math
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from runner.api.start_sweep import _renew_statements
 from runner.errors import RunError
+from runner.inference.finished_run import Privacy, _of_its_sweep
 from runner.privacy.ledger.ledger import Ledger
 from runner.records.run_file import read_run
 from runner.report.write import write_report
 from runner.statement import facts as facts_module
-from runner.statement.facts import Books, gather
+from runner.statement.facts import Books, Bound, Share, gather
 from runner.statement.words import verdict
 from runner.statement.write import STATEMENT_FILE, render
+from runner.sweeping.privacy_file import renew_spending, write_spending
 from runner.training.loop import Loop
 from tests.conftest import ROOT
 from tests.statement.private_records import ORIGIN, write_audit, write_ledger, write_private, write_sum
@@ -210,6 +215,69 @@ def test_damaged_records_are_one_line(tmp_path, broken):
     with pytest.raises(RunError) as error:
         facts_of(run, tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_sum_that_does_not_know_the_latest_start_promises_nothing(tmp_path):
+    """A copy of the folder was finished elsewhere, or the other way round: every start in the ledger counts."""
+    run = write_private(tmp_path / "sweep" / "1")
+    cells = ["0", "1", "2"]
+    write_sum(tmp_path / "sweep", cells, best=3.75, by=BY_RANDOM_STOPPING, best_cell="1")
+    ledger = tmp_path / "ledger"
+    for name in cells:
+        write_ledger(ledger, (name, {"sweep": "s"}))
+    before = facts_of(run, ledger, drawn=True)
+    assert before.share.chosen
+    assert "ε = 3.75" in render(before)
+    write_ledger(ledger, ("2", {"sweep": "s"}))
+    after = facts_of(run, ledger, drawn=True)
+    assert not after.share.chosen
+    assert "3.75" not in render(after)
+    assert "Not for publication" in render(after)
+    grid = facts_of(run, ledger)
+    assert "3.75" not in render(grid)
+
+
+def test_a_report_brings_the_sum_up_to_the_ledger(tmp_path):
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    (folder / "privacy.json").write_text('{"sweep": "s"}')
+    ledger = tmp_path / "ledger"
+    private = {"privacy": {"enabled": True, "ledger_dir": str(ledger)}}
+    sweep = SimpleNamespace(folder=folder, cells=[SimpleNamespace(config=private)])
+
+    def best():
+        return json.loads((folder / "privacy.json").read_text())["data"][0]["publish_best"]["epsilon"]
+
+    write_ledger(ledger, ("0", {"sweep": "s"}), ("1", {"sweep": "s"}))
+    write_spending(folder, [ledger], ordinary=0)
+    two = best()
+    renew_spending(sweep)
+    assert best() == two
+    write_ledger(ledger, ("1", {"sweep": "s"}))
+    renew_spending(sweep)
+    assert best() > two
+    # on a machine without that ledger, what was known stays
+    three = best()
+    shutil.rmtree(ledger)
+    renew_spending(sweep)
+    assert best() == three
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (Share(cells=3, publish_best=Bound(epsilon=2.92, delta=1e-5)), "as the best of its sweep ε=2.92"),
+        (Share(cells=3, publish_best=Bound(epsilon=math.inf, delta=1e-5)), "as the best of its sweep no bound is"),
+        (
+            Share(cells=7, publish_best=Bound(epsilon=3.75, delta=1e-5), drawn=True, chosen=True),
+            "as the best of its sweep ε=3.75",
+        ),
+        (Share(cells=7, publish_best=Bound(epsilon=3.75, delta=1e-5), drawn=True), "not for publication"),
+    ],
+)
+def test_the_epsilon_that_travels_with_a_model_says_what_choosing_it_costs(share, said):
+    told = Privacy(epsilon=2.0, delta=1e-5, adjacency="add_remove", accountant="pld", sweep=_of_its_sweep(share))
+    assert f"of this run alone; {said}" in str(told)
 
 
 def test_an_ordinary_run_has_none(train):
