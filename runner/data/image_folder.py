@@ -15,7 +15,15 @@ from runner.data.cache.listed_data import Tell
 from runner.data.cache.storage import ImageSource, hold
 from runner.data.decoding.bit_depth import NoRangeError
 from runner.data.decoding.decode import read_image
-from runner.data.decoding.pixels import DECODING, BadImageError, DecodedImage, changed_reading, no_range, reading_of
+from runner.data.decoding.pixels import (
+    DECODING,
+    BadImageError,
+    DecodedImage,
+    changed_limit,
+    changed_reading,
+    no_range,
+    reading_of,
+)
 from runner.data.folders.arrangement import Arrangement, arrange
 from runner.data.folders.contents import hash_files, read_listed
 from runner.data.folders.folder_layout import lay_out
@@ -77,8 +85,8 @@ def load_image_folder(
     )
     fingerprint = hashlib.sha256(repr(identity).encode()).hexdigest()
     # Whoever stored it may have taken other folders for the splits.
-    held = f"{fingerprint} {form.margin} {arranged.splits} {layout.classes} {DECODING}"
-    key = hashlib.sha256(held.encode()).hexdigest()
+    held = (fingerprint, form.margin, arranged.splits, layout.classes, DECODING, *changed_limit(config))
+    key = hashlib.sha256(" ".join(map(str, held)).encode()).hexdigest()
     shortest = None if form.size is None else max(form.size, form.margin or 0)
     reading = reading_of(config, channels=form.channels)
 

@@ -24,6 +24,7 @@ from runner.data.decoding.pixels import (
     DECODING,
     BadImageError,
     DecodedImage,
+    changed_limit,
     changed_reading,
     eight_bit,
     no_range,
@@ -69,7 +70,9 @@ def load_torchvision(
     if missing:
         if not download:
             raise _absent(root, missing, dataset, files)
-        opened = {split: _open(dataset, root, arguments, files, download=True) for split, arguments in splits.items()}
+        opened = {
+            split: _open(dataset, root, arguments, config, files, download=True) for split, arguments in splits.items()
+        }
     listing = list_files(root, below=tuple(files), wanted=lambda name: True)
     cache = Cache(config.cache_dir, shared=config.cache_shared)
     contents, without_names = hash_files(listing, cache, reader=dataset)
@@ -79,11 +82,12 @@ def load_torchvision(
     asked = (*request, config.image_size, config.channels, *changed_reading(config))
     fingerprint = hashlib.sha256(repr(asked).encode()).hexdigest()
     margin = pixel_format(config, channels=3).margin
-    key = hashlib.sha256(f"{fingerprint} {margin} {DECODING}".encode()).hexdigest()
+    held = (fingerprint, margin, DECODING, *changed_limit(config))
+    key = hashlib.sha256(" ".join(map(str, held)).encode()).hexdigest()
 
     def find_source() -> ImageSource:
         parts = opened or {
-            split: _open(dataset, root, arguments, files, download=False) for split, arguments in splits.items()
+            split: _open(dataset, root, arguments, config, files, download=False) for split, arguments in splits.items()
         }
         return _source(parts, config)
 
@@ -138,8 +142,10 @@ def _labelled(part: Any, split: str, position: int) -> tuple[Image.Image, int]:
         ) from error
 
 
-def _open(dataset: str, root: Path, arguments: Mapping[str, Any], files: Sequence[str], *, download: bool) -> Any:
-    guard_pillow()
+def _open(
+    dataset: str, root: Path, arguments: Mapping[str, Any], config: DataConfig, files: Sequence[str], *, download: bool
+) -> Any:
+    guard_pillow(config.max_pixels)
     # it imports torch and takes a second, and sets that have been converted do without
     from torchvision import datasets
 

@@ -18,7 +18,14 @@ from runner.data.cache.listed_data import ListedData
 from runner.data.cache.storage import ImageSource, hold
 from runner.data.decoding.bit_depth import NoRangeError
 from runner.data.decoding.decode import read_image
-from runner.data.decoding.pixels import DECODING, BadImageError, DecodedImage, changed_reading, reading_of
+from runner.data.decoding.pixels import (
+    DECODING,
+    BadImageError,
+    DecodedImage,
+    changed_limit,
+    changed_reading,
+    reading_of,
+)
 from runner.data.decoding.undecodable import note_undecodable
 from runner.data.folders.contents import hash_contents, read_listed
 from runner.data.folders.folder_layout import same_name
@@ -188,6 +195,7 @@ def open_folder(run: FinishedRun, folder: Path) -> Subject:
         DECODING,
         data.interpolation,
         *changed_reading(run.config.data),
+        *changed_limit(run.config.data),
     )
     key = hashlib.sha256(repr(asked).encode()).hexdigest()
     layout = StoreLayout(labels=known, classes=run.plan.classes, names=names, splits={"train": (0, len(names))})

@@ -197,6 +197,23 @@ def test_an_unreadable_file_is_named_or_skipped_and_counted(ask, root, name):
     assert refusal(ask, root).startswith(f"data.root: got cat/{name} (cannot be decoded: ")
 
 
+@pytest.mark.parametrize("mode", ["disk", "off"])
+def test_the_limit_of_pixels_that_is_typed_counts_whatever_the_cache_knows(ask, root, mode):
+    put(root / "cat" / "large.png", noise((20, 20)))
+    keys = {"image_size": 16, "cache": mode, "on_bad_file": "skip"}
+    all_read = ask(root, **keys)
+    less = ask(root, **keys, max_pixels=256)
+    assert less.skipped == (SkippedFile("cat/large.png", "more than 256 pixels, the limit of data.max_pixels"),)
+    assert less.fingerprint != all_read.fingerprint
+    # raised after a file was left out: the same data as those of a limit that was never lower
+    raised = ask(root, **keys, max_pixels=400)
+    assert (raised.skipped, raised.fingerprint) == ((), all_read.fingerprint)
+    assert not ask(root, **keys).skipped
+    if mode == "disk":  # without a cache, a file is decoded where it is needed
+        assert "cat/large.png" in refusal(ask, root, **keys | {"on_bad_file": "refuse"}, max_pixels=256)
+    assert "none can be decoded" in refusal(ask, root, **keys | {"image_size": None}, max_pixels=255)
+
+
 def test_links_that_leave_the_folder_are_bad_files(ask, root, tmp_path):
     outside = put(tmp_path / "outside.png", noise())
     (root / "cat" / "out.png").symlink_to(outside)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import warnings
@@ -67,12 +66,20 @@ class LazyImages:
 
 
 def decode_lazily(
-    layout: StoreLayout, read: Read, form: PixelFormat, *, cache: Cache, fingerprint: str, origin: str, skip_bad: bool
+    layout: StoreLayout,
+    read: Read,
+    form: PixelFormat,
+    *,
+    cache: Cache,
+    key: str,
+    fingerprint: str,
+    origin: str,
+    skip_bad: bool,
 ) -> Decoded:
     """The data set with its pixels in their files.
 
     Under ``skip_bad`` all files are decoded once, to know which to leave out; these are kept, with the
-    reasons, beside the cache's entries.
+    reasons, beside the cache's entries, by the ``key`` that an entry of the same images would have.
 
     Raises:
         RequestError: Images are not square where ``form.size`` is None, or none can be read.
@@ -80,7 +87,7 @@ def decode_lazily(
     _quieten()
     skipped: dict[int, str] = {}
     if skip_bad:
-        note_name = f"unreadable-{hashlib.sha256(fingerprint.encode()).hexdigest()[:32]}.json"
+        note_name = f"unreadable-{key[:32]}.json"
         note = cache.read_note(note_name)
         if "skipped" not in note:
             note = {"skipped": json.dumps(find_bad(layout, read))}

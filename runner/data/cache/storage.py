@@ -83,7 +83,7 @@ def _hold(
         )
         if mode == "off":
             undecoded = decode_lazily(
-                layout, read, form, cache=cache, fingerprint=fingerprint, origin=origin, skip_bad=skip_bad
+                layout, read, form, cache=cache, key=key, fingerprint=fingerprint, origin=origin, skip_bad=skip_bad
             )
             return undecoded, False
         if mode == "memory":

@@ -7,6 +7,7 @@ import io
 import struct
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -85,17 +86,14 @@ def _too_many(limit: int) -> str:
     return f"more than {text} pixels, the limit of data.max_pixels"
 
 
-def guard_pillow() -> None:
-    """Have ``PIL.Image.open`` take the same formats and as little memory, for libraries that open images themselves.
-
-    It holds for the whole process from then on.
-    """
-    Image.open = _open_for_others  # type: ignore[assignment]
+def guard_pillow(max_pixels: int) -> None:
+    """Have ``PIL.Image.open`` take the same formats and as little memory from now on, for libraries that call it."""
+    Image.open = partial(_open_for_others, max_pixels)  # type: ignore[assignment]
 
 
-def _open_for_others(file: Any, mode: Literal["r"] = "r", formats: Any = None) -> ImageFile.ImageFile:
+def _open_for_others(max_pixels: int, file: Any, mode: Literal["r"] = "r", formats: Any = None) -> ImageFile.ImageFile:
     """``PIL.Image.open`` with ``FORMATS`` alone, whatever is asked."""
-    image = open_image(file)
+    image = open_image(file, max_pixels=max_pixels)
     ROOM.take(_needed(image, image.size))
     return image
 

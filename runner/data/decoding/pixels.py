@@ -86,6 +86,15 @@ def changed_reading(config: DataConfig) -> tuple[object, ...]:
     return tuple(asked)
 
 
+def changed_limit(config: DataConfig) -> tuple[object, ...]:
+    """What ``config`` asks of the size of files, where it is not the default.
+
+    It decides which files are read and not what their pixels are: it belongs to what is remembered of files, and not
+    to the identity of the data, which has the rows that were read.
+    """
+    return () if config.max_pixels == LARGEST_PIXELS else ("max_pixels", config.max_pixels)
+
+
 @dataclass(frozen=True)
 class Bands:
     """A picture of any number of bands, each of them an 8-bit grey image of one size."""
