@@ -89,7 +89,9 @@ def headline(
     if decision is not None and several:
         parts.append(recommend(sweep, grouping, question, decision))
     parts += describe_constant(grouping, question)
-    return " ".join([*parts, _answer(grouping, comparisons, question, decision), *describe_same(grouping)])
+    return " ".join(
+        filter(None, [*parts, _answer(grouping, comparisons, question, decision), *describe_same(grouping)])
+    )
 
 
 def _answer(
@@ -107,18 +109,19 @@ def _answer(
     if all(max(comparison.runs) < 2 for comparison in comparisons):
         return _one_run_each(measured, question)
     clauses = []
-    for verdict in Verdict:
+    # a recommendation says what is shown of these: that its recipe is not worse by more than the margin
+    settled = decision is not None and decision.decided
+    for verdict in [one for one in Verdict if not (settled and one is Verdict.UNDECIDED)]:
         found = [one for one in comparisons if one.verdict is verdict]
         if found:
-            recommended = decision is not None and decision.decided
-            clauses.append(_clause(verdict, found, question, recommended=recommended))
+            clauses.append(_clause(verdict, found, question))
     absent = [recipe.label for recipe in grouping.recipes if recipe not in measured]
     if absent:
         clauses.append(f"{_listed(absent)} {'have' if len(absent) > 1 else 'has'} no result")
-    return f"In {metric.words}, against {reference}: {'; '.join(clauses)}."
+    return f"In {metric.words}, against {reference}: {'; '.join(clauses)}." if clauses else ""
 
 
-def _clause(verdict: Verdict, found: Sequence[Comparison], question: Question, *, recommended: bool) -> str:
+def _clause(verdict: Verdict, found: Sequence[Comparison], question: Question) -> str:
     names = _listed([one.recipe.label for one in found])
     is_ = "are" if len(found) > 1 else "is"
     margin = question.metric.difference(question.margin, sign=False)
@@ -140,8 +143,6 @@ def _clause(verdict: Verdict, found: Sequence[Comparison], question: Question, *
             return f"{names} {is_} the same computation"
         case Verdict.FAILURES:
             return f"{names}: nothing is claimed, because runs failed"
-        case Verdict.UNDECIDED if recommended:
-            return f"of {names} neither a difference nor equivalence within {margin} is shown"
         case Verdict.UNDECIDED:
             worst = max(found, key=lambda one: -1.0 if math.isnan(one.seeds_needed) else one.seeds_needed)
             return f"{names}: not enough runs, {_how_many(worst, question)}"
