@@ -55,6 +55,17 @@ class Audit:
     notes: tuple[str, ...] = ()
 
     @property
+    def private(self) -> bool:
+        """Whether anything is claimed: with ``privacy.unsafe_noise_seed`` anyone can compute the noise."""
+        privacy = self.plan.semantic.privacy
+        return privacy is not None and privacy.unsafe_noise_seed is None
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is a claim, and nothing contradicts it."""
+        return self.private and not self.failures
+
+    @property
     def failures(self) -> tuple[str, ...]:
         """Names of what contradicts the claim."""
         bound = (LOWER_BOUND,) if self.lower_bound > self.claimed else ()
@@ -65,7 +76,7 @@ class Audit:
         privacy = self.plan.semantic.privacy
         assert privacy is not None
         return {
-            "passed": not self.failures,
+            "passed": self.passed,
             "failures": self.failures,
             "attacked": self.attacked,
             "runs": self.runs,

@@ -70,10 +70,17 @@ def _of_run(line: str, others: Sequence[str]) -> AuditRequest:
 
     folder = Path(expand_user(line.partition("=")[2].strip("'\"")))
     others = [line for line in others if key_of(line) != "hydra.run.dir"]
-    if others:
-        raise RequestError(key_of(others[0]), others[0], f"nothing besides run={folder}, whose own recipe is audited")
+    for other in others:
+        if not key_of(other).startswith("hardware."):
+            expected = f"nothing besides run={folder}, whose own recipe is audited, and keys such as hardware.threads=1"
+            raise RequestError(key_of(other), other, expected)
     plan, record = read_record(folder)
     config = read_config(folder)
+    if others:
+        composer = Composer(caller=Path.cwd())
+        typed = composer.load(composer.compose(others)).hardware
+        for name in (key_of(line).partition(".")[2] for line in others):
+            setattr(config.hardware, name, getattr(typed, name))
     if plan.semantic.privacy is None:
         raise RequestError("run", f"{folder} (trainer={plan.trainer})", "a private run, of trainer=dp")
     _check(config)

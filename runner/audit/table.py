@@ -47,6 +47,9 @@ def render(audit: Audit) -> str:
     lines += _wrapped(f"not seen: {'; '.join(UNSEEN)}")
     if audit.failures:
         return "\n".join([*lines, *_wrapped("FAILED: " + ", ".join(audit.failures))])
+    if not audit.private:
+        none = "nothing is claimed: no check has failed, but with privacy.unsafe_noise_seed no epsilon holds"
+        return "\n".join([*lines, *_wrapped(none)])
     return "\n".join([*lines, "passed: nothing contradicts the claim"])
 
 

@@ -2,7 +2,7 @@
 
 Attacks a recipe of canaries, with what is typed changed; or, where a line names ``run``, ``data``, ``trainer`` or
 ``experiment``, that recipe on its own data.  Exit codes: 0 nothing contradicts the claimed epsilon, 1 something does,
-2 the request was wrong.
+or none is claimed because of ``privacy.unsafe_noise_seed``, 2 the request was wrong.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _parser() -> Parser:
     parser = Parser(
         "audit",
         about="Attack the private trainer, on canaries or by a recipe of your own, and judge its epsilon.",
-        failed="something contradicts the claimed epsilon",
+        failed="something contradicts the claimed epsilon, or none is claimed",
         meaning=in_place_of,
     )
     parser.add_argument(
@@ -76,7 +76,7 @@ def _audit(asked: AuditRequest, *, guesses: int | None, confidence: float) -> in
     write_json(asked.folder / AUDIT_FILE, record)
     print(render(audit))
     print(f"record: {asked.folder / AUDIT_FILE}")
-    return ExitCode.FAILED if audit.failures else ExitCode.DONE
+    return ExitCode.DONE if audit.passed else ExitCode.FAILED
 
 
 def _attack(asked: AuditRequest, *, guesses: int | None, confidence: float) -> Audit:

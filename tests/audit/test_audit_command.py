@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+from runner.audit import canary_audit
 from runner.commands.audit import main
 from runner.privacy.accounting.privacy_text import epsilon_text, lower_bound_text
+from runner.privacy.mechanism.key import SecretKey
 from tests.audit.faults import planted
 from tests.conftest import ROOT
 
@@ -26,8 +28,9 @@ def audit(tmp_path, monkeypatch, capsys):
     return audit
 
 
-def test_a_right_trainer_passes_and_leaves_a_record(audit, tmp_path):
-    code, out, err = audit(*SMALL, "privacy.epsilon=2", "--guesses", "100", "--confidence", "0.9")
+def test_a_right_trainer_passes_and_leaves_a_record(audit, tmp_path, monkeypatch):
+    monkeypatch.setattr(canary_audit, "new_key", lambda privacy, number: SecretKey.from_unsafe_seed(7))
+    code, out, err = audit(*SMALL[:-1], "privacy.epsilon=2", "--guesses", "100", "--confidence", "0.9")
     assert (code, err) == (0, "")
     record = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert record["passed"] is True
@@ -42,7 +45,8 @@ def test_a_right_trainer_passes_and_leaves_a_record(audit, tmp_path):
     assert record["plan"]["semantic"]["privacy"]["epsilon"] == epsilon["claimed"]
     assert f"<= {epsilon_text(epsilon['claimed'])}" in out
     assert f">= {lower_bound_text(epsilon['lower_bound'])} at 90%" in out
-    assert "NOT private" in out
+    assert "\npassed: nothing contradicts the claim\n" in out
+    assert "NOT private" not in out
     assert len(re.findall(r" pass$", out, re.M)) == 19
     assert max(map(len, out.splitlines()[:-1])) <= 80, "all but the path of the record"
 
@@ -53,6 +57,15 @@ def test_a_wrong_trainer_is_exit_code_1(audit, tmp_path):
     assert code == 1
     assert "FAILED: " in out
     assert json.loads((tmp_path / "out" / "audit.json").read_text())["passed"] is False
+
+
+def test_where_nothing_is_claimed_nothing_passes(audit, tmp_path):
+    code, out, _ = audit(*SMALL)
+    assert code == 1
+    assert "\nnothing is claimed: " in out
+    assert "passed" not in out
+    record = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert (record["passed"], record["failures"]) == (False, [])
 
 
 def test_a_claim_beyond_what_can_be_measured_says_so(audit):
@@ -108,6 +121,6 @@ def test_from_a_shell(tmp_path):
         timeout=240,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr  # the seed of the noise is public, so that nothing is claimed
     assert done.stderr == ""
     assert (tmp_path / "out" / "audit.json").exists()

@@ -108,14 +108,15 @@ def test_a_run_is_audited_from_its_folder_and_leaves_the_ledger_alone(train, com
     OmegaConf.save(composed, run / ".hydra" / "config.yaml")
     before = {path.name: path.read_bytes() for path in ledger.iterdir()}
     (run / "checkpoints").rename(run / "elsewhere")
-    assert main([f"run={run}"]) == 0
+    assert main([f"run={run}", "hardware.threads=2"]) == 1  # not 0: the seed of the noise is public
     out = capsys.readouterr().out
-    assert "passed" in out
+    assert "nothing is claimed: no check has failed" in out
     record = json.loads((run / "audit.json").read_text())
     plan = json.loads((run / "run.json").read_text())["plan"]
     assert record["plan"]["identity"] == plan["identity"]
     assert record["epsilon"]["claimed_by_recipe"] == plan["semantic"]["privacy"]["epsilon"]
     assert record["attacked"] == "recipe"
+    assert record["plan"]["performance"]["threads"] == 2 != plan["performance"]["threads"]
     assert record["notes"] == []
     assert {path.name: path.read_bytes() for path in ledger.iterdir()} == before
 
