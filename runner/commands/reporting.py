@@ -8,7 +8,7 @@ from runner.errors import RequestError
 from runner.live.answer import Ask
 from runner.live.server import LiveServer
 from runner.report.cells import read_sweep
-from runner.report.write import write_report
+from runner.report.write import require_writable, write_report
 from runner.sweeping.privacy_file import renew_spending
 
 
@@ -20,6 +20,7 @@ def report(sweep_dir: Path, ask: Ask) -> None:
         RunError: a file that belongs to the sweep is damaged, or the report cannot be written.
     """
     sweep = read_sweep(sweep_dir)
+    require_writable(sweep_dir)
     renew_spending(sweep)
     found = write_report(sweep_dir, ask(sweep))
     print(f"verdict: {found.verdict}")

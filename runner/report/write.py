@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from runner.config.schema import ComparisonConfig
 from runner.disk.files import write_bytes, write_text
+from runner.disk.ownership import may
 from runner.errors import RunError
 from runner.report.cells import read_sweep
 from runner.report.contents import write_down
@@ -28,6 +31,13 @@ class Report:
     """All that it says."""
 
 
+def require_writable(sweep_dir: Path) -> None:
+    """Raise RunError, with what can be done instead, where no report can be written into ``sweep_dir``."""
+    if not may(sweep_dir, os.W_OK):
+        shown = f"python -m runner report {shlex.quote(str(sweep_dir))} --live shows it and writes nothing"
+        raise RunError(f"{sweep_dir}: cannot be written, and the report belongs there; {shown}")
+
+
 def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None, *, name: str = REPORT_NAME) -> Report:
     """Write the report of the sweep, or of the single run, in ``sweep_dir``; an older one of that ``name`` is replaced.
 
@@ -40,6 +50,7 @@ def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None, *, nam
         RunError: a file that belongs to the sweep is damaged, or the report cannot be written.
     """
     findings = find(read_sweep(sweep_dir), wanted)
+    require_writable(sweep_dir)
     parts = write_down(findings)
     write_statements(findings.sweep, findings.statements)
     pictures = [part.picture for part in parts if isinstance(part, Figure)]
@@ -57,5 +68,5 @@ def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None, *, nam
         write_text(sweep_dir / f"{name}.md", to_markdown(parts, folder.name))
         write_text(page, to_html(parts))
     except OSError as error:
-        raise RunError(f"{error.filename or page.name}: cannot be written ({error.strerror or error})") from error
+        raise RunError(f"{error.filename or page}: cannot be written ({error.strerror or error})") from error
     return Report(path=page, verdict=findings.verdict, parts=tuple(parts))

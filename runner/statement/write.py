@@ -30,7 +30,7 @@ def write_statement(folder: Path, facts: Facts) -> Path:
     try:
         write_text(path, render(facts))
     except OSError as error:
-        raise RunError(f"{STATEMENT_FILE}: cannot be written ({error.strerror or error})") from error
+        raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
     return path
 
 

@@ -24,6 +24,7 @@ from runner.records.document import Heading, Paragraph, ShellCommand
 from runner.records.run_file import read_run, write_run
 from runner.records.step_time import PHASES, StepTime
 from runner.records.sweep_cells import write_cells
+from runner.report import write
 from runner.report.cells import CellResult, SweepResults
 from runner.report.confirmation import confirm_command
 from runner.report.front_plots import _by_label
@@ -359,6 +360,15 @@ def test_folders_without_a_sweep(tmp_path, capsys):
         assert main([str(tmp_path / folder)]) == 2
         assert capsys.readouterr().err.startswith("error: DIR: got ")
     assert not list((tmp_path / "empty").iterdir())
+
+
+def test_a_folder_that_can_only_be_read_is_named_with_what_can_be_done(grid, capsys, monkeypatch):
+    monkeypatch.setattr(write, "may", lambda path, what: path != grid)
+    for command in (main, compare):
+        assert command([str(grid)]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith(f"error: {grid}: cannot be written, and the report belongs there; ")
+        assert f"report {grid} --live shows it" in err
 
 
 def test_damage_ends_in_one_line(tmp_path, capsys):

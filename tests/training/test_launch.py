@@ -193,6 +193,14 @@ def test_a_trainer_for_one_process_refuses_a_launch_of_several(command, monkeypa
     assert err.startswith(f"error: trainer: got {trainer} in 2 processes")
 
 
+def test_another_number_of_processes_than_the_launcher_started_is_refused(command, monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    code, _, err = command("trainer=accelerate", "hardware=cpu", "hardware.processes=4")
+    assert code == 2
+    assert err.startswith("error: hardware.processes: got 4 under a launcher that started 2 processes, expected 2")
+
+
 def _ranks_of(pid):
     """Children of ``pid`` that train, without the resource tracker of multiprocessing."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

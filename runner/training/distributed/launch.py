@@ -126,6 +126,13 @@ def lead_followers(job: Job, run: RunJob) -> JobResult:
             f"{job.config.trainer.name} in {os.environ['WORLD_SIZE']} processes",
             "trainer=accelerate or trainer=dp",
         )
+    started = os.environ["WORLD_SIZE"]
+    if job.config.hardware.processes not in (None, 1, int(started)):  # 1 is what it is where nobody says anything
+        raise RequestError(
+            "hardware.processes",
+            f"{job.config.hardware.processes} under a launcher that started {started} processes",
+            f"{started}, or 1 or null, which leave it to the launcher",
+        )
     if not _Group.in_step:
         raise RunError("the processes of this launch are out of step after a failure; start the sweep again")
     if _Group.world is None:
