@@ -19,6 +19,7 @@ from runner.execution import job as job_module
 from runner.execution.job import Job, run_job
 from runner.planning.device import detect_device
 from runner.privacy.ledger.chain import Chain
+from runner.records.console import SilentConsole
 from runner.records.run_lock import lock_run
 from runner.training.checkpointing.checkpoint import find_saved
 from runner.training.distributed.world import SingleProcess
@@ -129,7 +130,7 @@ def test_a_run_is_saved_and_resumed(poor, configure, tmp_path, train):
     config = configure(*RECIPE)
     device, own = detect_device(config.hardware), Job(config=config, composed={}, run_dir=run_dir)
     with lock_run(run_dir):
-        ended = job_module._run_in_process(own, SingleProcess(torch.device("cpu")), device, Stop(12))
+        ended = job_module._run_in_process(own, SingleProcess(torch.device("cpu")), device, Stop(12), SilentConsole())
     assert ended.exit_code == ExitCode.INTERRUPTED
     assert run_job(config, {}, run_dir, None).exit_code == ExitCode.DONE
     assert not (run_dir / "checkpoints" / "best").exists()

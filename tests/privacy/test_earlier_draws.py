@@ -92,7 +92,7 @@ def test_a_checkpoint_of_before_is_refused_by_the_draws(train, configure):
     aged(run_dir, flip=False)
     run = json.loads((run_dir / "run.json").read_text())
     (run_dir / "run.json").write_text(json.dumps(run | {"status": "running"}))
-    with pytest.raises(RequestError, match=r"privacy\.draws: got example, expected augmentation and dropout by the"):
+    with pytest.raises(RequestError, match="trainer: got augmentation and dropout by the example, expected"):
         run_job(configure("tracker=none", *RECIPE), {}, run_dir, None)
 
 

@@ -10,6 +10,7 @@ from runner.errors import ExitCode, RequestError, RunError
 from runner.execution import job as job_module
 from runner.execution.job import Job
 from runner.planning.device import detect_device
+from runner.records.console import SilentConsole
 from runner.training.distributed import same_run
 from runner.training.distributed.agreement import (
     decide_on_main,
@@ -41,7 +42,7 @@ def run(configure, tmp_path, monkeypatch):
             own = Job(config=ours, composed={}, run_dir=run_dir)
             if not world.is_main:
                 own = dataclasses.replace(own, config=theirs, run_dir=tmp_path / elsewhere)
-            return job_module._run_in_process(own, world, device, Stop(stop_after))
+            return job_module._run_in_process(own, world, device, Stop(stop_after), SilentConsole())
 
         return TimedSteps(2).call(process)
 

@@ -203,6 +203,7 @@ def identity_mismatch(
     elif path == "privacy":
         before, now = (f"{'no' if each is None else 'a'} private trainer" for each in (before, now))
     elif path == "privacy.draws":
+        now = "augmentation and dropout by the example"
         before = "augmentation and dropout by the place in the batch, for which no epsilon holds"
     return RequestError(
         typed_key(path), now, f"{as_typed(before)}, as in the checkpoints of {run_dir}, or another hydra.run.dir"

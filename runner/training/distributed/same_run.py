@@ -91,7 +91,9 @@ def _digest(place: Path) -> str:
 def _plan_facts(plan: Plan) -> dict[str, Any]:
     recipe = plan.identity_fields()
     facts: dict[str, Any] = {"data": f"images of fingerprint {recipe['data']['fingerprint'][:12]}"}
-    facts |= {typed_key(path): value for path, value in _leaves(recipe) if path != "data.fingerprint"}
+    for path, value in _leaves(recipe):
+        if path != "data.fingerprint":  # several parts of a plan may follow from one key, and each is compared
+            facts[path if typed_key(path) in facts else typed_key(path)] = value
     facts["the names of the classes"] = list(plan.classes)
     performance = dataclasses.asdict(plan.performance)
     return facts | {f"hardware.{key}": value for key, value in performance.items() if key not in _OF_EACH_NODE}
