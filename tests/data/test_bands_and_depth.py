@@ -308,6 +308,13 @@ def test_a_folder_of_twelve_bits_asks_for_its_range_even_where_bad_files_are_ski
     data = ask(root, value_range=[0, 4095])
     assert np.array_equal(data.train.images[0][..., 0], LEVELS)
     assert data.fingerprint != ask(root, value_range=[0, 65535]).fingerprint
+    # what one file asks for may leave nothing of others
+    white = ask(root, value_range=[-2, -1])
+    count = sum(1 for name in root.rglob("*.png"))
+    (said,) = [note for note in white.notes if "value_range" in note]
+    assert said.startswith("files whose values all lie beyond data.value_range, which makes them one colour: ")
+    assert f"{count}, for example a/0.png" in said
+    assert not [note for note in data.notes if "value_range" in note]
 
 
 def test_pages_that_are_left_out_are_told_also_from_the_cache(tmp_path):

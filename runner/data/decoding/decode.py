@@ -29,9 +29,9 @@ from runner.data.decoding.pixels import (
     Bands,
     DecodedImage,
     Reading,
-    assembled,
     dropping,
     eight_bit,
+    from_values,
 )
 from runner.internals.images import has_pixels
 
@@ -252,11 +252,11 @@ def _read_tiff(raw: bytes, reading: Reading) -> DecodedImage:
         upright = ImageOps.exif_transpose(image)
         if image.mode == "I" and tags.format == 1 and max(tags.bits) == 32:  # which Pillow takes for signed
             values = np.asarray(upright).view(np.uint32)
-            picture = assembled(to_bytes(values[..., None], tags.stated, reading.value_range), reading)
+            picture = from_values(values[..., None], tags.stated, reading)
         else:
             picture = eight_bit(upright, reading, tags.stated)
     if more:
-        picture.info[NOTE] = MORE_PAGES
+        picture.info.setdefault(NOTE, MORE_PAGES)
     return picture
 
 
@@ -276,10 +276,10 @@ def _from_samples(samples: tiff.Samples, reading: Reading) -> DecodedImage:
     if not reading.keeps_bands and colours_held not in (1, 3):
         raise BadImageError(dropping(values.shape[2], reading))
     if reading.keeps_bands or not samples.alpha:
-        return assembled(to_bytes(values, stated, reading.value_range), reading)
+        return from_values(values, stated, reading)
     colours, alpha = values[..., :-1], values[..., -1]
     opaque = (0.0, 1.0) if alpha.dtype.kind == "f" else None
-    return assembled(to_bytes(colours, stated, reading.value_range), reading, alpha=to_bytes(alpha, WHOLE, opaque))
+    return from_values(colours, stated, reading, alpha=to_bytes(alpha, WHOLE, opaque))
 
 
 def _refuse_dropped(tags: tiff.Tags, reading: Reading) -> None:

@@ -34,6 +34,8 @@ DECODING = 3
 NOTE = "recipe-runner note"
 """Key of ``Image.info`` under which a picture says what of its file is not in it."""
 
+BEYOND = "files whose values all lie beyond data.value_range, which makes them one colour"
+
 MORE_PAGES = "files of several pages, of which the first is used"
 
 _STRIPE_PIXELS = 2**20
@@ -138,13 +140,11 @@ def eight_bit(image: Image.Image, reading: Reading, stated: Stated) -> DecodedIm
     if image.mode.startswith(("I", "F")):
         if image.mode == "I" and image.format == "PPM":
             # which Pillow has spread over 16 bits by the file's own largest value
-            return assembled(
-                to_bytes(np.asarray(image).astype(np.uint16)[..., None], WHOLE, reading.value_range), reading
-            )
+            return from_values(np.asarray(image).astype(np.uint16)[..., None], WHOLE, reading)
         stated = WHOLE if image.format == "JPEG2000" else stated
         values, clear = np.asarray(image), image.info.get("transparency")
         alpha = np.where(values == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
-        return assembled(to_bytes(values[..., None], stated, reading.value_range), reading, alpha=alpha)
+        return from_values(values[..., None], stated, reading, alpha=alpha)
     if reading.keeps_bands:
         image = image.convert("RGB") if image.mode in ("P", "YCbCr", "LAB", "HSV") else image
         image = image.convert("L") if image.mode == "1" else image
@@ -156,6 +156,22 @@ def eight_bit(image: Image.Image, reading: Reading, stated: Stated) -> DecodedIm
 
 
 WHOLE = Stated(whole_type=True)
+
+
+def from_values(
+    values: NDArray[Any], stated: Stated, reading: Reading, *, alpha: NDArray[np.uint8] | None = None
+) -> DecodedImage:
+    """A picture of ``[H, W, n]`` values of any type, which says so where ``data.value_range`` leaves nothing of it.
+
+    Raises:
+        BadImageError, NoRangeError: Its bands or its values cannot be kept.
+    """
+    picture = assembled(to_bytes(values, stated, reading.value_range), reading, alpha=alpha)
+    if reading.value_range is not None and values.dtype.kind in "uif" and values.dtype != np.uint8:
+        (low, high), least, most = reading.value_range, values.min(), values.max()
+        if least != most and (least >= high or most <= low):
+            picture.info[NOTE] = BEYOND
+    return picture
 
 
 def assembled(pixels: NDArray[np.uint8], reading: Reading, *, alpha: NDArray[np.uint8] | None = None) -> DecodedImage:
