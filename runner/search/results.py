@@ -80,7 +80,9 @@ def describe(study: optuna.Study, search: SearchConfig, place: str) -> list[str]
     ]
     front = best_of(study)
     if not front:
-        lines.append("no trial has given a value" if not search.constraints else "no trial has kept the constraints")
+        why = "no trial has given a value" if not search.constraints else "no trial has kept the constraints"
+        causes = [cause for trial in trials if (cause := trial.user_attrs.get(CAUSE))]
+        lines.append(f"{why}; the first that failed: {causes[0]}" if causes else why)
     elif len(search.objectives) == 1:
         lines.append(f"best trial {_described(front[0], search.objectives)}")
     else:
