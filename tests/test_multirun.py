@@ -145,7 +145,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_metrics_and_is_no_success(tmp
         code = main(["--multirun", *SHORT, "model=linear", "seed=0,1"])
     out, err = capsys.readouterr()
     assert code == 1
-    assert err.endswith("error: no report: report.html: cannot be written (No space left on device)\n")
+    assert err.endswith("/grid/report.html: cannot be written (No space left on device)\n")
     assert "Traceback" not in out + err
     with (tmp_path / "grid" / "table.csv").open() as file:
         assert all(row["test_accuracy"] for row in csv.DictReader(file))
