@@ -116,6 +116,10 @@ RECIPE = ("trainer=dp", "data.limit=200", "data.batch_size=32", "trainer.accumul
           "hardware.threads=1", "privacy.grad_sample=ghost", "tracker=none", "trainer.log_every=1")  # fmt: skip
 
 
+LARGE = ("data.batch_size=64",)
+"""So that a batch, which is drawn, has fewer than the ``FROM`` examples of ``late_meeting`` once in 1e11 runs."""
+
+
 def late(configure, tmp_path, kind, *overrides):
     """Run a network of ``tests.privacy.late_meeting``; returns what ended it, and its folder."""
     config = configure(*RECIPE, *overrides)
@@ -137,7 +141,7 @@ def _targets(monkeypatch):
 def test_a_run_ends_before_it_releases_what_was_found_at_its_own_batch_size(configure, tmp_path, monkeypatch):
     # as in a model so large that no such batch is tried before the run
     monkeypatch.setattr(batch_probe, "_WORK", 0.0)
-    fault, run_dir, config = late(configure, tmp_path, "InLargeBatches", "trainer.steps=5")
+    fault, run_dir, config = late(configure, tmp_path, "InLargeBatches", "trainer.steps=5", *LARGE)
     assert fault.startswith("what examples add to the clipped sum depends on their companions: no epsilon holds")
     assert "privacy.grad_sample=functional" in fault
     record = json.loads((run_dir / "run.json").read_text())
@@ -156,7 +160,7 @@ def _entries(ledger):
 def test_the_control_without_the_watch_it_goes_on(configure, tmp_path, monkeypatch):
     monkeypatch.setattr(batch_probe, "_WORK", 0.0)
     monkeypatch.setattr(RuntimeMixingCheck, "check", lambda *arguments: None)
-    fault, run_dir, _ = late(configure, tmp_path, "InLargeBatches", "trainer.steps=5")
+    fault, run_dir, _ = late(configure, tmp_path, "InLargeBatches", "trainer.steps=5", *LARGE)
     assert fault is None
     assert json.loads((run_dir / "run.json").read_text())["status"] == "completed"
 
