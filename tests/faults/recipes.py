@@ -31,7 +31,13 @@ RECIPES = {
     ),
     "mixed_precision bf16": ("trainer=mixed_precision", "precision=bf16", "optimizer=adamw", *DROPOUT),
     "accelerate, 2 processes": ("trainer=accelerate", "hardware.processes=2", "data.batch_size=4", *DROPOUT),
-    "dp": ("trainer=dp", "privacy.grad_sample=ghost", "privacy.augmentation_multiplicity=2", *DROPOUT),
+    "dp": (
+        "trainer=dp",
+        "privacy.noise_multiplier=4",
+        "privacy.grad_sample=ghost",
+        "privacy.augmentation_multiplicity=2",
+        *DROPOUT,
+    ),
     "dp bf16": (*PRIVATE, "precision=bf16"),
     "dp fp16": (*PRIVATE, "precision=fp16"),
 }
