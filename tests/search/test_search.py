@@ -150,7 +150,7 @@ def test_what_diverges_or_breaks_is_a_failed_trial_with_its_cause_and_the_search
 
 
 def test_when_no_trial_gives_a_value_the_search_has_failed_and_says_why(composer, tmp_path):
-    with pytest.raises(RunError, match="no trial has given a value; the first that failed: .* not finite"):
+    with pytest.raises(RunError, match=r"no trial has given a value; the first that failed: .* not finite"):
         search(composer, tmp_path, "optimizer.lr=1e30,1e31", "hydra.sweeper.n_trials=2")
     assert yaml.safe_load((tmp_path / "optimization_results.yaml").read_text())["best_value"] is None
 
