@@ -166,10 +166,10 @@ def _others(decision: Decision, rivals: Sequence[str]) -> list[str]:
         ("equivalent, dearer", "within the margin and no cheaper"),
     ):
         if found := [label for label in _labels(decision, reason) if label in rivals or reason == "failures"]:
-            clauses.append(f"{words}: {_listed(found)}")
+            clauses.append(f"{words}: {list_labels(found)}")
     open_ = list(decision.waiting)
     if decision.decided and open_:
-        clauses.append(f"cheaper, but not shown to lie within the margin: {_listed(open_)}")
+        clauses.append(f"cheaper, but not shown to lie within the margin: {list_labels(open_)}")
     text = "; ".join(clauses)
     return [f"{text[0].upper()}{text[1:]}."] if text else []
 
@@ -233,7 +233,7 @@ def _settle(sweep: SweepResults, grouping: Grouping, question: Question, decisio
     """What is missing, and the command that looks until it is there, with its time and epsilon."""
     missing = [label for label in decision.in_question if label != decision.leader]
     margin = question.metric.difference(question.margin, sign=False)
-    what = f"Missing: that it lies within {margin} of {_listed(missing)}" if missing else "Missing: runs"
+    what = f"Missing: that it lies within {margin} of {list_labels(missing)}" if missing else "Missing: runs"
     repeats = read_repeats(grouping)
     if repeats.are_splits:
         return f"{what}; no more of the same folds can show that, a larger margin or more data can."
@@ -273,7 +273,8 @@ def _counts(looks: Sequence[int]) -> str:
     return f"{', '.join(map(str, looks[:-1]))} and {looks[-1]}" if len(looks) > 1 else str(looks[0])
 
 
-def _listed(labels: Sequence[str]) -> str:
+def list_labels(labels: Sequence[str]) -> str:
+    """``a, b and c``; the number of recipes where there are many."""
     if len(labels) > _NAMED:
         return f"{len(labels)} recipes"
     return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"

@@ -13,7 +13,7 @@ from runner.report.decision import Decision
 from runner.report.one_computation import describe_same
 from runner.report.question import Question
 from runner.report.recipes import Grouping, Recipe
-from runner.report.recommendation import recommend
+from runner.report.recommendation import list_labels, recommend
 from runner.report.statistics import MOST_RUNS, POWER, mean_interval
 
 _NAMED = 4
@@ -117,12 +117,12 @@ def _answer(
             clauses.append(_clause(verdict, found, question))
     absent = [recipe.label for recipe in grouping.recipes if recipe not in measured]
     if absent:
-        clauses.append(f"{_listed(absent)} {'have' if len(absent) > 1 else 'has'} no result")
+        clauses.append(f"{list_labels(absent)} {'have' if len(absent) > 1 else 'has'} no result")
     return f"In {metric.words}, against {reference}: {'; '.join(clauses)}." if clauses else ""
 
 
 def _clause(verdict: Verdict, found: Sequence[Comparison], question: Question) -> str:
-    names = _listed([one.recipe.label for one in found])
+    names = list_labels([one.recipe.label for one in found])
     is_ = "are" if len(found) > 1 else "is"
     margin = question.metric.difference(question.margin, sign=False)
     match verdict:
@@ -208,9 +208,3 @@ def _unfinished(sweep: SweepResults) -> str:
         begun = pluralize(len(sweep.cells), "cell")
         parts.append(f"{waiting} of the {begun} begun {'has' if waiting == 1 else 'have'} not ended")
     return f"{' and '.join(parts)}." if parts else ""
-
-
-def _listed(labels: Sequence[str]) -> str:
-    if len(labels) > _NAMED:
-        return f"{len(labels)} recipes"
-    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
