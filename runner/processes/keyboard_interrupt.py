@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from runner.processes.signals import WATCHED, EndRequests
+from runner.processes.signals import WATCHED, EndRequests, postpone_inside_logging
 
 _PATIENCE = 0.25
 """Seconds after which a Ctrl-C that nothing follows from is repeated."""
@@ -38,6 +38,8 @@ class Interruption:
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The handler of its signals."""
+        if postpone_inside_logging(number, frame):
+            return
         self.heard = True
         self._requests.add(number)
         self._latest = signal.Signals(number)

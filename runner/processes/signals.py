@@ -18,9 +18,13 @@ ignored, but for SIGINT and SIGTERM.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import logging
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
@@ -33,6 +37,33 @@ WATCHED: tuple[signal.Signals, ...] = (
     *(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU") if hasattr(signal, name)),
 )
 """Signals that ask a process to save what it has and end with exit code 75."""
+
+
+_PATIENCE = 0.25
+"""Seconds that a signal waits for the main thread to leave ``logging``."""
+_postponed: dict[int, float] = {}
+"""Signals that wait, and since when."""
+
+
+def postpone_inside_logging(number: int, frame: FrameType | None) -> bool:
+    """Whether the main thread is inside ``logging``; the signal comes again as soon as it is not.
+
+    An exception between the lines of ``logging`` that take and give back its lock leaves it taken, and whatever other
+    thread logs then waits for ever: a prefetcher of a notebook's next run, say.
+    """
+    while frame is not None and frame.f_globals is not vars(logging):
+        frame = frame.f_back
+    if frame is None or time.monotonic() - _postponed.setdefault(number, time.monotonic()) > _PATIENCE:
+        _postponed.pop(number, None)
+        return False
+    # the bare thread, because starting one of ``threading`` takes locks that the interrupted code may hold
+    _thread.start_new_thread(_send_again, (number,))
+    return True
+
+
+def _send_again(number: int) -> None:
+    time.sleep(0.002)
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 class EndRequests:
@@ -172,6 +203,8 @@ class StopRequest:
             self._is_polled = False
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        if postpone_inside_logging(number, frame):
+            return
         heard_before = self.pending is not None
         if self._requests.add(number):
             if not self._ends_process:  # a notebook, say, which holds more than this run

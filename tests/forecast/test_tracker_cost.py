@@ -84,7 +84,9 @@ def test_wandb_is_timed_offline_and_leaves_nothing(configure, monkeypatch, tmp_p
     config.tracker.mode = "online"
     environment = dict(os.environ)
     found = rehearse_tracker(config, neighbours=0)
-    assert found.start_seconds > 0
+    # what another core does meanwhile costs the run nothing
+    assert found.start_seconds >= 0
+    assert found.start_work_seconds > 0
     assert found.record_seconds >= 0
     given, folder = Recording.asked
     assert (given.mode, config.tracker.mode) == ("offline", "online")

@@ -1,5 +1,6 @@
 """Whoever asks a command to end is answered from its first line on, and the process is as before in the end."""
 
+import logging
 import os
 import signal
 import time
@@ -60,3 +61,49 @@ def test_without_the_handlers_it_would_die(monkeypatch):
         run_command(lambda: os.kill(os.getpid(), signal.SIGTERM) or 0)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+class Insisting(logging.Handler):
+    """Asks its process to end while it writes, which takes ``seconds``."""
+
+    def __init__(self, number, seconds):
+        super().__init__()
+        self.number, self.seconds, self.written = number, seconds, []
+
+    def emit(self, record):
+        os.kill(os.getpid(), self.number)
+        time.sleep(self.seconds)
+        self.written.append(record.getMessage())
+
+
+def told_while_it_logs(number, seconds=0.05):
+    """What is written by a command that is asked to end while it logs."""
+    handler, logger = Insisting(number, seconds), logging.getLogger(__name__)
+
+    def act():
+        logger.error("a line")
+        time.sleep(5)
+
+    logger.addHandler(handler)
+    try:
+        assert run_command(act) == ExitCode.INTERRUPTED
+    finally:
+        logger.removeHandler(handler)
+    return handler.written
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_logging_is_left_before_a_command_ends(number):
+    """Its lock would be left taken if an exception came between the lines that take and give it back."""
+    assert told_while_it_logs(number) == ["a line"]
+
+
+def test_a_line_that_cannot_be_written_is_not_waited_for():
+    began = time.monotonic()
+    assert told_while_it_logs(signal.SIGINT, seconds=60) == []
+    assert time.monotonic() - began < 30
+
+
+def test_without_waiting_logging_is_cut_short(monkeypatch):
+    monkeypatch.setattr(keyboard_interrupt, "postpone_inside_logging", lambda number, frame: False)
+    assert told_while_it_logs(signal.SIGINT) == []
