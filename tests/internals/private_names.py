@@ -6,7 +6,7 @@ import re
 import torch
 
 ASKING = ("getattr", "setattr", "hasattr", "delattr")
-DOCUMENTED = {"os._exit"}
+DOCUMENTED = {"os._exit", "_thread"}
 """Of Python's own library: in its manual, in spite of the underscore."""
 OF_MODULES = set(dir(torch.nn.Module())) | set(dir(torch.Tensor))
 """Names that a class of ours may bear too, and that are torch's on anything else."""
@@ -32,7 +32,8 @@ def private_names(source):
             inside = any(map(is_private, (node.module or "").split(".")))
             yield from (alias.name for alias in node.names if inside or is_private(alias.name))
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if any(map(is_private, alias.name.split("."))))
+            names = [alias.name for alias in node.names if alias.name not in DOCUMENTED]
+            yield from (name for name in names if any(map(is_private, name.split("."))))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             asked = node.args[1] if node.func.id in ASKING else None
             if isinstance(asked, ast.Constant) and is_private(str(asked.value)) and asked.value not in own:
