@@ -1,9 +1,15 @@
-"""``run.json`` of a run that ended by itself: what it was, with what came of it."""
+"""What a run leaves at its end: ``run.json``, with what came of it, and the files beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner.config.schema import PrivacyConfig
 from runner.planning.plan import Plan
-from runner.records.run_file import Memory, PrivacySpent, RunRecord, Throughput
+from runner.records.predictions import Predictions, write_predictions
+from runner.records.run_file import FINISHED, Memory, PrivacySpent, RunRecord, Throughput, write_run
+from runner.statement.write import state_privacy
 from runner.training.state import FitResult
 
 
@@ -41,3 +47,30 @@ def final_record(record: RunRecord, plan: Plan, outcome: FitResult, begun: float
         zeroed_examples=outcome.zeroed_examples,
         out_of_memory=tuple(vars(halving) for halving in outcome.halvings),
     )
+
+
+def write_end(
+    run_dir: Path,
+    record: RunRecord,
+    privacy: PrivacyConfig,
+    sweep_dir: Path | None,
+    predictions: Mapping[str, Predictions] | None = None,
+) -> None:
+    """Write what a run leaves at its end, ``run.json`` last: a run that it calls finished is not started again.
+
+    Args:
+        run_dir: its folder.
+        record: what ``run.json`` is to say.
+        privacy: as it was asked for.
+        sweep_dir: folder of the sweep that it is a cell of.
+        predictions: what it answered, by split; kept of a finished run.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    try:
+        if predictions and record.status in FINISHED:
+            write_predictions(run_dir, record.plan["identity"], predictions)
+        state_privacy(run_dir, record, privacy, sweep_dir)
+    finally:
+        write_run(run_dir, record)

@@ -21,7 +21,7 @@ from runner.disk import unsupported
 from runner.environment.launchers import launched
 from runner.error_texts import is_out_of_memory
 from runner.errors import EpsilonVoid, ExitCode, RequestError, RunError
-from runner.execution.final_record import final_record
+from runner.execution.final_record import final_record, write_end
 from runner.execution.ledger_entry import open_entry
 from runner.execution.sweep_context import SweepContext
 from runner.planning.build import build_plan
@@ -40,7 +40,6 @@ from runner.records.resolved_config import save_resolved_config
 from runner.records.run_file import FINISHED, RUN_FILE, RunRecord, read_run, write_run
 from runner.records.run_lock import lock_run
 from runner.records.sink import RunInfo, build_sink
-from runner.statement.write import state_privacy
 from runner.training.checkpointing.extension import extension_notes, is_longer, refuse_inexact
 from runner.training.checkpointing.kept import drop_unkept
 from runner.training.checkpointing.resume import (
@@ -350,7 +349,7 @@ def _fit_on_record(
         if recorder.session is not None:
             recorder.session.end(record.status, void=void)
         with contextlib.suppress(RunError):  # a full disk stops both, and the first reason is the one to tell
-            _write_end(job, record)
+            write_end(job.run_dir, record, job.config.privacy, job.sweep_dir)
         recorder.close(record, code)
         raise
     # what is done is put down: a signal that comes now changes nothing, unless it insists
@@ -363,7 +362,7 @@ def _fit_on_record(
             recorder.session.end(outcome.status, outcome.epsilon)
         exit_code = ExitCode.INTERRUPTED if record.status == "interrupted" else ExitCode.DONE
         try:
-            _write_end(job, record)
+            write_end(job.run_dir, record, job.config.privacy, job.sweep_dir, outcome.predictions)
             if record.status in FINISHED:
                 _drop_unkept(job, recorder.console)
         finally:
@@ -378,18 +377,6 @@ def _drop_unkept(job: Job, console: Console) -> None:
         drop_unkept(job.run_dir / "checkpoints", keep)
     except (OSError, RunError) as error:
         _warn(console, True, f"trainer.keep={keep}: checkpoints stay that could not be removed ({error})")
-
-
-def _write_end(job: Job, record: RunRecord) -> None:
-    """Write what a run leaves at its end, ``run.json`` last: a run that it calls finished is not started again.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    try:
-        state_privacy(job.run_dir, record, job.config.privacy, job.sweep_dir)
-    finally:
-        write_run(job.run_dir, record)
 
 
 def _warn(console: Console, is_main: bool, note: str) -> None:

@@ -14,6 +14,7 @@ from runner.report.document import Part
 from runner.report.findings import Findings
 from runner.report.front_plots import draw_front
 from runner.report.grid_plots import draw_curves, draw_differences, draw_time
+from runner.report.image_words import tabulate_images
 from runner.report.pareto import Front
 from runner.report.plot_sections import drawn, section
 from runner.report.privacy_section import state_spending, warn_internal
@@ -78,6 +79,7 @@ def _comparison(findings: Findings) -> Iterator[Part]:
         yield from drawn(partial(draw_differences, comparisons, question))
         yield _tests(comparisons, question)
         yield Paragraph(_method(comparisons, question))
+        yield from tabulate_images(findings.images, findings.grouping.recipes[0].label, question)
     if (budget := describe_budget(findings.grouping)) is not None:
         yield Paragraph(budget)
     notes = warnings(findings.grouping)

@@ -9,6 +9,7 @@ from runner.config.schema import ComparisonConfig
 from runner.report.cells import SweepResults
 from runner.report.comparison import Comparison, compare
 from runner.report.decision import Decision, decide_sweep
+from runner.report.image_evidence import ImageEvidence, read_image_evidence
 from runner.report.pareto import Front, find_front
 from runner.report.question import Question, ask
 from runner.report.recipes import Grouping, group
@@ -29,6 +30,7 @@ class Findings:
     decision: Decision | None
     """None for a search, and where there are fewer than two recipes."""
     comparisons: tuple[Comparison, ...]
+    images: ImageEvidence
     front: Front
     search: Search | None
     statements: Mapping[str, Facts]
@@ -39,7 +41,7 @@ class Findings:
         """The answer in a sentence or two."""
         if self.search is not None:
             return search_verdict(self.sweep, self.search)
-        return headline(self.sweep, self.grouping, self.comparisons, self.question, self.decision)
+        return headline(self.sweep, self.grouping, self.comparisons, self.question, self.decision, self.images)
 
 
 def find(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Findings:
@@ -60,6 +62,7 @@ def find(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Finding
         grouping=grouping,
         decision=decision,
         comparisons=() if decision is None else compare(grouping, question, decision),
+        images=read_image_evidence(grouping, question, decision),
         front=find_front(grouping, question, decision),
         search=search,
         statements=read_statements(sweep),

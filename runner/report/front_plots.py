@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
+from runner.config.words.pluralize import pluralize
 from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.printable import shortened
 from runner.report.decision_rule import CLOSE
+from runner.report.label_places import Mark, name_marks
 from runner.report.pareto import Front
 from runner.report.question import Question
 from runner.report.recipes import Recipe, epsilon, void
 from runner.report.statistics import mean_interval
 from runner.report.style import INK, MUTED, PAPER, PlotFile, canvas, colour, finish, label_logarithmic, name_series
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 _LABELS = {"seconds": "seconds a run", "MiB": "peak memory (MiB)", "ε": "ε (log scale)"}
-_NAMED, _SHORT = 12, 12
+_NAMED, _SHORT = 24, 14
 """Most recipes, and longest labels, that are named beside their marks; else a legend names them."""
 
 
@@ -35,9 +42,6 @@ def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> P
                 filled = not one.dominated_by
                 axes.plot(one.costs[number], one.quality, "o", markersize=8 if filled else 6.5, color=ink,
                           markerfacecolor=ink if filled else PAPER, markeredgewidth=1.5)  # fmt: skip
-                if beside:
-                    axes.annotate(one.recipe.label, (one.costs[number], one.quality), xytext=(6, 5),
-                                  textcoords="offset points", fontsize=8.5, color=INK if filled else MUTED)  # fmt: skip
             axes.set_xlabel(_LABELS[cost])
             axes.margins(x=0.22, y=0.16)
             if cost == "ε":
@@ -46,12 +50,32 @@ def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> P
         if not beside:
             name_series(figure, [recipe.label for recipe in recipes])
         all_axes[0].set_ylabel(f"{metric.words} (%)" if metric.is_accuracy else f"{metric.words} (nats)")
+        nameless = _name(figure, all_axes, front) if beside else 0
         return finish(
             figure,
             "front",
             f"Means over the repeats of a recipe. Hollow: another recipe is as good in {metric.words} and in"
-            f" {', '.join(front.costs)} (within the margin and {CLOSE:.0%}) and is shown to be better in one.",
+            f" {', '.join(front.costs)} (within the margin and {CLOSE:.0%}) and is shown to be better in one."
+            + (f" {pluralize(nameless, 'mark')} without a name, for want of room." if nameless else ""),
         )
+
+
+def _name(figure: Figure, all_axes: Sequence[Axes], front: Front) -> int:
+    """Name the marks where there is room, those of the front first; how many have no name."""
+    figure.draw_without_rendering()  # where the axes lie is known when they have been laid out
+    entries = sorted(front.entries, key=lambda one: bool(one.dominated_by))
+    return sum(
+        name_marks(
+            figure,
+            axes,
+            [
+                Mark(one.costs[number], one.quality, one.recipe.label, MUTED if one.dominated_by else INK)
+                for one in entries
+                if not math.isinf(one.costs[number])
+            ],
+        )
+        for number, axes in enumerate(all_axes)
+    )
 
 
 def draw_privacy(recipes: Sequence[Recipe], question: Question) -> PlotFile | None:

@@ -7,32 +7,26 @@ from functools import partial
 from pathlib import Path
 
 from runner.config.words.pluralize import pluralize
-from runner.disk.json_files import read_json
-from runner.errors import RunError
 from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.document import Bullets, Grid, Heading, Paragraph
 from runner.report.document import Part
 from runner.report.findings import Findings
 from runner.report.front_plots import draw_privacy
 from runner.report.plot_sections import drawn
+from runner.report.published_epsilon import damaged, read_spending
 from runner.report.recipes import void
-
-PRIVACY_FILE = "privacy.json"
 
 
 def state_spending(findings: Findings) -> Iterator[Part]:
     """Epsilon of each cell, of publishing all of them and the best; nothing where no cell is private."""
     picture = drawn(partial(draw_privacy, findings.grouping.recipes, findings.question))
-    path = findings.sweep.folder / PRIVACY_FILE
     reasons = list(dict.fromkeys(reason for cell in findings.sweep.cells if (reason := void(cell)) is not None))
-    spent = []
-    if path.exists():
-        try:
-            found = read_json(path)
-            spent = [_spending(data, reasons) for data in found.get("data", []) if data["publish_all"] is not None]
-            ordinary = found.get("cells_without_privacy", 0)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{PRIVACY_FILE}: not a record of what was spent ({error})") from error
+    found = read_spending(findings.sweep.folder)
+    try:
+        spent = [_spending(data, reasons) for data in found.get("data", []) if data["publish_all"] is not None]
+        ordinary = found.get("cells_without_privacy", 0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(error) from error
     if not picture and not spent and not reasons:
         return
     yield Heading(2, "Privacy")
@@ -50,11 +44,9 @@ def state_spending(findings: Findings) -> Iterator[Part]:
 
 def warn_internal(folder: Path) -> Iterator[Part]:
     """Says of a sweep of drawn trials (random stopping) that what the report shows may not leave."""
-    try:
-        kept = read_json(folder / PRIVACY_FILE)["publishable"]["internal"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    yield Paragraph(f"Internal, not to be published: this report shows {kept}.")
+    publishable = read_spending(folder).get("publishable")
+    if isinstance(publishable, dict) and "internal" in publishable:
+        yield Paragraph(f"Internal, not to be published: this report shows {publishable['internal']}.")
 
 
 def _spending(data: dict, reasons: Sequence[str]) -> tuple[list[str], list[str]]:

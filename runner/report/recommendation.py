@@ -14,6 +14,9 @@ from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.report.cells import SweepResults
 from runner.report.decision import COSTS, Decision
 from runner.report.decision_rule import CLOSE, cost_difference, log_costs
+from runner.report.image_evidence import ImageEvidence
+from runner.report.image_words import over_new_images
+from runner.report.published_epsilon import describe_publishing
 from runner.report.question import Question
 from runner.report.recipes import Grouping, epsilon, seconds
 from runner.report.repeats import Repeats, read_repeats
@@ -56,7 +59,9 @@ def weigh_edge(grouping: Grouping, question: Question, decision: Decision, one: 
     )
 
 
-def recommend(sweep: SweepResults, grouping: Grouping, question: Question, decision: Decision) -> str:
+def recommend(
+    sweep: SweepResults, grouping: Grouping, question: Question, decision: Decision, images: ImageEvidence
+) -> str:
     """The first sentences of a report of several recipes."""
     if decision.leader is None:
         return "No recipe is left to recommend: each failed too often."
@@ -67,9 +72,12 @@ def recommend(sweep: SweepResults, grouping: Grouping, question: Question, decis
     head = f"Use {decision.leader}: " if decision.decided else f"So far {decision.leader} leads: "
     sentences = [f"{head}{reasons}.", *_others(decision, [label for label in rivals if label != rival])]
     repeats = read_repeats(grouping)
+    leader = next(recipe for recipe in grouping.recipes if recipe.label == decision.leader)
+    sentences += filter(None, [describe_publishing(sweep, leader)])
     sentences.append(_rests_on(edge, repeats, question, decision))
+    sentences += filter(None, [beyond := over_new_images(images, decision.leader, rival, question)])
     sentences += _failures(grouping, repeats, question, decision)
-    sentences += _unknown(grouping, repeats, question, decision)
+    sentences += _unknown(grouping, repeats, question, decision, images_known=beyond is not None)
     if not decision.decided:
         sentences.append(_settle(sweep, grouping, question, decision))
     return " ".join(sentences)
@@ -217,14 +225,16 @@ def _failures(grouping: Grouping, repeats: Repeats, question: Question, decision
     return [f"Failed: {', '.join(lost)}; each counts as the worst of all."] if lost else []
 
 
-def _unknown(grouping: Grouping, repeats: Repeats, question: Question, decision: Decision) -> list[str]:
+def _unknown(
+    grouping: Grouping, repeats: Repeats, question: Question, decision: Decision, *, images_known: bool
+) -> list[str]:
     """What the runs leave open."""
     lost, runs = _count_failures(grouping, repeats, question, decision)[decision.leader or ""]
     found = []
     if runs:
         rate = float(rate_bounds(lost, runs, question.level)[1])
         found.append(f"whether fewer than {rate:.0%} of its runs fail ({lost or 'none'} of {runs} did)")
-    if question.images and question.metric.is_accuracy and not repeats.are_splits:
+    if question.images and question.metric.is_accuracy and not repeats.are_splits and not images_known:
         found.append(f"how other images than these {question.images:,} would be answered")
     return [f"Not known: {'; '.join(found)}."] if found else []
 

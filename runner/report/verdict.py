@@ -10,6 +10,8 @@ from runner.report.cells import SweepResults
 from runner.report.comparison import Comparison, Verdict
 from runner.report.constant_answers import describe_constant
 from runner.report.decision import Decision
+from runner.report.image_evidence import ImageEvidence
+from runner.report.image_words import one_pair_each
 from runner.report.one_computation import describe_same
 from runner.report.question import Question
 from runner.report.recipes import Grouping, Recipe
@@ -82,20 +84,25 @@ def headline(
     comparisons: Sequence[Comparison],
     question: Question,
     decision: Decision | None,
+    images: ImageEvidence,
 ) -> str:
     """The recommendation, then the verdict in a few sentences, missing cells and recipes that are one computation."""
     parts = [_unfinished(sweep)] if _unfinished(sweep) else []
     several = any(max(comparison.runs) > 1 for comparison in comparisons)
     if decision is not None and several:
-        parts.append(recommend(sweep, grouping, question, decision))
+        parts.append(recommend(sweep, grouping, question, decision, images))
     parts += describe_constant(grouping, question)
     return " ".join(
-        filter(None, [*parts, _answer(grouping, comparisons, question, decision), *describe_same(grouping)])
+        filter(None, [*parts, _answer(grouping, comparisons, question, decision, images), *describe_same(grouping)])
     )
 
 
 def _answer(
-    grouping: Grouping, comparisons: Sequence[Comparison], question: Question, decision: Decision | None
+    grouping: Grouping,
+    comparisons: Sequence[Comparison],
+    question: Question,
+    decision: Decision | None,
+    images: ImageEvidence,
 ) -> str:
     metric = question.metric
     measured = [recipe for recipe in grouping.recipes if recipe.by_block(metric.name)]
@@ -107,7 +114,8 @@ def _answer(
     if not comparisons:
         return f"Nothing can be compared with {reference}, which has no {metric.words}."
     if all(max(comparison.runs) < 2 for comparison in comparisons):
-        return _one_run_each(measured, question)
+        single = one_pair_each(images, reference, question)
+        return " ".join(filter(None, [_one_run_each(measured, question), single]))
     clauses = []
     # a recommendation says what is shown of these: that its recipe is not worse by more than the margin
     settled = decision is not None and decision.decided

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 
-
-def class_counts(classes: int, device: torch.device) -> torch.Tensor:
-    """Zeros [2, classes], in which ``evaluate`` counts the images of each class and the answers."""
-    return torch.zeros(2, classes, dtype=torch.int64, device=device)
+from runner.records.predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -22,10 +19,13 @@ class ClassBalance:
     """Of the answers, those that name the class that is named most; 1 for a model that has nothing else to say."""
 
     @classmethod
-    def of(cls, counts: torch.Tensor) -> ClassBalance:
-        """From the numbers of images of each class, and of answers, [2, classes]."""
-        labels, answers = (counts.amax(dim=1) / counts.sum(dim=1).clamp(min=1)).tolist()
-        return cls(majority=labels, most_predicted=answers)
+    def of(cls, predictions: Predictions) -> ClassBalance:
+        """From the answers to the test images."""
+        labels, answers = (
+            np.unique(classes, return_counts=True)[1].max() / len(classes)
+            for classes in (predictions.labels, predictions.answers)
+        )
+        return cls(majority=float(labels), most_predicted=float(answers))
 
     def metrics(self) -> dict[str, float | None]:
         """Both, by their names among the final metrics."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from runner.error_texts import is_out_of_memory
+from runner.records.predictions import NO_ANSWER
 from runner.training.eval_chunks import chunked_logits
 from runner.training.losses import log_probabilities
 
@@ -25,14 +26,15 @@ def evaluate(
     sizes: MicroBatchSizes,
     precision: Precision,
     world: World,
-    counts: torch.Tensor | None = None,
+    classes: torch.Tensor | None = None,
 ) -> tuple[float, float]:
     """Mean cross-entropy (without label smoothing, in nats) and accuracy in [0, 1] over ``examples`` rows of ``feed``.
 
     An answer that is not finite is no right one.  Each process takes every size-th row, so no row is padded or
     repeated.  A batch for which there is no memory is taken again in halves.
 
-    ``counts`` [2, classes], zeros on the model's device, gets the number of rows of each class, and of answers.
+    ``classes`` [2, examples], zeros on the model's device, gets the label of each row and the class that was answered,
+    ``NO_ANSWER`` where that is not finite.
 
     Raises:
         RunError: there is no memory for one example.
@@ -48,8 +50,8 @@ def evaluate(
             logits = chunked_logits(model, images, precision)
             losses = torch.nn.functional.nll_loss(log_probabilities(logits), labels, reduction="none")
             # among values that are not numbers, the first class would be the largest
-            answers = logits.argmax(1)
-            right = (answers == labels) & losses.isfinite()
+            answers = torch.where(losses.isfinite(), logits.argmax(1), NO_ANSWER)
+            right = answers == labels
             return torch.stack([losses.sum().to(wide), right.sum().to(wide)]), labels, answers
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -67,16 +69,16 @@ def evaluate(
             if (found := measure(rows)) is None:
                 sizes.halve("evaluation", len(rows))
                 continue
-            figures, *classes = found
+            figures, labels, answers = found
             totals += figures
-            if counts is not None:
-                known = torch.arange(counts.shape[1], device=world.device)
-                counts += torch.stack([(some[:, None] == known).sum(0) for some in classes])
+            if classes is not None:
+                place = slice(int(rows[0]), int(rows[-1]) + 1, world.size)
+                classes[0, place], classes[1, place] = labels, answers
             start += len(rows)
     model.train(was_training)
     world.sum_(totals)
-    if counts is not None:
-        world.sum_(counts)
+    if classes is not None:
+        world.sum_(classes)
     loss, accuracy = (totals / examples).tolist()
     return loss, accuracy
 

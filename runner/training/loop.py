@@ -22,12 +22,13 @@ from runner.training.checkpointing.optimizer_attributes import AttributesBefore,
 from runner.training.checkpointing.plain_state import refuse_unholdable_parts
 from runner.training.checkpointing.resume import noise_form
 from runner.training.checkpointing.save_schedule import Saving, Snapshot
-from runner.training.class_balance import ClassBalance, class_counts
+from runner.training.class_balance import ClassBalance
 from runner.training.distributed.agreement import decide_on_main
 from runner.training.distributed.same_run import refuse_other_start
 from runner.training.eval_weights import eval_weights, refuse_traces, restore_weights, weights_to_save
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.garbage_collection import setup_objects_frozen
+from runner.training.kept_predictions import KeptPredictions
 from runner.training.loop_progress import LoopProgress
 from runner.training.non_finite_gradients import explain_non_finite, refuse_non_finite_weights
 from runner.training.parts import Parts
@@ -61,6 +62,7 @@ class Loop:
         self._data = data
         self._val = None if data.val is None else self._feed(data.val)
         self._step = TrainStep(parts)
+        self._kept = KeptPredictions(parts.plan, data, parts.world.device)
         self._progress = LoopProgress(parts.plan)
         self._loop_state = self._progress.state
         self._spending = open_account(parts.plan)
@@ -83,6 +85,7 @@ class Loop:
         self._begun -= self._loop_state.run_seconds
         self._step.running_metrics.load(state["totals"])
         self._zeroed_before = state["zeroed_examples"]
+        self._kept.load_state(state.get("val_classes"))
         parts.sizes.load_state_dict(state["batch_sizes"])
         self._told = len(parts.sizes.halvings)
         self._first = checkpoint.step
@@ -140,10 +143,8 @@ class Loop:
         return self._finish(done, "interrupted" if interrupted else "pruned" if self._pruned else plan.ends_as(done))
 
     def _profile(self) -> Profile | None:
-        if not self._plan.performance.profile or not self._world.is_main:
-            return None
-
-        return Profile(self._parts, self._run_dir, first=self._first)
+        wanted = self._plan.performance.profile and self._world.is_main
+        return Profile(self._parts, self._run_dir, first=self._first) if wanted else None
 
     def _train(self, step: int, stop: StopRequest) -> bool:
         """Do update ``step``; whether the processes have agreed to stop after it."""
@@ -245,11 +246,11 @@ class Loop:
 
     def _evaluate(self, step: int, images: tuple[Feed, int]) -> bool:
         """Evaluate on the validation split; whether the monitored metric improved."""
-        plan, loop_state = self._plan, self._loop_state
+        plan, loop_state, classes = self._plan, self._loop_state, self._kept.room("val")
         if self._recorder.session is not None:
             self._recorder.session.evaluate()
         with self._progress.waiting("evaluating"), eval_weights(self._parts):
-            loss, accuracy = self._measure(images)
+            loss, accuracy = self._measure(images, classes)
         spent = {} if self._spending is None else {"epsilon": loop_state.epsilon}
         self._recorder.write("val", step=step + 1, epoch=plan.epoch_after(step), loss=loss, accuracy=accuracy, **spent)
         higher = plan.semantic.monitor == "val_accuracy"
@@ -257,15 +258,16 @@ class Loop:
         if value is None:
             self._tell(f"the validation loss after step {step + 1} is not finite: nothing is chosen by this evaluation")
         self._parts.schedule.observe(math.nan if value is None else value, "higher" if higher else "lower")
-        return loop_state.weigh(value, step + 1, higher=higher, min_delta=plan.semantic.min_delta)
+        improved = loop_state.weigh(value, step + 1, higher=higher, min_delta=plan.semantic.min_delta)
+        if improved or not loop_state.best_counts(plan):
+            self._kept.keep("val", classes)
+        return improved
 
-    def _measure(self, images: tuple[Feed, int], counts: torch.Tensor | None = None) -> tuple[float, float]:
-        """Loss and accuracy over a split: its feed and its number of examples; ``counts`` as of ``evaluate``."""
+    def _measure(self, images: tuple[Feed, int], classes: torch.Tensor | None) -> tuple[float, float]:
+        """Loss and accuracy over a split: its feed and its number of examples; ``classes`` as of ``evaluate``."""
         share_buffers(self._parts.model, self._world)
-        sizes, precision = self._parts.sizes, self._parts.precision
-        figures = evaluate(
-            self._parts.model, *images, sizes=sizes, precision=precision, world=self._world, counts=counts
-        )
+        model, sizes, precision = self._parts.model, self._parts.sizes, self._parts.precision
+        figures = evaluate(model, *images, sizes=sizes, precision=precision, world=self._world, classes=classes)
         self._tell_halvings()
         return figures
 
@@ -296,6 +298,7 @@ class Loop:
                 "records": self._recorder.count,
                 "tracker_run_id": self._recorder.tracker_run_id,
                 "zeroed_examples": zeroed,
+                "val_classes": self._kept.state(),
                 "grad_sample": plan.performance.grad_sample,
                 "noise_form": noise_form(parts),
                 "secret_key": None if parts.key is None else bytes(parts.key),
@@ -313,7 +316,7 @@ class Loop:
         plan, loop_state = self._plan, self._loop_state
         refuse_traces(self._parts)
         epochs = done / plan.semantic.steps_per_epoch
-        best_wins = plan.semantic.test_checkpoint == "best" and loop_state.best is not None
+        best_wins = loop_state.best_counts(plan)
         test_loss, test_accuracy, balance = None, None, ClassBalance()
         if status not in ("interrupted", "pruned") and self._data.test is not None:
             best_is_gone = best_wins and loop_state.best_step != done
@@ -323,11 +326,13 @@ class Loop:
             test = self._feed(self._data.test)
             published = nullcontext() if best_is_gone else eval_weights(self._parts)
             with self._progress.waiting("testing"), published, closing(test[0]):
-                counts = class_counts(plan.semantic.data.num_classes, self._world.device)
-                test_loss, test_accuracy = self._measure(test, counts)
-            balance = ClassBalance.of(counts)
+                classes = self._kept.room("test")
+                test_loss, test_accuracy = self._measure(test, classes)
+            self._kept.keep("test", classes)
+            balance = ClassBalance.of(self._kept.predictions()["test"])
             self._recorder.write("test", step=done, epoch=epochs, loss=test_loss, accuracy=test_accuracy)
-        timed, zeroed = self._step_time(), self._zeroed()
+        clocks = [clock for clock in self._world.gather(self._parts.clock.read()) if clock is not None]
+        timed, zeroed = StepTime.mean(clocks) if clocks else None, self._zeroed()
         stopped = self._out_of_patience() and done < plan.semantic.steps
         return FitResult(
             status=status,
@@ -350,6 +355,7 @@ class Loop:
             zeroed_examples=zeroed,
             epsilon=None if self._spending is None else self._spending.charged(done, status),
             halvings=tuple(self._parts.sizes.halvings),
+            predictions=self._kept.predictions(),
             notes=(
                 *name_slow_input(self._parts, timed),
                 *loop_state.notes(test_loss, left_out=zeroed > 0),
@@ -357,10 +363,6 @@ class Loop:
                 *([loop_state.early_stop(plan, done)] if stopped else []),
             ),
         )
-
-    def _step_time(self) -> StepTime | None:
-        found = [one for one in self._world.gather(self._parts.clock.read()) if one is not None]
-        return StepTime.mean(found) if found else None
 
     def _load_best(self) -> None:
         weights = decide_on_main(self._world, lambda: load_checkpoint(self._checkpoints / "best").weights)

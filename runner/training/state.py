@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from runner.records.predictions import Predictions
 from runner.records.run_file import STOPPED_EARLY, FinalMetrics
 from runner.records.step_time import StepTime
 from runner.training.gradients.micro_batch_size import Halving
@@ -35,6 +37,8 @@ class FitResult:
     """Where the time of the steps went, mean over the processes; None where too few steps were made."""
     halvings: tuple[Halving, ...]
     """Times that memory ran out."""
+    predictions: Mapping[str, Predictions]
+    """What was answered to each image, by split, where that is kept."""
     notes: tuple[str, ...]
     """What was found on the way and the user should know."""
 
@@ -89,6 +93,10 @@ class LoopState:
         """Take in the peak of this session; returns that of all."""
         self.peak_bytes = max(self.peak_bytes, peak_bytes)
         return self.peak_bytes
+
+    def best_counts(self, plan: Plan) -> bool:
+        """Whether the weights after the best evaluation so far count, rather than the last ones."""
+        return plan.semantic.test_checkpoint == "best" and self.best is not None
 
     def take(self, loss: float, accuracy: float, *, higher: bool) -> float | None:
         """Note an evaluation; its monitored figure, the accuracy with ``higher``, or None where it is not finite.

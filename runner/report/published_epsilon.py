@@ -1,0 +1,73 @@
+"""What it spends to publish a run of the recommended recipe: more than its own epsilon, for it was chosen among all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from runner.config.words.pluralize import pluralize
+from runner.disk.json_files import read_json
+from runner.errors import RunError
+from runner.privacy.accounting.privacy_text import delta_text, epsilon_text
+from runner.report.cells import SweepResults
+from runner.report.recipes import Recipe, epsilon, void
+
+PRIVACY_FILE = "privacy.json"
+
+
+def read_spending(folder: Path) -> dict[str, Any]:
+    """What ``privacy.json`` of a sweep says; empty where there is none.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = folder / PRIVACY_FILE
+    if not path.exists():
+        return {}
+    try:
+        found = read_json(path)
+        if not isinstance(found, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise damaged(error) from error
+    return found
+
+
+def damaged(error: Exception) -> RunError:
+    """The error of a ``privacy.json`` that holds something else than it should."""
+    return RunError(f"{PRIVACY_FILE}: not a record of what was spent ({error})")
+
+
+def describe_publishing(sweep: SweepResults, recipe: Recipe) -> str | None:
+    """A sentence on publishing a run of ``recipe`` that was chosen by this comparison; None where it is not private.
+
+    The choice has looked at every private run, so it spends what all of them compose to, whichever is chosen; and at
+    runs without privacy, which no epsilon covers.
+
+    Raises:
+        RunError: ``privacy.json`` is damaged.
+    """
+    own = recipe.measured(epsilon)
+    if not own or len(sweep.cells) < 2:
+        return None
+    spending, names = read_spending(sweep.folder), {cell.name for cell in recipe.cells}
+    try:
+        ordinary = int(spending.get("cells_without_privacy", 0))
+        for data in spending.get("data", ()):
+            private = [cell for cell in data["cells"] if cell.get("private", cell["epsilon"] is not None)]
+            if names & {cell["cell"] for cell in private} and data["publish_all"] is not None:
+                together = data["publish_all"] | ({"epsilon": None} if any(map(void, sweep.cells)) else {})
+                return _sentence(together, own=max(own), private=len(private), ordinary=ordinary)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(error) from error
+    return f"What publishing a run of {recipe.label} spends is not known: {PRIVACY_FILE} says so at the sweep's end."
+
+
+def _sentence(together: dict[str, Any], *, own: float, private: int, ordinary: int) -> str:
+    besides = f" and at {ordinary} without privacy, which no ε covers" if ordinary else ""
+    looked = f"choosing it looked at {pluralize(private, 'private run')}{besides}"
+    if together["epsilon"] is None:
+        return f"No ε is known for publishing a run of it: {looked}, some of them void."
+    spent = f"ε = {epsilon_text(together['epsilon'])} at δ = {delta_text(together['delta'])}"
+    alone = f", not the {epsilon_text(own)} of a run alone" if private > 1 else ""
+    return f"Publishing a run of it spends {spent}{alone}: {looked}."
