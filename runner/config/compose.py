@@ -39,7 +39,7 @@ from omegaconf import (
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from runner.config import store
-from runner.config.groups import OPEN, RECIPES
+from runner.config.groups import OPEN, RECIPES, set_beyond_schema
 from runner.config.load import load_config, typed_keys
 from runner.config.plugins import installed_plugins
 from runner.config.request.output_folders import named_folder, refuse_unrecordable, run_folder
@@ -199,11 +199,8 @@ class Composer:
         ``config`` holds Hydra's part of a composed configuration.  What an experiment, a sweep or the command line
         sets is left out, so that its kind can be compared with the option's own.
         """
-        choices = config.hydra.runtime.choices
-        lines = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-        assert isinstance(lines, list)
-        typed = [line for line in lines if re.match(rf"({'|'.join(OPEN)})\.", str(line))]
-        if not typed and all(choices.get(group) is None for group in RECIPES):
+        choices, typed = config.hydra.runtime.choices, typed_keys(config.hydra)
+        if not any(map(set_beyond_schema, typed)) and all(choices.get(group) is None for group in RECIPES):
             return {}
         chosen = tuple((group, choices[group]) for group in OPEN)
         if chosen not in self._reference:

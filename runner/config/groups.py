@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from functools import cache
+
 from runner.config.schema import (
     ComparisonConfig,
     DataConfig,
@@ -45,6 +48,20 @@ TARGET = "_target_"
 def yaml_key(field_name: str) -> str:
     """The name in YAML and on the command line of a dataclass field."""
     return TARGET if field_name == "target" else field_name
+
+
+def set_beyond_schema(key: str) -> bool:
+    """Whether the kind of ``key``, as it is typed, is known from the YAML of an open group's option alone.
+
+    So are the names of its parts.
+    """
+    group, _, rest = key.partition(".")
+    return bool(rest) and group in OPEN and rest.partition(".")[0] not in _typed_in_schema(group)
+
+
+@cache
+def _typed_in_schema(group: str) -> frozenset[str]:
+    return frozenset(yaml_key(field.name) for field in fields(OPEN[group])) - {"name", "options", TARGET}
 
 
 def field_name(yaml_key: str) -> str:

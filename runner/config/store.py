@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
-from hydra.core.config_store import ConfigStore
+from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.groups import CLOSED, OPEN, SECTIONS, yaml_key
@@ -82,10 +82,14 @@ def register(caller: Path) -> dict[str, RequestError]:
     does not ask for them.
     """
     store = ConfigStore.instance()
-    store.store(name="schema", node=root_node(), provider="runner", replace=True)
-    store.repo.pop("sweep", None)
+    if "schema.yaml" not in store.repo:
+        store.store(name="schema", node=root_node(), provider="runner")
+    store.repo["sweep"] = {}
     broken = {}
     for name, file in sweep_files(caller).items():
+        if file in _shipped_sweeps:
+            store.repo["sweep"][f"{name}.yaml"] = _shipped_sweeps[file]
+            continue
         try:
             if file.parent != caller / "sweeps" and file.parent != shipped("sweeps"):
                 installed_plugins().refuse_claimed_twice(f"sweep/{name}")
@@ -93,8 +97,14 @@ def register(caller: Path) -> dict[str, RequestError]:
         except RequestError as error:
             broken[name] = error
         else:
-            store.store(group="sweep", name=name, node=node, package="_global_", provider="runner", replace=True)
+            store.store(group="sweep", name=name, node=node, package="_global_", provider="runner")
+            if file.parent == shipped("sweeps"):
+                _shipped_sweeps[file] = store.repo["sweep"][f"{name}.yaml"]
     return broken
+
+
+_shipped_sweeps: dict[Path, ConfigNode] = {}
+"""Those that this process has read.  Hydra hands out copies."""
 
 
 def _read_sweep(file: Path) -> DictConfig:
@@ -104,7 +114,8 @@ def _read_sweep(file: Path) -> DictConfig:
         raise RequestError("sweep", file, f"a readable YAML file ({error})") from error
     if not isinstance(node, DictConfig):
         raise RequestError("sweep", file, "a mapping of keys to values")
-    screen_file(node, file=str(file), group="sweep", package="_global_")
+    if file.parent != shipped("sweeps"):
+        screen_file(node, file=str(file), group="sweep", package="_global_")
     resolve_exclusive_keys(node, str(file))
     return node
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,9 @@ class FileConfigSource(hydra_parts.FileConfigSource):
         """
         path = Path(self.path, self._normalize_file_name(config_path)).resolve()
         group, _, option = config_path.removesuffix(".yaml").rpartition("/")
-        if path.is_relative_to(shipped("conf").resolve()) or not path.is_file():
-            result = super().load_config(config_path)
+        own = path.is_relative_to(_shipped())
+        if own or not path.is_file():
+            result = self._load_shipped(config_path) if own else super().load_config(config_path)
             if group in RECIPES:
                 content: Any = result.config
                 resolve_exclusive_keys(content, str(path))
@@ -44,6 +47,21 @@ class FileConfigSource(hydra_parts.FileConfigSource):
         _screen(config, file=str(path), group=group, package=header["package"])
         place = f"{self.scheme()}://{self.path}"
         return ConfigResult(provider=self.provider, path=place, config=config, header=header)
+
+    def _load_shipped(self, config_path: str) -> ConfigResult:
+        """One of the runner's own files, of which a command composes several times; Hydra changes what it gets."""
+        asked = self.provider, self.path, config_path
+        if asked not in _loaded:
+            _loaded[asked] = super().load_config(config_path)
+        return copy.deepcopy(_loaded[asked])
+
+
+_loaded: dict[tuple[str, str, str], ConfigResult] = {}
+
+
+@cache
+def _shipped() -> Path:
+    return shipped("conf").resolve()
 
 
 class ImportlibResourcesConfigSource(hydra_parts.ImportlibResourcesConfigSource):
