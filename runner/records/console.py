@@ -45,9 +45,6 @@ class Console(Protocol):
     def train(self, progress: Callable[[], Progress]) -> None:
         """Show from now on what ``progress`` returns, which may be called at any time and from any thread."""
 
-    def tick(self) -> None:
-        """An update was made; costs next to nothing."""
-
     def epoch(self, progress: Progress, *, best: bool = False) -> None:
         """Leave a lasting line about an epoch that has ended, the best so far or not, unless there are too many."""
 
@@ -85,9 +82,6 @@ class SilentConsole:
     def train(self, progress: Callable[[], Progress]) -> None:
         """Show nothing."""
 
-    def tick(self) -> None:
-        """Show nothing."""
-
     def epoch(self, progress: Progress, *, best: bool = False) -> None:
         """Show nothing."""
 
@@ -118,9 +112,6 @@ class PlainConsole:
 
     def train(self, progress: Callable[[], Progress]) -> None:
         """Show nothing: a log has no use for it."""
-
-    def tick(self) -> None:
-        """Show nothing."""
 
     def epoch(self, progress: Progress, *, best: bool = False) -> None:
         """Write the epoch's line."""
@@ -176,10 +167,6 @@ class ScreenConsole:
     def train(self, progress: Callable[[], Progress]) -> None:
         """Show the progress at each moment."""
         self._screen.animate(lambda: self._renderables.progress_line(progress(), self._screen.width))
-
-    def tick(self) -> None:
-        """Let a screen that has no thread draw, where it is time to."""
-        self._screen.tick()
 
     def epoch(self, progress: Progress, *, best: bool = False) -> None:
         """Leave the epoch's line above the progress line."""

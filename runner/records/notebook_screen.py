@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from IPython.display import display
 from rich.console import Console, RenderableType
 from rich.text import Text
+
+from runner.records.frame_thread import FrameThread
 
 _NOTEBOOK_WIDTH = 110
 """Columns of text in the output of a cell."""
@@ -26,9 +27,8 @@ class NotebookScreen:
         self._page: Any = None
         self._lines: list[tuple[str, str]] = []
         self._drawn: RenderableType | None = None
-        self._frame: Callable[[], RenderableType] | None = None
-        self._next_frame = 0.0
-        self._lock = threading.Lock()
+        self._frames = FrameThread(self._draw, _FRAME_SECONDS)
+        self._lock = threading.RLock()
 
     @property
     def width(self) -> int:
@@ -39,49 +39,49 @@ class NotebookScreen:
         """Leave a line."""
         with self._lock:
             self._lines.append((text, style))
-        if threading.current_thread() is threading.main_thread():  # what others display belongs to no cell
-            self._show()
+            # an output that another thread begins may belong to no cell
+            if self._page is not None or threading.current_thread() is threading.main_thread():
+                self._show()
 
     def draw(self, renderable: RenderableType) -> None:
         """Draw below the lines."""
-        self._frame, self._drawn = None, renderable
-        self._show()
+        self._frames.pause()
+        self._draw(renderable)
 
     def animate(self, frame: Callable[[], RenderableType]) -> None:
-        """Draw a frame below the lines, and others by ``tick``: what a thread displays belongs to no cell."""
-        self._frame = frame
-        self._draw_frame(frame)
-
-    def tick(self) -> None:
-        """Draw the next frame where it is due."""
-        if self._frame is not None and time.monotonic() >= self._next_frame:
-            self._draw_frame(self._frame)
-
-    def _draw_frame(self, frame: Callable[[], RenderableType]) -> None:
-        self._drawn = frame()
-        self._show()
-        self._next_frame = time.monotonic() + _FRAME_SECONDS
+        """Draw frames below the lines."""
+        self._frames.start(frame)
 
     def close(self) -> None:
         """Remove what was drawn; again is allowed."""
-        self._frame = None
-        if self._drawn is not None:
-            self._drawn = None
+        self._frames.stop()
+        with self._lock:
+            if self._drawn is not None:
+                self._drawn = None
+                self._show()
+
+    def _draw(self, renderable: RenderableType) -> None:
+        with self._lock:
+            self._drawn = renderable
             self._show()
 
     def _show(self) -> None:
-        paper = Console(file=io.StringIO(), record=True, width=self.width, force_jupyter=False)
-        with self._lock:
-            lines = list(self._lines)
-        for text, style in lines:
-            paper.print(Text(text, style), highlight=False, soft_wrap=True)
-        if self._drawn is not None:
-            paper.print(self._drawn)
-        data = {
-            "text/plain": paper.export_text(clear=False).rstrip("\n"),
-            "text/html": paper.export_html(inline_styles=True, code_format=_PAGE),
-        }
+        data = self._contents()
         if self._page is None:
             self._page = display(data, raw=True, display_id=True)
         else:
             self._page.update(data, raw=True)
+
+    def _contents(self) -> dict[str, str]:
+        """The output as text and as HTML; nothing at all, which takes no room, where there is nothing to show."""
+        if not self._lines and self._drawn is None:
+            return {}
+        paper = Console(file=io.StringIO(), record=True, width=self.width, force_jupyter=False)
+        for text, style in self._lines:
+            paper.print(Text(text, style), highlight=False, soft_wrap=True)
+        if self._drawn is not None:
+            paper.print(self._drawn)
+        return {
+            "text/plain": paper.export_text(clear=False).rstrip("\n"),
+            "text/html": paper.export_html(inline_styles=True, code_format=_PAGE),
+        }

@@ -34,9 +34,6 @@ class Screen(Protocol):
         ``frame`` may be called from any thread.
         """
 
-    def tick(self) -> None:
-        """Draw the next frame if it is due and nobody else draws it; called after every step of a run."""
-
     def close(self) -> None:
         """Remove what was drawn; the lines stay."""
 

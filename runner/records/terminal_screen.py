@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 from collections.abc import Callable
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from runner.records.frame_thread import FrameThread
 from runner.records.line_wrapping import wrapped
 
 _FRAME_SECONDS = 0.2
-"""Between two frames: drawing one takes a thousandth of a second of the interpreter's time."""
+"""Between two frames; tests/records/frame_cost.py measures what one costs."""
 
 
 class TerminalScreen:
@@ -23,9 +23,7 @@ class TerminalScreen:
         """Write to the standard error of this moment."""
         self._terminal = Console(stderr=True, highlight=False)
         self._live: Live | None = None
-        self._frame: Callable[[], RenderableType] | None = None
-        self._closed = threading.Event()
-        self._animator: threading.Thread | None = None
+        self._frames = FrameThread(self._show, _FRAME_SECONDS)
 
     @property
     def width(self) -> int:
@@ -40,37 +38,20 @@ class TerminalScreen:
 
     def draw(self, renderable: RenderableType) -> None:
         """Draw below the lines."""
-        self._frame = None
+        self._frames.pause()
         self._show(renderable)
 
     def animate(self, frame: Callable[[], RenderableType]) -> None:
-        """Draw frames below the lines, from a thread: the process may be busy in a library for long."""
-        self._show(frame())
-        self._frame = frame
-        if self._animator is None:
-            self._animator = threading.Thread(target=self._draw_frames, name="progress line", daemon=True)
-            self._animator.start()
-
-    def tick(self) -> None:
-        """Nothing is left to do."""
+        """Draw frames below the lines."""
+        self._frames.start(frame)
 
     def close(self) -> None:
         """Remove what was drawn; again is allowed."""
-        self._frame = None
-        if self._animator is not None:
-            self._closed.set()
-            self._animator.join()
-            self._animator = None
-            self._closed.clear()
+        self._frames.stop()
         with contextlib.suppress(OSError):
             if self._live is not None:
                 self._live.stop()
                 self._live = None
-
-    def _draw_frames(self) -> None:
-        while not self._closed.wait(_FRAME_SECONDS):
-            if (frame := self._frame) is not None:
-                self._show(frame())
 
     def _show(self, renderable: RenderableType) -> None:
         with contextlib.suppress(OSError):

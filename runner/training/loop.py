@@ -120,7 +120,6 @@ class Loop:
                     profile.before(step)
                 asked = self._train(step, stop)
                 done = self._progress.done = step + 1
-                self._recorder.console.tick()
                 watched = profile is not None and profile.after(step)
                 if step == self._first or watched:
                     refuse_unholdable_parts(self._parts, before)

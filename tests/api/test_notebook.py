@@ -15,6 +15,14 @@ from nbclient import NotebookClient
 from tests.conftest import ROOT
 
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.S)
+BUSY = """
+from runner.records.notebook_screen import NotebookScreen
+from time import sleep
+screen, frames = NotebookScreen(), []
+screen.animate(lambda: frames.append(0) or f"frame {len(frames)}")
+while len(frames) < 3:
+    sleep(0.01)
+"""
 LONG = 'run("model=linear", "trainer.epochs=5000", "tracker=none", "hydra.run.dir=long")'
 
 
@@ -22,7 +30,8 @@ LONG = 'run("model=linear", "trainer.epochs=5000", "tracker=none", "hydra.run.di
 def notebook(tmp_path_factory):
     """The examples, then a run by itself in a cell, and one that is interrupted; all executed."""
     folder = tmp_path_factory.mktemp("notebook")
-    cells = [*EXAMPLES, "one", "grid", "grid.report()", LONG, "Run.open('long').status"]
+    cells = [*EXAMPLES, "one", "grid", "grid.report()", BUSY, "screen._frames.stop()", LONG,
+             "Run.open('long').status"]  # fmt: skip
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     book.cells[cells.index(LONG)].metadata["tags"] = ["raises-exception"]
     with pytest.MonkeyPatch.context() as patch:
@@ -72,6 +81,13 @@ def test_a_run_is_shown_by_one_output_that_renews_itself(notebook):
     assert value.data["text/plain"].startswith("('completed', 0.")
 
 
+def test_the_line_moves_while_the_cell_is_busy(notebook):
+    cells, _, _ = notebook
+    (progress,) = outputs(cells[BUSY], "display_data")
+    assert int(progress.data["text/plain"].removeprefix("frame ")) >= 3, "the first one is drawn by the cell itself"
+    assert outputs(cells[BUSY], "stream") == outputs(cells[BUSY], "error") == []
+
+
 def test_what_a_cell_ends_with_is_shown_once(notebook):
     cells, _, _ = notebook
     (one,) = outputs(cells["one"], "execute_result")
@@ -83,7 +99,8 @@ def test_what_a_cell_ends_with_is_shown_once(notebook):
     (page,) = outputs(cells["grid.report()"], "execute_result")
     assert page.data["text/html"].startswith("<iframe srcdoc=")
     sweep = cells[next(example for example in EXAMPLES if "grid = " in example)]
-    assert len(outputs(sweep, "display_data")) == 1
+    (progress,) = outputs(sweep, "display_data")
+    assert progress.data == {}, "what renewed itself leaves no empty room behind"
     printed = [output.text for output in outputs(sweep, "stream") if output.name == "stdout"]
     assert "".join(printed).count("\n") == 1, "the verdict, which the example prints"
 

@@ -8,16 +8,14 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 
 import pytest
 
-from runner.records.console import PlainConsole, ScreenConsole, SilentConsole, make_console, result_rows
+from runner.records.console import PlainConsole, SilentConsole, make_console, result_rows
 from runner.records.epoch_lines import EpochLines
 from runner.records.progress import Progress, budget_text, duration, epoch_line, progress_figures, rate_text
 from runner.records.run_file import FinalMetrics, Memory, PrivacySpent, RunRecord, Throughput
-from runner.records.terminal_screen import TerminalScreen
 
 FULL = Progress(
     step=2299,
@@ -66,7 +64,6 @@ for step in range(1, 31):
     )
     if step == 1:
         console.train(lambda: progress)
-    console.tick()
     time.sleep(0.02)
     if step % 10 == 0:
         console.epoch(progress)
@@ -205,14 +202,6 @@ def test_a_reader_that_goes_away_does_not_stop_the_run(closed):
     answer = subprocess.run([sys.executable, "-c", SHOW], check=False, env=environment, **streams)
     os.close(writing)
     assert answer.returncode == 0
-
-
-def test_a_step_costs_nothing_to_show():
-    console = ScreenConsole(TerminalScreen())
-    begin = time.process_time()  # Not wall time: other processes may share the core.
-    for _ in range(10000):
-        console.tick()
-    assert (time.process_time() - begin) / 10000 < 2e-6
 
 
 def test_the_console_follows_the_streams(monkeypatch):

@@ -7,6 +7,7 @@ from runner.records.console import SilentConsole
 from runner.records.metrics import METRICS_FILE
 from runner.training import loop
 from runner.training.checkpointing.save_schedule import Saving
+from runner.training.loop_progress import LoopProgress
 from runner.training.running_metrics import RunningMetrics
 from runner.training.step import TrainStep
 
@@ -15,7 +16,7 @@ RECIPE = ("data.limit=256", "data.batch_size=16", "model=linear", "trainer.epoch
 
 
 class Watcher(SilentConsole):
-    """Looks at the run after each update, and at each moment that another test picks."""
+    """Looks at the run after each update, as a thread may, and at each moment that another test picks."""
 
     def __init__(self):
         self.waited, self.seen, self.progress, self.closed = [], [], None, 0
@@ -25,9 +26,6 @@ class Watcher(SilentConsole):
 
     def train(self, progress):
         self.progress = progress
-
-    def tick(self):
-        self.seen.append(self.progress())
 
     def now(self):
         """What the run says at this moment that it does."""
@@ -41,6 +39,14 @@ class Watcher(SilentConsole):
 def watcher(monkeypatch):
     watcher = Watcher()
     monkeypatch.setattr(job, "make_console", lambda *_, **__: watcher)
+
+    def set_attribute(progress, name, value):
+        updated = name == "done" and vars(progress).get("done") == value - 1
+        object.__setattr__(progress, name, value)
+        if updated:
+            watcher.seen.append(watcher.progress())
+
+    monkeypatch.setattr(LoopProgress, "__setattr__", set_attribute)
     return watcher
 
 
