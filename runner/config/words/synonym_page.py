@@ -10,10 +10,12 @@ from runner.config.words.unknown_flag import A_FILE
 
 _HEAD = """# Coming from other tools
 
-What you would type elsewhere, and what is typed here. Made by `python -m runner keys --elsewhere`. The program answers
-each of these words so, whether it is typed as a flag (`--clip_grad_norm 1.0`; several at once give one
-line), as a key (`trainer.gradient_clip_val=1`, `training.dp.target_epsilon=3`) or stands in a configuration file.
-Capitals and dashes do not matter, and your own value stands in the answer:
+What other tools call things, and what is typed here instead. `python -m runner keys --elsewhere` prints this page.
+
+The program gives the same answers: type one of these words as a flag (`--clip_grad_norm 1.0`), as a key
+(`trainer.gradient_clip_val=1`, `training.dp.target_epsilon=3`) or in a configuration file, and the error says what to
+type instead, with your value in it. Capitals do not matter, dashes count as underscores, and several flags get one
+answer:
 
 ```
 $ python -m runner --data_dir photos --epochs 25 --lr 0.1 --mixed_precision --precision_type bf16
@@ -21,6 +23,8 @@ error: flags: got --data_dir photos --epochs 25 --lr 0.1 --mixed_precision --pre
 data=image_folder data.root=photos data.image_size=224 trainer.epochs=25 optimizer.lr=0.1 trainer=mixed_precision
 precision=bf16 (...)
 ```
+
+A word that is missing here belongs in `runner/config/words/synonyms.yaml`, from which answers and page are made.
 """
 
 
