@@ -1,12 +1,8 @@
 """The report as files: complete, self-contained, and the same from the same folder."""
 
-import dataclasses
 import html.parser
 import json
-import math
-import random
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -14,26 +10,18 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
 
 from runner.commands.compare import main as compare
 from runner.commands.report import main
-from runner.config.compose import Composer
-from runner.config.schema import ComparisonConfig
 from runner.records.document import Heading, Paragraph, ShellCommand
-from runner.records.run_file import read_run, write_run
 from runner.records.step_time import PHASES, StepTime
-from runner.records.sweep_cells import write_cells
 from runner.report import write
-from runner.report.cells import CellResult, SweepResults
-from runner.report.confirmation import confirm_command
 from runner.report.front_plots import _by_label
 from runner.report.html_page import to_html
-from runner.report.search_importance import importances_of
 from runner.report.style import SERIES
 from runner.report.title import which
 from runner.report.write import write_report
-from tests.report.sweep_folders import write_cell, write_search, write_sweep, write_trials
+from tests.report.sweep_folders import write_cell, write_sweep
 
 GRID = [
     ("precision=fp32 seed=0", 0.97),
@@ -249,81 +237,6 @@ def test_privacy(tmp_path):
     assert not (tmp_path / "same" / "plots" / "privacy.png").exists()
 
 
-def test_a_search(tmp_path):
-    values = [0.5 + number / 50 for number in range(21)] + [0.9]
-    write_search(tmp_path, values, states={3: "PRUNED", 9: "FAIL"})
-    report = write_report(tmp_path)
-    assert report.verdict == (
-        "Best of 20 completed trials: optimizer.lr=0.01 optimizer=sgd, with validation accuracy 90.00 % (trial 20;"
-        " selected, so optimistic). 2 trials tie at this value (20, 21): the search does not tell them apart."
-    )
-    text = (tmp_path / "report.md").read_text()
-    assert text.startswith("# Which learning rate and optimizer?\n")
-    assert "22 trials: 20 completed, 1 pruned, 1 failed." in text
-    rows = [line.split(" | ") for line in text.partition("| trial |")[2].splitlines()[2:24]]
-    # by value, the best first, every parameter in as many digits as count, no test figure but the winner's
-    assert [row[0].removeprefix("| ") for row in rows] == [
-        *("20", "21"), *(str(n) for n in range(19, -1, -1) if n not in (3, 9)), "3", "9",
-    ]  # fmt: skip
-    assert rows[2][1:4] == ["88.00 %", "0.00794", "adam"]
-    assert rows[0][-1] == "the best: selected, so optimistic |"
-    assert "trial 20 has test accuracy 14.30 %" in text
-    assert text.count("14.3") == 1
-    assert "12.5" not in text
-    command = text.partition("fresh seeds")[2].partition("```\n")[2].partition("\n")[0]
-    assert command == (
-        "python -m runner --multirun optimizer.lr=0.01 optimizer=sgd trainer.epochs=3 seed=1,2,3,4,5"
-    )  # the search ran on seed 0
-    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {"history", "importances", "curves"}
-    assert "## Comparison" not in text
-    assert "## Recipes" not in text
-
-
-def test_importances_need_trials_and_a_band(tmp_path):
-    write_search(tmp_path, [0.5 + number / 50 for number in range(19)])
-    write_report(tmp_path)
-    assert "mattered cannot be told from 19 completed trials; 20 are the least" in (tmp_path / "report.md").read_text()
-    assert not (tmp_path / "plots" / "importances.png").exists()
-    draw = random.Random(4)
-    params = [{"lr": str(10 ** draw.uniform(-4, -1)), "wd": str(draw.random())} for _ in range(60)]
-    noise = importances_of(params, [draw.random() for _ in params], direction="maximize")
-    assert max(noise.of.values()) <= noise.chance
-    found = importances_of(params, [-abs(math.log10(float(one["lr"])) + 2) for one in params], direction="maximize")
-    assert next(iter(found.of)) == "lr"
-    assert found.of["lr"] > found.chance > found.of["wd"]
-
-
-def test_a_winner_of_a_question_is_confirmed_with_what_the_question_set(tmp_path, monkeypatch):
-    # the file's own options and keys: without them the command would be another recipe
-    monkeypatch.chdir(tmp_path)
-    lines = ["sweep=optuna_dp", "trainer.epochs=3"]
-    composed = Composer(caller=tmp_path).compose([*lines, "optimizer.lr=0.5"])
-    config = OmegaConf.to_container(composed, resolve=False)
-    config.pop("hydra")
-    choices = dict(composed.hydra.runtime.choices)
-    cell = CellResult(
-        tmp_path, "completed", dict(line.split("=") for line in [*lines, "optimizer.lr=0.5"]), None, None, "0"
-    )
-    vars(cell).update({"config": config, "choices": {g: o for g, o in choices.items() if not g.startswith("hydra/")}})
-    command = confirm_command(SweepResults(tmp_path, (cell,)), cell)
-    words = shlex.split(command)[4:]
-    assert {"trainer=dp", "privacy.sweep_epsilon=15.0", "optimizer.lr=0.5"} <= set(words)
-    assert not [word for word in words if word.startswith(("sweep=", "hydra"))]
-    assert words[-1] == "seed=1,2,3,4,5"
-    again = OmegaConf.to_container(Composer(caller=tmp_path).compose([*words[:-1], "seed=0"]), resolve=False)
-    again.pop("hydra")
-    assert {**again, "sweep": None} == {**config, "sweep": None}
-
-
-def test_a_search_with_two_objectives(tmp_path):
-    write_sweep(tmp_path, [("optimizer.lr=0.1", 0.9)])
-    values, directions = [[0.9, 10], [0.8, 5], [0.7, 6], [0.95, 40]], ("maximize", "minimize")
-    write_trials(tmp_path, values, columns=("values_0", "values_1"), directions=directions)
-    assert write_report(tmp_path).verdict == "3 of 4 completed trials are beaten by none in all objectives."
-    assert "trial 2 " not in (tmp_path / "report.md").read_text()
-    assert "optimistic" not in (tmp_path / "report.md").read_text(), "nothing was selected yet"
-
-
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
@@ -354,14 +267,6 @@ def test_wrong_requests(grid, capsys, flags, line):
     assert (grid / "report.md").read_bytes() == before
 
 
-def test_folders_without_a_sweep(tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
-    for folder in ("empty", "missing"):
-        assert main([str(tmp_path / folder)]) == 2
-        assert capsys.readouterr().err.startswith("error: DIR: got ")
-    assert not list((tmp_path / "empty").iterdir())
-
-
 def test_a_folder_that_can_only_be_read_is_named_with_what_can_be_done(grid, capsys, monkeypatch):
     monkeypatch.setattr(write, "may", lambda path, what: path != grid)
     for command in (main, compare):
@@ -369,82 +274,6 @@ def test_a_folder_that_can_only_be_read_is_named_with_what_can_be_done(grid, cap
         err = capsys.readouterr().err
         assert err.startswith(f"error: {grid}: cannot be written, and the report belongs there; ")
         assert f"report {grid} --live shows it" in err
-
-
-def test_damage_ends_in_one_line(tmp_path, capsys):
-    write_sweep(tmp_path, [("seed=0", 0.9), ("seed=1", 0.8)])
-    (tmp_path / "0" / "metrics.jsonl").write_text("no JSON\n")
-    assert main([str(tmp_path)]) == 0, "the figures of a cell whose curve is damaged still stand"
-    (tmp_path / "privacy.json").write_text("[]")
-    assert main([str(tmp_path)]) == 1
-    assert (
-        capsys.readouterr().err
-        == "error: privacy.json: not a record of what was spent ('list' object has no attribute 'get')\n"
-    )
-
-
-@pytest.mark.parametrize("file", ["config.yaml", "overrides.yaml"])
-@pytest.mark.parametrize("content", [b"x: [", b"\xff\xfe\x00", b"only words"])
-def test_a_cell_whose_request_is_damaged_is_listed_and_compared_with_nothing(tmp_path, capsys, file, content):
-    write_sweep(tmp_path, [("seed=0", 0.9), ("seed=1", 0.8), ("seed=2", 0.7)])
-    (tmp_path / "0" / ".hydra" / file).write_bytes(content)
-    assert main([str(tmp_path)]) == 0
-    out, err = capsys.readouterr()
-    assert out.startswith("verdict: 1 cell left out, because what was asked is unknown. One recipe, 2 runs:")
-    assert not err
-    text = (tmp_path / "report.md").read_text()
-    listed = text.partition("## Compared with nothing")[2]
-    assert listed.lstrip().startswith("- 0: completed, what was asked is unknown: ")
-    assert file in listed.splitlines()[2]
-
-
-HALF = [("optimizer.lr=0.1 seed=0", 0.9), ("optimizer.lr=0.1 seed=1", 0.8), ("optimizer.lr=0.2 seed=0", 0.7)]
-
-
-def test_a_half_copied_folder_has_no_recipe_without_a_name(tmp_path, monkeypatch):
-    write_sweep(tmp_path, HALF)
-    shutil.rmtree(tmp_path / "2" / ".hydra")
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "pictures").mkdir()
-    report = write_report(tmp_path)
-    assert "lr=" not in report.verdict
-    assert "left out" in report.verdict
-    # negative control: what is unknown taken for a recipe
-    monkeypatch.setattr("runner.report.cells._checked", lambda cell, unknown: (cell, False))
-    write_report(tmp_path)
-    assert "lr=-" in (tmp_path / "report.md").read_text()
-
-
-def test_a_folder_of_which_nothing_is_known_is_no_sweep(tmp_path, capsys):
-    write_sweep(tmp_path, HALF)
-    for cell in "012":
-        shutil.rmtree(tmp_path / cell / ".hydra")
-    assert main([str(tmp_path)]) == 2
-    assert "unknown of each of its 3 cells" in capsys.readouterr().err
-
-
-def test_runs_that_are_no_cells_are_named_and_left_out(tmp_path):
-    write_sweep(tmp_path, HALF)
-    write_cell(tmp_path / "elsewhere" / "run", "optimizer.lr=0.3", 0.1)
-    before = write_report(tmp_path)
-    assert "lr=0.3" in (tmp_path / "report.md").read_text(), "as of a version that did not say which are its cells"
-    write_cells(tmp_path, {"0": ["optimizer.lr=0.1"], "1": ["optimizer.lr=0.1"]})
-    after = write_report(tmp_path)
-    assert after.verdict != before.verdict
-    text = (tmp_path / "report.md").read_text()
-    assert "Not part of this sweep, though they lie in its folder: elsewhere/run, 2" in text
-    assert "lr=0.2" not in text
-
-
-def test_cells_of_other_environments_are_told_and_both_are_kept(tmp_path):
-    write_sweep(tmp_path, HALF)
-    run = read_run(tmp_path / "1")
-    old = {**run.environment, "packages": {"torch": "2.14.0"}, "python": "3.10.1"}
-    write_run(tmp_path / "1", dataclasses.replace(run, earlier_environments=(old,)))
-    write_report(tmp_path)
-    text = (tmp_path / "report.md").read_text()
-    assert "elsewhere, python 3.11.7 -\\> 3.10.1, torch 2.15.0 -\\> 2.14.0: cells 1" in text
-    assert "Taken up again on another machine or under other versions: cells 1." in text
 
 
 ODD = ["_under", "$a$b$", "x^2", "back\\slash", "<b>&", "new\nline", "\x1b[31m", "a" * 200]
@@ -468,7 +297,7 @@ def test_a_picture_that_fails_is_told_and_takes_nothing_along(tmp_path, monkeypa
         raise ValueError("no\nfont")
 
     monkeypatch.setattr("runner.report.contents.draw_curves", fail)
-    write_sweep(tmp_path, HALF)
+    write_sweep(tmp_path, GRID[:4])
     assert write_report(tmp_path).verdict
     text = (tmp_path / "report.md").read_text()
     assert "A picture is missing here, because drawing it failed: no font" in text
@@ -487,17 +316,6 @@ def test_series_stand_out_by_day_and_by_night():
         for paper in ("#ffffff", "#14181d"):
             light, dark = sorted([luminance(colour), luminance(paper)], reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 3
-
-
-def test_a_finished_cell_whose_figure_was_not_finite_is_listed_and_compared_with_nothing(tmp_path):
-    write_sweep(tmp_path, [(f"precision={name} seed={seed}", 0.9) for name in ("fp32", "fp16") for seed in (0, 1)])
-    record = json.loads((tmp_path / "3" / "run.json").read_text())
-    record["metrics"]["test_loss"] = None  # what a record holds for a number that is none
-    (tmp_path / "3" / "run.json").write_text(json.dumps(record))
-    write_report(tmp_path, ComparisonConfig(metric="test_loss", margin=0.1))
-    report = (tmp_path / "report.md").read_text()
-    assert "- 3 (fp16): completed without a finite test\\_loss" in report
-    assert "| fp16 | 2 of 2 | 0.1000 |" in report
 
 
 def test_the_axis_of_epsilon_says_what_the_tables_say():
