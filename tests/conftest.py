@@ -1,6 +1,9 @@
 """What every test gets: no leaks into the process, and short ways to compose and to run a real recipe."""
 
 import contextlib
+import copy
+import gc
+import itertools
 import logging
 import os
 import subprocess
@@ -21,6 +24,9 @@ _SET_BY_LIBRARIES = {
     "KMP_DUPLICATE_LIB_OK",
     "KMP_INIT_AT_FORK",
 }
+_OF_EACH_TEST = {*_SET_BY_LIBRARIES, "XDG_CACHE_HOME", "XDG_DATA_HOME"}
+"""Variables that differ between tests; no configuration is composed from them."""
+_THAWED = itertools.count()
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -47,6 +53,18 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+@pytest.fixture(autouse=True)
+def _imports_are_not_collected():
+    """What is imported by now stays: the garbage collector need not visit it in each of its rounds.
+
+    A training loop does the same, and has everything visited again afterwards.
+    """
+    if not gc.get_freeze_count():
+        if next(_THAWED) % 64 == 0:  # garbage that was frozen with the rest
+            gc.collect()
+        gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _state_home(tmp_path_factory):
     """Notes on ledgers go to a folder of the tests; those that share a run among them write some as well."""
@@ -55,21 +73,13 @@ def _state_home(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="session")
-def _program_starter():
+@pytest.fixture(scope="session", autouse=True)
+def _programs_are_forked():
+    """Programs that tests start are forked from one that has imported torch, where that comes to the same."""
     programs = Programs()
-    yield programs
-    programs.close()
-
-
-@pytest.fixture(autouse=True)
-def _programs_are_forked(request, _program_starter):
-    """Programs that a test starts are forked from one that has imported torch, where that comes to the same."""
-    if request.node.get_closest_marker("fresh_interpreter"):
+    with programs.forked():
         yield
-    else:
-        with _program_starter.forked():
-            yield
+    programs.close()
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +94,7 @@ def _nothing_leaks(tmp_path):
         # runs share the cores with other tests: as many threads as torch was told to use (OMP_NUM_THREADS)
         patch.setattr("runner.planning.build.available_cores", torch.get_num_threads)
         before = _process_state()
-        with _logging_put_back():
+        with _logging_put_back(), _pillow_put_back():
             yield
         after = _process_state()
     changed = {key: (before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)}
@@ -103,6 +113,16 @@ def _logging_put_back():
         if handler not in handlers and not type(handler).__module__.startswith("_pytest"):
             root.removeHandler(handler)
             handler.close()
+
+
+@contextlib.contextmanager
+def _pillow_put_back():
+    """What opens images and limits them, which a data set of torchvision's replaces in its process for good."""
+    from PIL import Image
+
+    opens, most = Image.open, Image.MAX_IMAGE_PIXELS
+    yield
+    Image.open, Image.MAX_IMAGE_PIXELS = opens, most
 
 
 def _process_state():
@@ -124,15 +144,29 @@ def composer():
     return Composer(caller=ROOT)
 
 
+@pytest.fixture(scope="session")
+def _composed():
+    """Request and what else it is composed from -> its configuration: one takes as long as a run of a few steps."""
+    return {}
+
+
 @pytest.fixture
-def configure(composer):
+def configure(composer, _composed):
     """configure("key=value", ...) -> a checked RunConfig, as the command line would make it."""
     from runner.config.load import load_config, typed_keys
     from runner.config.rules.rules import check
 
+    def compose(lines):
+        composed = composer.compose(lines)
+        return load_config(composed, composer.option_defaults(composed), typed_keys=typed_keys(composed.hydra))
+
     def configure(*overrides):
-        composed = composer.compose(last_of_each(overrides))
-        config = load_config(composed, composer.option_defaults(composed), typed_keys=typed_keys(composed.hydra))
+        lines = tuple(last_of_each(overrides))
+        variables = frozenset((key, value) for key, value in os.environ.items() if key not in _OF_EACH_TEST)
+        request = lines, Path.cwd(), variables
+        if request not in _composed:
+            _composed[request] = compose(lines)
+        config = copy.deepcopy(_composed[request])
         check(config)
         return config
 

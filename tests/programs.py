@@ -4,7 +4,7 @@
 environment, which has imported what they need, computed nothing and started no thread.  From there on they are what
 ``subprocess`` and ``multiprocessing`` would have started: children of this process with an id, a working folder, an
 environment, signals and files of their own.  Whatever asks for more than that (a variable that libraries read while
-they are loaded, limits, another interpreter), and every test with the mark ``fresh_interpreter``, gets the real thing.
+they are loaded, limits, another interpreter) gets the real thing.
 """
 
 import atexit

@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 from image_files import class_folders, put
-from PIL import Image
 
 from runner.config.schema import AugmentConfig, DataConfig
 from runner.data.images import Decoded, ImageSet
@@ -187,10 +186,9 @@ def test_a_torchvision_set_is_converted_once(mnist, caplog):
     assert cropped.test.images.shape == (90, 32, 32, 1)
 
 
-def test_the_limit_of_pixels_holds_for_files_that_torchvision_opens(tmp_path, monkeypatch):
+def test_the_limit_of_pixels_holds_for_files_that_torchvision_opens(tmp_path):
     class_folders(tmp_path / "eurosat" / "2750", per_class=4)
     options = {"dataset": "EuroSAT", "files": ["eurosat"], "splits": {"train": {}}}
-    monkeypatch.setattr(Image, "open", Image.open)  # is put back at the end
     assert len(open_data(kmnist(tmp_path, options=options, max_pixels=256)).classes) == 2
     with pytest.raises(RequestError, match=r"more than 255 pixels, the limit of data\.max_pixels"):
         open_data(kmnist(tmp_path, options=options, max_pixels=255))

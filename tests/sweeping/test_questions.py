@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import json
 
 import pytest
 
@@ -35,6 +36,10 @@ def test_every_grid_that_is_shipped_is_asked():
     assert grids == QUESTIONS.keys()
 
 
+# cells of one computation, by name: 16 x 2 and 32 x 1 are one batch; standard and accelerate are one recipe
+SAME = {"batch_accumulation": ["1 3", "2 4", "2 6", "5 7"], "trainers": ["0 2"]}
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_question_is_answered(name, tmp_path, capsys):
     more, columns, cells = QUESTIONS[name]
@@ -48,6 +53,9 @@ def test_a_question_is_answered(name, tmp_path, capsys):
     assert {row["status"] for row in rows} == {"completed"}
     assert all(0 <= float(row["test_accuracy"]) <= 1 for row in rows)
     assert f"[{len(cells)}/{len(cells)}] completed" in out
+    checked = tmp_path / "s" / "same_update.json"
+    pairs = json.loads(checked.read_text()) if checked.exists() else []
+    assert [" ".join(pair["cells"]) for pair in pairs if pair["equal"]] == SAME.get(name, [])
     if name == "noise":
         epsilons = [float(row["epsilon"]) for row in rows]
         assert epsilons == sorted(epsilons, reverse=True), "more noise costs less"

@@ -83,6 +83,25 @@ def test_a_private_run_goes_no_further_than_the_ledger_holds(train):
         train(*private, "trainer.steps=12", run_dir=run)
 
 
+@pytest.mark.parametrize(
+    "budget",
+    [("privacy.epsilon=3", "trainer.epochs=1"), ("privacy.noise_multiplier=2", "trainer.steps=3")],
+    ids=["epsilon", "noise"],
+)
+def test_a_private_run_that_is_asked_to_go_on_is_refused_in_a_line_with_what_can_be_done(command, tmp_path, budget):
+    recipe = ("trainer=dp", "model=linear", "data.limit=96", "data.batch_size=16", "hardware=cpu", "hardware.threads=1",
+              "tracker=none", "privacy.delta=1e-3", *budget)  # fmt: skip
+    assert command(*recipe, "hydra.run.dir=run")[0] == 0
+    code, out, err = command("resume=run", "trainer.epochs=3")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: trainer.epochs: got ")
+    assert "which is private: the ledger holds what it planned before its first step" in err
+    assert err.endswith(f"model.weights={tmp_path / 'run'} in another hydra.run.dir\n")
+    # the way that it names
+    code, _, err = command(*recipe, f"model.weights={tmp_path / 'run'}", "hydra.run.dir=longer")
+    assert code == 0, err
+
+
 def test_other_differences_are_told_as_before(train):
     run = train(*RECIPE, "scheduler=constant", "trainer.epochs=2")
     assert refused(train, "scheduler=constant", "trainer.epochs=1", run_dir=run).startswith("trainer.epochs: got 6")
