@@ -91,7 +91,7 @@ def test_an_added_accountant_is_an_upper_bound(tmp_path):
 
 def test_an_added_layer_rule_gives_the_gradients_of_the_layer_alone(tmp_path, monkeypatch):
     from runner.privacy.example_gradients import layer_rules
-    from runner.privacy.example_gradients.build import per_example_gradients
+    from runner.privacy.example_gradients.grad_sample import per_example_gradients
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.PReLU(), nn.Linear(5, 3))

@@ -20,7 +20,7 @@ from runner.environment.accelerate_settings import accelerate_overrides
 from runner.environment.address_space import require_room_for_torch
 from runner.errors import RequestError
 from runner.records.plugins_used import require_plugins
-from runner.sweeping.resume import refuse_other_config
+from runner.sweeping.earlier_cells import refuse_other_config
 
 
 def begin_request(

@@ -55,7 +55,13 @@ def start_sweep(composer: Composer, request: Request, argv: Sequence[str], say: 
     for plugin in (GridSweeper, SearchSweeper, ForkServerLauncher):  # which ``conf/hydra`` names
         Plugins.instance().register(plugin)
     sweep = SweepDriver(
-        composer=composer, request=request, check=check_run, find_context=find_context, look=_look, say=say
+        composer=composer,
+        request=request,
+        check=check_run,
+        find_context=find_context,
+        write_report=_renew_report,
+        look=_look,
+        say=say,
     )
     # What has been settled here is settled for Hydra too, which composes everything again.
     settled = [f"hydra.sweep.dir={QuotedString(str(request.sweep_dir), Quote.double).with_quotes()}"]
@@ -102,6 +108,11 @@ def _look(sweep_dir: Path, folders: Sequence[str]) -> Look:
     """What the results of some cells say of the sweep's question; raises as ``look_at_results`` does."""
     found: Look = _finish().look_at_results(sweep_dir, folders)
     return found
+
+
+def _renew_report(sweep_dir: Path) -> None:
+    """Write what can be said while cells are under way; raises as ``finish_sweep`` does."""
+    _finish().finish_sweep(sweep_dir, check=False)
 
 
 def _alone(request: Request) -> contextlib.AbstractContextManager[None]:

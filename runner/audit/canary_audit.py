@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from runner.audit.audit_result import Audit, direct_checks
 from runner.audit.audited_run import AuditedRun, run_audited
 from runner.audit.bound import epsilon_lower_bound, guess, largest_bound
 from runner.audit.canaries import CanaryLayout, coins, every_canary
 from runner.audit.checks import at_one_level, clipping_check
 from runner.audit.config_audit import FEWEST_STEPS, new_key
-from runner.audit.findings import Audit, direct_checks
 from runner.audit.request import CANARIES
 from runner.audit.score import Attacker
 from runner.audit.step_observations import Targets

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from runner.audit.audit_result import Audit, direct_checks
 from runner.audit.audited_run import AuditedRun, run_audited
 from runner.audit.bound import epsilon_lower_bound, guess, largest_bound
 from runner.audit.checks import LEVEL, Check, at_one_level
-from runner.audit.findings import Audit, direct_checks
 from runner.audit.likelihood import admitted, delta_for
 from runner.audit.step_observations import Targets
 from runner.autotune.resolve import resolve_plan

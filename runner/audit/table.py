@@ -5,13 +5,13 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from runner.audit.findings import UNSEEN
+from runner.audit.audit_result import UNSEEN
 from runner.config.words.pluralize import pluralize
 from runner.data import augment
 from runner.privacy.accounting.privacy_text import delta_text, epsilon_text, lower_bound_text
 
 if TYPE_CHECKING:
-    from runner.audit.findings import Audit
+    from runner.audit.audit_result import Audit
 
 WIDTH = 80
 _COLUMNS = (31, 12, 22, 6, 4)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner.bench.contender_process import Order
 from runner.bench.settings import Settings
 from runner.bench.task import Task
-from runner.bench.worker import Order
 from runner.errors import RunError
 
 FLOAT32 = 1e-4
@@ -149,7 +149,7 @@ def _worker(task: Task, prepared: Path, contender: Contender, threads: int, *, p
     with (
         log.open("a", encoding="utf-8") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "runner.bench.worker", order.to_json()],
+            [sys.executable, "-m", "runner.bench.contender_process", order.to_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

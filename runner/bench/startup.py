@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from runner.bench.contender_process import Order
 from runner.bench.paired_ratios import paired_difference, paired_ratio
 from runner.bench.section import Section
 from runner.bench.settings import Settings
 from runner.bench.task import TASKS, prepare
-from runner.bench.worker import Order
 from runner.errors import RunError
 
 _PATIENCE = 120.0
@@ -38,7 +38,9 @@ def measure(settings: Settings) -> Iterator[Section]:
             proving=False,
             block=1,
         )
-        return _until_first_line([sys.executable, "-m", "runner.bench.worker", order.to_json()], settings.threads)
+        return _until_first_line(
+            [sys.executable, "-m", "runner.bench.contender_process", order.to_json()], settings.threads
+        )
 
     def command_line(index: int) -> float:
         run_dir = work / f"startup-{index}"

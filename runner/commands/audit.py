@@ -21,7 +21,7 @@ from runner.records.json_values import write_json
 from runner.records.run_file import utc_now
 
 if TYPE_CHECKING:
-    from runner.audit.findings import Audit
+    from runner.audit.audit_result import Audit
 
 GUESSES = 200
 """Guesses of an audit by canaries that names no number: fixed beforehand, because the best of several is no bound."""

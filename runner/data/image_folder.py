@@ -25,7 +25,7 @@ from runner.data.decoding.pixels import (
     reading_of,
 )
 from runner.data.folders.arrangement import Arrangement, arrange
-from runner.data.folders.contents import hash_files, read_listed
+from runner.data.folders.content_hash import hash_files, read_listed
 from runner.data.folders.folder_layout import lay_out
 from runner.data.images import Decoded, SkippedFile
 from runner.errors import RequestError, RunError

@@ -30,7 +30,7 @@ from runner.data.decoding.pixels import (
     no_range,
     reading_of,
 )
-from runner.data.folders.contents import hash_files
+from runner.data.folders.content_hash import hash_files
 from runner.data.folders.listing import list_files
 from runner.data.images import Decoded
 from runner.errors import RequestError, nearest

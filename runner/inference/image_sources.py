@@ -27,7 +27,7 @@ from runner.data.decoding.pixels import (
     reading_of,
 )
 from runner.data.decoding.undecodable import note_undecodable
-from runner.data.folders.contents import hash_contents, read_listed
+from runner.data.folders.content_hash import hash_contents, read_listed
 from runner.data.folders.folder_layout import same_name
 from runner.data.folders.listing import list_files
 from runner.data.image_folder import is_image

@@ -21,7 +21,7 @@ from runner.records.progress import duration
 from runner.records.run_file import FINISHED, RUN_FILE
 from runner.records.run_lock import is_at_work
 from runner.records.sweep_cells import is_run, read_asked
-from runner.records.sweep_table import OF_THE_SWEEP, TableWriter, read_overrides
+from runner.records.sweep_table import OF_THE_SWEEP, TRIALS_FILE, TableWriter, read_overrides
 from runner.report.cells import REPEATS
 from runner.report.document import REPORT_FILE
 from runner.report.recipes import label_of
@@ -162,8 +162,7 @@ class Watch:
         self._answered, self._next_answer = state, now + (now - begun) / _ANSWER_SHARE
 
     def _is_between_trials(self, changed: float) -> bool:
-        report = _mtime(self._folder / REPORT_FILE)
-        return report < changed and time.time() - changed < _QUIET
+        return (self._folder / TRIALS_FILE).exists() and time.time() - changed < _QUIET
 
     def _tabulate(self, cells: list[_Cell], at_work: set[str]) -> dict[str, Any]:
         """A row a cell: what tells it apart, how it stands, and what it reached."""

@@ -16,6 +16,7 @@ from runner.config.untrusted.run_config import CONFIG_FILE
 from runner.errors import RequestError, RunError, as_typed
 from runner.records.metrics import METRICS_FILE, Record, read_metrics
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
+from runner.records.sweep_cells import read_asked
 from runner.records.sweep_table import read_cells, read_overrides
 
 REPEATS = ("seed", "data.split_seed", "data.fold", "privacy.unsafe_noise_seed")
@@ -141,6 +142,8 @@ class SweepResults:
     """Cells of which nobody knows what was asked; they are compared with nothing."""
     strangers: tuple[str, ...] = ()
     """Folders of runs that are no cells of it."""
+    not_begun: int = 0
+    """Cells that were asked for and have no folder yet."""
 
     @cached_property
     def varied(self) -> tuple[str, ...]:
@@ -200,7 +203,9 @@ def read_sweep(folder: Path) -> SweepResults:
         raise RequestError(
             "DIR", folder, f"a sweep: what was asked is unknown of each of its {len(cells)} cells ({why})"
         )
-    return SweepResults(folder, known, tuple(cell for cell, unknown in cells if unknown), table.strangers)
+    unknown = tuple(cell for cell, unknown in cells if unknown)
+    not_begun = len((read_asked(folder) or {}).keys() - {row["cell"] for row in table.rows})
+    return SweepResults(folder, known, unknown, table.strangers, not_begun)
 
 
 def _checked(cell: CellResult, unknown: bool) -> tuple[CellResult, bool]:

@@ -215,4 +215,7 @@ def _unfinished(sweep: SweepResults) -> str:
     if waiting:
         begun = pluralize(len(sweep.cells), "cell")
         parts.append(f"{waiting} of the {begun} begun {'has' if waiting == 1 else 'have'} not ended")
-    return f"{' and '.join(parts)}." if parts else ""
+    if sweep.not_begun:
+        asked = pluralize(len(sweep.cells) + len(sweep.unknown) + sweep.not_begun, "cell")
+        parts.append(f"{sweep.not_begun} of {asked} {'has' if sweep.not_begun == 1 else 'have'} not begun")
+    return f"{list_labels(parts)}." if parts else ""

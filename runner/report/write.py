@@ -64,7 +64,7 @@ def write_report(sweep_dir: Path, wanted: ComparisonConfig | None = None, *, nam
             write_bytes(folder / f"{picture.name}.png", picture.png)
         for old in folder.glob("*.png"):
             if old.stem not in {picture.name for picture in pictures}:
-                old.unlink()
+                old.unlink(missing_ok=True)  # cells that end in other processes write a report as well
         write_text(sweep_dir / f"{name}.md", to_markdown(parts, folder.name))
         write_text(page, to_html(parts))
     except OSError as error:

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from runner.errors import RequestError, RunError
 from runner.privacy.accounting.stopping_draws import KEY, Draw
-from runner.search.storage import Storage
+from runner.search.study_storage import Storage
 from runner.sweeping.privacy_file import identify_sweep
 from runner.sweeping.selection_file import (
     SELECTION_FILE,

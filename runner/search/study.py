@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from runner.config.request.search_config import KEY, SearchConfig, directions
 from runner.errors import RequestError
 from runner.search.sampling import Space
-from runner.search.storage import RECIPE, Storage
+from runner.search.study_storage import RECIPE, Storage
 
 _FREE = (
     "tracker",

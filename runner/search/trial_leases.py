@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from runner.errors import RequestError
 from runner.records.run_lock import lock_run
 from runner.search.sampling import Space, suggest
-from runner.search.storage import Storage
+from runner.search.study_storage import Storage
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from runner.config.request.search_config import EACH_EPOCH, SearchConfig, check_
 from runner.errors import RunError
 from runner.search.sampler_check import learns_from_trials
 from runner.search.sampling import build_pruner, build_sampler
-from runner.search.storage import open_storage, place_of
 from runner.search.study import link_trial, study_name
+from runner.search.study_storage import open_storage, place_of
 
 if TYPE_CHECKING:
     from runner.config.schema import RunConfig

@@ -30,8 +30,8 @@ from runner.search.private_study import refuse_chosen, share_draw, share_identit
 from runner.search.results import best_of, describe, write_results
 from runner.search.sampler_check import learns_from_trials, require_random_trials
 from runner.search.sampling import build_pruner, build_sampler, grid_size, read_space
-from runner.search.storage import MEMORY, forgotten, open_storage, place_of
 from runner.search.study import StudySettings, open_study, study_name
+from runner.search.study_storage import MEMORY, forgotten, open_storage, place_of
 from runner.search.trial_leases import FOLDER, TrialLeases
 from runner.search.trial_result import TrialResult, finished_result, read_trial_result, tell
 from runner.sweeping.selection_file import draw_trials, question_hash, refuse_varied

@@ -22,14 +22,16 @@ from runner.processes.fork_server import ForkServer, shared_server
 from runner.records.run_file import FINISHED
 from runner.records.sweep_table import TABLE_FILE, SweepTable, TableWriter
 from runner.records.sweep_table_text import render_table
+from runner.report.document import REPORT_FILE
 from runner.sweeping.budget import budget_has_room, cells_to_plan, planned_cells, refuse_over_budget
 from runner.sweeping.cell import Cell
+from runner.sweeping.earlier_cells import earlier_config
 from runner.sweeping.external_launchers import run_external_cell
 from runner.sweeping.preload import modules_for
 from runner.sweeping.privacy_file import render_spending, write_spending
 from runner.sweeping.progress_display import ProgressDisplay, make_display
 from runner.sweeping.random_trials import best_trial
-from runner.sweeping.resume import earlier_config
+from runner.sweeping.report_renewal import ReportRenewal, WriteReport
 from runner.sweeping.selection_file import is_drawn
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class SweepDriver:
     """The rules of a configuration."""
     find_context: FindContext
     """What a cell has to know of this sweep."""
+    write_report: WriteReport | None = None
+    """Writes what can be said of a sweep that is under way."""
     look: Callable[[Path, Sequence[str]], Look] | None = None
     """Judges the results of some cells in a sweep's folder; needed where it runs until it is decided."""
     say: Callable[[str], None] = print
@@ -76,11 +80,11 @@ class SweepDriver:
 
     def __call__(self, composed: DictConfig) -> float:
         """What launchers other than the own one call for each cell."""
-        return run_external_cell(self.find_context, composed)
+        return run_external_cell(self.find_context, self.write_report, composed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What goes to another process is the function alone."""
-        return functools.partial, (run_external_cell, self.find_context)
+        return functools.partial, (run_external_cell, self.find_context, self.write_report)
 
     @functools.cached_property
     def server(self) -> ForkServer:
@@ -96,6 +100,10 @@ class SweepDriver:
     @functools.cached_property
     def _table(self) -> TableWriter:
         return TableWriter(self.folder)
+
+    @functools.cached_property
+    def _report_renewal(self) -> ReportRenewal | None:
+        return None if self.write_report is None else ReportRenewal(self.write_report, self.folder / REPORT_FILE)
 
     def admit(self) -> None:
         """Refuse a grid whose private cells would spend too much, before the first of them.
@@ -154,6 +162,7 @@ class SweepDriver:
 
     def begin(self, cell: Cell) -> None:
         """Note that a cell starts."""
+        _ = self._report_renewal  # its time begins
         self._count(cell.config)
         self.display.begin(cell)
 
@@ -166,6 +175,8 @@ class SweepDriver:
         self.ended.append((cell.number, cell.name, attempt))
         self.renew()
         self.display.end(cell, attempt)
+        if self._report_renewal is not None and not is_drawn(self.folder):
+            self._report_renewal.cell_ended()
 
     def skip(self, cell: Cell, attempt: Attempt) -> None:
         """Take in how a cell ended that an earlier start of the sweep had run."""

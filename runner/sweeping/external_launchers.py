@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import signal
 
@@ -16,13 +17,15 @@ from runner.execution.sweep_context import FindContext
 from runner.internals.hydra_parts import Callbacks
 from runner.processes.fork_server import shared_server
 from runner.records.sweep_table import write_table
+from runner.report.document import REPORT_FILE
 from runner.sweeping.cell import Cell, Place, killed, plain_types, run_forked
 from runner.sweeping.cell_progress import failed_before, read_cell_record
 from runner.sweeping.preload import modules_for
+from runner.sweeping.report_renewal import ReportRenewal, WriteReport
 from runner.sweeping.selection_file import is_drawn
 
 
-def run_external_cell(find_context: FindContext, composed: DictConfig) -> float:
+def run_external_cell(find_context: FindContext, write_report: WriteReport | None, composed: DictConfig) -> float:
     """Run the cell that Hydra has composed here, in a process of its own, and return its objective; NaN for none.
 
     Such launchers know nothing of cells that have failed before, and some run one cell after the other in one process.
@@ -39,6 +42,7 @@ def run_external_cell(find_context: FindContext, composed: DictConfig) -> float:
     cell = Cell(number=number, name="", config=config, composed=plain, callbacks=Callbacks(), find_context=find_context)
     if failed_before(read_cell_record(cell.folder)) and not composed.retry_failed:
         return math.nan
+    renewal = None if write_report is None else _report_renewal(write_report, cell.sweep_dir / REPORT_FILE)
     server = shared_server(modules_for([] if isinstance(config, RequestError) else [config]))
     server.start(run_forked, (cell, Place.here()))
     try:
@@ -53,4 +57,10 @@ def run_external_cell(find_context: FindContext, composed: DictConfig) -> float:
         record_failure(cell.folder, attempt)
     if not is_drawn(cell.sweep_dir):
         write_table(cell.sweep_dir)
+        if renewal is not None:
+            renewal.cell_ended()
     return math.nan if attempt.objective is None else attempt.objective
+
+
+_report_renewal = functools.cache(ReportRenewal)
+"""That of a sweep, for all the cells that this process runs."""

@@ -25,7 +25,7 @@ from runner.records.run_file import FINISHED
 from runner.sweeping.cell import Cell, Place, killed, plain_types, run_cell, run_forked
 from runner.sweeping.cell_progress import failed_before, read_cell_record
 from runner.sweeping.driver import SweepDriver
-from runner.sweeping.resume import finished_attempts, refuse_other_config
+from runner.sweeping.earlier_cells import finished_attempts, refuse_other_config
 
 _LOOK_SECONDS = 0.5
 """Time between two looks at the cells under way."""

@@ -18,7 +18,7 @@ MODULES = (
     "runner.records.recorder",
     "runner.sweeping.privacy_file",
     "runner.sweeping.cell",
-    "runner.sweeping.resume",
+    "runner.sweeping.earlier_cells",
     "runner.training.distributed.launch",
     "runner.training.loop",
     "runner.execution.ledger_entry",
@@ -28,7 +28,7 @@ MODULES = (
     "runner.training.trainers",
 )
 
-SEARCHED = ("runner.search.sampling", "runner.search.storage", "runner.search.study")
+SEARCHED = ("runner.search.sampling", "runner.search.study_storage", "runner.search.study")
 """What trials of a search need besides."""
 
 _WITH_TORCHVISION = ("runner.models.from_torchvision.build", "runner.models.from_timm.build")

@@ -15,7 +15,7 @@ from runner.errors import RequestError
 from runner.privacy.accounting.stopping_draws import KEY, Draw
 from runner.records.run_file import FINISHED, RUN_FILE, read_run
 from runner.records.sweep_cells import find_cells
-from runner.sweeping.resume import leaves
+from runner.sweeping.earlier_cells import leaves
 from runner.sweeping.selection_file import (
     SELECTION_FILE,
     draw_trials,

@@ -20,7 +20,7 @@ from runner.records.run_file import FINISHED, RunRecord
 from runner.records.sweep_cells import read_asked, write_cells
 from runner.sweeping.cell_progress import read_cell_record
 from runner.sweeping.driver import SweepDriver
-from runner.sweeping.resume import earlier_config
+from runner.sweeping.earlier_cells import earlier_config
 from runner.sweeping.round_time import RoundTime
 
 if TYPE_CHECKING:

@@ -35,6 +35,15 @@ def test_a_sweep_comes_back_as_an_object(folder, capsys):
     assert Sweep.open(grid.folder) == grid
 
 
+def test_a_search_comes_back_as_an_object(folder):
+    drawn = {"hydra/sweeper": "optuna", "hydra.sweeper.n_trials": 1, "hydra.sweep.dir": folder / "search"}
+    search = sweep("optimizer.lr=interval(0.01,0.1)", *TINY, "data.limit=64", **drawn)
+    (trial,) = search.runs
+    assert list(search.table()["optimizer.lr"]) == [trial.config["optimizer"]["lr"]]
+    assert search.verdict().startswith("Best of 1 completed trial of linear on digits: optimizer.lr=0.0")
+    assert search.best is None, "all of its trials may be looked at"
+
+
 def test_a_sweep_with_a_failure_says_where_the_others_are(folder, capsys):
     with pytest.raises(RunError, match=r"1 of 2 cells failed: cell 1 \(optimizer\.lr=1e\+30\)") as raised:
         sweep("optimizer.lr=0.1,1e30", *TINY)

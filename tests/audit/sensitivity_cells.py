@@ -14,7 +14,7 @@ from runner.data.open import open_data
 from runner.errors import RequestError
 from runner.planning.build import build_plan
 from runner.planning.device import detect_device
-from runner.privacy.example_gradients.build import GRAD_SAMPLES
+from runner.privacy.example_gradients.grad_sample import GRAD_SAMPLES
 from runner.privacy.mechanism.key import SecretKey
 from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.parts import build_parts

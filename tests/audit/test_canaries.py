@@ -6,7 +6,7 @@ from runner.audit.canaries import coins, every_canary
 from runner.data.open import open_data
 from runner.errors import RequestError
 from runner.models.dense import linear, mlp
-from runner.privacy.example_gradients.build import per_example_gradients
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from image_files import class_folders, noise, put
 
 from runner.config.schema import DataConfig
 from runner.data import open
-from runner.data.folders import contents, folder_layout
+from runner.data.folders import content_hash, folder_layout
 from runner.data.open import open_data
 from runner.errors import RequestError
 
@@ -38,7 +38,7 @@ def refusal(ask, root, **keys):
 
 
 def test_a_split_that_repeats_another_is_said_each_time(ask, tmp_path, monkeypatch):
-    monkeypatch.setattr(contents, "STABLE_NS", -(10**12))
+    monkeypatch.setattr(content_hash, "STABLE_NS", -(10**12))
     for split, seed in (("train", 0), ("val", 1), ("test", 2)):
         for number, kind in enumerate(("cat", "dog")):
             for i in range(4):
@@ -57,7 +57,7 @@ def test_a_split_that_repeats_another_is_said_each_time(ask, tmp_path, monkeypat
     assert ask(tmp_path / "p").notes == told
     assert list((tmp_path / "cache").glob("folder-*.json"))
     assert ask(tmp_path / "p").notes == told  # out of the note, no file was read
-    monkeypatch.setattr(contents, "_repeats", lambda digests: ())
+    monkeypatch.setattr(content_hash, "_repeats", lambda digests: ())
     shutil.rmtree(tmp_path / "cache")
     assert ask(tmp_path / "p").notes == ()  # without the comparison nobody would know
 

@@ -14,7 +14,7 @@ from PIL import Image
 from runner.config.schema import AugmentConfig, DataConfig
 from runner.data.cache import folder_cache as cache
 from runner.data.cache import storage
-from runner.data.folders import contents
+from runner.data.folders import content_hash
 from runner.data.images import SkippedFile
 from runner.data.open import open_data
 from runner.errors import RequestError
@@ -270,7 +270,7 @@ def test_a_folder_of_photos_of_every_kind(ask, tmp_path):
 
 def test_an_unchanged_folder_is_opened_without_reading_it(ask, root, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(contents, "STABLE_NS", -(10**12))
+    monkeypatch.setattr(content_hash, "STABLE_NS", -(10**12))
     first = ask(root)
     assert builds(caplog) == 1
     opened = []
@@ -303,7 +303,7 @@ def test_contents_decide_and_not_times_or_places(ask, root, tmp_path, caplog):
 
 
 def test_a_changed_file_of_the_same_size_and_time_is_noticed(ask, root, monkeypatch):
-    monkeypatch.setattr(contents, "STABLE_NS", -(10**12))
+    monkeypatch.setattr(content_hash, "STABLE_NS", -(10**12))
     put(root / "cat" / "a.bmp", noise(seed=50))
     first = ask(root, val_fraction=0, test_fraction=0)
     before = (root / "cat" / "a.bmp").stat()
@@ -317,7 +317,7 @@ def test_a_changed_file_of_the_same_size_and_time_is_noticed(ask, root, monkeypa
 
 
 def test_a_change_behind_a_link_is_noticed(ask, root, monkeypatch):
-    monkeypatch.setattr(contents, "STABLE_NS", -(10**12))
+    monkeypatch.setattr(content_hash, "STABLE_NS", -(10**12))
     hidden = put(root / ".store" / "a.png", noise(seed=50))
     (root / "cat" / "a.png").symlink_to(hidden)
     first = ask(root)

@@ -12,7 +12,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from runner.errors import RequestError
 from runner.models import exchange_check, norm
 from runner.models.exchange_check import exchange
-from runner.privacy.example_gradients.build import refuse_shared_statistics
+from runner.privacy.example_gradients.grad_sample import refuse_shared_statistics
 from tests.models.hand_made import hand_made
 
 timm = pytest.importorskip("timm") if find_spec("timm") else None

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import multiprocessing, nn
 
 from runner.errors import EpsilonVoid
-from runner.privacy.example_gradients.build import GRAD_SAMPLES
+from runner.privacy.example_gradients.grad_sample import GRAD_SAMPLES
 from runner.privacy.example_gradients.per_example import trainable
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.noise import NoiseSource

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from runner.errors import RequestError
-from runner.privacy.example_gradients.build import per_example_gradients
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
 from runner.privacy.example_gradients.parameter import Convolutions, Products, Rows, product_norms
 from runner.privacy.example_gradients.per_example import trainable
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from runner.errors import RequestError
-from runner.privacy.example_gradients.build import GRAD_SAMPLES
+from runner.privacy.example_gradients.grad_sample import GRAD_SAMPLES
 from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.noise import NoiseSource
 from runner.privacy.mechanism.private_rule import PrivateRule

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from runner.errors import RequestError
-from runner.privacy.example_gradients.build import per_example_gradients
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
 from runner.privacy.example_gradients.per_example import trainable
 from runner.privacy.mechanism.random_layers import LayerKeys, draw_by_example
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from runner.errors import EpsilonVoid
 from runner.execution.job import run_job
-from runner.privacy.example_gradients.build import per_example_gradients
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
 from runner.privacy.independence import batch_probe, runtime_check
 from runner.privacy.independence.runtime_check import RuntimeMixingCheck, SixteenBits
 from runner.privacy.ledger.ledger import Ledger, contents_of, ledger_folder, read_entries

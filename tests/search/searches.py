@@ -15,7 +15,7 @@ from runner.errors import RequestError
 from runner.execution.job import run_job
 from runner.records.run_file import RUN_FILE, RunRecord, write_run
 from runner.search.cell_context import find_context
-from runner.search.storage import JOURNAL_FILE, open_storage
+from runner.search.study_storage import JOURNAL_FILE, open_storage
 from runner.search.worker import Worker
 
 RECIPE = (

@@ -15,7 +15,7 @@ from runner.privacy.accounting.random_stopping import TrialCount, epsilon_of_bes
 from runner.privacy.ledger.ledger import LedgerSession, find_ledgers, ledger_folder
 from runner.records import run_file
 from runner.search import private_study, worker
-from runner.search.storage import open_storage
+from runner.search.study_storage import open_storage
 from runner.sweeping import selection_file
 from runner.sweeping.privacy_file import write_spending
 from runner.training.step import TrainStep

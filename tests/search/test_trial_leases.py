@@ -12,7 +12,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from runner.records.run_lock import lock_run
-from runner.search.storage import RECIPE, open_storage
+from runner.search.study_storage import RECIPE, open_storage
 from runner.search.trial_leases import FOLDER, OWNER, TrialLeases
 
 SPACE = {"x": FloatDistribution(0, 1)}

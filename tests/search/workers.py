@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 
-from runner.search.storage import open_storage
+from runner.search.study_storage import open_storage
 from runner.search.trial_leases import FOLDER
 from tests.conftest import ROOT
 

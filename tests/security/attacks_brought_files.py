@@ -14,7 +14,7 @@ from runner.config.request.search_config import load_search
 from runner.config.rules import rules
 from runner.config.rules.tracker_rules import TRACKER_RELATIONS
 from runner.config.untrusted import foreign_yaml, screened_source
-from runner.search.storage import open_storage, place_of
+from runner.search.study_storage import open_storage, place_of
 from tests.security.stage import VARIABLE, attack, guard, listener
 
 QUICK = ("data=synthetic", "model=linear", "tracker=none")

@@ -21,7 +21,7 @@ from runner.privacy.ledger.chain import Chain
 from runner.records.metrics import read_metrics
 from runner.report.cells import read_sweep
 from runner.report.search_records import read_search
-from runner.search.storage import open_storage
+from runner.search.study_storage import open_storage
 from runner.training.checkpointing.checkpoint import seal
 from tests.security.attacks_run_folders import folder
 from tests.security.stage import Stage

@@ -18,7 +18,7 @@ from runner.data.cache import checked_map
 from runner.data.cache import folder_cache as cache
 from runner.data.cache.checked_map import BLOCK_BYTES, CheckedMap
 from runner.data.feed import Feed
-from runner.data.folders import contents
+from runner.data.folders import content_hash
 from runner.data.open import open_data
 from runner.disk import ownership
 from runner.errors import RequestError, RunError
@@ -181,7 +181,7 @@ def test_without_that_check_the_forgery_is_trained_on(ask, tmp_path, monkeypatch
 
 def test_a_note_that_others_may_have_written_does_not_rename_data(ask, tmp_path, monkeypatch):
     """``folder-*.json`` says what a folder's files contain, so a forged one would open another data set's pixels."""
-    monkeypatch.setattr(contents, "STABLE_NS", -(10**12))  # files of just now count as settled
+    monkeypatch.setattr(content_hash, "STABLE_NS", -(10**12))  # files of just now count as settled
     honest = ask().origin
     (note,) = (tmp_path / "cache").glob("folder-*.json")
     kept = json.loads(note.read_bytes())

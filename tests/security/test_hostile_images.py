@@ -18,7 +18,7 @@ from runner.data.cache import image_store
 from runner.data.decoding import decode, memory_budget
 from runner.data.decoding.decode import FORMATS, LARGEST_PIXELS, OPENED, BadImageError, read_image
 from runner.data.decoding.memory_budget import DecodingMemory
-from runner.data.folders import contents
+from runner.data.folders import content_hash
 from runner.data.image_folder import SUFFIXES
 from runner.data.open import open_data
 from runner.errors import RequestError
@@ -95,12 +95,11 @@ def test_every_format_of_the_list_is_taken_under_each_of_its_suffixes():
         assert read_image(encode(pattern, form), shortest=None).size == (32, 32)
 
 
-def test_torchvisions_own_readers_take_the_same_formats(tmp_path, ghostscript, monkeypatch):
+def test_torchvisions_own_readers_take_the_same_formats(tmp_path, ghostscript):
     (tmp_path / "set").mkdir()
     folder(tmp_path / "set" / "eurosat" / "2750", EPS)
     keys = {"target": "runner.data.torchvision_sets.load_torchvision"}
     options = {"dataset": "EuroSAT", "files": ["eurosat"], "splits": {"train": {}}}
-    monkeypatch.setattr(Image, "open", Image.open)  # is put back at the end
     assert "none of the formats" in refusal(tmp_path / "set", tmp_path, **keys, options=options)
     assert not ghostscript.exists()
 
@@ -197,7 +196,7 @@ def held_at_once(room, monkeypatch, tmp_path, name):
             now -= 8 * image.width * image.height
         return np.zeros((size, size, channels), np.uint8)
 
-    for module in (decode, image_store, contents):
+    for module in (decode, image_store, content_hash):
         monkeypatch.setattr(module, "ROOM", room)
     monkeypatch.setattr(image_store, "TASK", 1)
     monkeypatch.setattr(image_store, "cores", lambda: 8)

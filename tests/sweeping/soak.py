@@ -12,6 +12,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from runner.sweeping.finish import finish_sweep
 from tests.faults.forked_runs import descendants
 from tests.sweeping.campaign import start
 
@@ -69,6 +70,10 @@ def main():
         folder = Path(name)
         lines, wall = soak(folder, cells)
         trained = times(folder, cells)
+        begun = time.process_time()
+        finish_sweep(folder / "grid", check=False)
+        report = time.process_time() - begun
+    print(f"report of {cells} cells: {report:.2f} s of processor time, with the import of scipy and matplotlib")
     between = [after[0] - before[1] for before, after in itertools.pairwise(trained)]
     training = [finished - started for started, finished in trained]
     print(f"{cells} cells in {wall:.1f} s; {sum(training):.1f} s of it training")

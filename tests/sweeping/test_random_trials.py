@@ -1,5 +1,6 @@
 """``privacy.selection=random_stopping`` from the command line: trials and their number are drawn once, beforehand."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -8,6 +9,7 @@ import shutil
 
 import pytest
 
+from runner import sweep
 from runner.config.request.request import read_request
 from runner.errors import RequestError
 from runner.privacy.accounting.composition import Spent, compose
@@ -17,6 +19,7 @@ from runner.privacy.ledger.ledger import Ledger, ledger_folder
 from runner.sweeping import selection_file
 from runner.sweeping.privacy_file import identify_sweep
 from runner.sweeping.random_trials import best_trial, draw_beforehand
+from tests.conftest import last_of_each
 from tests.privacy.test_ledger import RUN
 from tests.test_sweep_privacy import GRID, TINY, entries, spending
 
@@ -106,7 +109,13 @@ def test_a_condition_that_does_not_hold_is_refused_before_anything_runs(command,
 
 def test_a_random_search_runs_the_number_that_was_drawn(command, tmp_path, three_trials):
     search = ("hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "optimizer.lr=interval(0.01,0.1)")
-    code, out, err = command(*DRAWN[:-1], *search, "privacy.selection_trials=5")
+    typed = [*DRAWN[:-1], *search, "privacy.selection_trials=5"]
+    with contextlib.chdir(tmp_path):
+        found = sweep(*last_of_each(typed[1:]))
+    assert found.best.folder == tmp_path / "grid" / best_trial(tmp_path / "grid")
+    with pytest.raises(RequestError, match="of its trials nobody but the best may be looked at"):
+        found.table()
+    code, out, err = command(*typed)  # goes on there, and finds that nothing is left to do
     assert code == 0, err
     assert json.loads((tmp_path / "grid" / "selection.json").read_text())["trials"] == 3
     assert len(entries(tmp_path)) == 3

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from runner.data.cache.folder_cache import Cache
-from runner.data.folders import changed_files, contents
+from runner.data.folders import changed_files, content_hash
 from runner.errors import RequestError
 from runner.execution.job import run_job
 from tests.data.image_files import class_folders, noise, put
@@ -14,7 +14,7 @@ from tests.data.image_files import class_folders, noise, put
 @pytest.fixture
 def begun(train, configure, tmp_path, monkeypatch):
     """begun() -> a finished run on class folders, and again(...) that starts it once more in its folder."""
-    monkeypatch.setattr(contents, "STABLE_NS", -(10**12))  # files of this moment are not trusted to stay
+    monkeypatch.setattr(content_hash, "STABLE_NS", -(10**12))  # files of this moment are not trusted to stay
     root = class_folders(tmp_path / "photos", per_class=12)
     recipe = ("data=image_folder", f"data.root={root}", "model=linear", "trainer.steps=2", "hardware.threads=1")
     run_dir = train(*recipe)

@@ -33,7 +33,7 @@ from runner.data.decoding.pixels import (
     eight_bit,
     from_values,
 )
-from runner.internals.images import has_pixels
+from runner.internals.pillow_pixels import has_pixels
 
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "TIFF", "JPEG2000", "PPM", "TGA", "ICO")
 """What Pillow may take a file for, whatever its name.  Left out are formats that call other programs (EPS calls

@@ -13,7 +13,7 @@ from runner.config.choice import Choice
 from runner.config.rules.batches import affordable
 from runner.error_texts import is_out_of_memory
 from runner.errors import RequestError
-from runner.privacy.example_gradients.build import per_example_gradients
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
 from runner.privacy.example_gradients.per_example import Forward, Loss, trainable
 from runner.privacy.independence.mixing_check import check_examples_independent, fixed_randomness
 from runner.privacy.independence.refusals import ExamplesMixed, NoUsableGradSample

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from runner.error_texts import reads_numbers
 from runner.errors import RequestError
-from runner.privacy.example_gradients.build import per_example_gradients
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
 from runner.privacy.example_gradients.out_of_place import out_of_place
 from runner.privacy.example_gradients.per_example import Forward, PerExample, PerExampleGradients, trainable
 from runner.privacy.independence.batch_mixing import (

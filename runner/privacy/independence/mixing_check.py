@@ -11,7 +11,7 @@ from torch import nn
 
 from runner.error_texts import is_out_of_memory
 from runner.errors import RequestError
-from runner.privacy.example_gradients.build import per_example_gradients
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
 from runner.privacy.example_gradients.low_precision import normalisations, norms_in_float32
 from runner.privacy.example_gradients.per_example import Forward
 from runner.privacy.independence.batch_probe import BatchProbe

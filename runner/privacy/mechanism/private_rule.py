@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.optim.flat_gradients import FLAGS, gradient_views
-from runner.privacy.example_gradients.build import per_example_gradients
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
 from runner.privacy.example_gradients.per_example import Forward, Loss, trainable
 from runner.privacy.independence.runtime_check import RuntimeMixingCheck
 from runner.privacy.independence.runtime_check import void_error as found_void

@@ -12,7 +12,7 @@ from runner.config.choice import Choice
 from runner.data import augment
 from runner.models.memory_format import convolves
 from runner.privacy.example_gradients.autoselect import autoselect_grad_sample, working_grad_samples
-from runner.privacy.example_gradients.build import per_example_gradients
+from runner.privacy.example_gradients.grad_sample import per_example_gradients
 from runner.privacy.example_gradients.per_example import Forward, Loss, trainable
 from runner.privacy.independence.mixing_check import check_examples_independent
 from runner.privacy.independence.runtime_check import RuntimeMixingCheck, SixteenBits

@@ -1,4 +1,4 @@
-"""The process of one contender: ``python -m runner.bench.worker '{"contender": ..., ...}'``."""
+"""The process of one contender: ``python -m runner.bench.contender_process '{"contender": ..., ...}'``."""
 
 from __future__ import annotations
 

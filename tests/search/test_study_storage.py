@@ -4,7 +4,7 @@ import optuna
 import pytest
 
 from runner.errors import RequestError
-from runner.search.storage import forgotten, open_storage, place_of
+from runner.search.study_storage import forgotten, open_storage, place_of
 
 
 @pytest.mark.parametrize(
