@@ -31,7 +31,7 @@ class OneExample:
         self._dtype = dtype
         copies = semantic.privacy.augmentation_multiplicity
         self._copies = copies
-        draws = ExampleRng(parts.key, self._model, copies=copies, columns=augment.MOST_COLUMNS)
+        draws = ExampleRng(parts.key, self._model, copies=copies, blocks=augment.blocks(semantic.data.augment))
         self._parts = dataclasses.replace(parts, model=self._model, draws=draws)
         self._forward = nullcontext if dtype is not None else parts.precision.forward
         scaled = dtype is None and semantic.precision.dtype == "float16"

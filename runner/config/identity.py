@@ -9,6 +9,8 @@ import hashlib
 import json
 from typing import Any
 
+from runner.config.augment_config import LATER
+
 _FLOAT16_COUNTS = (
     "dtype",
     "tf32",
@@ -44,6 +46,10 @@ def identity_fields(semantic: dict[str, Any]) -> dict[str, Any]:
     recipe["data"].pop("size_of_model", None)
     if recipe["data"].get("interpolation") == "bilinear":
         del recipe["data"]["interpolation"]
+    # as in plans from before there were these changes
+    for key, off in LATER.items():
+        if recipe["data"]["augment"].get(key) == off:
+            del recipe["data"]["augment"][key]
     # how, not what; and what is scaled stands in the learning rate
     recipe["model"].pop("gradient_checkpointing", None)
     for key in ("scale_lr", "reference_batch_size"):

@@ -14,28 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from runner.config.augment_config import AugmentConfig as AugmentConfig
+
 AmpDtype = Literal["float32", "float64", "bfloat16", "float16", "auto", "auto16"]
 DeviceKind = Literal["auto", "cpu", "cuda", "mps"]
 Keep = Literal["best", "best_and_last", "weights"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-
-
-@dataclass
-class AugmentConfig:
-    """Random changes to training images: drawn per example, applied per batch on the training device."""
-
-    crop_padding: int = 0
-    """Pixels of zero padding from which a window of the original size is cut; 0 switches the crop off."""
-    flip: bool = False
-    """Mirror left and right with probability one half."""
-    random_resized_crop: bool = False
-    """Cut a random area and aspect ratio and resize it to ``data.image_size`` (Szegedy et al. 2015, section 6)."""
-    crop_area: list[float] = field(default_factory=lambda: [0.25, 1.0])
-    """Smallest and largest share of the image's area that ``random_resized_crop`` keeps."""
-    color_jitter: float = 0.0
-    """Largest relative change of brightness, contrast and saturation; 0 switches it off."""
-    hue: float = 0.0
-    """Largest turn of the hue, as a share of the circle, in [0, 0.5]; 0 switches it off."""
 
 
 @dataclass

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from runner.config.schema import AugmentConfig
+from runner.config.augment_config import AugmentConfig
+from runner.data import affine, policies
 
 # One column for each use, drawn whether it is on or not: switching jitter on leaves the crops as they were.
 (
@@ -34,19 +35,30 @@ COLUMNS = 10
 HUE = COLUMNS
 MOST_COLUMNS = HUE + 1
 
+# The columns that follow those where one of the changes is on that came last: numbers of their own, so that theirs stay
+# what they were.  An operation of a policy takes two or three, from OPERATIONS on.
+ROTATION, ERASE, ERASED_AREA, ERASED_ASPECT, ERASED_TOP, ERASED_LEFT, OPERATIONS = range(MOST_COLUMNS, MOST_COLUMNS + 7)
+MORE_COLUMNS = 16
+
 # Keeps these numbers apart from other uses of Philox under the same (seed, step): the highest word of its counter.
 STREAM = 0x61756700
+MORE_STREAM = STREAM + 1
 
 # Range of width / height in the crops of Szegedy et al. 2015, section 6.
 ASPECTS = (3 / 4, 4 / 3)
 
-# Weights of red, green and blue in luma (ITU-R BT.601), to the digits that torchvision uses.
-LUMA = (0.2989, 0.587, 0.114)
+# Range of height / width of the boxes of random erasing, torchvision's.
+ERASED_ASPECTS = (0.3, 3.3)
 
 
 def is_on(config: AugmentConfig) -> bool:
     """Whether ``config`` changes any image."""
-    return bool(config.crop_padding or config.flip or config.random_resized_crop or config.color_jitter or config.hue)
+    return config.changes_pixels
+
+
+def blocks(config: AugmentConfig) -> tuple[int, ...]:
+    """Columns that are drawn for an image, in blocks of at most 16: a later one leaves those before it as they are."""
+    return (MOST_COLUMNS, MORE_COLUMNS) if config.draws_more else (MOST_COLUMNS,)
 
 
 def draw(config: AugmentConfig, seed: int, step: int, n: int) -> Tensor | None:
@@ -62,7 +74,8 @@ def draw(config: AugmentConfig, seed: int, step: int, n: int) -> Tensor | None:
         n: Examples in the logical batch.
 
     Returns:
-        float32 on the CPU, ``[n, COLUMNS]``, with ``hue`` one column more, or None when nothing is on.
+        float32 on the CPU, ``[n, COLUMNS]``, with ``hue`` one column more, with later changes ``sum(blocks(config))``
+        of them, or None when nothing is on.
     """
     if not is_on(config):
         return None
@@ -71,13 +84,17 @@ def draw(config: AugmentConfig, seed: int, step: int, n: int) -> Tensor | None:
     raw = np.random.Philox(key=key, counter=counter).random_raw(n * COLUMNS).reshape(n, COLUMNS)
     # 24 bits: what float32 holds without ever rounding up to 1.
     whole = raw >> 40
-    if config.hue:
+    if config.hue or config.draws_more:
         whole = np.concatenate((whole, raw[:, BRIGHTNESS : BRIGHTNESS + 1] >> 16 & 0xFFFFFF), axis=1)
+    if config.draws_more:
+        counter[3] = MORE_STREAM
+        more = np.random.Philox(key=key, counter=counter).random_raw(n * MORE_COLUMNS).reshape(n, MORE_COLUMNS)
+        whole = np.concatenate((whole, more >> 40), axis=1)
     return torch.from_numpy(whole.astype(np.float32) * np.float32(2**-24))
 
 
 def apply(config: AugmentConfig, images: Tensor, draws: Tensor, *, image_size: int) -> Tensor:
-    """Change each image by its row of draws: resized crop, padded crop, mirror, colours, in this order.
+    """Change each image by its row of draws, in the order of the keys of ``AugmentConfig``.
 
     Args:
         config: What is on.
@@ -94,7 +111,7 @@ def apply(config: AugmentConfig, images: Tensor, draws: Tensor, *, image_size: i
     backwards = config.flip and config.random_resized_crop and not config.crop_padding
     # Mirroring half of the batch needs the half's row numbers, which the CPU can tell without asking the device.
     mirrored = torch.nonzero(draws[:, FLIP] < 0.5)[:, 0] if config.flip and not backwards else None
-    draws = draws.to(images.device, non_blocking=True)
+    known, draws = draws, draws.to(images.device, non_blocking=True)
     if config.random_resized_crop:
         boxes = _boxes(draws, images.shape[2], images.shape[3], *config.crop_area)
         images = _resize_boxes(images, boxes, image_size, draws[:, FLIP] < 0.5 if backwards else None)
@@ -102,10 +119,16 @@ def apply(config: AugmentConfig, images: Tensor, draws: Tensor, *, image_size: i
         images = _crop_padded(images, draws, config.crop_padding)
     if mirrored is not None:
         images = _mirror(images, mirrored.to(images.device, non_blocking=True))
+    if config.rotation:
+        images = _rotate(images, known, config.rotation)
+    if config.rand_augment or config.trivial_augment:
+        images = _by_policy(config, images, known)
     if config.color_jitter:
         images = _jitter(images, draws, config.color_jitter)
     if config.hue and images.shape[1] == 3:
         images = _turn_hue(images, draws, config.hue)
+    if config.erasing:
+        images = _erase(images, draws, config.erasing, config.erasing_area)
     return images
 
 
@@ -181,6 +204,44 @@ def _resize_boxes(images: Tensor, boxes: Tensor, size: int, backwards: Tensor | 
     return sampled.contiguous(memory_format=torch.channels_last)
 
 
+def _rotate(images: Tensor, draws: Tensor, most: float) -> Tensor:
+    """Turn each image about its middle by up to ``most`` degrees, either way, sampled bilinearly."""
+    pixels = images if images.is_floating_point() else images.to(torch.float32)
+    degrees = most * (2 * draws[:, ROTATION].to(torch.float64) - 1)
+    turned = affine.sample(pixels, affine.rotations(degrees), mode="bilinear")
+    return turned.contiguous(memory_format=torch.channels_last)
+
+
+def _by_policy(config: AugmentConfig, images: Tensor, draws: Tensor) -> Tensor:
+    """Operations of RandAugment or of TrivialAugment on whole levels, uint8."""
+    whole = images.round().to(torch.uint8) if images.is_floating_point() else images
+    if config.trivial_augment:
+        drawn = draws[:, OPERATIONS : OPERATIONS + 3]
+        whole = policies.apply_operation(whole, policies.TRIVIAL, drawn, fixed=None)
+    for number in range(config.rand_augment):
+        first = OPERATIONS + 2 * number
+        drawn = draws[:, first : first + 2]
+        whole = policies.apply_operation(whole, policies.RAND, drawn, fixed=config.rand_augment_magnitude)
+    return whole.contiguous(memory_format=torch.channels_last)
+
+
+def _erase(images: Tensor, draws: Tensor, probability: float, area: list[float]) -> Tensor:
+    """Paint a box black, in that share of the images."""
+    height, width = images.shape[2:]
+    low, high = (math.log(limit) for limit in ERASED_ASPECTS)
+    painted = (area[0] + (area[1] - area[0]) * draws[:, ERASED_AREA]) * (height * width)
+    aspect = torch.exp(low + (high - low) * draws[:, ERASED_ASPECT])
+    tall = torch.sqrt(painted * aspect).round().clamp(1, height)
+    wide = torch.sqrt(painted / aspect).round().clamp(1, width)
+    top = torch.floor(draws[:, ERASED_TOP] * (height - tall + 1))
+    left = torch.floor(draws[:, ERASED_LEFT] * (width - wide + 1))
+    y = torch.arange(height, device=images.device)
+    x = torch.arange(width, device=images.device)
+    rows = (y >= top[:, None]) & (y < (top + tall)[:, None]) & (draws[:, ERASE, None] < probability)
+    columns = (x >= left[:, None]) & (x < (left + wide)[:, None])
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
 def _jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     """Scale brightness, contrast and saturation, each by a factor in [1 - strength, 1 + strength], not below 0."""
     pixels = images if images.is_floating_point() else images.to(torch.float32)
@@ -222,4 +283,4 @@ def _luma(pixels: Tensor) -> Tensor:
     if pixels.shape[1] != 3:
         return pixels
     red, green, blue = pixels.unbind(1)
-    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).unsqueeze(1)
+    return (policies.LUMA[0] * red + policies.LUMA[1] * green + policies.LUMA[2] * blue).unsqueeze(1)

@@ -46,7 +46,7 @@ KINDS = [kind for _, kind in inspect.getmembers(schema, dataclasses.is_dataclass
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_field_has_a_docstring(kind):
     names = {field.name for field in dataclasses.fields(kind)}
-    undocumented = names - documented(inspect.getsource(schema))[kind.__name__]
+    undocumented = names - documented(inspect.getsource(inspect.getmodule(kind)))[kind.__name__]
     # The groups of the whole are documented by their own classes.
     assert undocumented <= ({*OPEN, *CLOSED, *SECTIONS} if kind is schema.RunConfig else set())
 

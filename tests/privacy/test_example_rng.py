@@ -17,7 +17,7 @@ ROWS = torch.tensor([0, 4, 5, 11, 300, 70_000])
 def draws(*, key=KEY, copies=3):
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
     draw_by_example(model)
-    return ExampleRng(key, model, copies=copies, columns=11), LayerKeys.of(model)
+    return ExampleRng(key, model, copies=copies, blocks=(11,)), LayerKeys.of(model)
 
 
 def images(rows, *, step=2, rank=0, size=1, **changes):
@@ -60,7 +60,7 @@ def test_processes_deal_out_the_same_draws():
 def test_a_run_draws_from_its_secret_key_and_not_from_its_seed():
     secret = SecretKey.from_system()
     _, parts = parts_of("data.augment.crop_padding=1", "model=linear", key=secret)
-    expected = ExampleRng(secret, parts.model, copies=1, columns=11).images(0, ROWS, rank=0, size=1)
+    expected = ExampleRng(secret, parts.model, copies=1, blocks=(11,)).images(0, ROWS, rank=0, size=1)
     assert torch.equal(parts.draws.images(0, ROWS, rank=0, size=1), expected)
 
 

@@ -38,6 +38,12 @@ _NEEDS = (
         lambda run: run.data.augment.random_resized_crop,
         "data.augment.random_resized_crop=true",
     ),
+    _Needs(
+        ("data.augment.rand_augment_magnitude",),
+        lambda run: run.data.augment.rand_augment > 0,
+        "data.augment.rand_augment=2",
+    ),
+    _Needs(("data.augment.erasing_area",), lambda run: run.data.augment.erasing > 0, "data.augment.erasing=0.25"),
     _Needs(("scheduler.warmup_start",), lambda run: run.scheduler.warmup_epochs > 0, "scheduler.warmup_epochs=1"),
     _Needs(
         ("precision.max_skipped_in_a_row",), lambda run: run.precision.amp_dtype in _HALF, "precision=fp16"

@@ -24,8 +24,7 @@ def _privacy_keys_need_privacy(config: RunConfig) -> None:
 
 def _copies_differ(config: RunConfig) -> None:
     copies, augment = config.privacy.augmentation_multiplicity, config.data.augment
-    on = augment.crop_padding or augment.flip or augment.random_resized_crop or augment.color_jitter or augment.hue
-    if copies > 1 and not on:
+    if copies > 1 and not augment.changes_pixels:
         raise RequestError(
             "privacy.augmentation_multiplicity",
             f"{copies} without augmentation",

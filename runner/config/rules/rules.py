@@ -59,6 +59,11 @@ RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "data.augment.crop_area": SHARE_ABOVE_0,
     "data.augment.color_jitter": SHARE,
     "data.augment.hue": Range(0, 0.5),
+    "data.augment.rotation": Range(0, 180),
+    "data.augment.rand_augment": Range(0, 5),
+    "data.augment.rand_augment_magnitude": Range(0, 30),
+    "data.augment.erasing": SHARE,
+    "data.augment.erasing_area": SHARE_ABOVE_0,
     "trainer.epochs": POSITIVE,
     "trainer.steps": AT_LEAST_1,
     "trainer.accumulation_steps": AT_LEAST_1,
@@ -245,10 +250,11 @@ def _value_range_is_ordered(config: RunConfig) -> None:
         raise RequestError("data.value_range", wanted, "[black,white], such as [0,4095]")
 
 
-def _crop_area_is_ordered(config: RunConfig) -> None:
-    area = config.data.augment.crop_area
-    if len(area) != 2 or area[0] > area[1]:
-        raise RequestError("data.augment.crop_area", area, "[smallest,largest]")
+def _areas_are_ordered(config: RunConfig) -> None:
+    for key in ("crop_area", "erasing_area"):
+        area = getattr(config.data.augment, key)
+        if len(area) != 2 or area[0] > area[1]:
+            raise RequestError(f"data.augment.{key}", area, "[smallest,largest]")
 
 
 def _one_crop(config: RunConfig) -> None:
@@ -256,6 +262,16 @@ def _one_crop(config: RunConfig) -> None:
     if augment.random_resized_crop and augment.crop_padding:
         raise RequestError(
             "data.augment.crop_padding", augment.crop_padding, "0 beside random_resized_crop=true, which crops already"
+        )
+
+
+def _one_policy(config: RunConfig) -> None:
+    augment = config.data.augment
+    if augment.rand_augment and augment.trivial_augment:
+        raise RequestError(
+            "data.augment.rand_augment",
+            augment.rand_augment,
+            "0 beside trivial_augment=true, which stands in its place",
         )
 
 
@@ -326,8 +342,9 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _fold_is_one_of_the_folds,
     _mean_and_std_fit,
     _value_range_is_ordered,
-    _crop_area_is_ordered,
+    _areas_are_ordered,
     _one_crop,
+    _one_policy,
     _warmup_ends,
     _nesterov_has_momentum,
     _betas_are_two,

@@ -109,7 +109,9 @@ def build_private_parts(
         ),
     )
     sampler = PoissonSampler(semantic.data.examples, privacy.sample_rate, key)
-    draws = ExampleRng(key, model, copies=privacy.augmentation_multiplicity, columns=augment.MOST_COLUMNS)
+    draws = ExampleRng(
+        key, model, copies=privacy.augmentation_multiplicity, blocks=augment.blocks(semantic.data.augment)
+    )
     return plan, key, rule, sampler, draws
 
 
