@@ -28,7 +28,7 @@ RECIPE = ("data.limit=64", "data.batch_size=8", "model=mlp", "trainer.epochs=2",
 def launch(tmp_path, *command, **options):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=tmp_path, env=environment, text=True,
+        [sys.executable, "-m", *last_of_each(command)], cwd=tmp_path, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **options,
     )  # fmt: skip
 
@@ -46,54 +46,41 @@ def wait_for_records(process, metrics):
         time.sleep(0.1)
 
 
-ONE_AND_A_GRID = """
+def test_torchrun_makes_one_folder_and_computes_what_own_processes_do(tmp_path, train):
+    code, out, err = finish(launch(
+        tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "runner", *RECIPE, "hydra.run.dir=torchrun",
+    ))  # fmt: skip
+    assert code == 0, err
+    assert out.count("test accuracy") == 1, "one process speaks"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["torchrun"]
+    own = train(*RECIPE, "hardware.processes=2")
+    theirs = load_checkpoint(tmp_path / "torchrun" / "checkpoints" / "last").weights
+    torch.testing.assert_close(theirs, load_checkpoint(own / "checkpoints" / "last").weights, rtol=1e-12, atol=0)
+    assert len(list((tmp_path / "torchrun" / "wandb").glob("offline-run-*"))) == 1
+
+
+THREADS_AT_THE_END = """
 import os, sys
 from pathlib import Path
 from runner.commands.train import main
-cut = sys.argv.index("then")
-codes = [main(sys.argv[1:cut])]
-print("then", flush=True)
-codes.append(main(sys.argv[cut + 1:]))
+code = main()
 names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 Path(f"threads-{os.environ['RANK']}").write_text("\\n".join(names))
-sys.exit(max(codes))
+sys.exit(code)
 """
 
 
-@pytest.fixture(scope="module")
-def torchrun(tmp_path_factory):
-    """The folder in which torchrun has started two processes for a run and then for a grid, and their output."""
-    folder = tmp_path_factory.mktemp("torchrun")
-    (folder / "script.py").write_text(ONE_AND_A_GRID)
-    one, grid = (last_of_each([*RECIPE, *more]) for more in (("hydra.run.dir=one",), ("seed=0,1", "tracker=none")))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        process = launch(
-            folder, "torch.distributed.run", "--nproc-per-node=2", "script.py", *one, "then", "--multirun", *grid,
-            "hydra.sweep.dir=grid",
-        )  # fmt: skip
-        code, out, err = finish(process)
+def test_torchrun_runs_a_grid_in_step(tmp_path):
+    (tmp_path / "script.py").write_text(THREADS_AT_THE_END)
+    code, _, err = finish(launch(
+        tmp_path, "torch.distributed.run", "--nproc-per-node=2", "script.py", "--multirun", *RECIPE, "seed=0,1",
+        "tracker=none", "hydra.sweep.dir=grid",
+    ))  # fmt: skip
     assert code == 0, err
-    return folder, out
-
-
-def test_torchrun_makes_one_folder_and_computes_what_own_processes_do(torchrun, train):
-    folder, out = torchrun
-    assert out.partition("then")[0].count("test accuracy") == 1, "one process speaks"
-    own = train(*RECIPE, "hardware.processes=2")
-    theirs = load_checkpoint(folder / "one" / "checkpoints" / "last").weights
-    torch.testing.assert_close(theirs, load_checkpoint(own / "checkpoints" / "last").weights, rtol=1e-12, atol=0)
-    assert len(list((folder / "one" / "wandb").glob("offline-run-*"))) == 1
-    made = {path.name for path in folder.iterdir()}
-    assert made == {"one", "grid", "script.py", "threads-0", "threads-1", "cache"}
-
-
-def test_torchrun_runs_a_grid_in_step(torchrun):
-    folder, _ = torchrun
     for rank in "01":
         # A thread of the group that outlives it aborts the process now and then, while the interpreter shuts down.
-        assert "gloo" not in (folder / f"threads-{rank}").read_text()
-    statuses = [json.loads((folder / "grid" / cell / "run.json").read_text())["status"] for cell in ("0", "1")]
+        assert "gloo" not in (tmp_path / f"threads-{rank}").read_text()
+    statuses = [json.loads((tmp_path / "grid" / cell / "run.json").read_text())["status"] for cell in ("0", "1")]
     assert statuses == ["completed", "completed"]
 
 
@@ -116,8 +103,8 @@ def test_accelerate_launch(tmp_path):
 
 
 def test_when_one_process_is_killed_the_others_end_and_none_is_left(tmp_path):
-    process = launch(tmp_path, "runner", *last_of_each([*RECIPE, "hardware.processes=2", "trainer.epochs=5000"]),
-                     "tracker=none", "hydra.run.dir=out")  # fmt: skip
+    process = launch(tmp_path, "runner", *RECIPE, "hardware.processes=2", "trainer.epochs=5000", "tracker=none",
+                     "hydra.run.dir=out")  # fmt: skip
     wait_for_records(process, tmp_path / "out" / "metrics.jsonl")
     ranks = _ranks_of(process.pid)
     assert len(ranks) == 2
@@ -131,8 +118,8 @@ def test_when_one_process_is_killed_the_others_end_and_none_is_left(tmp_path):
 
 
 def test_sigterm_to_the_parent_saves_and_stops_all(tmp_path):
-    process = launch(tmp_path, "runner", *last_of_each([*RECIPE, "hardware.processes=2", "trainer.epochs=5000"]),
-                     "tracker=none", "hydra.run.dir=out")  # fmt: skip
+    process = launch(tmp_path, "runner", *RECIPE, "hardware.processes=2", "trainer.epochs=5000", "tracker=none",
+                     "hydra.run.dir=out")  # fmt: skip
     wait_for_records(process, tmp_path / "out" / "metrics.jsonl")
     ranks = _ranks_of(process.pid)
     process.send_signal(signal.SIGTERM)
