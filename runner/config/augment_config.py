@@ -33,6 +33,17 @@ class AugmentConfig:
     """Probability that a box is painted black (random erasing, Zhong et al. 2020); 0 switches it off."""
     erasing_area: list[float] = field(default_factory=lambda: [0.02, 0.33])
     """Smallest and largest share of the image's area that ``erasing`` paints over."""
+    mixup: float = 0.0
+    """Blend each image and label with those of another example, by a share from Beta(a, a) with this a (mixup, Zhang et
+    al. 2018); 0 switches it off.  Not under DP."""
+    cutmix: float = 0.0
+    """Replace a box of each image, of a share from Beta(a, a) with this a, by that of another example, and its label as
+    far (CutMix, Yun et al. 2019); 0 switches it off.  Beside ``mixup``, one of the two per image.  Not under DP."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether anything is on that makes one image of two examples."""
+        return bool(self.mixup or self.cutmix)
 
     @property
     def draws_more(self) -> bool:
@@ -48,6 +59,9 @@ class AugmentConfig:
 
 LATER = {
     name: getattr(AugmentConfig(), name)
-    for name in ("rotation", "rand_augment", "rand_augment_magnitude", "trivial_augment", "erasing", "erasing_area")
+    for name in (
+        *("rotation", "rand_augment", "rand_augment_magnitude", "trivial_augment", "erasing", "erasing_area"),
+        *("mixup", "cutmix"),
+    )
 }
 """Keys that came later, with the values by which they change nothing: left out of the identities of runs."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from runner.training.gradients.micro_batches import shares
+from runner.training.gradients.micro_batches import gathered
 
 if TYPE_CHECKING:
     from runner.training.parts import Parts
@@ -30,6 +30,6 @@ class Lookahead:
         for later in range(step, min(step + 1 + AHEAD, self._parts.plan.semantic.steps)):
             if later not in self._known:
                 self._known[later] = sampler.rows(later)
-                for share in shares(self._parts, self._known[later], rank=world.rank, size=world.size):
+                for share in gathered(self._parts, self._known[later], rank=world.rank, size=world.size):
                     feed.announce(share)
         return self._known.pop(step)

@@ -16,6 +16,8 @@ def cross_entropy(
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Cross-entropy in nats: logits [b, K] and labels int64 [b] give losses [b], or their sum.
 
+    A label may also be the share of each class, [b, K]: the loss is the sum of -share x log(probability).
+
     Label smoothing spreads that share of the target mass evenly over all classes (Szegedy et al. 2016, section 7).
     """
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from runner.data.feed import Feed
+from runner.data.mixing import Mixer
 from runner.errors import RequestError
 from runner.models.gradient_checkpointing import recompute_blocks
 from runner.models.memory_format import format_for
@@ -57,6 +58,8 @@ class Parts:
     """Training images."""
     draws: StepRng
     """Of augmentation and random layers."""
+    mixer: Mixer | None
+    """Makes one image of two examples; None where nothing is mixed."""
     key: SecretKey | None
     """Secret of noise and sampling under DP; the same in all processes."""
     clock: PhaseTimer
@@ -177,11 +180,19 @@ def build_parts(
         sampler=sampler,
         feed=feed,
         draws=draws,
+        mixer=_build_mixer(plan),
         key=key,
         clock=clock,
         compiled=compiled,
         average=None if semantic.ema_decay is None else WeightAverage(_trained(model), semantic.ema_decay),
     )
+
+
+def _build_mixer(plan: Plan) -> Mixer | None:
+    data = plan.semantic.data
+    if not data.augment.mixes:
+        return None
+    return Mixer(data.augment, seed=plan.semantic.seed, image_size=data.image_size, classes=len(plan.classes))
 
 
 def _trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:

@@ -27,7 +27,7 @@ class UnscoredLogits(NamedTuple):
     logits: Tensor
     """[b, K], detached."""
     labels: Tensor
-    """int64 [b]."""
+    """int64 [b]; or the share of each class, [b, K], of which the largest is the right one."""
 
 
 Answers = Tensor | UnscoredLogits
@@ -102,7 +102,8 @@ class RunningMetrics:
         marked = [answers for answers in self._waiting if not isinstance(answers, UnscoredLogits)]
         if unmarked:
             logits, labels = zip(*unmarked, strict=True)
-            marked.append(torch.cat(logits).argmax(1) == torch.cat(labels))
+            right = torch.cat(labels)
+            marked.append(torch.cat(logits).argmax(1) == (right if right.dim() == 1 else right.argmax(1)))
         if marked:
             self._right.add_(torch.cat(marked).sum())
         self._waiting.clear()

@@ -92,3 +92,15 @@ def test_evaluation_does_not_depend_on_its_batches_or_processes(train):
         figures.append(json.loads((train(*recipe, *extra) / "run.json").read_text())["metrics"])
     for other in figures[1:]:
         assert other == pytest.approx(figures[0], rel=1e-10)
+
+
+def test_mixed_and_changed_images_are_the_same_however_a_batch_is_split(train):
+    """Partners come from the whole logical batch, also from the other process and from other micro-batches."""
+    recipe = [*RECIPE, "data.augment.mixup=0.4", "data.augment.cutmix=1", "data.augment.rotation=10",
+              "data.augment.rand_augment=1", "data.augment.erasing=0.3", "trainer.epochs=1"]  # fmt: skip
+    whole = weights(train(*recipe, "data.batch_size=24"))
+    split = weights(train(*recipe, "data.batch_size=8", "trainer.accumulation_steps=3"))
+    assert relative_difference(split, whole) <= 1e-12
+    two = weights(train(*recipe, "trainer=accelerate", "hardware=cpu", "hardware.processes=2", "data.batch_size=12"))
+    assert relative_difference(two, whole) <= 1e-12
+    assert relative_difference(weights(train(*recipe, "data.batch_size=24", "data.augment.mixup=0")), whole) > 1e-4

@@ -36,3 +36,19 @@ def test_log_probabilities_are_log_softmax(classes, dtype):
 def test_few_classes_lie_class_by_class(batch):
     assert log_probabilities(batch[0]).stride() == (1, 37)
     assert log_probabilities(batch[0].repeat(1, 2)).stride() == (20, 1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_shares_of_classes_cost_what_the_formula_says(smoothing):
+    generator = torch.Generator().manual_seed(2)
+    logits = 3 * torch.randn(37, 10, generator=generator, dtype=torch.float64)
+    shares = torch.rand(37, 10, generator=generator, dtype=torch.float64)
+    shares /= shares.sum(1, keepdim=True)
+    smoothed = (1 - smoothing) * shares + smoothing / 10
+    expected = -(smoothed * (logits - logits.exp().sum(1, keepdim=True).log())).sum(1)
+    assert (cross_entropy(smoothing)(logits, shares) - expected).abs().max() < 1e-12
+    assert (cross_entropy(smoothing, reduction="sum")(logits, shares) - expected.sum()).abs() < 1e-12
+    # A class as a share is the class itself.
+    labels = torch.randint(10, (37,), generator=generator)
+    whole = torch.nn.functional.one_hot(labels, 10).to(torch.float64)
+    assert (cross_entropy(smoothing)(logits, whole) - cross_entropy(smoothing)(logits, labels)).abs().max() < 1e-12

@@ -32,6 +32,18 @@ def _copies_differ(config: RunConfig) -> None:
         )
 
 
+def _one_example_makes_an_image(config: RunConfig) -> None:
+    augment = config.data.augment
+    for key in ("mixup", "cutmix"):
+        value = getattr(augment, key)
+        if config.privacy.enabled and value:
+            raise RequestError(
+                f"data.augment.{key}",
+                f"{value:g} with trainer=dp",
+                "0: an image made of two examples puts each into two gradients, of which clipping would bound only one",
+            )
+
+
 def _two_of_epsilon_noise_and_length(config: RunConfig) -> None:
     privacy, trainer = config.privacy, config.trainer
     both = privacy.epsilon is not None and privacy.noise_multiplier is not None
@@ -120,6 +132,7 @@ def may_change_mechanism(key: str) -> bool:
 PRIVACY_RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _privacy_keys_need_privacy,
     _copies_differ,
+    _one_example_makes_an_image,
     _two_of_epsilon_noise_and_length,
     _a_cell_fits_its_sweep,
     _a_random_number_of_trials_is_asked_for,

@@ -63,6 +63,8 @@ RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "data.augment.rand_augment": Range(0, 5),
     "data.augment.rand_augment_magnitude": Range(0, 30),
     "data.augment.erasing": SHARE,
+    "data.augment.mixup": AT_LEAST_0,
+    "data.augment.cutmix": AT_LEAST_0,
     "data.augment.erasing_area": SHARE_ABOVE_0,
     "trainer.epochs": POSITIVE,
     "trainer.steps": AT_LEAST_1,

@@ -53,7 +53,7 @@ class GraphedMeanRule(MeanRule):
         Raises:
             RunError: the model cannot be recorded.
         """
-        if labels.numel() != self._sizes["training"]:
+        if len(labels) != self._sizes["training"]:
             return super().add(images, labels)
         self._enter("forward")
         if self._recorded is None or self._recorded.images.shape != images.shape:

@@ -34,7 +34,7 @@ class GradientRule(Protocol):
 
         Args:
             images: [b, C, H, W] on the device.
-            labels: int64 [b] on the device.
+            labels: int64 [b] on the device, or the share of each class, [b, K].
 
         Returns:
             The sum of the b losses, a detached scalar, and the b answers; both on the device.
@@ -82,7 +82,7 @@ class MeanRule:
         enter: Enter = unobserved,
         compiled: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
-        """``loss`` maps logits [b, K] and labels [b] to the sum of b losses; ``enter`` is told what begins.
+        """``loss`` maps logits [b, K] and labels to the sum of b losses; ``enter`` is told what begins.
 
         ``compiled`` computes the logits in the place of ``model``, from the same parameters.
         """
@@ -114,7 +114,7 @@ class MeanRule:
 
     def add(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, Answers]:
         """See ``GradientRule.add``."""
-        if not labels.numel():
+        if not len(labels):
             return self._nothing
         self._enter("forward")
         total, logits = self.forward_backward(images, labels, enter=self._enter)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from runner.data.mixing import with_partners
+
 if TYPE_CHECKING:
+    from runner.data.mixing import Mixer
     from runner.training.parts import Parts
 
 
@@ -26,9 +30,12 @@ def micro_batches(parts: Parts, step: int, rows: Tensor, *, rank: int, size: int
 
     Yields:
         Rows int64 [b] on the CPU, images [b * copies, C, H, W] with the copies of an example side by side, and labels
-        int64 [b].
+        int64 [b]; or, where examples are mixed, the share of each class in their labels, [b, K].
     """
     parts.clock.enter("data")
+    if parts.mixer is not None:
+        yield from _mixed(parts, parts.mixer, step, rows, rank=rank, size=size)
+        return
     feed = parts.feed
     start = 0
     my_draws = parts.draws.images(step, rows, rank=rank, size=size) if feed.augments else None
@@ -50,3 +57,27 @@ def shares(parts: Parts, rows: Tensor, *, rank: int, size: int) -> Sequence[Tens
     if count > micro:
         return mine.split(micro)
     return (mine,) if count else ()
+
+
+def gathered(parts: Parts, rows: Tensor, *, rank: int, size: int) -> Sequence[Tensor]:
+    """The rows that ``micro_batches`` asks the feed for: those of ``shares``, and those that they are mixed with."""
+    if parts.mixer is None:
+        return shares(parts, rows, rank=rank, size=size)
+    count = rows.numel()
+    positions = shares(parts, torch.arange(count), rank=rank, size=size)
+    return [rows[with_partners(share, count)[0]] for share in positions]
+
+
+def _mixed(
+    parts: Parts, mixer: Mixer, step: int, rows: Tensor, *, rank: int, size: int
+) -> Iterator[tuple[Tensor, ...]]:
+    """``micro_batches`` where an image is made of two examples of the logical batch, in whatever process these are."""
+    feed, count = parts.feed, rows.numel()
+    draws = parts.draws.images(step, rows, rank=0, size=1).flatten(0, 1) if feed.augments else None
+    mixture = mixer.draw(step, count)
+    for positions in shares(parts, torch.arange(count), rank=rank, size=size):
+        parts.draws.layers(step, rows[positions])
+        needed, partners = with_partners(positions, count)
+        images, labels = feed.batch(rows[needed], None if draws is None else draws[needed])
+        yield rows[positions], *mixer.mix(images, labels, partners, mixture.of(positions))
+        parts.clock.enter("data")
