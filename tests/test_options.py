@@ -68,6 +68,12 @@ def test_every_trainer_takes_every_precision(train, trainer, precision):
     assert (run["privacy"] is not None) == (trainer == "dp")
 
 
+@pytest.mark.parametrize("optimizer", [option for group, option in OPTIONS if group == "optimizer"])
+def test_every_optimizer_takes_private_gradients(train, optimizer):
+    run = json.loads((train(*SMALL, "trainer=dp", f"optimizer={optimizer}") / "run.json").read_text())
+    assert (run["status"], run["privacy"]["steps"]) == ("completed", 2)
+
+
 def test_overriding_the_type_alone_does_the_whole_right_thing(train):
     run_dir = train(*SMALL, "trainer.log_every=1", "precision.amp_dtype=float16")
     records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]

@@ -43,6 +43,9 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, *, fused: bool | 
             raise unknown_option(
                 f"optimizer.{option}", value, names, f" for optimizer={config.name}", target=config.target
             )
+        usual = accepted[option].default if option in accepted else None
+        if isinstance(usual, tuple) and isinstance(value, list | tuple) and len(value) != len(usual):
+            raise RequestError(f"optimizer.{option}", value, f"{len(usual)} numbers for optimizer={config.name}")
     parameters = [p for p in model.parameters() if p.requires_grad]
     use_fused = _use_fused(config.name, "fused" in accepted, parameters, fused)
     options = {**config.options, **({"fused": True} if use_fused else {})}

@@ -9,7 +9,7 @@ TAIL = ("trainer.steps=1", "data.limit=40", "tracker=none", "hardware.device=cpu
 GROUPS = {
     "data": ("digits", "synthetic", "canaries", "image_folder", "mnist2"),
     "model": ("linear", "mlp", "small_cnn", "linear_hog", "lenear"),
-    "optimizer": ("sgd", "adam", "adamw", "rmsprop", "lion"),
+    "optimizer": ("sgd", "adam", "adamw", "rmsprop", "lbfgs"),
     "scheduler": ("constant", "cosine", "linear", "step", "exponential", "plateau"),
     "precision": ("fp32", "fp64", "bf16", "fp16", "auto", "fp8"),
     "trainer": ("standard", "mixed_precision", "accelerate", "dp"),

@@ -293,10 +293,11 @@ def _nesterov_has_momentum(config: RunConfig) -> None:
         raise RequestError("optimizer.dampening", options["dampening"], "0 with optimizer.nesterov=true")
 
 
-def _betas_are_two(config: RunConfig) -> None:
+def _betas_are_two_or_three(config: RunConfig) -> None:
+    """Which of both is for the class to say, when it has been imported."""
     betas = config.optimizer.options.get("betas")
-    if betas is not None and len(betas) != 2:
-        raise RequestError("optimizer.betas", betas, "two numbers in [0, 1)")
+    if betas is not None and len(betas) not in (2, 3):
+        raise RequestError("optimizer.betas", betas, "two numbers in [0, 1), or three for adan")
 
 
 def _private_gradients_come_from_one_pass(config: RunConfig) -> None:
@@ -349,7 +350,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _one_policy,
     _warmup_ends,
     _nesterov_has_momentum,
-    _betas_are_two,
+    _betas_are_two_or_three,
     *PRIVACY_RELATIONS,
     *BATCH_RELATIONS,
     _private_gradients_come_from_one_pass,

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from runner.config.plugins import PLUGIN_GROUP, installed_plugins
@@ -110,6 +111,10 @@ def locate(place: str, target: str, *, among: Iterable[str] = ()) -> Any:
         raise RequestError(_key(place), target, f"{expected} in a module without two underscores")
     if _below(target, own_packages()):
         allow_working_folder()
+    if _below(target, ("timm",)) and find_spec("timm") is None:
+        raise RequestError(
+            _key(place), f"{target} (not installed)", "an installed timm: pip install recipe-runner[timm]"
+        )
     plugin = None if _below(target, kind.roots) else installed_plugins().with_package(target)
     try:
         found = getattr(import_module(module), name)

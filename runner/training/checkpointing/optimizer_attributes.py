@@ -29,10 +29,29 @@ def save_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """Restore what ``save_optimizer`` gave."""
     optimizer.load_state_dict(saved["optimizer"])
+    _restore_types(optimizer, saved["optimizer"])
     # checkpoints of former versions have none
     for name, value in saved.get("optimizer_attributes", {}).items():
         if type(value) in _PLAIN and not name.startswith("__") and not callable(getattr(optimizer, name, None)):
             setattr(optimizer, name, value)
+
+
+def _restore_types(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Give each tensor of the state the type that it was saved in.
+
+    torch gives it that of its parameter, whatever the optimizer keeps: NAdam's product of momenta is in float32, and a
+    run in float64 went on to other bits.
+    """
+    if saved.keys() != {"state", "param_groups"}:
+        return
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = [number for group in saved["param_groups"] for number in group["params"]]
+    for number, parameter in zip(numbers, parameters, strict=True):
+        state = optimizer.state.get(parameter, {})
+        for name, value in saved["state"].get(number, {}).items():
+            held = state.get(name)
+            if isinstance(value, torch.Tensor) and isinstance(held, torch.Tensor) and held.dtype != value.dtype:
+                state[name] = value.to(held.device)
 
 
 class AttributesBefore:
