@@ -73,6 +73,8 @@ class DataConfig:
     """Per-channel standard deviation, in [0, 1], by which the difference is divided."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Random changes to training images."""
+    preview: bool = False
+    """Draw the first training batch before and after ``data.augment``, into ``preview.png`` of the run's folder."""
     cache: Literal["auto", "memory", "disk", "off"] = "auto"
     """Where decoded images are held: ``disk`` (files in ``cache_dir``, shared by processes and runs), ``memory`` (of
     each process, anew in each run), ``off`` (nowhere: decoded in the background for each batch), or ``auto``, the first

@@ -57,6 +57,7 @@ from runner.training.distributed.same_run import refuse_other_run
 from runner.training.distributed.world import SingleProcess, torch_device
 from runner.training.gradients.micro_batch_size import out_of_memory_message
 from runner.training.parts import build_parts
+from runner.training.preview import write_preview
 from runner.training.run_data import open_run_data
 from runner.training.torch_settings import torch_settings
 
@@ -195,6 +196,8 @@ def _run_in_process(job: Job, world: World, device: Device, stop: StopRequest, c
             checkpoint=checkpoint,
             contents=data.contents,
         )
+        if config.data.preview:
+            on_main_process(world, lambda: write_preview(parts, job.run_dir))
         if world.is_main:
             forget_after(job.run_dir, checkpoint)
         connect = job.sweep.pruning if job.sweep is not None and world.is_main else None

@@ -44,6 +44,11 @@ def _one_example_makes_an_image(config: RunConfig) -> None:
             )
 
 
+def _private_images_stay_inside(config: RunConfig) -> None:
+    if config.privacy.enabled and config.data.preview:
+        raise RequestError("data.preview", True, "false with trainer=dp: the picture would show private images")
+
+
 def _two_of_epsilon_noise_and_length(config: RunConfig) -> None:
     privacy, trainer = config.privacy, config.trainer
     both = privacy.epsilon is not None and privacy.noise_multiplier is not None
@@ -133,6 +138,7 @@ PRIVACY_RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _privacy_keys_need_privacy,
     _copies_differ,
     _one_example_makes_an_image,
+    _private_images_stay_inside,
     _two_of_epsilon_noise_and_length,
     _a_cell_fits_its_sweep,
     _a_random_number_of_trials_is_asked_for,
