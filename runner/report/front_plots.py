@@ -46,7 +46,7 @@ def draw_front(front: Front, recipes: Sequence[Recipe], question: Question) -> P
             axes.margins(x=0.22, y=0.16)
             if cost == "ε":
                 axes.set_xscale("log")
-                label_logarithmic(axes.xaxis, _by_label(one.costs[number] for one in front.entries))
+                label_logarithmic(axes.xaxis, _by_label(one.costs[number] for one in front.entries), apart=0.25)
         if not beside:
             name_series(figure, [recipe.label for recipe in recipes])
         all_axes[0].set_ylabel(f"{metric.words} (%)" if metric.is_accuracy else f"{metric.words} (nats)")

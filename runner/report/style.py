@@ -7,6 +7,7 @@ of the page, so that it reads as well at night; the colours of the series stand 
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +33,6 @@ INK, MUTED, GRID, PAPER = "#1f2328", "#6b7480", "#d5dae0", "#fdfdfe"
 _IN_PAGE = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"}
 _WIDTH = 7.4
 _DPI = 144
-_MOST_TICKS = 8
 
 _RULES: Any = {
     "font.size": 9.5,
@@ -104,12 +104,22 @@ def finish(figure: Figure, name: str, caption: str) -> PlotFile:
     return PlotFile(name=name, caption=caption, png=png.getvalue(), svg=_for_page(svg.getvalue(), name, caption))
 
 
-def label_logarithmic(axis: Axis, ticks: Mapping[str, float] | None = None) -> None:
-    """Label a logarithmic ``axis``: with plain numbers at powers of ten, or with ``ticks``, label -> place, if few."""
+def label_logarithmic(axis: Axis, ticks: Mapping[str, float] | None = None, *, apart: float = 0.08) -> None:
+    """Label a logarithmic ``axis``: with plain numbers at powers of ten, or with ``ticks``, label -> place.
+
+    Ticks that lie closer than the share ``apart`` of their range to one before, or to the last, are left out.
+    """
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    if ticks is not None and len(ticks) <= _MOST_TICKS:
-        axis.set_ticks(list(ticks.values()), labels=list(ticks))
+    if not ticks:
+        return
+    last = max(ticks.values())
+    least = apart * math.log(last / min(ticks.values()))
+    kept = {label: place for label, place in ticks.items() if place == last}
+    for label, place in sorted(ticks.items(), key=lambda tick: tick[1]):
+        if all(abs(math.log(place / other)) > least for other in kept.values()):
+            kept[label] = place
+    axis.set_ticks(list(kept.values()), labels=list(kept))
 
 
 def name_series(figure: Figure, labels: Sequence[str]) -> None:
