@@ -10,11 +10,12 @@ from runner.report.cells import SweepResults
 from runner.report.comparison import Comparison, compare
 from runner.report.decision import Decision, decide_sweep
 from runner.report.image_evidence import ImageEvidence, read_image_evidence
+from runner.report.one_run import describe_run
 from runner.report.pareto import Front, find_front
 from runner.report.question import Question, ask
 from runner.report.recipes import Grouping, group
 from runner.report.search_records import Search, read_search
-from runner.report.search_words import search_verdict
+from runner.report.search_words import cell_of, search_verdict
 from runner.report.statements import read_statements
 from runner.report.verdict import headline
 from runner.statement.facts import Facts
@@ -40,8 +41,16 @@ class Findings:
     def verdict(self) -> str:
         """The answer in a sentence or two."""
         if self.search is not None:
-            return search_verdict(self.sweep, self.search)
+            return " ".join(filter(None, [search_verdict(self.sweep, self.search), self._winner(self.search)]))
         return headline(self.sweep, self.grouping, self.comparisons, self.question, self.decision, self.images)
+
+    def _winner(self, search: Search) -> str | None:
+        """The run of the best trial in figures, of a search for one value."""
+        best = search.best() if len(search.directions) == 1 else None
+        cell = None if best is None else cell_of(self.sweep, best)
+        if cell is None or best is None:
+            return None
+        return describe_run(self.sweep, [cell], self.question.metric, whose=f"trial {best.number}")
 
 
 def find(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Findings:

@@ -16,6 +16,7 @@ from runner.report.decision import COSTS, Decision
 from runner.report.decision_rule import CLOSE, cost_difference, log_costs
 from runner.report.image_evidence import ImageEvidence
 from runner.report.image_words import over_new_images
+from runner.report.one_run import duration_text
 from runner.report.published_epsilon import describe_publishing
 from runner.report.question import Question
 from runner.report.recipes import Grouping, epsilon, seconds
@@ -270,13 +271,7 @@ def _price(grouping: Grouping, decision: Decision, target: int) -> str:
         return ""
     spent = [value for recipe in recipes for value in recipe.measured(epsilon)]
     private = f", and each further private run spends ε = {epsilon_text(max(spent))}" if spent else ""
-    return f" (about {_duration(target * sum(each))} to {target} seeds, one run after another{private})"
-
-
-def _duration(span: float) -> str:
-    if span < 90:
-        return f"{max(span, 1):.0f} s"
-    return f"{span / 60:.0f} min" if span < 5400 else f"{span / 3600:.1f} h"
+    return f" (about {duration_text(target * sum(each))} to {target} seeds, one run after another{private})"
 
 
 def _counts(looks: Sequence[int]) -> str:
