@@ -146,7 +146,7 @@ def _write_report(sweep_dir: Path, tracker: TrackerConfig, say: Callable[[str], 
         except OSError:  # for want of room, most likely, which is what the report met
             log.unlink(missing_ok=True)
         return f"no report: {told}"
-    say(f"verdict: {report.verdict}")
+    say(report.answer)
     say(f"report: {report.path}")
     finish.track_report(report, sweep_dir, tracker, warn=lambda note: print(f"warning: {note}", file=sys.stderr))
     return None

@@ -23,7 +23,7 @@ def report(sweep_dir: Path, ask: Ask) -> None:
     require_writable(sweep_dir)
     renew_spending(sweep)
     found = write_report(sweep_dir, ask(sweep))
-    print(f"verdict: {found.verdict}")
+    print(found.answer)
     print(f"report: {found.path}")
 
 

@@ -50,7 +50,7 @@ class Findings:
         cell = None if best is None else cell_of(self.sweep, best)
         if cell is None or best is None:
             return None
-        return describe_run(self.sweep, [cell], self.question.metric, whose=f"trial {best.number}")
+        return describe_run(self.sweep, [cell], self.question.metric, head=f"Trial {best.number}")
 
 
 def find(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Findings:

@@ -50,7 +50,9 @@ details[open] summary { border-bottom: 1px solid var(--grid); }
 h3 { font-size: 1rem; margin: 1.5rem 0 .4rem; }
 td, th, li, code, pre, figcaption { unicode-bidi: isolate; }
 @media (max-width: 40rem) {
-  body { padding: 1.2rem .9rem 3rem; } h1 { font-size: 1.35rem; } p.lead { padding: .6rem .8rem; }
+  body { padding: 1.2rem .9rem 3rem; } h1 { font-size: 1.25rem; }
+  p.lead { padding: .5rem .7rem; font-size: .93rem; line-height: 1.42; margin: .7rem 0; }
+  p.lead strong { font-size: 1.06rem; }
   .wide { scrollbar-width: thin; } table { width: max-content; } th.words, td.words { min-width: 0; max-width: 15rem; }
 }
 @media print {
@@ -121,7 +123,7 @@ def _table(grid: Grid) -> str:
 def _inline(text: str) -> str:
     """Text, with code between backquotes; a name of another direction turns round nothing but itself."""
     escaped = html.escape(printable(text), quote=False)
-    escaped = re.sub(r"(?<=\d) (?=%|pp\b)", "&nbsp;", _RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", escaped))
+    escaped = re.sub(r"(?<=\d) (?=%|(?:pp|s|min|h|MiB)\b)", "&nbsp;", _RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", escaped))
     return re.sub(r"`([^`]*)`", _code, escaped)
 
 

@@ -13,8 +13,8 @@ from runner.report.question import Metric
 from runner.report.recipes import epsilon, peak_mebibytes, seconds
 
 
-def describe_run(sweep: SweepResults, runs: Sequence[CellResult], metric: Metric, *, whose: str) -> str | None:
-    """A sentence on the finished ones of ``runs``, by their means; None where there is none with a result."""
+def describe_run(sweep: SweepResults, runs: Sequence[CellResult], metric: Metric, *, head: str) -> str | None:
+    """A sentence on the finished ``runs``, by their means, that begins with ``head``; None where there are none."""
     measured = [cell for cell in runs if math.isfinite(cell.metric(metric.name))]
     if not measured:
         return None
@@ -29,7 +29,7 @@ def describe_run(sweep: SweepResults, runs: Sequence[CellResult], metric: Metric
     data = {value for cell in sweep.cells if (value := cell.value("data"))}
     on = f" on {printable(data.pop())}" if len(data) == 1 else ""
     took = f"; the {pluralize(len(sweep.cells), 'run')}{on} took {duration_text(total)} in all" if total else ""
-    return f"A run of {whose}: {', '.join(figures)}{took}."
+    return f"{head}: {', '.join(figures)}{took}."
 
 
 def duration_text(span: float) -> str:

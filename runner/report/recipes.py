@@ -11,6 +11,9 @@ from runner.records.printable import printable
 from runner.report.cells import CellResult, SweepResults
 from runner.report.question import Question
 
+_NAMED = 4
+"""Recipes of one kind that a sentence names; more are counted."""
+
 Block = tuple[str | None, ...]
 """Values of everything that varies besides the recipe: runs of two recipes in the same block are a pair."""
 
@@ -138,6 +141,13 @@ def label_of(by: Sequence[str], values: Sequence[str | None]) -> str:
     if len(by) == 1 and not _is_bare(shown[0]):
         return shown[0]
     return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in zip(by, shown, strict=True))
+
+
+def list_labels(labels: Sequence[str]) -> str:
+    """``a, b and c``; the number of recipes where there are many."""
+    if len(labels) > _NAMED:
+        return f"{len(labels)} recipes"
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
 def _is_bare(value: str) -> bool:

@@ -16,15 +16,13 @@ from runner.report.decision import COSTS, Decision
 from runner.report.decision_rule import CLOSE, cost_difference, log_costs
 from runner.report.image_evidence import ImageEvidence
 from runner.report.image_words import over_new_images
-from runner.report.one_run import duration_text
+from runner.report.one_run import describe_run, duration_text
 from runner.report.published_epsilon import describe_publishing
 from runner.report.question import Question
-from runner.report.recipes import Grouping, epsilon, seconds
+from runner.report.recipes import Grouping, epsilon, list_labels, seconds
 from runner.report.repeats import Repeats, read_repeats
 from runner.report.statistics import Estimate, paired, rate_bounds
 
-_NAMED = 4
-"""Recipes of one kind that a sentence names; more are counted."""
 _REPEATED = ("seed=", "seeds=", "comparison.until=", "hydra.sweep.dir=")
 """What of a sweep's command the rounds of seeds take the place of."""
 
@@ -74,9 +72,15 @@ def recommend(
     sentences = [f"{head}{reasons}.", *_others(decision, [label for label in rivals if label != rival])]
     repeats = read_repeats(grouping)
     leader = next(recipe for recipe in grouping.recipes if recipe.label == decision.leader)
-    sentences += filter(None, [describe_publishing(sweep, leader)])
     sentences.append(_rests_on(edge, repeats, question, decision))
     sentences += filter(None, [beyond := over_new_images(images, decision.leader, rival, question)])
+    sentences += filter(
+        None,
+        [
+            describe_run(sweep, leader.cells, question.metric, head=f"A run of {leader.label}"),
+            describe_publishing(sweep, leader, grouping),
+        ],
+    )
     sentences += _failures(grouping, repeats, question, decision)
     sentences += _unknown(grouping, repeats, question, decision, images_known=beyond is not None)
     if not decision.decided:
@@ -276,10 +280,3 @@ def _price(grouping: Grouping, decision: Decision, target: int) -> str:
 
 def _counts(looks: Sequence[int]) -> str:
     return f"{', '.join(map(str, looks[:-1]))} and {looks[-1]}" if len(looks) > 1 else str(looks[0])
-
-
-def list_labels(labels: Sequence[str]) -> str:
-    """``a, b and c``; the number of recipes where there are many."""
-    if len(labels) > _NAMED:
-        return f"{len(labels)} recipes"
-    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"

@@ -14,6 +14,7 @@ from runner.report.confirmation import FRESH_SEEDS, confirm_command
 from runner.report.document import Part
 from runner.report.findings import Findings
 from runner.report.grid_plots import draw_curves
+from runner.report.one_run import duration_text
 from runner.report.plot_sections import drawn, section
 from runner.report.recipe_table import list_failures
 from runner.report.recipes import Recipe
@@ -62,8 +63,10 @@ def _confirm(sweep: SweepResults, search: Search) -> Iterator[Text]:
         yield Paragraph(f"On the test images, which selected nothing, trial {best.number} has test {figure}.")
     command = confirm_command(sweep, cell)
     if command is not None:
-        private = " Each of these runs spends its ε again." if cell.record.privacy is not None else ""
-        yield Paragraph(f"What it is worth on {FRESH_SEEDS} fresh seeds, which selected nothing:{private}")
+        took = cell.record.seconds
+        price = ["one run after another" if took is None else f"about {duration_text(FRESH_SEEDS * took)}"]
+        price += ["each of these runs spends its ε again"] if cell.record.privacy is not None else []
+        yield Paragraph(f"What it is worth on {FRESH_SEEDS} fresh seeds, which selected nothing ({'; '.join(price)}):")
         yield ShellCommand(command)
 
 

@@ -13,10 +13,9 @@ from runner.report.decision import Decision
 from runner.report.image_evidence import ImageEvidence
 from runner.report.image_words import one_pair_each
 from runner.report.one_computation import describe_same
-from runner.report.one_run import describe_run
 from runner.report.question import Question
-from runner.report.recipes import Grouping, Recipe
-from runner.report.recommendation import list_labels, recommend
+from runner.report.recipes import Grouping, Recipe, list_labels
+from runner.report.recommendation import recommend
 from runner.report.statistics import MOST_RUNS, POWER, mean_interval
 
 _NAMED = 4
@@ -92,8 +91,6 @@ def headline(
     several = any(max(comparison.runs) > 1 for comparison in comparisons)
     if decision is not None and several:
         parts.append(recommend(sweep, grouping, question, decision, images))
-        for leader in (recipe for recipe in grouping.recipes if recipe.label == decision.leader):
-            parts += filter(None, [describe_run(sweep, leader.cells, question.metric, whose=leader.label)])
     parts += describe_constant(grouping, question)
     return " ".join(
         filter(None, [*parts, _answer(grouping, comparisons, question, decision, images), *describe_same(grouping)])

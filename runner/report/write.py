@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from runner.config.schema import ComparisonConfig
 from runner.disk.files import write_bytes, write_text
 from runner.disk.ownership import may
 from runner.errors import RunError
+from runner.records.document import Heading, Paragraph, ShellCommand
 from runner.report.cells import read_sweep
 from runner.report.contents import write_down
 from runner.report.document import REPORT_NAME, Figure, Part, pictures_of, to_markdown
@@ -29,6 +31,16 @@ class Report:
     """The answer in a sentence or two."""
     parts: tuple[Part, ...]
     """All that it says."""
+
+    @property
+    def answer(self) -> str:
+        """What a terminal shows of it, in lines: the verdict and, of a search, the command that confirms it."""
+        top = itertools.takewhile(lambda part: not (isinstance(part, Heading) and part.level > 1), self.parts)
+        lines = [f"verdict: {self.verdict}"]
+        for before, part in itertools.pairwise(top):
+            if isinstance(part, ShellCommand) and isinstance(before, Paragraph):
+                lines += [before.text, f"  {part.text}"]
+        return "\n".join(lines)
 
 
 def require_writable(sweep_dir: Path) -> None:

@@ -8,6 +8,7 @@ import yaml
 
 from runner.records.predictions import Predictions, write_predictions
 from runner.records.run_file import FinalMetrics, Memory, PrivacySpent, RunRecord, Throughput, write_run
+from runner.report import contents, plot_sections, privacy_section, search_section
 
 ENVIRONMENT = {
     "python": "3.11.7",
@@ -22,6 +23,12 @@ ENVIRONMENT = {
     "git": {"commit": "0123456789abcdef", "dirty": True},
     "variables": {"OMP_NUM_THREADS": "2"},
 }
+
+
+def draw_nothing(monkeypatch):
+    """Leave the pictures, which take most of its time, out of a report."""
+    for module in (contents, plot_sections, privacy_section, search_section):
+        monkeypatch.setattr(module, "drawn", lambda *_: [])
 
 
 def write_sweep(folder, cells, *, comparison=None, typed=("precision=fp32,fp16", "seed=0,1")):
@@ -56,12 +63,13 @@ def write_cell(
     images=None,
     right=None,
     origin="d",
+    chosen=None,
 ):
     (cell / ".hydra").mkdir(parents=True)
     (cell / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides.split()))
     composed = {"seed": 0, "optimizer": {"lr": 0.1, "name": "sgd"}, "comparison": comparison or {}, **(config or {})}
     (cell / ".hydra" / "config.yaml").write_text(yaml.safe_dump(composed))
-    choices = {"precision": "fp32", "trainer": "standard", "hydra/launcher": "basic"}
+    choices = {"precision": "fp32", "trainer": "standard", "hydra/launcher": "basic", **(chosen or {})}
     typed = {"hydra": ["hydra.run.dir=x"], "task": overrides.split()}
     hydra = {"overrides": typed, "runtime": {"choices": choices}}
     (cell / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump({"hydra": hydra}))

@@ -12,7 +12,7 @@ from runner.report.findings import find
 from runner.report.image_statistics import mcnemar, over_images
 from runner.report.statistics import paired
 from runner.report.write import write_report
-from tests.report.sweep_folders import write_sweep
+from tests.report.sweep_folders import draw_nothing, write_sweep
 
 
 def test_mcnemar_by_hand():
@@ -119,7 +119,8 @@ def test_an_interval_for_new_images_is_not_the_narrower_one():
         assert not ((high - low) < (other_high - other_low) - 1e-12).any()
 
 
-def test_the_answer_says_what_holds_for_new_images(tmp_path, capsys):
+def test_the_answer_says_what_holds_for_new_images(tmp_path, capsys, monkeypatch):
+    draw_nothing(monkeypatch)
     folder = sweep_of(tmp_path, {"fp32": BASE, "bf16": OTHER}, bf16={"seconds": 5.0})
     findings = find(read_sweep(folder))
     low, high = over_images(OTHER, BASE, scale=100).both(0.95)
@@ -160,10 +161,11 @@ def test_one_run_each_is_compared_by_images_alone(tmp_path):
         ({"right": BASE[0]}, "the answers that run 6 kept have another accuracy than its record"),
     ],
 )
-def test_what_is_not_known_is_said(tmp_path, figures, why):
+def test_what_is_not_known_is_said(tmp_path, figures, why, monkeypatch):
     """Negative control: taken as they are, such files would give an interval."""
     findings = find(read_sweep(sweep_of(tmp_path, {"fp32": BASE, "bf16": BASE}, bf16=figures)))
     assert "new images" not in findings.verdict
     assert f"how other images than these {IMAGES} would be answered" in findings.verdict
+    draw_nothing(monkeypatch)
     write_report(tmp_path)
     assert f"Not known over new images: {why}." in (tmp_path / "report.md").read_text()

@@ -35,8 +35,8 @@ def test_publishing_spends_what_the_sweep_has_spent_whichever_recipe_is_chosen(t
     verdict = verdict_of(tmp_path)
     assert verdict.startswith("Use epsilon=1: ε = 1.00 instead of ε = 8.00;")
     price = (
-        "Publishing a run of it spends ε = 9.98 at δ = 1e-05, not the 1.00 of a run alone: choosing it looked at 10"
-        " private runs."
+        "Publishing a run of epsilon=1 spends ε = 9.98 at δ = 1e-05, not the 1.00 of a run alone: choosing it looked at"
+        " 10 private runs."
     )
     assert price in verdict
 
@@ -49,11 +49,11 @@ def test_what_is_void_or_not_known_is_no_figure(tmp_path):
     """Negative control: the ε of the run alone would look like a price."""
     (tmp_path / "void").mkdir()
     void = verdict_of(tmp_path / "void", together={**TOGETHER, "epsilon": None})
-    assert "No ε is known for publishing a run of it" in void
+    assert "No ε is known for publishing a run of epsilon=1" in void
     (tmp_path / "none").mkdir()
     none = verdict_of(tmp_path / "none", spending=False)
     assert "What publishing a run of epsilon=1 spends is not known" in none
-    assert "Publishing a run of it spends" not in void + none
+    assert "Publishing a run of epsilon=1 spends" not in void + none
 
 
 def test_a_damaged_record_is_refused(tmp_path):
