@@ -61,9 +61,11 @@ def _price(sweep: SweepResults, recipe: Recipe, what: str, *, alone: bool = True
     spending, names = read_spending(sweep.folder), {cell.name for cell in recipe.cells}
     try:
         ordinary = int(spending.get("cells_without_privacy", 0))
-        for data in spending.get("data", ()):
+        every = spending.get("data", [])
+        for data in every:
             private = [cell for cell in data["cells"] if cell.get("private", cell["epsilon"] is not None)]
-            if names & {cell["cell"] for cell in private} and data["publish_all"] is not None:
+            here = len(every) == 1 or names & {cell["cell"] for cell in private}
+            if here and data["publish_all"] is not None:
                 together = data["publish_all"] | ({"epsilon": None} if any(map(void, sweep.cells)) else {})
                 return _sentence(together, what, own=own, private=len(private), ordinary=ordinary)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
