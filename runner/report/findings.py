@@ -50,7 +50,8 @@ class Findings:
         cell = None if best is None else cell_of(self.sweep, best)
         if cell is None or best is None:
             return None
-        return describe_run(self.sweep, [cell], self.question.metric, head=f"Trial {best.number}")
+        fresh = ", on images that selected nothing" if self.question.metric.name.startswith("test_") else ""
+        return describe_run(self.sweep, [cell], self.question.metric, head=f"Trial {best.number}{fresh}")
 
 
 def find(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Findings:

@@ -53,14 +53,10 @@ def _by_trial(findings: Findings, search: Search) -> list[Recipe]:
 
 
 def _confirm(sweep: SweepResults, search: Search) -> Iterator[Text]:
-    """What the winner is worth on images, and with seeds, that did not select it."""
+    """How to see what the winner is worth with seeds that did not select it."""
     best = search.best() if len(search.directions) == 1 else None
     if best is None or (cell := cell_of(sweep, best)) is None or cell.record is None:
         return
-    accuracy, loss = cell.record.metrics.test_accuracy, cell.record.metrics.test_loss
-    if accuracy is not None or loss is not None:
-        figure = f"accuracy {accuracy:.2%}".replace("%", " %") if accuracy is not None else f"loss {loss:.4f}"
-        yield Paragraph(f"On the test images, which selected nothing, trial {best.number} has test {figure}.")
     command = confirm_command(sweep, cell)
     if command is not None:
         took = cell.record.seconds

@@ -21,6 +21,8 @@ def test_a_search(tmp_path):
     assert report.verdict == (
         "Best of 20 completed trials: optimizer.lr=0.01 optimizer=sgd, with validation accuracy 90.00 % (trial 20;"
         " selected, so optimistic). 2 trials tie at this value (20, 21): the search does not tell them apart."
+        " Trial 20, on images that selected nothing: test accuracy 14.30 %, 10 s, 500 MiB; the 22 runs took 4 min in"
+        " all."
     )
     text = (tmp_path / "report.md").read_text()
     assert text.startswith("# Which learning rate and optimizer?\n")
@@ -32,7 +34,6 @@ def test_a_search(tmp_path):
     ]  # fmt: skip
     assert rows[2][1:4] == ["88.00 %", "0.00794", "adam"]
     assert rows[0][-1] == "the best: selected, so optimistic |"
-    assert "trial 20 has test accuracy 14.30 %" in text
     assert text.count("14.3") == 1
     assert "12.5" not in text
     command = text.partition("fresh seeds")[2].partition("```\n")[2].partition("\n")[0]
