@@ -9,7 +9,7 @@ from PIL import Image
 from runner.errors import RequestError
 from tests.conftest import ROOT
 
-GROUPS = ("data", "model", "trainer", "precision", "optimizer", "scheduler", "privacy", "hardware", "tracker")
+GROUPS = ("data", "model", "trainer", "precision", "optimizer", "scheduler", "task", "privacy", "hardware", "tracker")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 
 # what is measured before a run is so with the least images: which is chosen is tested elsewhere

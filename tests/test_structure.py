@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 ORDER = (
     *("errors", "error_texts", "disk", "environment", "internals", "config", "processes", "data", "models", "optim"),
-    *("privacy", "planning", "records", "statement", "training", "inference", "autotune", "report", "verify"),
+    *("privacy", "planning", "records", "tasks", "statement", "training", "inference", "autotune", "report", "verify"),
     *("execution", "sweeping", "live", "search", "forecast", "audit", "bench", "api", "commands"),
     *("__init__", "__main__"),
 )

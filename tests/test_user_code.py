@@ -12,7 +12,7 @@ from runner.errors import ExitCode, RequestError
 from runner.execution import attempt
 from runner.execution.attempt import attempt_run, beyond_outputs
 from runner.processes.command_end import run_command
-from runner.training.losses import cross_entropy_in_parts
+from runner.tasks.losses import cross_entropy_in_parts
 
 PARTS = Path(__file__).parent / "config" / "faulty_parts.py"
 MODULE = "tests.config.faulty_parts"

@@ -23,7 +23,6 @@ from runner.planning.build import build_plan
 from runner.planning.device import detect_device
 from runner.planning.plan import Plan
 from runner.training.distributed.world import SingleProcess, torch_device
-from runner.training.losses import cross_entropy
 from runner.training.parts import Parts
 from runner.training.run_data import open_run_data
 from runner.training.torch_settings import torch_settings
@@ -111,8 +110,7 @@ def _attacker(parts: Parts, data: ImageData, canaries: int) -> Attacker:
         )
     feed = parts.plain_feed(data, every_canary(data, canaries))
     images, labels = feed.batch(torch.arange(canaries), None)
-    loss = cross_entropy(parts.plan.semantic.label_smoothing)
-    return Attacker(parts, images=images, labels=labels, loss=loss)
+    return Attacker(parts, images=images, labels=labels, loss=parts.task.losses)
 
 
 def _judge(

@@ -13,7 +13,6 @@ from runner.data import augment
 from runner.privacy.example_gradients.per_example import trainable
 from runner.privacy.mechanism.example_rng import ExampleRng
 from runner.training.gradients.micro_batches import micro_batches
-from runner.training.losses import cross_entropy
 from runner.training.parts import Parts
 
 
@@ -36,7 +35,7 @@ class OneExample:
         self._forward = nullcontext if dtype is not None else parts.precision.forward
         scaled = dtype is None and semantic.precision.dtype == "float16"
         self._scale = semantic.precision.static_scale if scaled else 1.0
-        self._loss = cross_entropy(semantic.label_smoothing)
+        self._loss = parts.task.losses
         self._max_grad_norm = semantic.privacy.max_grad_norm
 
     def follow(self) -> None:

@@ -98,7 +98,7 @@ class Rehearsal:
 
         def evaluation() -> None:
             share_buffers(parts.model, parts.world)
-            evaluate(parts.model, feed, count, sizes=parts.sizes, precision=parts.precision, world=parts.world)
+            evaluate(parts, feed, count)
 
         return self.timed(evaluation)
 

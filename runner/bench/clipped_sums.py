@@ -19,8 +19,8 @@ from runner.privacy.mechanism.key import SecretKey
 from runner.privacy.mechanism.noise import NoiseSource
 from runner.privacy.mechanism.poisson_sampler import PoissonSampler
 from runner.privacy.mechanism.private_rule import PrivateRule
+from runner.tasks.losses import cross_entropy as per_example
 from runner.training.distributed.world import SingleProcess
-from runner.training.losses import cross_entropy as per_example
 
 _TOLERANCE = 1e-5
 """Of the largest difference of two sums, over the largest number in them; float32."""

@@ -14,6 +14,7 @@ from runner.config.schema import (
     PrecisionConfig,
     PrivacyConfig,
     SchedulerConfig,
+    TaskConfig,
     TrackerConfig,
     TrainerConfig,
 )
@@ -27,6 +28,7 @@ OPEN: dict[str, type] = {
 """Groups whose YAML may hold keys beyond the dataclass: keyword arguments of the ``_target_``."""
 
 CLOSED: dict[str, type] = {
+    "task": TaskConfig,
     "trainer": TrainerConfig,
     "precision": PrecisionConfig,
     "privacy": PrivacyConfig,

@@ -22,6 +22,9 @@ _FLOAT16_COUNTS = (
     "static_scale",
 )
 
+_OF_CLASSIFY = {"target": "runner.tasks.classify.Classify", "name": "classify"}
+"""Parts of the task as they are of plans from before there was another."""
+
 
 def identity_of(semantic: dict[str, Any]) -> str:
     """SHA-256 of the semantic part of a plan, as the plan or a ``run.json`` holds it."""
@@ -50,6 +53,10 @@ def identity_fields(semantic: dict[str, Any]) -> dict[str, Any]:
     for key, off in LATER.items():
         if recipe["data"]["augment"].get(key) == off:
             del recipe["data"]["augment"][key]
+    # plans from before there was a choice say nothing of it
+    task = recipe.pop("task", {})
+    if chosen := {key: value for key, value in task.items() if key not in _OF_CLASSIFY or value != _OF_CLASSIFY[key]}:
+        recipe["task"] = chosen
     # how, not what; and what is scaled stands in the learning rate
     recipe["model"].pop("gradient_checkpointing", None)
     for key in ("scale_lr", "reference_batch_size"):

@@ -3,10 +3,10 @@
 This module is the reference for every key that a user may type.  It must import neither torch nor anything
 that imports torch, because a wrong key has to be answered before torch is loaded.
 
-``trainer``, ``precision``, ``privacy``, ``hardware`` and ``tracker`` are closed: a key that is not listed here does
-not exist.  ``data``, ``model``, ``optimizer`` and ``scheduler`` are open, so that a new part is one YAML file: the keys
-listed here mean the same for every option of the group, and whatever else the option's YAML holds becomes ``options``,
-the keyword arguments of its ``_target_``.
+``task``, ``trainer``, ``precision``, ``privacy``, ``hardware`` and ``tracker`` are closed: a key that is not listed
+here does not exist.  ``data``, ``model``, ``optimizer`` and ``scheduler`` are open, so that a new part is one YAML
+file: the keys listed here mean the same for every option of the group, and whatever else the option's YAML holds
+becomes ``options``, the keyword arguments of its ``_target_``.
 """
 
 from __future__ import annotations
@@ -105,6 +105,16 @@ class ModelConfig:
     """``batch`` keeps BatchNorm, ``group`` replaces it by GroupNorm, ``auto`` takes group under DP and else batch."""
     options: dict[str, Any] = field(default_factory=dict)
     """What else the YAML holds: keyword arguments of the factory."""
+
+
+@dataclass
+class TaskConfig:
+    """What is learned: what a label is, the loss of each example, and when an answer is right."""
+
+    target: str = "runner.tasks.classify.Classify"
+    """Import path of the task class (``_target_`` in YAML)."""
+    name: str = "classify"
+    """Name in records."""
 
 
 @dataclass
@@ -366,6 +376,7 @@ class RunConfig:
     hardware: HardwareConfig
     tracker: TrackerConfig
     comparison: ComparisonConfig
+    task: TaskConfig = field(default_factory=TaskConfig)
     seed: int = 0
     """Seed of weights, order of examples and augmentation; 0 is a seed like any other."""
     seeds: int = 1

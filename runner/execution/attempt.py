@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOG_FILE = "run.log"
+
+_OF_LOSSES = ("tasks/losses.py", "tasks/classify.py", "nn/functional.py")
 """Where ``conf/hydra/job_logging`` writes, in the run's folder."""
 
 
@@ -100,7 +102,7 @@ def beyond_outputs(failure: BaseException) -> str | None:
     text = f"{failure}"
     label = re.search(r"(?:Target|index) (-?\d+) is out of bounds", text)
     frames = traceback.walk_tb(failure.__traceback__)
-    in_loss = any(frame.f_code.co_filename.endswith(("training/losses.py", "nn/functional.py")) for frame, _ in frames)
+    in_loss = any(frame.f_code.co_filename.endswith(_OF_LOSSES) for frame, _ in frames)
     if label is not None and in_loss:
         return f"the label {label[1]} is beyond the model's outputs: a model has one for each class"
     if "device-side assert" in text or "CUDA_KERNEL_ASSERT" in text:

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from runner.records.progress import rate_text
+from runner.tasks.losses import log_probabilities
 from runner.training.eval_chunks import chunked_logits, forward_logits
-from runner.training.losses import log_probabilities
 
 if TYPE_CHECKING:
     from runner.data.feed import Feed

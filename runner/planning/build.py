@@ -16,7 +16,16 @@ from runner.environment.accelerate_settings import accelerate_notes
 from runner.environment.launchers import local_processes
 from runner.errors import RequestError
 from runner.planning.device import Device, available_cores
-from runner.planning.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan, SplitPlan
+from runner.planning.plan import (
+    DataPlan,
+    PerformancePlan,
+    Plan,
+    PrecisionPlan,
+    PrivacyPlan,
+    SemanticPlan,
+    SplitPlan,
+    TaskPlan,
+)
 from runner.planning.privacy_plan import plan_privacy
 from runner.planning.run_length import updates_asked, updates_per_epoch
 
@@ -111,6 +120,7 @@ def build_plan(
         monitor=config.trainer.monitor,
         test_checkpoint=config.trainer.test_checkpoint if data.val else "last",
         seed=config.seed,
+        task=TaskPlan(target=config.task.target, name=config.task.name),
     )
     performance = PerformancePlan(
         device=device.kind,

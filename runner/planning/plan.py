@@ -118,6 +118,15 @@ class PrivacyPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskPlan:
+    """What is learned.  The defaults are what plans of earlier versions did."""
+
+    target: str = "runner.tasks.classify.Classify"
+    """Import path of the class that does it."""
+    name: str = "classify"
+
+
+@dataclass(frozen=True, kw_only=True)
 class SemanticPlan:
     """Everything that changes the numbers."""
 
@@ -145,6 +154,7 @@ class SemanticPlan:
     monitor: str
     test_checkpoint: str
     seed: int
+    task: TaskPlan = TaskPlan()
 
 
 @dataclass(frozen=True, kw_only=True)

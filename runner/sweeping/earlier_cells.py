@@ -18,6 +18,7 @@ _COUNTED = (
     "model",
     "optimizer",
     "scheduler",
+    "task",
     "trainer",
     "precision",
     "privacy",

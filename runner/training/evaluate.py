@@ -7,27 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from runner.error_texts import is_out_of_memory
-from runner.records.predictions import NO_ANSWER
 from runner.training.eval_chunks import chunked_logits
-from runner.training.losses import log_probabilities
 
 if TYPE_CHECKING:
     from runner.data.feed import Feed
     from runner.training.distributed.world import World
-    from runner.training.gradients.micro_batch_size import MicroBatchSizes
-    from runner.training.precision.precision import Precision
+    from runner.training.parts import Parts
 
 
-def evaluate(
-    model: torch.nn.Module,
-    feed: Feed,
-    examples: int,
-    *,
-    sizes: MicroBatchSizes,
-    precision: Precision,
-    world: World,
-    classes: torch.Tensor | None = None,
-) -> tuple[float, float]:
+def evaluate(parts: Parts, feed: Feed, examples: int, *, classes: torch.Tensor | None = None) -> tuple[float, float]:
     """Mean cross-entropy (without label smoothing, in nats) and accuracy in [0, 1] over ``examples`` rows of ``feed``.
 
     An answer that is not finite is no right one.  Each process takes every size-th row, so no row is padded or
@@ -39,6 +27,7 @@ def evaluate(
     Raises:
         RunError: there is no memory for one example.
     """
+    model, task, sizes, precision, world = parts.model, parts.task, parts.sizes, parts.precision, parts.world
     wide = torch.float32 if world.device.type == "mps" else torch.float64
     totals = torch.zeros(2, dtype=wide, device=world.device)
     mine = torch.arange(world.rank, examples, world.size)
@@ -48,10 +37,7 @@ def evaluate(
         try:
             images, labels = feed.batch(rows, None)
             logits = chunked_logits(model, images, precision)
-            losses = torch.nn.functional.nll_loss(log_probabilities(logits), labels, reduction="none")
-            # among values that are not numbers, the first class would be the largest
-            answers = torch.where(losses.isfinite(), logits.argmax(1), NO_ANSWER)
-            right = answers == labels
+            losses, answers, right = task.judge(logits, labels)
             return torch.stack([losses.sum().to(wide), right.sum().to(wide)]), labels, answers
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):

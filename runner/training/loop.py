@@ -265,8 +265,7 @@ class Loop:
     def _measure(self, images: tuple[Feed, int], classes: torch.Tensor | None) -> tuple[float, float]:
         """Loss and accuracy over a split: its feed and its number of examples; ``classes`` as of ``evaluate``."""
         share_buffers(self._parts.model, self._world)
-        model, sizes, precision = self._parts.model, self._parts.sizes, self._parts.precision
-        figures = evaluate(model, *images, sizes=sizes, precision=precision, world=self._world, classes=classes)
+        figures = evaluate(self._parts, *images, classes=classes)
         self._tell_halvings()
         return figures
 

@@ -8,7 +8,6 @@ import torch
 
 from runner.errors import RunError
 from runner.training.gradients.micro_batches import micro_batches
-from runner.training.losses import cross_entropy
 
 if TYPE_CHECKING:
     from runner.data.images import ImageData
@@ -24,13 +23,12 @@ def explain_non_finite(parts: Parts, data: ImageData, step: int) -> str:
     """
     semantic = parts.plan.semantic
     rows = parts.sampler.rows(step)
-    losses = cross_entropy(semantic.label_smoothing)
     wrong: list[int] = []
     with torch.no_grad():
         for part, images, labels in micro_batches(parts, step, rows, rank=0, size=1):
             copies = len(images) // len(labels)
             with parts.precision.forward():
-                found = losses(parts.model(images), labels.repeat_interleave(copies))
+                found = parts.task.losses(parts.model(images), labels.repeat_interleave(copies))
             wrong += part[~torch.isfinite(found.view(-1, copies).sum(1)).cpu()].tolist()
     lr = parts.optimizer.param_groups[0]["lr"]
     cures = [f"a lower optimizer.lr (now {lr:.3g})"]

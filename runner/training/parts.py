@@ -15,6 +15,7 @@ from runner.models.memory_format import format_for
 from runner.optim.modes import has_modes
 from runner.optim.optimizer import build_optimizer
 from runner.optim.schedules import Schedule, build_schedule
+from runner.tasks.task import Task, build_task
 from runner.training.compiled_model import CompiledModel
 from runner.training.distributed.agreement import on_all_processes
 from runner.training.ema import WeightAverage
@@ -23,7 +24,6 @@ from runner.training.gradients.graphed_mean_rule import GraphedMeanRule
 from runner.training.gradients.mean_rule import GradientRule, MeanRule
 from runner.training.gradients.micro_batch_size import MicroBatchSizes
 from runner.training.gradients.step_rng import SeededRng, StepRng
-from runner.training.losses import cross_entropy
 from runner.training.model import build_model
 from runner.training.precision.precision import Precision, build_precision
 from runner.training.profiling.phase_timer import EVERY, PhaseTimer
@@ -48,6 +48,8 @@ class Parts:
     """Peak learning rate of each of the optimizer's groups, as its class set them."""
     schedule: Schedule
     precision: Precision
+    task: Task
+    """What is learned."""
     channels_last: bool
     """Memory format of images, which are those of every feed for ``model``."""
     rule: GradientRule
@@ -127,6 +129,7 @@ def build_parts(
         world.device, every=None if performance.profile is False else 1 if performance.profile else EVERY
     )
     sizes = MicroBatchSizes(performance)
+    task = build_task(semantic, world.device)
     compiled: CompiledModel | None = None
     rule: GradientRule
     sampler: BatchSampler
@@ -137,7 +140,7 @@ def build_parts(
 
             compiled = CompiledModel(model, sizes)
         same: dict[str, Any] = {
-            "loss": cross_entropy(semantic.label_smoothing, reduction="sum"),
+            "task": task,
             "precision": precision,
             "world": world,
             "clip_norm": semantic.clip_norm,
@@ -154,7 +157,7 @@ def build_parts(
         from runner.training.gradients.private_parts import build_private_parts
 
         plan, key, rule, sampler, draws = build_private_parts(
-            plan, model, precision=precision, world=world, key=key, grad_sample=grad_sample, clock=clock
+            plan, model, task=task, precision=precision, world=world, key=key, grad_sample=grad_sample, clock=clock
         )
     optimizer, schedule = on_all_processes(
         world,
@@ -174,6 +177,7 @@ def build_parts(
         rates=tuple(group.get("lr", semantic.optimizer.lr) for group in optimizer.param_groups),
         schedule=schedule,
         precision=precision,
+        task=task,
         channels_last=memory_format == torch.channels_last,
         rule=rule,
         sizes=sizes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,8 +49,9 @@ class StepTotals:
 class RunningMetrics:
     """The sums of this process; only ``read`` and ``state`` wait for the device."""
 
-    def __init__(self, world: World, dtype: torch.dtype) -> None:
-        """``dtype`` is that of the losses."""
+    def __init__(self, world: World, dtype: torch.dtype, right: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """``dtype`` is that of the losses; ``right`` marks answers (``Task.right``)."""
+        self._judge = right
         self._world = world
         self._loss = torch.zeros((), dtype=dtype, device=world.device)
         self._right = torch.zeros((), dtype=torch.int64, device=world.device)
@@ -102,8 +104,7 @@ class RunningMetrics:
         marked = [answers for answers in self._waiting if not isinstance(answers, UnscoredLogits)]
         if unmarked:
             logits, labels = zip(*unmarked, strict=True)
-            right = torch.cat(labels)
-            marked.append(torch.cat(logits).argmax(1) == (right if right.dim() == 1 else right.argmax(1)))
+            marked.append(self._judge(torch.cat(logits), torch.cat(labels)))
         if marked:
             self._right.add_(torch.cat(marked).sum())
         self._waiting.clear()

@@ -33,7 +33,7 @@ class TrainStep:
         self._denominator = None if semantic.privacy is None else float(semantic.logical_batch)
         self._lookahead = Lookahead(parts)
         self._buffers = BufferSnapshot(parts.model)
-        self.running_metrics = RunningMetrics(parts.world, parts.precision.parameter_dtype)
+        self.running_metrics = RunningMetrics(parts.world, parts.precision.parameter_dtype, parts.task.right)
         """Losses and right answers since they were last read."""
         self.lr = 0.0
         """Learning rate of the latest update."""

@@ -16,8 +16,8 @@ from runner.models.oriented_gradients import linear_hog
 from runner.training.distributed.world import SingleProcess
 from runner.training.gradients.buffer_snapshot import BufferSnapshot
 from runner.training.gradients.mean_rule import MeanRule
-from runner.training.losses import cross_entropy
 from runner.training.precision.precision import Precision, ScaledFloat16
+from tests.tasks.plain_task import plain_task
 
 CPU = torch.device("cpu")
 UPDATES, ROUNDS = 400, 31
@@ -35,8 +35,7 @@ def cpu_seconds(work, who=resource.RUSAGE_SELF):
 def updates(model, images, precision):
     """The updates of a network, as the loop does them."""
     labels = torch.randint(0, 10, (len(images),))
-    loss = cross_entropy(0.0, reduction="sum")
-    rule = MeanRule(model, loss=loss, precision=precision, world=SingleProcess(CPU), clip_norm=None)
+    rule = MeanRule(model, task=plain_task(), precision=precision, world=SingleProcess(CPU), clip_norm=None)
     optimizer, parameters = torch.optim.SGD(model.parameters(), lr=1e-3), list(model.parameters())
     before = BufferSnapshot(model)
 

@@ -9,8 +9,8 @@ from runner.training.distributed.world import SingleProcess
 from runner.training.gradients import graphed_mean_rule
 from runner.training.gradients.graphed_mean_rule import GraphedMeanRule
 from runner.training.gradients.mean_rule import MeanRule
-from runner.training.losses import cross_entropy
 from runner.training.precision.precision import Precision, ScaledFloat16
+from tests.tasks.plain_task import plain_task
 
 SIZES = {"training": 4}
 
@@ -67,7 +67,7 @@ def trained(kind, device, half, recorder):
     if half:
         precision = ScaledFloat16(device, init_scale=1024.0, growth_factor=2.0, backoff_factor=0.5, growth_interval=2,
                                   max_skipped_in_a_row=5)  # fmt: skip
-    options = {"loss": cross_entropy(0.0, reduction="sum"), "precision": precision, "world": SingleProcess(device),
+    options = {"task": plain_task(), "precision": precision, "world": SingleProcess(device),
                "clip_norm": 0.5}  # fmt: skip
     rule = MeanRule(model, **options) if kind is MeanRule else GraphedMeanRule(model, sizes=SIZES, **options)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)

@@ -26,6 +26,7 @@ from runner.training.gradients.micro_batch_size import MicroBatchSizes
 from runner.training.kept_predictions import KeptPredictions
 from runner.training.precision.precision import Precision
 from runner.training.run_data import open_run_data
+from tests.tasks.plain_task import plain_task
 from tests.training.taking_turns import TimedSteps
 
 RECIPE = ("data.limit=200", "data.batch_size=16", "model=linear", "trainer.epochs=3", "hardware=cpu",
@@ -52,10 +53,10 @@ def test_validation_answers_are_those_of_the_best_epoch(train, monkeypatch):
     def gap():
         count = iter(range(9))
 
-        def worse_each_time(model, *images, **how):
+        def worse_each_time(parts, *images, **how):
             with torch.no_grad():
-                list(model.parameters())[-1][3] = 10.0 ** next(count)
-            return evaluate(model, *images, **how)
+                list(parts.model.parameters())[-1][3] = 10.0 ** next(count)
+            return evaluate(parts, *images, **how)
 
         monkeypatch.setattr(loop, "evaluate", worse_each_time)
         run = train(*RECIPE, "trainer.monitor=val_loss")
@@ -105,9 +106,10 @@ def test_several_processes_put_together_what_one_would(size):
     def work(world):
         classes = torch.zeros(2, 11, dtype=torch.int32)
         sizes = MicroBatchSizes(SimpleNamespace(batch_size=2, accumulation_steps=2, eval_batch_size=2))
-        figures = evaluate(
-            torch.nn.Identity(), feed, 11, sizes=sizes, precision=Precision(world.device), world=world, classes=classes
+        parts = SimpleNamespace(
+            model=torch.nn.Identity(), task=plain_task(), sizes=sizes, precision=Precision(world.device), world=world
         )
+        figures = evaluate(parts, feed, 11, classes=classes)
         return figures, classes
 
     for (_, accuracy), classes in TimedSteps(size).call(work):

@@ -5,8 +5,8 @@ import torch
 
 from runner.training.distributed.world import SingleProcess
 from runner.training.gradients.mean_rule import MeanRule
-from runner.training.losses import cross_entropy
 from runner.training.precision.precision import Bfloat16, Float16, NonFiniteGradient, Precision, ScaledFloat16
+from tests.tasks.plain_task import plain_task
 
 CPU = torch.device("cpu")
 SCALER = {"init_scale": 2.0**15, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 3}
@@ -30,9 +30,7 @@ def test_the_loss_scale_follows_torchs_grad_scaler_step_by_step():
     ours, theirs = small_model(), small_model()
     precision = ScaledFloat16(CPU, **SCALER, max_skipped_in_a_row=50)
     scaler = torch.amp.GradScaler("cpu", **SCALER)
-    rule = MeanRule(
-        ours, loss=cross_entropy(0.0, reduction="sum"), precision=precision, world=SingleProcess(CPU), clip_norm=0.5
-    )
+    rule = MeanRule(ours, task=plain_task(), precision=precision, world=SingleProcess(CPU), clip_norm=0.5)
     our_optimizer = torch.optim.SGD(ours.parameters(), lr=0.5, momentum=0.9)
     their_optimizer = torch.optim.SGD(theirs.parameters(), lr=0.5, momentum=0.9)
     scales = []
@@ -74,7 +72,7 @@ def test_float16_clips_the_true_gradient_not_the_scaled_one():
         precision = ScaledFloat16(CPU, **SCALER | {"init_scale": scale}, max_skipped_in_a_row=50)
         rule = MeanRule(
             model,
-            loss=cross_entropy(0.0, reduction="sum"),
+            task=plain_task(),
             precision=precision,
             world=SingleProcess(CPU),
             clip_norm=0.01,

@@ -4,6 +4,7 @@ import torch
 
 from runner.training.distributed.world import SingleProcess
 from runner.training.running_metrics import _SMALL, _WAITING, RunningMetrics, UnscoredLogits
+from tests.tasks.plain_task import plain_task
 
 
 def batches(count, size, classes):
@@ -14,7 +15,7 @@ def batches(count, size, classes):
 
 
 def test_marked_and_unmarked_answers_count_alike_however_many_wait():
-    running_metrics = RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32)
+    running_metrics = RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32, plain_task().right)
     loss = torch.zeros(())
     right = examples = 0
     for number, (logits, labels, batch_loss) in enumerate(batches(_WAITING + 9, 5, 3)):
@@ -31,7 +32,7 @@ def test_marked_and_unmarked_answers_count_alike_however_many_wait():
 
 
 def test_large_answers_do_not_wait():
-    running_metrics = RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32)
+    running_metrics = RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32, plain_task().right)
     logits, labels, loss = next(batches(1, 2, _SMALL))
     running_metrics.add(loss, UnscoredLogits(logits, labels))
     assert not running_metrics._waiting
@@ -41,7 +42,9 @@ def test_large_answers_do_not_wait():
 
 
 def test_sums_are_taken_up_where_they_were_left():
-    first, second = (RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32) for _ in range(2))
+    first, second = (
+        RunningMetrics(SingleProcess(torch.device("cpu")), torch.float32, plain_task().right) for _ in range(2)
+    )
     for logits, labels, loss in batches(7, 4, 3):
         first.add(loss, UnscoredLogits(logits, labels))
         first.examples += 4

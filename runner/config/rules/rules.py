@@ -147,6 +147,7 @@ FREE = {
     "comparison.reference": "looked up in the cells of the sweep",
     "optimizer.name": "any label",
     "scheduler.name": "any label",
+    "task.name": "any label",
 }
 """Fields that neither a range nor a choice describes, and why.  Booleans and ``target`` need none either."""
 

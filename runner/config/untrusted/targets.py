@@ -53,6 +53,7 @@ KINDS: dict[str, TargetKind] = {
     "scheduler": TargetKind(
         what="a schedule", roots=("runner.optim.schedules",), base="runner.optim.schedules:Schedule", functions=True
     ),
+    "task": TargetKind(what="a task class", roots=("runner.tasks",), base="runner.tasks.task:Task", functions=False),
     "trainer": TargetKind(
         what="a trainer class",
         roots=("runner.training.trainers",),

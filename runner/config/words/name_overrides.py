@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from runner.errors import RequestError
 
-_NAMED = ("data", "model", "optimizer", "scheduler", "trainer", "tracker")
+_NAMED = ("data", "model", "optimizer", "scheduler", "task", "trainer", "tracker")
 _LOOKED_UP = ("timm", "torchvision")
 """Options of ``model`` whose name chooses the architecture."""
 

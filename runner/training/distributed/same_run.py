@@ -63,7 +63,7 @@ def _code(config: RunConfig) -> dict[str, str]:
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             facts[name] = importlib.metadata.version(name)
-    for group in ("data", "model", "optimizer", "scheduler", "trainer"):
+    for group in ("data", "model", "optimizer", "scheduler", "task", "trainer"):
         target = getattr(config, group).target
         if not target.startswith("runner.") and (file := _source_of(locate(group, target))) is not None:
             facts[f"{group}._target_"] = f"{target} of code {_digest(file)}"

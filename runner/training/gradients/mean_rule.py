@@ -13,6 +13,7 @@ from runner.training.profiling.phase_timer import Enter, unobserved
 from runner.training.running_metrics import Answers, UnscoredLogits
 
 if TYPE_CHECKING:
+    from runner.tasks.task import Task
     from runner.training.distributed.world import World
     from runner.training.precision.precision import Precision
 
@@ -75,21 +76,21 @@ class MeanRule:
         self,
         model: torch.nn.Module,
         *,
-        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        task: Task,
         precision: Precision,
         world: World,
         clip_norm: float | None,
         enter: Enter = unobserved,
         compiled: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
-        """``loss`` maps logits [b, K] and labels to the sum of b losses; ``enter`` is told what begins.
+        """``task`` gives the sum of the losses of a micro-batch; ``enter`` is told what begins.
 
         ``compiled`` computes the logits in the place of ``model``, from the same parameters.
         """
         self._model = model if compiled is None else compiled
         self._backward = lean_backward if compiled is None else torch.Tensor.backward
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._loss = loss
+        self._total = task.total
         self._precision = precision
         self._world = world
         self._clip_norm = clip_norm
@@ -125,8 +126,7 @@ class MeanRule:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the losses and the logits [b, K], detached; the weighted gradient is added to each ``grad``."""
         with self._precision.forward():
-            logits = self._model(images)
-            total = self._loss(logits, labels)
+            total, logits = self._total(self._model, images, labels)
         enter("backward")
         scale = self._precision.loss_scale
         # the gradient of the total is where weight and scale enter: the graph needs no products of its own

@@ -23,10 +23,10 @@ from runner.privacy.mechanism.poisson_sampler import PoissonSampler
 from runner.privacy.mechanism.private_rule import PrivateRule
 from runner.privacy.mechanism.random_layers import draw_by_example
 from runner.training.distributed.agreement import decide_on_main, on_all_processes
-from runner.training.losses import cross_entropy_in_parts
 
 if TYPE_CHECKING:
     from runner.planning.plan import Plan
+    from runner.tasks.task import Task
     from runner.training.distributed.world import World
     from runner.training.precision.precision import Precision
     from runner.training.profiling.phase_timer import PhaseTimer
@@ -36,6 +36,7 @@ def build_private_parts(
     plan: Plan,
     model: torch.nn.Module,
     *,
+    task: Task,
     precision: Precision,
     world: World,
     key: SecretKey | None,
@@ -54,7 +55,7 @@ def build_private_parts(
     semantic, privacy = plan.semantic, plan.semantic.privacy
     assert privacy is not None
     image_shape = semantic.data.image_shape
-    loss = cross_entropy_in_parts(semantic.label_smoothing)
+    loss = task.losses_in_parts
     draw_by_example(model)
     requested = plan.performance.grad_sample
     assert requested is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 
@@ -11,10 +10,8 @@ _FEW_CLASSES = 16
 """Numbers in the widest vector of a CPU: rows of fewer leave log-softmax without one (512 rows of 10: 66 us for 9)."""
 
 
-def cross_entropy(
-    label_smoothing: float, *, reduction: Literal["none", "sum"] = "none"
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Cross-entropy in nats: logits [b, K] and labels int64 [b] give losses [b], or their sum.
+def cross_entropy(label_smoothing: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Cross-entropy in nats: logits [b, K] and labels int64 [b] give losses [b].
 
     A label may also be the share of each class, [b, K]: the loss is the sum of -share x log(probability).
 
@@ -22,7 +19,7 @@ def cross_entropy(
     """
 
     def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(logits, labels, reduction=reduction, label_smoothing=label_smoothing)
+        return torch.nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
 
     return losses
 
