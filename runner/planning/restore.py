@@ -10,7 +10,16 @@ from runner.config.identity import identity_of
 from runner.config.schema import AugmentConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 from runner.config.untrusted.typed_values import check_types
 from runner.errors import RunError
-from runner.planning.plan import DataPlan, PerformancePlan, Plan, PrecisionPlan, PrivacyPlan, SemanticPlan, SplitPlan
+from runner.planning.plan import (
+    DataPlan,
+    PerformancePlan,
+    Plan,
+    PrecisionPlan,
+    PrivacyPlan,
+    SemanticPlan,
+    SplitPlan,
+    TaskPlan,
+)
 
 
 def restore_plan(stated: Mapping[str, Any]) -> Plan:
@@ -41,6 +50,11 @@ def performance_of(stated: Mapping[str, Any]) -> dict[str, Any]:
     return {"batch_source": measured} | performance
 
 
+def _restore_task(stated: Mapping[str, Any]) -> TaskPlan:
+    """Lists of JSON as the tuples that they were; empty where there was no choice yet."""
+    return TaskPlan(**{key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()})
+
+
 def _restore(stated: Mapping[str, Any]) -> Plan:
     semantic = dict(stated["semantic"])
     data = dict(semantic["data"])
@@ -52,6 +66,7 @@ def _restore(stated: Mapping[str, Any]) -> Plan:
         "optimizer": OptimizerConfig(**semantic["optimizer"]),
         "scheduler": SchedulerConfig(**semantic["scheduler"]),
         "precision": PrecisionPlan(**semantic["precision"]),
+        "task": _restore_task(semantic.get("task", {})),
         "privacy": None if privacy is None else PrivacyPlan(**privacy),
     }
     return Plan(
