@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
@@ -46,6 +47,14 @@ class RequestError(ValueError):
         place = f" (in {self.cell})" if self.cell else ""
         line = f"{self.key}: got {as_typed(self.got)}, expected {self.expected}{hint}{place}"
         return " ".join(line.split())
+
+
+def read_refusal(line: str, place: str) -> RequestError:
+    """The refusal that was written as ``line``, said of ``place``, such as a trial."""
+    found = re.fullmatch(r"(\S+): got (.*?), expected (.*)", line, flags=re.DOTALL)
+    if found is None:
+        return RequestError("the request", "a refusal", line, cell=place)
+    return RequestError(*found.groups(), cell=place)
 
 
 def _restore(key: str, got: object, expected: str, nearest: str | None, cell: str | None) -> RequestError:

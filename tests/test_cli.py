@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.report.cells import read_sweep
 from tests.conftest import last_of_each
 
 TINY = [
@@ -70,7 +73,7 @@ def test_a_failing_cell_does_not_stop_the_others(command, tmp_path):
     assert code == 1
     assert err.splitlines()[-1].startswith("error: 1 of 2 cells failed: cell 0 (")
     assert "Traceback" not in err
-    assert "[2/2]" in out
+    assert "(2 of 2 done)" in out
     with (tmp_path / "sweep" / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["status"] for row in rows] == ["failed", "completed"]
@@ -98,7 +101,7 @@ def test_a_sweep_file_makes_a_multirun_by_itself(command, tmp_path):
     (tmp_path / "sweeps" / "seeds.yaml").write_text("hydra: {mode: MULTIRUN, sweeper: {params: {seed: '3,4'}}}\n")
     code, out, _ = command(*TINY, "sweep=seeds", "hydra.sweep.dir=sweep")
     assert code == 0
-    assert "[2/2]" in out
+    assert "(2 of 2 done)" in out
     assert [json.loads((tmp_path / "sweep" / cell / "run.json").read_text())["status"] for cell in "01"] == [
         "completed",
         "completed",
@@ -108,10 +111,11 @@ def test_a_sweep_file_makes_a_multirun_by_itself(command, tmp_path):
 def test_a_search_with_optuna_gets_the_objective(command, tmp_path):
     search = ["hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=2"]
     code, out, _ = command(
-        "--multirun", *TINY, *search, "hydra.sweep.dir=sweep", "optimizer.lr=tag(log, interval(0.001, 0.1))"
+        "--multirun", *TINY, *search, "hydra.sweep.dir=sweep", space := "optimizer.lr=tag(log, interval(0.001, 0.1))"
     )
     assert code == 0
-    assert "[2]" in out
+    assert re.search(r"^\[1\] completed, val acc ", out, re.M), "no test figure to choose a trial by"
+    assert shlex.split(read_sweep(tmp_path / "sweep").command)[3:] == ["--multirun", *search, *TINY, space]
     assert (tmp_path / "sweep" / "optimization_results.yaml").exists()
 
 

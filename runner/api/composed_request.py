@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from runner.config.compose import Composer
+from runner.config.compose import Composer, line_of
 from runner.config.request.hydra_record import ROOT
 from runner.config.request.request import Request, check_run, read_request
 from runner.config.request.resume_request import expand_resume, resumed_folder
@@ -39,7 +39,7 @@ def begin_request(
     lines = expand_resume(lines, multirun=multirun, config_dir=config_dir, root=root)
     require_plugins(resumed_folder(typed), "resume")
     composer = Composer(caller=Path.cwd(), extra=config_dir, search=searched(lines), root=root)
-    return composer, [*lines, *accelerate_request(composer, lines)]
+    return composer, [line_of(one) for one in composer.parse([*lines, *accelerate_request(composer, lines)])]
 
 
 def check_request(composer: Composer, lines: Sequence[str], *, multirun: bool) -> Request:

@@ -42,6 +42,7 @@ from runner.config import store
 from runner.config.groups import OPEN, RECIPES, set_beyond_schema
 from runner.config.load import load_config, typed_keys
 from runner.config.plugins import installed_plugins
+from runner.config.request.expanded_overrides import FAILURES, expand, is_there
 from runner.config.request.output_folders import named_folder, refuse_unrecordable, run_folder
 from runner.config.request.presets import Presets
 from runner.config.request.search_path import require_places
@@ -56,10 +57,6 @@ from runner.config.words.unknown_key import nearest_key, unknown_key
 from runner.errors import RequestError, nearest
 from runner.internals.hydra_parts import loader_with
 from runner.internals.omegaconf_nodes import element_type, may_be_null, node_of
-
-_FAILURES = (
-    HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, TypeError, RecursionError
-)  # fmt: skip
 
 _KINDS = {
     BooleanNode: "true or false",
@@ -115,13 +112,13 @@ class Composer:
         self._reference: dict[tuple[tuple[str, str], ...], DictConfig] = {}
 
     def parse(self, lines: Iterable[str]) -> list[Override]:
-        """The overrides as Hydra reads them.
+        """The overrides as Hydra reads them, ``glob(...)`` and ``++`` put in terms of what they come to.
 
         Raises ``RequestError`` for a bare word, for bad syntax, for an option that its group does not have, and for
         ``~``, ``@`` and most uses of ``+``: nearly every key that there is has a default.
         """
-        parsed = [_parse(line) for line in lines]
         groups = self.groups()
+        parsed = expand([_parse(line) for line in lines], groups, self.options, self._load)
         chosen = {override.key_or_group: override for override in parsed if override.key_or_group in groups}
         for override in parsed:
             self._screen(override, groups, chosen)
@@ -134,8 +131,8 @@ class Composer:
         """
         overrides = self.parse(lines)
         try:
-            config = self._load(lines)
-        except _FAILURES as error:
+            config = self._load([line_of(override) for override in overrides])
+        except FAILURES as error:
             raise _refusal(error) or self._diagnose(overrides, error) from error
         config, words = self._presets.apply(config, overrides, self._load, partial(self.option_defaults, config))
         self.notes |= dict.fromkeys([*words, *self._shadowed.notes(config.hydra.runtime.choices)])
@@ -246,6 +243,8 @@ class Composer:
         owner = chosen.get(key.partition(".")[0])
         swept = owner is not None and owner.is_sweep_override()
         config = self._load([] if owner is None or swept else [line_of(owner)])
+        if swept and override.is_force_add() and is_there(config, key):
+            return
         # each option has keys of its own: where several are asked for, the cells are looked at one by one
         found = _ABSENT if swept else OmegaConf.select(config, key, default=_ABSENT)
         if found is None:
@@ -281,14 +280,14 @@ class Composer:
         choices = [o for o in overrides if o.key_or_group in groups or "/" in o.key_or_group]
         try:
             config = self._load([line_of(o) for o in choices])
-        except _FAILURES as cause:
+        except FAILURES as cause:
             return _refusal(cause) or self._key_of_a_file(cause) or _composition_error(cause)
         for override in overrides:
             if override in choices:
                 continue
             try:
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-            except _FAILURES as cause:
+            except FAILURES as cause:
                 return _override_error(override, config, groups, cause)
         return _composition_error(error)
 

@@ -139,8 +139,9 @@ class TrainerConfig:
     clip_norm: float | None = None
     """Largest global L2 norm of the averaged gradient; null for no clipping."""
     ema_decay: float | None = None
-    """Evaluate and publish an exponential moving average of the weights, with this decay per update; null for the
-    weights themselves.  Training goes on from the weights; under DP the average costs no privacy."""
+    """Evaluate and publish an exponential moving average of the weights, with this decay per update, less at the start:
+    (1 + t) / (10 + t) after update t, where that is smaller, so that the initial weights are soon forgotten; null for
+    the weights themselves.  Training goes on from the weights; under DP the average costs no privacy."""
     label_smoothing: float = 0.0
     """Share of the target mass spread evenly over all classes (Szegedy et al. 2016)."""
     eval_every: int = 1

@@ -49,13 +49,15 @@ class SweepPlan:
     """What a sweep will be."""
 
     cells: int
-    """Runs; of a search its trials."""
+    """Runs; of a search its trials, and those on fresh seeds."""
     at_a_time: int
     """Runs that the launcher keeps going."""
     kinds: tuple[CellForecast, ...]
     seconds: Interval
     """Wall time of all runs together."""
     price: Interval | None
+    halving: bool
+    """Whether cells will be stopped early."""
     search: bool
     """Whether the trials are drawn as it goes, so that the first stands for all of them."""
     spent: tuple[tuple[str, int, Composed], ...]
@@ -103,6 +105,7 @@ def plan_sweep(request: Request, *, probe: bool) -> SweepPlan:
         kinds=kinds,
         seconds=_sum([(kind.count, kind.assessment.forecast.seconds) for kind in kinds], at_a_time),
         price=_price(kinds),
+        halving=request.halving,
         search=search,
         spent=spent,
         room=room,
@@ -132,7 +135,7 @@ def describe_sweep(sweep: SweepPlan) -> list[str]:
             f" {mib(found.forecast.peak_bytes.expected)}{ending}"
         )
         lines += [f"       warning {t.key}: {t.what} ({t.evidence}); {t.cure}" for t in found.warnings]
-    shorter = ", pruning left out" if sweep.search else ""
+    shorter = ", pruning left out" if sweep.search else ", as if halving stopped nothing" if sweep.halving else ""
     lines += [
         f"note       {one} and {other} are the same computation (one plan identity): their difference would be noise"
         for one, other in _same_plans(sweep.kinds)
@@ -204,7 +207,8 @@ def _trials(request: Request) -> int:
     assert request.hydra is not None
     sweeper = request.hydra.sweeper
     if sweeper._target_ == SWEEPER:
-        return load_search(sweeper).n_trials
+        search = load_search(sweeper)
+        return search.n_trials + search.confirm
     raise RequestError("hydra/sweeper", sweeper._target_, "grid or optuna, whose number of runs is known beforehand")
 
 

@@ -14,6 +14,7 @@ from runner.records.run_file import RUN_FILE
 
 CELLS_FILE = "cells.json"
 
+_CONFIRM = "confirm"
 _DEEPEST = 8
 """Folders between a sweep and its cells."""
 
@@ -25,6 +26,16 @@ class CellFolders:
     cells: tuple[str, ...]
     strangers: tuple[str, ...]
     """Runs that are no cells of the sweep as it was last started: of a wider grid before it, or of something else."""
+
+
+def confirmation_folder(trial: int, seed: int | str = "") -> str:
+    """The folder, from that of a search, of the run that confirms ``trial`` on ``seed``; without one, how it begins."""
+    return f"{_CONFIRM}/{trial}-seed-{seed}"
+
+
+def is_confirmation(folder: str) -> bool:
+    """Whether ``folder``, a path from that of a search, is that of a run on a fresh seed, and of no trial."""
+    return folder.startswith(f"{_CONFIRM}/")
 
 
 def write_cells(sweep_dir: Path, asked: Mapping[str, list[str] | None]) -> None:

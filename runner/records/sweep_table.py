@@ -12,7 +12,7 @@ from runner.disk.files import write_text
 from runner.errors import RequestError, RunError
 from runner.records.csv_table import to_csv
 from runner.records.run_file import RUN_FILE, RunRecord, read_run
-from runner.records.sweep_cells import find_cells
+from runner.records.sweep_cells import find_cells, is_confirmation
 
 TABLE_FILE = "table.csv"
 TRIALS_FILE = "trials.csv"
@@ -75,7 +75,7 @@ class TableWriter:
     def read(self) -> SweepTable:
         """Return the table of the cells that lie there now, in the order of their numbers."""
         found = find_cells(self._sweep_dir)
-        cells = sorted(found.cells, key=_in_order)
+        cells = sorted(found.cells, key=lambda name: (is_confirmation(name), _in_order(name)))
         for cell in cells:
             folder = self._sweep_dir / cell
             versions = tuple(_version(folder / file) for file in (RUN_FILE, _OVERRIDES_FILE))

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.privacy.accounting.privacy_text import epsilon_text
+from runner.records.sweep_cells import is_confirmation
 from runner.records.sweep_table import VOID, SweepTable, warn_foreign_cells
 
 
@@ -83,18 +84,27 @@ def _layout(table: SweepTable, figures: Sequence[_Figure]) -> Table:
     for figure in figures:
         shown.add_column(figure.name, justify="right", no_wrap=True)
     for rows in groups if repeated else [[row] for row in table.rows]:
-        cells = ", ".join(row["cell"] for row in rows)
+        cells = ", ".join(dict.fromkeys(_shown_name(row["cell"]) for row in rows))
         names = (cells, *(rows[0][key] for key in varied), _statuses(rows))
         shown.add_row(*map(Text, names), *(_formatted(figure, rows) for figure in figures))
     return shown
 
 
 def _repeats(table: SweepTable) -> list[list[dict[str, str]]]:
-    """The rows, those together that differ in nothing but their seed."""
+    """The rows, those together that differ in nothing but their seed.
+
+    The best trial of a search was selected by its value, and its runs on fresh seeds were not: they stay apart.
+    """
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in table.rows:
-        groups.setdefault(tuple(row[key] for key in table.overridden if key != "seed"), []).append(row)
+        kind = str(is_confirmation(row["cell"]))
+        groups.setdefault((kind, *(row[key] for key in table.overridden if key != "seed")), []).append(row)
     return list(groups.values())
+
+
+def _shown_name(cell: str) -> str:
+    """``confirm/7`` for all fresh seeds of trial 7."""
+    return cell.rpartition("-seed-")[0] if is_confirmation(cell) else cell
 
 
 def _statuses(rows: Sequence[dict[str, str]]) -> str:

@@ -1,9 +1,11 @@
-"""The command that runs the winner of a search again, on seeds that had no part in selecting it."""
+"""The winner of a search on seeds that had no part in selecting it: what it came to there, or the command for it."""
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,54 @@ from omegaconf import OmegaConf
 
 from runner.config.compose import Composer
 from runner.errors import RequestError, as_typed
+from runner.records.sweep_cells import confirmation_folder
 from runner.report.cells import CellResult, SweepResults
+from runner.report.recipes import epsilon
+from runner.report.search_records import Search
 
 FRESH_SEEDS = 5
 
+_FIGURES: dict[str, Callable[[CellResult], float | None]] = {
+    "val_accuracy": lambda cell: cell.metric("val_accuracy"),
+    "val_loss": lambda cell: cell.metric("val_loss"),
+    # of training, as the study has them
+    "seconds": lambda cell: next((one["seconds"] for one in reversed(cell.records) if one["kind"] == "train"), None),
+    "samples_per_second": lambda cell: None if cell.record is None else cell.record.throughput.samples_per_second,
+    "peak_bytes": lambda cell: None if cell.record is None else cell.record.memory.peak_bytes,
+    "epsilon": epsilon,
+}
+"""What a search may be for, of a run."""
+
 _OF_A_PLACE = ("sweep", "seed", "hydra")
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """The runs of the winner on fresh seeds (``hydra.sweeper.confirm``), in the order of their seeds."""
+
+    cells: tuple[CellResult, ...]
+    objective: str
+
+    @property
+    def values(self) -> list[float]:
+        """The objective of those that have ended as they should."""
+        found = [_FIGURES[self.objective](cell) for cell in self.cells if cell.finished]
+        return [value for value in found if value is not None and not math.isnan(value)]
+
+    def tested(self, name: str) -> list[float]:
+        """A metric of the test split of the same runs; empty where it was not measured."""
+        found = [cell.metric(name) for cell in self.cells if cell.finished]
+        return [value for value in found if not math.isnan(value)]
+
+
+def confirmed(sweep: SweepResults, search: Search) -> Confirmed | None:
+    """The runs of the best trial on fresh seeds; None where there are none."""
+    best = search.best() if len(search.directions) == 1 else None
+    if best is None or not search.objectives:
+        return None
+    start = confirmation_folder(best.number)
+    cells = tuple(cell for cell in sweep.cells if cell.name.startswith(start))
+    return Confirmed(cells, search.objectives[0]) if cells else None
 
 
 def confirm_command(sweep: SweepResults, winner: CellResult) -> str | None:

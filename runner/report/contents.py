@@ -14,6 +14,7 @@ from runner.report.document import Part
 from runner.report.findings import Findings
 from runner.report.front_plots import draw_front
 from runner.report.grid_plots import draw_curves, draw_differences, draw_time
+from runner.report.halving_section import describe_halving
 from runner.report.image_words import tabulate_images
 from runner.report.pareto import Front
 from runner.report.plot_sections import drawn, section
@@ -51,6 +52,8 @@ def _grid(findings: Findings) -> Iterator[Part]:
     recipes = findings.grouping.recipes
     yield from _choice(findings.front, findings.question)
     yield from tabulate_recipes(findings)
+    if findings.halved is not None:
+        yield from describe_halving(findings.halved, findings.question)
     yield from list_failures(findings.grouping, findings.question.metric.name)
     yield from _comparison(findings)
     yield from section("Learning curves", partial(draw_curves, recipes))

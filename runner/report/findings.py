@@ -9,6 +9,7 @@ from runner.config.schema import ComparisonConfig
 from runner.report.cells import SweepResults
 from runner.report.comparison import Comparison, compare
 from runner.report.decision import Decision, decide_sweep
+from runner.report.halving_section import Halved, find_halved, limit_statement, without_stopped_reference
 from runner.report.image_evidence import ImageEvidence, read_image_evidence
 from runner.report.one_run import describe_run
 from runner.report.pareto import Front, find_front
@@ -34,6 +35,8 @@ class Findings:
     images: ImageEvidence
     front: Front
     search: Search | None
+    halved: Halved | None
+    """What successive halving has stopped early, which the grouping leaves out; None where it has stopped nothing."""
     statements: Mapping[str, Facts]
     """What the privacy statement of each private cell says, by the cell's name."""
 
@@ -41,8 +44,10 @@ class Findings:
     def verdict(self) -> str:
         """The answer in a sentence or two."""
         if self.search is not None:
-            return " ".join(filter(None, [search_verdict(self.sweep, self.search), self._winner(self.search)]))
-        return headline(self.sweep, self.grouping, self.comparisons, self.question, self.decision, self.images)
+            found = search_verdict(self.sweep, self.search, self.question.confidence)
+            return " ".join(filter(None, [found, self._winner(self.search)]))
+        answer = headline(self.sweep, self.grouping, self.comparisons, self.question, self.decision, self.images)
+        return answer if self.halved is None else f"{answer} {limit_statement(self.halved, self.question)}"
 
     def _winner(self, search: Search) -> str | None:
         """The run of the best trial in figures, of a search for one value."""
@@ -61,8 +66,10 @@ def find(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Finding
         RequestError: the question does not fit the sweep.
         RunError: a file that belongs to it is damaged.
     """
-    question = ask(sweep, wanted)
-    grouping = group(sweep, question)
+    question, halved = ask(sweep, wanted), find_halved(sweep)
+    if halved is not None:
+        question = without_stopped_reference(question, halved)
+    grouping = group(sweep if halved is None else halved.contenders, question)
     search = read_search(sweep)
     # the trials of a search were chosen by what the earlier ones found: they are no sample of anything
     decision = decide_sweep(grouping, question) if search is None and len(grouping.recipes) > 1 else None
@@ -75,5 +82,6 @@ def find(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Finding
         images=read_image_evidence(grouping, question, decision),
         front=find_front(grouping, question, decision),
         search=search,
+        halved=halved,
         statements=read_statements(sweep),
     )

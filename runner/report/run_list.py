@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runner.errors import RunError
 from runner.records.run_file import FINISHED, RUN_FILE, STATUSES, RunRecord, read_run
-from runner.records.sweep_cells import CELLS_FILE, find_cells, read_asked
+from runner.records.sweep_cells import CELLS_FILE, find_cells, is_confirmation, read_asked
 from runner.records.sweep_table import TRIALS_FILE, read_overrides
 from runner.report.document import MARKDOWN_FILE, read_lead
 
@@ -148,7 +148,9 @@ def _listed_sweep(root: Path, folder: Path, names: Sequence[str]) -> ListedRun:
     typed = {name: asked.get(name) or list(_typed(folder / name)[0]) for name in {**asked, **read}}
     grid = _grid(typed.values())
     records = {name: record for name, (record, _, _) in read.items() if record is not None}
-    finished = {name: record for name, record in records.items() if record.status in FINISHED}
+    finished = {
+        name: record for name, record in records.items() if record.status in FINISHED and not is_confirmation(name)
+    }
     # the best trial of a search is not to be chosen by test figures
     best = _best(finished, _SELECTING if (folder / TRIALS_FILE).exists() else METRICS)
     spent = [record.privacy.epsilon for record in records.values() if record.privacy and record.privacy.epsilon]

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from runner.config.words.pluralize import pluralize
-from runner.records.document import Bullets, Heading, Paragraph, ShellCommand, Text
+from runner.records.document import Bullets, Grid, Heading, Paragraph, ShellCommand, Text
 from runner.report.cells import SweepResults
-from runner.report.confirmation import FRESH_SEEDS, confirm_command
+from runner.report.confirmation import FRESH_SEEDS, Confirmed, confirm_command, confirmed
 from runner.report.document import Part
 from runner.report.findings import Findings
 from runner.report.grid_plots import draw_curves
@@ -21,13 +21,13 @@ from runner.report.recipes import Recipe
 from runner.report.search_plots import draw_history, draw_importances
 from runner.report.search_records import FEWEST, Search
 from runner.report.search_table import state_of, tabulate_trials
-from runner.report.search_words import cell_of, describe_trial
+from runner.report.search_words import cell_of, count_fresh, describe_trial, mean_text, objective_name, objective_text
 
 
 def describe_search(findings: Findings, search: Search) -> Iterator[Part]:
     """The sections of a search."""
     sweep = findings.sweep
-    yield from _confirm(sweep, search)
+    yield from _confirm(sweep, search, findings.question.confidence)
     yield Heading(2, "Trials")
     states = Counter(state_of(trial) for trial in search.trials)
     counts = ", ".join(f"{number} {state}" for state, number in states.items())
@@ -52,18 +52,46 @@ def _by_trial(findings: Findings, search: Search) -> list[Recipe]:
     ]
 
 
-def _confirm(sweep: SweepResults, search: Search) -> Iterator[Text]:
-    """How to see what the winner is worth with seeds that did not select it."""
+def _confirm(sweep: SweepResults, search: Search, confidence: float) -> Iterator[Text]:
+    """What the winner is worth with seeds that did not select it, or how to see that."""
     best = search.best() if len(search.directions) == 1 else None
     if best is None or (cell := cell_of(sweep, best)) is None or cell.record is None:
+        return
+    if (found := confirmed(sweep, search)) is not None:
+        yield from _tabulate_seeds(search, found, confidence)
         return
     command = confirm_command(sweep, cell)
     if command is not None:
         took = cell.record.seconds
         price = ["one run after another" if took is None else f"about {duration_text(FRESH_SEEDS * took)}"]
         price += ["each of these runs spends its ε again"] if cell.record.privacy is not None else []
-        yield Paragraph(f"What it is worth on {FRESH_SEEDS} fresh seeds, which selected nothing ({'; '.join(price)}):")
+        yield Paragraph(
+            f"What it is worth on {FRESH_SEEDS} fresh seeds, which selected nothing ({'; '.join(price)}); the search"
+            f" does the same at its end with hydra.sweeper.confirm={FRESH_SEEDS}:"
+        )
         yield ShellCommand(command)
+
+
+def _tabulate_seeds(search: Search, found: Confirmed, confidence: float) -> Iterator[Text]:
+    """The winner's runs on fresh seeds."""
+    name = "test_accuracy" if found.tested("test_accuracy") else "test_loss"
+    text = (lambda value: f"{100 * value:.2f} %") if name == "test_accuracy" else "{:.4f}".format
+    if tested := found.tested(name):
+        figure = f"{name.replace('_', ' ')} {mean_text(tested, text, confidence)}"
+        yield Paragraph(f"On {count_fresh(found)} and the test images, neither of which selected anything: {figure}.")
+    rows = []
+    for cell in found.cells:
+        value = Confirmed((cell,), found.objective).values
+        own = Confirmed((cell,), found.objective).tested(name)
+        rows.append(
+            [
+                cell.value("seed") or "-",
+                objective_text(search, 0, value[0]) if value else "-",
+                text(own[0]) if own else "-",
+                cell.status.replace("_", " "),
+            ]
+        )
+    yield Grid(["seed", objective_name(search, 0), name.replace("_", " "), "status"], rows, frozenset({"status"}))
 
 
 def _importances(search: Search) -> Iterator[Part]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from runner.config.words.pluralize import pluralize
 from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.printable import printable
 from runner.report.cells import CellResult, SweepResults
+from runner.report.confirmation import Confirmed, confirmed
 from runner.report.search_records import Search, Trial
+from runner.report.statistics import mean_interval
 
 OPTIMISTIC = "selected, so optimistic"
 """What is said of a best value: it was the largest of several, and chance made it larger still."""
@@ -26,8 +29,11 @@ _FORMS: dict[str, Callable[[float], str]] = {
 _MOST_TIED = 6
 
 
-def search_verdict(sweep: SweepResults, search: Search) -> str:
-    """The best trial of ``search``, with what must be said of its value, or how many no other beats."""
+def search_verdict(sweep: SweepResults, search: Search, confidence: float) -> str:
+    """The best trial of ``search``, with what must be said of its value, or how many no other beats.
+
+    ``confidence`` is that of the interval of what it came to on fresh seeds.
+    """
     best, completed = search.best(), pluralize(len(search.complete), "completed trial")
     if best is None:
         return f"No trial of {len(search.trials)} has given a value yet."
@@ -38,8 +44,39 @@ def search_verdict(sweep: SweepResults, search: Search) -> str:
     value = f"{objective_name(search, 0)} {objective_text(search, 0, best.values[0])}"
     return (
         f"Best of {completed}{f' {about}' if about else ''}: {params_text(best)}, with {value} (trial {best.number};"
-        f" {OPTIMISTIC}).{_ties(search)}"
+        f" {OPTIMISTIC}{_on_fresh_seeds(sweep, search, confidence)}).{_ties(search)}"
     )
+
+
+def _on_fresh_seeds(sweep: SweepResults, search: Search, confidence: float) -> str:
+    """What the best trial came to on seeds that did not select it, where it was run on some."""
+    found = confirmed(sweep, search)
+    if found is None:
+        return ""
+    if not found.values:
+        return "; none of its runs on fresh seeds has a value"
+    text = "; on " + count_fresh(found)
+    return f"{text} {mean_text(found.values, lambda value: objective_text(search, 0, value), confidence)}"
+
+
+def count_fresh(found: Confirmed) -> str:
+    """``5 fresh seeds``, and how many have failed or not ended."""
+    have, failed, waiting = (
+        len(found.values),
+        sum(cell.failed for cell in found.cells),
+        sum(cell.unfinished for cell in found.cells),
+    )
+    beside = [f"{failed} failed" if failed else "", f"{waiting} not ended" if waiting else ""]
+    text = ", ".join(filter(None, beside))
+    return pluralize(have, "fresh seed") + (f" (of {len(found.cells)}: {text})" if text else "")
+
+
+def mean_text(values: Sequence[float], text: Callable[[float], str], confidence: float) -> str:
+    """The mean of ``values``, each as ``text`` says it, with the interval of the mean."""
+    mean, (low, high) = sum(values) / len(values), mean_interval(values, confidence)
+    if math.isnan(low):
+        return text(mean) if len(values) == 1 else f"{text(mean)} on average"
+    return f"{text(mean)} on average, {confidence:.0%} interval {text(low)} to {text(high)}"
 
 
 def _subject(sweep: SweepResults, search: Search) -> Callable[[tuple[str, str]], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,6 +12,8 @@ from runner.config.request.search_config import SWEEPER
 from runner.config.schema import RunConfig
 from runner.errors import RequestError
 from runner.execution.sweep_context import SweepContext
+from runner.records.pruning_hook import PruningHook
+from runner.sweeping.halving import find_pause
 from runner.sweeping.privacy_file import identify_sweep
 from runner.sweeping.selection_file import is_drawn, read_draw
 
@@ -23,7 +26,8 @@ def find_context(config: RunConfig, whole: DictConfig) -> SweepContext:
         RunError: what the folder of the sweep says is damaged.
     """
     folder, sweeper = Path(whole.hydra.sweep.dir), whole.hydra.sweeper
-    private, pruning = config.privacy.enabled, None
+    private = config.privacy.enabled
+    pruning: Callable[[], PruningHook] | None = None
     # of sweepers that are not the runner's own anything may be expected
     learns = private and (sweeper._target_ != GRID or config.comparison.until == "decided")
     if sweeper._target_ == SWEEPER:
@@ -31,6 +35,8 @@ def find_context(config: RunConfig, whole: DictConfig) -> SweepContext:
 
         pruning = find_pruning(config, whole)
         learns = private and settings_learn(sweeper)
+    elif sweeper._target_ == GRID and sweeper.get("halving"):
+        pruning = find_pause(folder)
     draw = read_draw(folder) if config.privacy.selection == "random_stopping" else None
     if draw is None and is_drawn(folder):
         raise RequestError("privacy.selection", config.privacy.selection, f"random_stopping, as {folder} began")

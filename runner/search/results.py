@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -13,10 +14,12 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from runner.config.request.search_config import DIRECTIONS, SearchConfig, directions
+from runner.config.words.pluralize import pluralize
 from runner.disk.files import write_text
 from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.csv_table import to_csv
 from runner.records.sweep_table import TRIALS_FILE
+from runner.search.confirming import Confirmation
 from runner.search.trial_leases import FOLDER, OWNER
 from runner.search.trial_result import CAUSE
 
@@ -31,10 +34,13 @@ _FORMS: dict[str, Callable[[float], str]] = {
 }
 
 
-def write_results(study: optuna.Study, search: SearchConfig, sweep_dir: Path, *, drawn: bool) -> None:
+def write_results(
+    study: optuna.Study, search: SearchConfig, sweep_dir: Path, *, drawn: bool, confirmation: Confirmation | None = None
+) -> None:
     """Replace both files by what the study holds now, each atomically.
 
-    ``drawn`` says that nobody may see any trial but the best (random stopping): then there is no table of all.
+    ``confirmation`` is what the best trial came to on fresh seeds.  ``drawn`` says that nobody may see any trial but
+    the best (random stopping): then there is no table of all.
     """
     trials = study.get_trials(deepcopy=False)
     if not drawn:
@@ -56,6 +62,9 @@ def write_results(study: optuna.Study, search: SearchConfig, sweep_dir: Path, *,
         "constraints": list(search.constraints),
         "study_name": study.study_name,
     }
+    if confirmation is not None:
+        found["confirmation"] = {name: list(value) if isinstance(value, tuple) else value
+                                 for name, value in vars(confirmation).items()}  # fmt: skip
     write_text(sweep_dir / RESULTS_FILE, yaml.safe_dump(found, sort_keys=False, allow_unicode=True))
 
 
@@ -67,7 +76,9 @@ def best_of(study: optuna.Study) -> list[FrozenTrial]:
     return study.best_trials if len(study.directions) > 1 else [study.best_trial]
 
 
-def describe(study: optuna.Study, search: SearchConfig, place: str) -> list[str]:
+def describe(
+    study: optuna.Study, search: SearchConfig, place: str, confirmation: Confirmation | None = None
+) -> list[str]:
     """The search in a few lines for people."""
     trials = study.get_trials(deepcopy=False)
     counts = Counter(_word(trial) for trial in trials)
@@ -85,6 +96,7 @@ def describe(study: optuna.Study, search: SearchConfig, place: str) -> list[str]
         lines.append(f"{why}; the first that failed: {causes[0]}" if causes else why)
     elif len(search.objectives) == 1:
         lines.append(f"best trial {_described(front[0], search.objectives)}")
+        lines += [] if confirmation is None else [_confirmed(confirmation, search.objectives[0])]
     else:
         names = " against ".join(search.objectives)
         lines.append(f"Pareto front of {names}: {len(front)} trials")
@@ -102,9 +114,19 @@ def _word(trial: FrozenTrial) -> str:
 
 def _described(trial: FrozenTrial, objectives: Sequence[str]) -> str:
     values = zip(objectives, trial.values, strict=True)
-    figures = ", ".join(f"{name} {_FORMS.get(name, '{:.4g}'.format)(value)}" for name, value in values)
+    figures = ", ".join(f"{name} {_form(name)(value)}" for name, value in values)
     params = " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
     return f"{trial.number}: {figures} with {params}"
+
+
+def _confirmed(confirmation: Confirmation, objective: str) -> str:
+    values = [value for value in confirmation.values if value is not None]
+    mean = f", {objective} {_form(objective)(fmean(values))} on average" if values else ""
+    return f"  on {len(values)} of {pluralize(len(confirmation.seeds), 'fresh seed')}{mean}"
+
+
+def _form(objective: str) -> Callable[[float], str]:
+    return _FORMS.get(objective, "{:.4g}".format)
 
 
 def _short(value: Any) -> str:

@@ -9,6 +9,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from runner.sweeping.multirun_file import set_task
+
 
 class SearchSweeper(Sweeper):
     """The sweeper of hydra-optuna-sweeper with pruners, studies that go on, several workers, and constraints."""
@@ -34,4 +36,6 @@ class SearchSweeper(Sweeper):
         """
         from runner.search.worker import Worker
 
-        Worker(self._config, self._asked.composer, self._launcher, self._asked.request.lines).work()
+        request = self._asked.request
+        set_task(self._config, [*arguments, *request.deferred])
+        Worker(self._config, self._asked.composer, self._launcher, request.lines).work()

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from runner.config.request.search_config import EACH_EPOCH, SearchConfig, check_steering, load_search
 from runner.errors import RunError
+from runner.records.sweep_cells import is_confirmation
 from runner.search.sampler_check import learns_from_trials
 from runner.search.sampling import build_pruner, build_sampler
 from runner.search.study import link_trial, study_name
@@ -50,6 +51,8 @@ def find_pruning(config: RunConfig, whole: DictConfig) -> Callable[[], TrialPrun
     check_steering(search.pruner, config)
     if len(search.objectives) > 1 or search.objectives[0] not in EACH_EPOCH:
         return None
+    if is_confirmation(str(whole.hydra.sweep.subdir)):
+        return None
     link = TrialLink(
         storage=place_of(search.storage, Path(whole.hydra.sweep.dir).absolute()),
         study_name=study_name(search.study_name, whole),
@@ -61,13 +64,13 @@ def find_pruning(config: RunConfig, whole: DictConfig) -> Callable[[], TrialPrun
 
 
 def settings_learn(sweeper: DictConfig) -> bool:
-    """Whether the settings of a trial may depend on the results of others; ``sweeper`` is the search as composed.
+    """Whether the settings of a run may depend on the results of others; ``sweeper`` is the search as composed.
 
     Raises:
         RequestError: its sampler cannot be made.
     """
     search: SearchConfig = load_search(sweeper)
-    return learns_from_trials(build_sampler(search.sampler, {}), search)
+    return search.confirm > 0 or learns_from_trials(build_sampler(search.sampler, {}), search)
 
 
 class TrialPruningHook:

@@ -36,6 +36,8 @@ class TrialResult:
     epochs: float = 0.0
     cause: str | None = None
     """Why it failed or was refused."""
+    refused: bool = False
+    """Whether it was refused before its first step."""
 
 
 def read_trial_result(
@@ -51,10 +53,10 @@ def read_trial_result(
     if record.status == "interrupted":
         return TrialResult(state=TrialState.RUNNING)
     if record.status == "failed" and record.error_key == _BUDGET:
-        return TrialResult(state=TrialState.WAITING, cause=str(record.error).removeprefix(f"{_BUDGET}: "))
+        return TrialResult(state=TrialState.WAITING, cause=record.error)
     if record.status in ("failed", "running"):
         cause = record.error or error or "its process ended without a word"
-        return TrialResult(state=TrialState.FAIL, epochs=record.epochs, cause=cause)
+        return TrialResult(state=TrialState.FAIL, epochs=record.epochs, cause=cause, refused=record.refused)
     figures = figures_of(record, folder)
     pruned = record.status == "pruned"
     needed = [*([] if pruned else objectives), *(limit.figure for limit in limits)]

@@ -14,7 +14,7 @@ _GAP = 2
 """Spaces between two columns of the table."""
 _REQUEST_WIDTH = 12
 """Columns of the shortest request that still tells cells apart; other columns give way for it."""
-_STYLES = {"failed": "red", "done": "green", "running": "bold"}
+_STYLES = {"failed": "red", "refused": "red", "done": "green", "running": "bold"}
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class SweepDriver:
     begun: bool = True
     """Whether any cell has left something; what was interrupted before has nothing to show."""
     ending: str = ""
-    """Why a sweep has ended undecided that was to run until it is decided."""
+    """Why a sweep has ended undecided that was to run until it is decided, or what halving has stopped."""
     failure: str | None = None
     """Which cells failed, and why, in one line; known once it has reported."""
     display: ProgressDisplay = field(init=False)
@@ -75,8 +75,9 @@ class SweepDriver:
         """Show it from now on."""
         # how many trials were drawn is nobody's to see
         drawn = any(config.privacy.selection == "random_stopping" for config in self.request.configs)
-        # of one that runs until it is decided nobody knows it
-        self.display = make_display(None if drawn or self.request.until_decided else self.request.cells)
+        # of one that runs until it is decided nobody knows it, and with halving cells start several times
+        counted = not (drawn or self.request.until_decided or self.request.halving)
+        self.display = make_display(self.request.cells if counted else None, searched=self.request.cells is None)
 
     def __call__(self, composed: DictConfig) -> float:
         """What launchers other than the own one call for each cell."""
@@ -212,7 +213,8 @@ class SweepDriver:
         self.begun = bool(table.rows)
         if code == ExitCode.INTERRUPTED and not self.begun:
             return code
-        self.ended.sort(key=lambda found: found[0])
+        # with halving a cell ends at each of its rungs
+        self.ended = sorted({found[0]: found for found in self.ended}.values(), key=lambda found: found[0])
         width = shutil.get_terminal_size((120, 24)).columns
         if not is_drawn(self.folder):
             self.say(render_table(table, width=width).removesuffix("\n"))

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict
 
 from runner.internals.hydra_parts import BasicSweeper
+from runner.records.halving_file import HALVING_FILE
 from runner.records.sweep_cells import write_cells
 from runner.sweeping.driver import SweepDriver
+from runner.sweeping.halving import SuccessiveHalving
 from runner.sweeping.launcher import ForkServerLauncher
+from runner.sweeping.multirun_file import set_task, write_multirun
 from runner.sweeping.random_trials import chosen_cells
 from runner.sweeping.rounds import Job, Rounds
 from runner.sweeping.selection_file import is_drawn
@@ -27,6 +30,7 @@ class GridSweeper(BasicSweeper):
         params: dict[str, str] | None,
         beside: Sequence[Sequence[str]] | None,
         seeds: Sequence[int] | None,
+        halving: bool,
     ) -> None:
         """Of the keys of ``hydra.sweeper`` all but the first have been read with the request."""
         super().__init__(max_batch_size=max_batch_size, params=params)
@@ -48,11 +52,15 @@ class GridSweeper(BasicSweeper):
             cells = chosen_cells(folder, cells)
         elif not self._request.until_decided:  # its cells are noted round by round
             write_cells(folder, dict(zip(self._request.cells_folders, cells, strict=True)))
-        with read_write(self.config.hydra.overrides):
-            self.config.hydra.overrides.task = [*arguments, *self._request.deferred]
-        OmegaConf.save(self.config, folder / "multirun.yaml")
-        if self._request.until_decided:
+        set_task(self.config, [*arguments, *self._request.deferred])
+        write_multirun(folder, self.config)
+        (folder / HALVING_FILE).unlink(missing_ok=True)  # of an earlier start; what counts of it is in the cells' files
+        if self._request.halving:
             self._returned: list[Any] = []
+            SuccessiveHalving(self._driver, self._launch).run()
+            return self._returned
+        if self._request.until_decided:
+            self._returned = []
             Rounds(self._driver, self._launch, self._name_folder).run()
             return self._returned
         returns, begun = [], 0

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from runner.environment.launchers import launched
-from runner.errors import ExitCode
+from runner.errors import ExitCode, plainly
 from runner.execution.attempt import Attempt
 from runner.records.console import put
 from runner.records.progress import duration
@@ -48,19 +48,23 @@ class ProgressDisplay(Protocol):
         """The sweep is over; again is allowed."""
 
 
-def make_display(total: int | None) -> ProgressDisplay:
-    """Return the live table if a person sees it, else plain lines; ``total`` is None for a search."""
+def make_display(total: int | None, *, searched: bool = False) -> ProgressDisplay:
+    """Return the live table if a person sees it, else plain lines; ``total`` is the number of cells, where it is known.
+
+    Of the trials of a search (``searched``) no test figures are shown.
+    """
     # under torchrun the cells run in this process and show themselves
     screen = None if launched() else find_screen()
-    return PlainDisplay(total) if screen is None else LiveDisplay(total, screen)
+    return PlainDisplay(total, searched=searched) if screen is None else LiveDisplay(total, screen)
 
 
 class PlainDisplay:
-    """A line on standard output when a cell starts and one when it ends."""
+    """A line on standard output when a cell starts and one when it ends, with its number, which its folder has too."""
 
-    def __init__(self, total: int | None) -> None:
-        """``total`` is the number of cells, where it is known."""
-        self._total = "" if total is None else f"/{total}"
+    def __init__(self, total: int | None, *, searched: bool) -> None:
+        """As for ``make_display``."""
+        self._total, self._ended, self._told = total, 0, False
+        self._searched = searched
 
     def begin_round(self, words: str) -> None:
         """Describe it."""
@@ -68,7 +72,8 @@ class PlainDisplay:
 
     def begin(self, cell: Cell) -> None:
         """Name the cell."""
-        put(sys.stdout, f"{self._head(cell)} {cell.name}")
+        self._count_from_0()
+        put(sys.stdout, f"[{cell.number}] {cell.name}")
 
     def refresh(self) -> None:
         """Show nothing: a log has no use for it."""
@@ -77,17 +82,30 @@ class PlainDisplay:
         """Say how it ended, and what the cell warned of."""
         record = read_cell_record(cell.folder)
         notes = [] if record is None else [f"warning: {note}" for note in record.notes]
-        put(sys.stdout, *(f"{self._head(cell)} {line}" for line in (*notes, _outcome(attempt, record))))
+        self._ended += 1
+        counted = "" if self._total is None else f" ({self._ended} of {self._total} done)"
+        put(
+            sys.stdout,
+            *(
+                f"[{cell.number}] {line}"
+                for line in (*notes, f"{_outcome(attempt, record, tested=not self._searched)}{counted}")
+            ),
+        )
 
     def skip(self, cell: Cell, attempt: Attempt) -> None:
         """Say what became of it then."""
-        put(sys.stdout, f"{self._head(cell)} {cell.name}: {_earlier(attempt)}")
+        self._count_from_0()
+        self._ended += 1
+        put(sys.stdout, f"[{cell.number}] {cell.name}: {_earlier(attempt)}")
 
     def close(self) -> None:
         """Nothing is left to do."""
 
-    def _head(self, cell: Cell) -> str:
-        return f"[{cell.number + 1}{self._total}]"
+    def _count_from_0(self) -> None:
+        """Say once, before the first cell, what the numbers are."""
+        if self._total is not None and self._total > 1 and not self._told:
+            put(sys.stdout, f"{self._total} cells, numbered from 0 like their folders")
+        self._told = True
 
 
 class LiveDisplay:
@@ -100,7 +118,7 @@ class LiveDisplay:
         self._total = total
         self._running: dict[int, tuple[Cell, CellProgressReader]] = {}
         self._ended: deque[CellRow] = deque(maxlen=100)
-        self._counts = {"done": 0, "failed": 0}
+        self._counts = {"done": 0, "failed": 0, "refused": 0}
         self._best: tuple[float, str] | None = None
         self._round = ""
 
@@ -136,10 +154,11 @@ class LiveDisplay:
 
     def _close_row(self, cell: Cell, attempt: Attempt, record: RunRecord | None, when: str) -> None:
         failed = attempt.error is not None
-        self._counts["failed" if failed else "done"] += 1
+        how = "failed" if attempt.refusal is None else "refused"
+        self._counts[how if failed else "done"] += 1
         if failed:
             self._screen.print(f"cell {cell.number} ({cell.name}): {attempt.error}", "red")
-        state = "failed" if failed else "interrupted" if attempt.exit_code == ExitCode.INTERRUPTED else "done"
+        state = how if failed else "interrupted" if attempt.exit_code == ExitCode.INTERRUPTED else "done"
         value = None if record is None else _figure(record.metrics.val_accuracy, record.metrics.val_loss)
         figure = "" if value is None else value[1]
         self._ended.append(CellRow(cell.number, cell.name, state=state, validation=figure, time=when))
@@ -181,15 +200,17 @@ def _figure(accuracy: float | None, loss: float | None) -> tuple[float, str] | N
     return None if loss is None else (-loss, f"loss {loss:.4f}")
 
 
-def _outcome(attempt: Attempt, record: RunRecord | None) -> str:
+def _outcome(attempt: Attempt, record: RunRecord | None, *, tested: bool) -> str:
     if attempt.error is not None:
-        return f"failed: {attempt.error}"
+        return f"{'failed' if attempt.refusal is None else 'refused'}: {attempt.error}"
     if attempt.exit_code == ExitCode.INTERRUPTED:
         return "interrupted; the same command goes on"
     assert record is not None
-    accuracy = record.metrics.test_accuracy
-    figures = ["" if accuracy is None else f"test acc {accuracy:.2%}", duration(record.seconds or 0)]
-    return ", ".join([record.status, *filter(None, figures)])
+    pruned, metrics = record.status == "pruned", record.metrics
+    status = f"stopped after epoch {plainly(record.epochs)}" if pruned else str(record.status)
+    split, accuracy = ("test", metrics.test_accuracy) if tested and not pruned else ("val", metrics.val_accuracy)
+    figure = "" if accuracy is None else f"{split} acc {accuracy:.2%}"
+    return ", ".join(filter(None, [status, figure, duration(record.seconds or 0)]))
 
 
 def _earlier(attempt: Attempt) -> str:

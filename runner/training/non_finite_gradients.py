@@ -30,9 +30,8 @@ def explain_non_finite(parts: Parts, data: ImageData, step: int) -> str:
             with parts.precision.forward():
                 found = parts.task.losses(parts.model(images), labels.repeat_interleave(copies))
             wrong += part[~torch.isfinite(found.view(-1, copies).sum(1)).cpu()].tolist()
-    lr = parts.optimizer.param_groups[0]["lr"]
-    cures = [f"a lower optimizer.lr (now {lr:.3g})"]
-    if semantic.clip_norm is None and semantic.privacy is None:
+    cures = [_smaller_step(parts)]
+    if semantic.clip_norm is None and semantic.privacy is None and not _decay_diverges(parts):
         cures.append("trainer.clip_norm=1")
     if semantic.precision.dtype == "float16":
         cures.insert(0, "precision=bf16")
@@ -53,10 +52,25 @@ def refuse_non_finite_weights(parts: Parts, step: int) -> None:
     """
     if all(bool(parameter.isfinite().all()) for parameter in parts.model.parameters()):
         return
-    cures = f"a lower optimizer.lr (now {parts.optimizer.param_groups[0]['lr']:.3g})"
+    cures = _smaller_step(parts)
     if parts.plan.semantic.precision.dtype == "float16":
         cures = f"precision=bf16 or {cures}"
     raise RunError(f"step {step + 1}: the weights are not finite any more; try {cures}")
+
+
+def _smaller_step(parts: Parts) -> str:
+    """What to make smaller, as it would be said to the user."""
+    groups = parts.optimizer.param_groups
+    rate = f"a lower optimizer.lr (now {groups[0]['lr']:.3g})"
+    if not _decay_diverges(parts):
+        return rate
+    decay = max(group.get("weight_decay", 0.0) for group in groups)
+    return f"{rate} or optimizer.weight_decay (now {decay:.3g}): with both the decay makes the weights larger"
+
+
+def _decay_diverges(parts: Parts) -> bool:
+    """Whether the decay alone, which turns weights w into (1 - rate decay) w, makes them larger at each update."""
+    return any(group["lr"] * group.get("weight_decay", 0.0) > 2 for group in parts.optimizer.param_groups)
 
 
 def _name(data: ImageData, row: int) -> str:

@@ -10,6 +10,7 @@ from runner.config.groups import CLOSED, OPEN
 from runner.config.request.request import read_request
 from runner.config.rules.rules import check
 from runner.config.store import shipped, sweep_files
+from runner.errors import RequestError
 
 CONF = shipped("conf")
 # What an option cannot do without, or forbids.
@@ -73,6 +74,29 @@ def test_presets_choose_what_the_user_leaves_open(composer):
 def test_an_argument_that_the_yaml_does_not_list_can_be_added_to_an_open_group(composer):
     config = composer.load(composer.compose(["model=timm", "+model.drop_rate=0.1"]))
     assert config.model.options == {"drop_rate": 0.1}
+
+
+def test_two_plus_signs_set_a_key_or_add_it_as_hydra_means_them(composer):
+    typed = ["model=timm", "++model.drop_rate=0.1", "++optimizer.lr=0.3", "++hydra.verbose=true"]
+    request = read_request(composer, typed, multirun=False, check=check)
+    assert request.lines == ("model=timm", "+model.drop_rate=0.1", "optimizer.lr=0.3", "hydra.verbose=true")
+    assert (request.configs[0].optimizer.lr, request.configs[0].model.options) == (0.3, {"drop_rate": 0.1})
+    # a sweep; of several options each has keys of its own
+    grid = read_request(composer, ["optimizer=sgd,adamw", "++optimizer.momentum=0.5", "++seed=3,4"], multirun=True,
+                        check=check)  # fmt: skip
+    assert [(one.optimizer.options["momentum"], one.seed) for one in grid.configs] == [(0.5, 3), (0.5, 4)] * 2
+    with pytest.raises(RequestError, match=r"did you mean optimizer\.momentum"):
+        composer.parse(["optimizer=sgd,adamw", "++optimizer.momentun=0.5"])
+
+
+def test_a_pattern_lists_the_options_of_a_group(composer, tmp_path):
+    grid = read_request(composer, ["model=glob(resnet*,exclude=*5*)", "seed=1"], multirun=True, check=check)
+    assert grid.cells_lines == (("model=resnet18", "seed=1"), ("model=resnet34", "seed=1"))
+    with pytest.raises(RequestError, match="add --multirun"):
+        composer.compose(["model=glob(resnet*)"])
+    write(tmp_path / "sweeps" / "nets.yaml", "hydra: {sweeper: {params: {model: glob(resnet*)}}}\n")
+    asked = read_request(Composer(caller=tmp_path), ["sweep=nets"], multirun=False, check=check)
+    assert [one.model.name for one in asked.configs] == ["resnet18", "resnet34", "resnet50"]
 
 
 def write(path, text):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from runner.commands.train import main
-from runner.config.request.request import read_request
+from runner.config.request.request import check_run, read_request
 from runner.config.request.search_config import parse_limits
 from runner.errors import RequestError
 from tests.conftest import ROOT
@@ -63,6 +63,25 @@ WRONG = [
     ),
     (["model=mlp,mpl"], "model", "did you mean mlp?"),
     (["trainer.epochs=range(0,5)"], "trainer.epochs", "a number > 0"),
+    ([LR, "hydra.sweeper.confirm=-1"], "hydra.sweeper.confirm", "a number >= 0"),
+    (
+        [LR, "hydra.sweeper.confirm=5", "hydra.sweeper.objectives=[val_loss,seconds]"],
+        "hydra.sweeper.confirm",
+        "0 with 2 objectives",
+    ),
+    (
+        [LR, "hydra.sweeper.confirm=5", "trainer=dp", "privacy.selection=random_stopping"],
+        "hydra.sweeper.confirm",
+        "0 with privacy.selection=random_stopping",
+    ),
+    # what is fixed does not go together
+    ([LR, "trainer=dp", "privacy=none"], "privacy", "in every trial of the search"),
+    ([LR, "optimizer.nesterov=true", "optimizer.momentum=0"], "optimizer.nesterov", "in every trial of the search"),
+    (
+        ["optimizer.nesterov=true", "optimizer.momentum=0", "seed=range(0,100)"],
+        "optimizer.nesterov",
+        "in each of 64 trials that were tried",
+    ),
 ]
 
 
@@ -71,9 +90,14 @@ WRONG = [
 )
 def test_a_wrong_search_is_refused_in_one_line(composer, typed, key, words):
     with pytest.raises(RequestError) as refused:
-        read_request(composer, [*SEARCH[1:], *typed], multirun=True, check=lambda *_: None)
+        read_request(composer, [*SEARCH[1:], *typed], multirun=True, check=check_run)
     assert refused.value.key == key
     assert words in str(refused.value)
+
+
+def test_fixed_keys_that_go_with_some_of_the_values_are_no_reason_to_refuse(composer):
+    typed = ["optimizer.nesterov=true", "optimizer.momentum=0,0.9"]
+    assert read_request(composer, [*SEARCH[1:], *typed], multirun=True, check=check_run).cells is None
 
 
 def test_the_command_line_says_so_and_leaves_nothing_behind(tmp_path, capsys):

@@ -64,6 +64,7 @@ def write_cell(
     right=None,
     origin="d",
     chosen=None,
+    val=None,
 ):
     (cell / ".hydra").mkdir(parents=True)
     (cell / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides.split()))
@@ -86,7 +87,11 @@ def write_cell(
         name="r",
         status="completed" if done else outcome,
         metrics=FinalMetrics(
-            test_accuracy=outcome, test_loss=1 - outcome, test_majority=majority, test_most_predicted=most_predicted
+            val_accuracy=val,
+            test_accuracy=outcome,
+            test_loss=1 - outcome,
+            test_majority=majority,
+            test_most_predicted=most_predicted,
         )
         if done
         else FinalMetrics(),

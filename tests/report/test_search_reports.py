@@ -2,16 +2,20 @@
 
 import math
 import random
+import re
 import shlex
 
 from omegaconf import OmegaConf
 
 from runner.config.compose import Composer
+from runner.records.sweep_table import read_cells
+from runner.records.sweep_table_text import render_table
 from runner.report.cells import CellResult, SweepResults
 from runner.report.confirmation import confirm_command
 from runner.report.search_importance import importances_of
+from runner.report.statistics import mean_interval
 from runner.report.write import write_report
-from tests.report.sweep_folders import write_search, write_sweep, write_trials
+from tests.report.sweep_folders import rate_of, write_cell, write_search, write_sweep, write_trials
 
 
 def test_a_search(tmp_path):
@@ -43,6 +47,31 @@ def test_a_search(tmp_path):
     assert {path.stem for path in (tmp_path / "plots").iterdir()} == {"history", "importances", "curves"}
     assert "## Comparison" not in text
     assert "## Recipes" not in text
+
+
+def test_a_winner_on_fresh_seeds_says_what_it_came_to_beside_the_value_that_selected_it(tmp_path):
+    write_search(tmp_path, [0.5, 0.9, 0.8])
+    for seed, (val, test) in enumerate([(0.86, 0.84), (0.88, 0.85), (0.87, 0.86), (0.85, 0.83), (0.89, 0.87)], start=1):
+        write_cell(tmp_path / "confirm" / f"1-seed-{seed}", f"optimizer.lr={rate_of(1)} optimizer=adam seed={seed}",
+                   test, val=val)  # fmt: skip
+    write_cell(tmp_path / "confirm" / "2-seed-1", "optimizer.lr=1 seed=1", 0.11, val=0.11)  # was the best once
+    report = write_report(tmp_path)
+    low, high = mean_interval([86, 88, 87, 85, 89], 0.95)
+    assert report.verdict.startswith(
+        "Best of 3 completed trials: optimizer.lr=0.000126 optimizer=adam, with validation accuracy 90.00 % (trial 1;"
+        f" selected, so optimistic; on 5 fresh seeds 87.00 % on average, 95% interval {low:.2f} % to {high:.2f} %). "
+    )
+    text = (tmp_path / "report.md").read_text()
+    assert "On 5 fresh seeds and the test images, neither of which selected anything: test accuracy 85.00 % on" in text
+    assert "| 3 | 87.00 % | 86.00 % | completed |" in text
+    assert "11.00 %" not in text
+    assert "3 trials: 3 completed." in text, "what confirms is no trial"
+    assert "hydra.sweeper.confirm" not in text, "it has been done"
+    # the terminal shows them apart from the trial that was selected
+    shown = render_table(read_cells(tmp_path), width=100)
+    assert re.search(r"confirm/1 .* 87\.00% ± 1\.58%", shown)
+    write_cell(tmp_path / "confirm" / "1-seed-6", f"optimizer.lr={rate_of(1)} optimizer=adam seed=6", "failed")
+    assert "on 5 fresh seeds (of 6: 1 failed) 87.00 % on average" in write_report(tmp_path).verdict
 
 
 def test_importances_need_trials_and_a_band(tmp_path):

@@ -44,7 +44,7 @@ class Launcher:
         for overrides in job_overrides:
             composed = self.composer._loader.load_sweep_config(self.config, list(overrides))
             folder = Path(composed.hydra.sweep.dir, str(composed.hydra.sweep.subdir))
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             self.launched.append(folder.name)
             with open_dict(composed.hydra):
                 composed.hydra.runtime.output_dir = str(folder)

@@ -1,12 +1,14 @@
 """Searches of private runs: every trial counts in the ledger, and nothing ends early by private data."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from runner.errors import RequestError
+from runner.privacy.ledger.ledger import find_ledgers, ledger_folder
 from runner.search.study import study_name
-from tests.search.searches import search, study_in
+from tests.search.searches import prepare, search, study_in
 
 PRIVATE = (
     "trainer=dp",
@@ -25,7 +27,9 @@ def test_a_private_search_ends_before_its_limit_and_goes_on_when_that_is_raised(
     limited = (*PRIVATE, "hydra.sweeper.n_trials=3")
     with pytest.raises(RequestError, match=r"privacy\.sweep_epsilon: .* the search has ended") as ended:
         search(composer, tmp_path, *limited, "privacy.sweep_epsilon=3.5")
-    assert "all compose to" in str(ended.value)
+    line = str(ended.value)
+    assert line.startswith("privacy.sweep_epsilon: got a cell with which all compose to")
+    assert line.endswith("(in run 1, which was not begun: the search has ended)")
     done = [trial.number for trial in study_in(tmp_path).trials if trial.state.is_finished()]
     assert done == [0]
     assert not (tmp_path / "1").exists(), "what was refused has not begun"
@@ -37,6 +41,21 @@ def test_a_private_search_ends_before_its_limit_and_goes_on_when_that_is_raised(
         search(composer, elsewhere, *PRIVATE, place, "hydra.sweeper.n_trials=4", "privacy.sweep_epsilon=3.5")
     identities = {json.loads((folder / "privacy.json").read_text())["sweep"] for folder in (tmp_path, elsewhere)}
     assert len(identities) == 1
+
+
+def test_runs_on_fresh_seeds_spend_like_trials(composer, tmp_path):
+    keys = (*PRIVATE, "hydra.sweeper.n_trials=1", "hydra.sweeper.confirm=2", "privacy.sweep_epsilon=4.4")
+    with pytest.raises(RequestError, match=r"all compose to .* \(in run confirm/0-seed-2, which was not begun"):
+        search(composer, tmp_path, *keys)
+    sweep = json.loads((tmp_path / "privacy.json").read_text())["sweep"]
+    entries = [entry for ledger in find_ledgers(ledger_folder(None)) for entry in ledger.entries()]
+    assert [Path(entry.planned.folder).name for entry in entries] == ["0", "0-seed-1"]
+    assert {entry.planned.sweep for entry in entries} == {sweep}
+    # the winner was picked by results, whatever the sampler
+    varied = ("hydra.sweeper.confirm=1", "privacy.epsilon=1,2")
+    with pytest.raises(RequestError, match=r"while hydra.sweeper.confirm picks privacy.epsilon"):
+        prepare(composer, tmp_path / "varied", *PRIVATE, *varied)
+    prepare(composer, tmp_path / "varied", *PRIVATE, *varied[1:])
 
 
 @pytest.mark.parametrize("where", [("trainer=dp",), ("trainer=standard,dp",)], ids=["fixed", "searched"])

@@ -102,8 +102,8 @@ def test_each_storage(composer, tmp_path, storage):
     assert search(composer, tmp_path, LR, *keys, "hydra.sweeper.n_trials=2") == ["0", "1"]
     assert [run_of(tmp_path, number)["status"] for number in (0, 1)] == ["completed"] * 2
     kept = sorted(path.name for path in tmp_path.iterdir() if path.name not in ("0", "1"))
-    files = ["cells.json", "optimization_results.yaml", "trials.csv"]
-    assert kept == (files if storage == "memory" else [".search.db.turn", *files[:2], "search.db", *files[2:]])
+    files = ["cells.json", "multirun.yaml", "optimization_results.yaml", "trials.csv"]
+    assert kept == (files if storage == "memory" else [".search.db.turn", *files[:3], "search.db", *files[3:]])
     # a run of somebody's in the same folder is no trial
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "run.json").write_bytes((tmp_path / "0" / "run.json").read_bytes())
@@ -153,6 +153,53 @@ def test_when_no_trial_gives_a_value_the_search_has_failed_and_says_why(composer
     with pytest.raises(RunError, match=r"no trial has given a value; the first that failed: .* not finite"):
         search(composer, tmp_path, "optimizer.lr=1e30,1e31", "hydra.sweeper.n_trials=2")
     assert yaml.safe_load((tmp_path / "optimization_results.yaml").read_text())["best_value"] is None
+
+
+def test_the_best_trial_is_confirmed_on_fresh_seeds_and_a_confirmation_that_was_killed_goes_on(
+    composer, tmp_path, capsys
+):
+    # of these rates the second is far better than the first
+    keys = (LR, "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=32", "seed=5", "trainer.epochs=1",
+            "hydra.sweeper.n_trials=1", "hydra.sweeper.confirm=3")  # fmt: skip
+
+    def killed(folder):
+        if folder.name.endswith("-seed-7"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(composer, tmp_path, *keys, before=killed)
+    study = study_in(tmp_path)
+    best = study.best_trial
+    names = [f"{best.number}-seed-{seed}" for seed in (6, 7, 8)]
+    assert search(composer, tmp_path, *keys) == names[1:], "the seed that was done is not run again"
+    assert "on 3 of 3 fresh seeds, val_accuracy" in capsys.readouterr().out
+    runs = [run_of(tmp_path / "confirm", name) for name in names]
+    asked = [(run["plan"]["semantic"]["seed"], run["plan"]["semantic"]["optimizer"]["lr"]) for run in runs]
+    assert asked == [(seed, best.params["optimizer.lr"]) for seed in (6, 7, 8)]
+    assert len(study_in(tmp_path).trials) == 1, "no sampler learns from them"
+    results = yaml.safe_load((tmp_path / "optimization_results.yaml").read_text())
+    values = [run["metrics"]["val_accuracy"] for run in runs]
+    assert results["confirmation"] == {"trial": best.number, "seeds": [6, 7, 8], "values": values}
+    assert find_cells(tmp_path) == CellFolders(("0", *(f"confirm/{name}" for name in names)), ())
+    # a search that goes on confirms what is the best then, and keeps what it has confirmed before
+    more = search(composer, tmp_path, *keys, "hydra.sweeper.n_trials=2", "hydra.sweeper.confirm=1")
+    assert study_in(tmp_path).best_trial.number == 1, "otherwise this shows nothing"
+    assert more == ["1", "1-seed-6"]
+    assert find_cells(tmp_path).strangers == ()
+
+
+def test_what_is_refused_whatever_is_searched_ends_the_search(composer, tmp_path):
+    def without_data(folder):
+        raise RequestError("data.root", "/nowhere", "a folder that exists")
+
+    # not before each choice has been tried
+    keys = ("seed=1,2,3,4", "optimizer.lr=range(1,4)", "hydra/sweeper/sampler=qmc", "hydra.sweeper.sampler.seed=0")
+    with pytest.raises(RequestError, match=r"data.root: got /nowhere, .*\(in each of the \d+ trials so far") as refused:
+        search(composer, tmp_path, *keys, before=without_data)
+    assert refused.value.key == "data.root"
+    trials = study_in(tmp_path).trials
+    assert {trial.params["seed"] for trial in trials} == {1, 2, 3, 4}
+    assert {trial.params["seed"] for trial in trials[:-1]} != {1, 2, 3, 4}
 
 
 def test_more_failures_than_allowed_end_the_search(composer, tmp_path):

@@ -27,7 +27,7 @@ def test_ctrl_c_saves_the_cell_under_way_and_the_same_command_goes_on(tmp_path):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 75, err
     assert "Traceback" not in out + err
-    assert "[1/1] interrupted; the same command goes on" in out
+    assert "[0] interrupted; the same command goes on" in out
     assert [row["status"] for row in rows(tmp_path)] == ["interrupted"]
     again = start(tmp_path, *arguments)
     _, err = again.communicate(timeout=240)

@@ -110,8 +110,8 @@ def test_started_again_it_leaves_what_is_settled(folder, capsys):
     before = {cell: folder.written(cell) for cell in "0123"}
     code, out, err = folder.sweep(capsys, *GRID)
     assert code == ExitCode.FAILED
-    assert "[2/4] model.how=well: finished before" in out
-    assert "[3/4] model.how=raises: failed before: ValueError: the model cannot be built (" in out
+    assert "[1] model.how=well: finished before" in out
+    assert "[2] model.how=raises: failed before: ValueError: the model cannot be built (" in out
     assert "3 of 4 cells failed" in err
     assert {cell: folder.written(cell) for cell in "0123"} == before
 

@@ -6,7 +6,7 @@ import pytest
 from hydra._internal.callbacks import Callbacks
 from omegaconf import OmegaConf
 
-from runner.errors import ExitCode
+from runner.errors import ExitCode, RequestError
 from runner.execution.attempt import Attempt
 from runner.records.metrics import MetricsWriter
 from runner.records.run_file import FinalMetrics, RunRecord, write_run
@@ -89,18 +89,20 @@ def test_a_log_has_a_line_for_each_start_and_end(cell, capsys):
     display.refresh()
     display.end(one, DONE)
     display.begin(two)
-    display.end(two, FAILED)
+    refusal = RequestError("privacy.sweep_epsilon", 3, "2")
+    display.end(two, Attempt(exit_code=ExitCode.WRONG_REQUEST, error=str(refusal), refusal=refusal))
     display.skip(three, FAILED)
     display.close()
     out, err = capsys.readouterr()
     assert err == ""
     assert out.splitlines() == [
-        "[1/3] optimizer.lr=0.0",
-        "[1/3] warning: float16 falls back to float32",
-        "[1/3] completed, test acc 97.50%, 0:00",
-        "[2/3] optimizer.lr=0.1",
-        "[2/3] failed: no memory",
-        "[3/3] optimizer.lr=0.2: failed before: no memory (retry_failed=true runs it again)",
+        "3 cells, numbered from 0 like their folders",
+        "[0] optimizer.lr=0.0",
+        "[0] warning: float16 falls back to float32",
+        "[0] completed, test acc 97.50%, 0:00 (1 of 3 done)",
+        "[1] optimizer.lr=0.1",
+        "[1] refused: privacy.sweep_epsilon: got 3, expected 2 (2 of 3 done)",
+        "[2] optimizer.lr=0.2: failed before: no memory (retry_failed=true runs it again)",
     ]
 
 
@@ -133,4 +135,4 @@ def test_a_terminal_has_a_table_that_renews_itself(cell, monkeypatch):
 def test_a_search_does_not_know_how_many_cells_there_will_be(cell, capsys):
     display = make_display(None)
     display.begin(cell(4))
-    assert capsys.readouterr().out == "[5] optimizer.lr=0.4\n"
+    assert capsys.readouterr().out == "[4] optimizer.lr=0.4\n"

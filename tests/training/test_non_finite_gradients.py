@@ -55,6 +55,14 @@ def test_float16_skips_and_gives_up_after_so_many_in_a_row(fail, tmp_path):
     assert load_checkpoint(tmp_path / "checkpoints" / "last").step == 6
 
 
+def test_a_decay_that_makes_the_weights_larger_is_named_instead_of_the_gradient(fail):
+    line, _ = fail("optimizer.weight_decay=1e6", call=1)
+    cure = (
+        "a lower optimizer.lr (now 0.05) or optimizer.weight_decay (now 1e+06): with both the decay makes the weights"
+    )
+    assert line.endswith(f"; no update was made; try {cure} larger")
+
+
 def test_clipping_is_not_offered_to_those_who_clip(fail):
     line, _ = fail("trainer.clip_norm=1", call=1)
     assert line.startswith("step 1: ")

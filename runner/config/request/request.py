@@ -17,6 +17,8 @@ from runner.config.compose import Composer, line_of
 from runner.config.groups import OPEN
 from runner.config.looks import plan_looks
 from runner.config.request.exclusive_keys import exclusive_with
+from runner.config.request.halving import check_halving
+from runner.config.request.hopeless_search import refuse_hopeless
 from runner.config.request.ineffective_keys import ineffective_keys, refuse_ineffective_sweeps
 from runner.config.request.presets import added_to
 from runner.config.request.search_config import SWEEPER, check_search, ends_of, first_options, is_whole, load_search
@@ -66,6 +68,8 @@ class Request:
     """Seeds of the repeats; None where nothing is repeated.  Until it is decided, those up to the first look."""
     until_decided: bool = False
     """Whether more seeds follow while the question is open: ``cells`` are those before the first look."""
+    halving: bool = False
+    """Whether cells are stopped early, by successive halving."""
     lines: tuple[str, ...] = ()
     """Overrides of the one run, or of a search those that say what is searched and what is fixed."""
     deferred: tuple[str, ...] = ()
@@ -125,7 +129,7 @@ def read_request(
         check(run)
         if run.retry_failed:
             raise RequestError("retry_failed", "true for a single run", "false: the same command starts it again")
-        typed = (*lines, *added_to(composer.parse(base), config))
+        typed = (*map(line_of, overrides), *added_to(composer.parse(base), config))
         if str(config.hydra.run.dir).startswith("~"):  # Hydra would make a folder of that name
             typed += (f"hydra.run.dir={QuotedString(str(folder), Quote.double).with_quotes()}",)
         composer.notes |= dict.fromkeys(ineffective_keys((o.key_or_group for o in overrides), [run]))
@@ -177,8 +181,8 @@ def _check_sweep(
     # A name by the time of day is composed again for each cell: this is the one that counts.
     request = Request(multirun=True, sweep_dir=composer.sweep_dir(config))
     if config.hydra.sweeper._target_ != GRID:
-        own = [line_of(override) for override in overrides if not override.is_sweep_override()]
-        start = _check_search(composer, last, own, config)
+        own = [line_of(override) for override in overrides if override.is_hydra_override()]
+        start = _check_search(composer, last, own, config, check)
         asked = tuple(line_of(override) for override in sweep)
         return dataclasses.replace(
             request, fixed=fixed, varied=frozenset(varied), lines=asked, configs=(start,), hydra=config.hydra
@@ -221,6 +225,7 @@ def _check_sweep(
     if until_decided:
         assert seeds is not None
         check_until(configs, varied, recipes=len(cells) // len(seeds))
+    halving = check_halving(config.hydra.sweeper.get("halving", False), configs, cells_lines)
     composer.notes |= dict.fromkeys(ineffective_keys((o.key_or_group for o in overrides), configs))
     added = [set(lines[len(cell) :]) for lines, cell in zip(cells_lines, cells, strict=True)]
     return dataclasses.replace(
@@ -232,6 +237,7 @@ def _check_sweep(
         varied=frozenset(varied),
         seeds=seeds,
         until_decided=until_decided,
+        halving=halving,
         configs=tuple(configs),
         hydra=config.hydra,
     )
@@ -267,17 +273,20 @@ def _plain(item: Any) -> Any:
     return item.text if isinstance(item, QuotedString) else item
 
 
-def _check_search(composer: Composer, last: dict[str, Override], own: list[str], config: DictConfig) -> RunConfig:
+def _check_search(
+    composer: Composer, last: dict[str, Override], hydra: list[str], config: DictConfig, check: CheckRun
+) -> RunConfig:
     """Check what is fixed, each searched key at the ends of its range, and the keys of the search itself.
 
     Returns the configuration that its trials start from.
     """
     swept = [override for override in last.values() if override.is_sweep_override()]
     fixed = [line_of(override) for override in last.values() if not override.is_sweep_override()]
+    own = [*hydra, *fixed]
     run = composer.load(composer.compose([*own, *first_options(swept, fixed)]), number=0)
     rules.check_values(run)
     if config.hydra.sweeper._target_ == SWEEPER:
-        if "hydra.sweep.subdir" in {line.partition("=")[0] for line in own}:
+        if "hydra.sweep.subdir" in {line.partition("=")[0] for line in hydra}:
             raise RequestError(
                 "hydra.sweep.subdir", config.hydra.sweep.subdir, "nothing: a trial's folder has its number"
             )
@@ -301,6 +310,8 @@ def _check_search(composer: Composer, last: dict[str, Override], own: list[str],
                         nearest=error.nearest,
                         cell=f"the values searched: {' '.join(tried)}",
                     ) from error
+    if not config.hydra.sweeper.get("custom_search_space"):  # which may suggest what is missing
+        refuse_hopeless(composer, own, swept, check, lambda key: is_whole(config, key))
     return run
 
 

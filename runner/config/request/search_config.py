@@ -13,7 +13,7 @@ from omegaconf import AnyNode, DictConfig, IntegerNode, OmegaConf, UnionNode
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.groups import OPEN
-from runner.config.rules.ranges import AT_LEAST_1, POSITIVE, SHARE, Range
+from runner.config.rules.ranges import AT_LEAST_0, AT_LEAST_1, POSITIVE, SHARE, Range
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import check_target, refuse_instructions
 from runner.errors import RequestError, nearest
@@ -71,6 +71,8 @@ class SearchConfig:
     """Seconds without a sign of life after which a worker on another machine counts as gone."""
     custom_search_space: str | None = None
     """Import path of a callable ``f(config, trial)`` that may suggest further values."""
+    confirm: int = 0
+    """Fresh seeds on which the best trial is run at the end, since the value by which it was selected flatters it."""
     params: dict[str, Any] | None = None
     """Key -> the values to search, as they would be typed."""
 
@@ -78,6 +80,7 @@ class SearchConfig:
 _RULES: dict[str, Range] = {
     "n_trials": AT_LEAST_1,
     "n_jobs": AT_LEAST_1,
+    "confirm": AT_LEAST_0,
     "max_failure_rate": SHARE,
     "stale_after": POSITIVE,
 }
@@ -144,6 +147,8 @@ def check_search(search: SearchConfig, config: RunConfig, swept: Sequence[str]) 
         raise RequestError(f"{KEY}.{key}", "epsilon without privacy", "trainer=dp, which has one")
     if search.pruner["_target_"] != NO_PRUNER:
         _check_pruner(search, config)
+    if search.confirm:
+        _check_confirmation(search, config)
 
 
 def target_of(part: Any) -> Any:
@@ -277,6 +282,15 @@ def _check_pruner(search: SearchConfig, config: RunConfig) -> None:
             key, f"{got} with {search.objectives[0]}", f"none, or the objective {' or '.join(EACH_EPOCH)}"
         )
     check_steering(search.pruner, config)
+
+
+def _check_confirmation(search: SearchConfig, config: RunConfig) -> None:
+    key = f"{KEY}.confirm"
+    if len(search.objectives) > 1:
+        raise RequestError(key, search.confirm, f"0 with {len(search.objectives)} objectives: no trial is the best")
+    if config.privacy.selection == "random_stopping":
+        expected = "0 with privacy.selection=random_stopping, which covers the trials that were drawn and no others"
+        raise RequestError(key, search.confirm, expected)
 
 
 def check_steering(pruner: Mapping[str, Any], config: RunConfig) -> None:

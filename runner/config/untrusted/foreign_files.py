@@ -91,7 +91,7 @@ _HYDRA_KEYS: dict[str, Callable[[Any], str | None]] = {
         f"hydra.sweeper.{name}": _anything
         for name in (
             *("max_batch_size", "objectives", "direction", "constraints", "n_trials", "n_jobs", "study_name"),
-            *("max_failure_rate", "stale_after", "custom_search_space"),
+            *("max_failure_rate", "stale_after", "custom_search_space", "confirm", "halving"),
         )
     },
     "hydra.sweeper.storage": _storage,
