@@ -33,6 +33,12 @@ def test_option(train, tmp_path, group, option):
         extra += ["data=synthetic", "data.image_size=32"]
     if group == "data" and option == "image_folder":
         extra += [f"data.root={_folder(tmp_path)}", "data.val_fraction=0.25", "data.test_fraction=0.25"]
+    if group == "data" and option == "manifest":
+        folder = _folder(tmp_path)
+        table = folder / "labels.csv"
+        listed = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
+        table.write_text("\n".join(["path,label", *(f"{path},{path.parent.name}" for path in listed)]))
+        extra += [f"data.manifest={table}", "data.val_fraction=0.25", "data.test_fraction=0.25"]
     if group == "data" and option in DOWNLOADED:
         with pytest.raises(RequestError, match=r"data\.root"):
             train(*SMALL, f"{group}={option}", f"data.root={tmp_path / 'nothing'}")

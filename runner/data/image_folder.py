@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from runner.config.schema import DataConfig
 from runner.config.words.expand_user import expand_user
-from runner.data.cache.folder_cache import Cache
-from runner.data.cache.image_store import bad_file, pixel_format
+from runner.data.cache.image_store import bad_file
 from runner.data.cache.listed_data import Tell
-from runner.data.cache.storage import ImageSource, hold
-from runner.data.decoding.bit_depth import NoRangeError
-from runner.data.decoding.decode import read_image
-from runner.data.decoding.pixels import (
-    DECODING,
-    BadImageError,
-    DecodedImage,
-    changed_limit,
-    changed_reading,
-    no_range,
-    reading_of,
-)
 from runner.data.folders.arrangement import Arrangement, arrange
-from runner.data.folders.content_hash import hash_files, read_listed
 from runner.data.folders.folder_layout import lay_out
-from runner.data.images import Decoded, SkippedFile
-from runner.errors import RequestError, RunError
+from runner.data.images import Decoded
+from runner.data.listed_images import open_listed
+from runner.errors import RequestError
 
 # Part of every fingerprint; a new number whenever decoding changes a pixel of ordinary images.
 STORED_AS = "image_folder 1"
@@ -69,56 +55,20 @@ def load_image_folder(
         name, reason = listing.bad[0]
         raise bad_file(name, reason, count=len(listing.bad), link=name in listing.links)
     layout, notes = lay_out(arranged)
-    if tell is not None:
-        tell(layout, None)
-    form = pixel_format(config, channels=3)
-    cache = Cache(config.cache_dir, shared=config.cache_shared)
-    contents, without_names = hash_files(listing, cache, reader="image_folder")
-    if tell is not None:
-        tell(layout, contents)
-    # The margin is left out of the identity: with and without augmentation, it is the same data.  Splits that follow
-    # from names follow from the contents.  Defaults that came later than the runs known by this are left out too.
-    identity = (
-        *(STORED_AS, contents, form.size, form.channels),
-        *([] if splits is None else [sorted(splits.items())]),
-        *changed_reading(config),
-    )
-    fingerprint = hashlib.sha256(repr(identity).encode()).hexdigest()
-    # Whoever stored it may have taken other folders for the splits.
-    held = (fingerprint, form.margin, arranged.splits, layout.classes, DECODING, *changed_limit(config))
-    key = hashlib.sha256(" ".join(map(str, held)).encode()).hexdigest()
-    shortest = None if form.size is None else max(form.size, form.margin or 0)
-    reading = reading_of(config, channels=form.channels)
-
-    def read(row: int) -> DecodedImage:
-        try:
-            raw = read_listed(listing, layout.name(row))
-        except OSError as error:
-            raise BadImageError(error.strerror or str(error)) from error
-        try:
-            return read_image(raw, shortest=shortest, reading=reading)
-        except NoRangeError as error:
-            raise no_range(layout.name(row), error, reading) from error
-
-    def confirm() -> None:
-        if arranged.again(is_image) != listing:
-            raise RunError(f"data.root: files below {arranged.root} changed while they were being read")
-
-    decoded = hold(
+    decoded = open_listed(
         config,
-        cache,
-        lambda: ImageSource(layout=layout, read=read, form=form),
-        key=key,
-        fingerprint=fingerprint,
-        origin=contents,
-        confirm=confirm,
+        listing,
+        layout,
+        reader="image_folder",
+        stored_as=STORED_AS,
+        choices=() if splits is None else (sorted(splits.items()),),
+        places=arranged.splits,
+        again=lambda: arranged.again(is_image),
+        tell=tell,
     )
     return replace(
         decoded,
-        contents=without_names,
-        skipped=tuple(SkippedFile(*bad) for bad in listing.bad) + decoded.skipped,
         places=_places(arranged, Path(expand_user(str(config.root)))),
-        repeats=tuple(tuple(listing.files[place].path for place in same) for same in without_names.repeats),
         notes=(*arranged.notes, *notes, *decoded.notes),
     )
 

@@ -165,6 +165,7 @@ WRONG = [
     ("trainer=dp data.augment.cutmix=1", "data.augment.cutmix", "0: an image made of two examples"),
     ("trainer=dp data.preview=true", "data.preview", "would show private images"),
     ("data.preview=maybe", "data.preview", "true or false"),
+    ("data.manifest=labels.csv", "data.manifest", "data=manifest beside it"),
     ("data.augment.erasing=2", "data.augment.erasing", "a number in [0, 1]"),
     ("data.augment.rotation=270", "data.augment.rotation", "a number in [0, 180]"),
     ("data.augment.rand_augment=9", "data.augment.rand_augment", "a number in [0, 5]"),
