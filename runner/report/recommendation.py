@@ -23,7 +23,7 @@ from runner.report.recipes import Grouping, epsilon, list_labels, seconds
 from runner.report.repeats import Repeats, read_repeats
 from runner.report.statistics import Estimate, paired, rate_bounds
 
-_REPEATED = ("seed=", "seeds=", "comparison.until=", "hydra.sweep.dir=")
+_REPEATED = ("seed=", "seeds=", "comparison.until=", "hydra.sweep.dir=", "hydra.sweeper.halving=")
 """What of a sweep's command the rounds of seeds take the place of."""
 
 

@@ -56,6 +56,12 @@ class Cell:
         """Where the sweep writes."""
         return Path(self.composed.hydra.sweep.dir)
 
+    @property
+    def label(self) -> str:
+        """What people know the cell by: its folder, from the sweep's, its number unless another name was asked for."""
+        folder, sweep = self.folder.absolute(), self.sweep_dir.absolute()
+        return folder.relative_to(sweep).as_posix() if folder.is_relative_to(sweep) else str(self.number)
+
 
 def plain_types(composed: DictConfig, hydra: DictConfig) -> DictConfig:
     """``composed`` and Hydra's part of it without the types of the typed root, which cannot be pickled."""

@@ -21,7 +21,8 @@ _STYLES = {"failed": "red", "refused": "red", "done": "green", "running": "bold"
 class CellRow:
     """A line of the table; what is not known is empty."""
 
-    number: int
+    label: str
+    """Its folder, from the sweep's."""
     request: str
     """What the cell overrides, such as ``optimizer.lr=0.1 seed=1``."""
     state: str
@@ -36,7 +37,7 @@ def cells_table(rows: Sequence[CellRow], width: int, *, title: str, caption: str
     Number, state and epoch are always whole.  Where columns are too few, the request loses the groups of its keys, then
     the time, then the validation figure is left out, and the request is cut at its end.
     """
-    numbers = [str(row.number) for row in rows]
+    numbers = [row.label for row in rows]
     columns = {name: [getattr(row, name) for row in rows] for name in ("state", "epoch", "validation", "time")}
     widths = {name: _widest([name, *texts]) for name, texts in {"cell": numbers, **columns}.items()}
     requests = [row.request for row in rows]

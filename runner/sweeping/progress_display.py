@@ -73,7 +73,7 @@ class PlainDisplay:
     def begin(self, cell: Cell) -> None:
         """Name the cell."""
         self._count_from_0()
-        put(sys.stdout, f"[{cell.number}] {cell.name}")
+        put(sys.stdout, f"[{cell.label}] {cell.name}")
 
     def refresh(self) -> None:
         """Show nothing: a log has no use for it."""
@@ -87,7 +87,7 @@ class PlainDisplay:
         put(
             sys.stdout,
             *(
-                f"[{cell.number}] {line}"
+                f"[{cell.label}] {line}"
                 for line in (*notes, f"{_outcome(attempt, record, tested=not self._searched)}{counted}")
             ),
         )
@@ -96,7 +96,7 @@ class PlainDisplay:
         """Say what became of it then."""
         self._count_from_0()
         self._ended += 1
-        put(sys.stdout, f"[{cell.number}] {cell.name}: {_earlier(attempt)}")
+        put(sys.stdout, f"[{cell.label}] {cell.name}: {_earlier(attempt)}")
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -141,7 +141,7 @@ class LiveDisplay:
         _, watch = self._running.pop(cell.number)
         record = read_cell_record(cell.folder)
         for note in () if record is None else record.notes:
-            self._screen.print(f"cell {cell.number}: warning: {note}", "yellow")
+            self._screen.print(f"cell {cell.label}: warning: {note}", "yellow")
         self._close_row(cell, attempt, record, duration(watch.seconds))
 
     def skip(self, cell: Cell, attempt: Attempt) -> None:
@@ -157,13 +157,13 @@ class LiveDisplay:
         how = "failed" if attempt.refusal is None else "refused"
         self._counts[how if failed else "done"] += 1
         if failed:
-            self._screen.print(f"cell {cell.number} ({cell.name}): {attempt.error}", "red")
+            self._screen.print(f"cell {cell.label} ({cell.name}): {attempt.error}", "red")
         state = how if failed else "interrupted" if attempt.exit_code == ExitCode.INTERRUPTED else "done"
         value = None if record is None else _figure(record.metrics.val_accuracy, record.metrics.val_loss)
         figure = "" if value is None else value[1]
-        self._ended.append(CellRow(cell.number, cell.name, state=state, validation=figure, time=when))
+        self._ended.append(CellRow(cell.label, cell.name, state=state, validation=figure, time=when))
         if value is not None and not failed and (self._best is None or value[0] > self._best[0]):
-            self._best = value[0], f"{value[1]} in cell {cell.number} ({cell.name})"
+            self._best = value[0], f"{value[1]} in cell {cell.label} ({cell.name})"
         self.refresh()
 
     def _table(self) -> RenderableType:
@@ -184,7 +184,7 @@ def _running_row(cell: Cell, watch: CellProgressReader) -> CellRow:
     at = watch.refresh()
     found = _figure(at.val_accuracy, at.val_loss)
     return CellRow(
-        cell.number,
+        cell.label,
         cell.name,
         state="starting" if at.epoch is None else "running",
         epoch="" if at.epoch is None else f"{at.epoch}/{at.epochs}",

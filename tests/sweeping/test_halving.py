@@ -136,7 +136,7 @@ def halved(folder, stopped, comparison=None):
         for seed in range(3):
             outcome = "pruned" if number in (0, 2) else 0.9 + number / 100 + seed / 1000
             cells.append((f"optimizer.lr={rate} seed={seed}", outcome, {"curve": (2.0, 1.0 + number / 10)}))
-    write_sweep(folder, cells, comparison=comparison)
+    write_sweep(folder, cells, comparison=comparison, typed=("optimizer.lr=0.1,0.2,0.3,0.4", "seeds=3", ASKED))
     if stopped:
         cells = {str(number): 2 for number in (0, 1, 2, 6, 7, 8)}
         rungs = (Rung(epoch=2, keep=2),)
@@ -152,6 +152,8 @@ def test_the_report_says_how_far_its_statement_reaches(tmp_path):
     )
     assert "lr=0.4" in report.verdict
     assert "failed" not in report.verdict
+    assert "comparison.until=decided`" in report.verdict
+    assert ASKED not in report.verdict, "the two do not go together"
     text = (tmp_path / "report.md").read_text()
     assert "| lr=0.1 | 75.00 % | to epoch 2, then stopped |" in text
     assert "| lr=0.4 | 67.50 % | to the end |" in text

@@ -30,7 +30,9 @@ def cell(tmp_path, configure):
     def cell(number):
         folder = tmp_path / str(number)
         folder.mkdir()
-        composed = OmegaConf.create({"hydra": {"runtime": {"output_dir": str(folder)}}})
+        composed = OmegaConf.create(
+            {"hydra": {"runtime": {"output_dir": str(folder)}, "sweep": {"dir": str(tmp_path)}}}
+        )
         name = f"optimizer.lr=0.{number}"
         return Cell(
             number=number,

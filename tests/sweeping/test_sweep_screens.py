@@ -10,11 +10,11 @@ from tests.screens import FakeTerminal, compare_with_golden
 
 REQUEST = "optimizer.lr=0.0123456789 optimizer.momentum=0.912345 scheduler=cosine seed=3"
 ROWS = [
-    CellRow(9, "optimizer.lr=0.05 seed=0", state="failed", time="0:12"),
-    CellRow(10, REQUEST, state="done", validation="94.12%", time="0:12"),
-    CellRow(11, REQUEST.replace("cosine", "constant"), state="interrupted", validation="loss 0.9412", time="before"),
-    CellRow(112, REQUEST, state="running", epoch="118/120", validation="100.00%", time="1:10:12 left"),
-    CellRow(113, "optimizer.lr=0.05 seed=1", state="starting", time="0:03"),
+    CellRow("9", "optimizer.lr=0.05 seed=0", state="failed", time="0:12"),
+    CellRow("10", REQUEST, state="done", validation="94.12%", time="0:12"),
+    CellRow("11", REQUEST.replace("cosine", "constant"), state="interrupted", validation="loss 0.9412", time="before"),
+    CellRow("112", REQUEST, state="running", epoch="118/120", validation="100.00%", time="1:10:12 left"),
+    CellRow("113", "optimizer.lr=0.05 seed=1", state="starting", time="0:03"),
 ]
 
 
@@ -25,7 +25,7 @@ def test_number_state_and_epoch_are_kept_and_the_request_gives_way(columns, monk
     Console(stderr=True, highlight=False).print(cells_table(ROWS, columns, title=title, caption=best))
     lines = terminal.screen()
     for row in ROWS:
-        line = next(line for line in lines if re.match(rf" *{row.number} ", line))
+        line = next(line for line in lines if re.match(rf" *{row.label} ", line))
         assert {row.state, *filter(None, [row.epoch])} <= set(line.split())
         assert len(line) <= columns
     compare_with_golden(f"sweep_{columns}", lines)
