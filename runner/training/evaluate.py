@@ -32,6 +32,7 @@ def evaluate(parts: Parts, feed: Feed, examples: int, *, classes: torch.Tensor |
     totals = torch.zeros(2, dtype=wide, device=world.device)
     mine = torch.arange(world.rank, examples, world.size)
     was_training = model.training
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def measure(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
         try:
@@ -57,13 +58,14 @@ def evaluate(parts: Parts, feed: Feed, examples: int, *, classes: torch.Tensor |
                 continue
             figures, labels, answers = found
             totals += figures
-            if classes is not None:
-                place = slice(int(rows[0]), int(rows[-1]) + 1, world.size)
-                classes[0, place], classes[1, place] = labels, answers
+            kept.append((labels, answers))
             start += len(rows)
     model.train(was_training)
     world.sum_(totals)
     if classes is not None:
+        if kept:
+            for place, parts in zip(classes, zip(*kept, strict=True), strict=True):
+                place[world.rank :: world.size] = torch.cat(parts)
         world.sum_(classes)
     loss, accuracy = (totals / examples).tolist()
     return loss, accuracy
