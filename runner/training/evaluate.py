@@ -58,14 +58,15 @@ def evaluate(parts: Parts, feed: Feed, examples: int, *, classes: torch.Tensor |
                 continue
             figures, labels, answers = found
             totals += figures
-            kept.append((labels, answers))
+            if classes is not None:
+                kept.append((labels, answers))
             start += len(rows)
     model.train(was_training)
     world.sum_(totals)
     if classes is not None:
         if kept:
-            for place, parts in zip(classes, zip(*kept, strict=True), strict=True):
-                place[world.rank :: world.size] = torch.cat(parts)
+            for row, found_here in zip(classes, zip(*kept, strict=True), strict=True):
+                row[world.rank :: world.size] = torch.cat(found_here)
         world.sum_(classes)
     loss, accuracy = (totals / examples).tolist()
     return loss, accuracy
