@@ -82,15 +82,23 @@ def _programs_are_forked():
     programs.close()
 
 
+@pytest.fixture(scope="session")
+def _places(tmp_path_factory):
+    """Folders that are made when something is put there, for tests that ask for none."""
+    base = tmp_path_factory.mktemp("places")
+    return (base / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _nothing_leaks(tmp_path):
+def _nothing_leaks(request, _places):
     """Environment, working folder and torch's switches are as before; caches and ledgers go to its own folder."""
     import torch
 
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else next(_places)
     # not the fixture monkeypatch: what a test changes through that is undone only after this one has looked
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        patch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("XDG_DATA_HOME", str(folder / "data"))
         # runs share the cores with other tests: as many threads as torch was told to use (OMP_NUM_THREADS)
         patch.setattr("runner.planning.build.available_cores", torch.get_num_threads)
         before = _process_state()
