@@ -21,12 +21,12 @@ def test_an_installed_wheel_runs_from_any_folder(tmp_path):
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert found.strip() == str(site / "runner")
     assert (site / "runner" / "py.typed").is_file()
-    for script in ("ml-train", "recipe-runner"):
+    for script, *asked in (["ml-train", "hydra.run.dir=run"], ["recipe-runner", "--cfg", "job"]):
         command = [sys.executable, "-P", str(site / "bin" / script), "data.limit=32", "trainer.steps=2", "tracker=none",
-                   f"hydra.run.dir={script}"]  # fmt: skip
+                   *asked]  # fmt: skip
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert json.loads((tmp_path / script / "run.json").read_text())["status"] == "completed"
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "completed"
     sweeps = [sys.executable, "-P", "-m", "runner", "sweep=precision", "--cfg", "job"]
     done = subprocess.run(sweeps, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

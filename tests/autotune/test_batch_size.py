@@ -17,7 +17,7 @@ from runner.planning.device import detect_device
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 
 RECIPE = (
-    "hardware=cpu", "hardware.threads=1", "data.limit=200", "data.image_size=64", "model=small_cnn",
+    "hardware=cpu", "hardware.threads=1", "data.limit=200", "data.image_size=40", "model=small_cnn",
     "model.norm=group", "scheduler=constant", "trainer.steps=1",
 )  # fmt: skip
 PATIENT = "hardware.probe_seconds=600"
