@@ -382,6 +382,9 @@ class RunConfig:
     """Seed of weights, order of examples and augmentation; 0 is a seed like any other."""
     seeds: int = 1
     """Repeats of a run, or of each cell of a grid, with ``seed``, ``seed + 1``, ...: every cell on the same seeds."""
+    folds: int | None = None
+    """Cross-validation: a run, or each cell of a grid, once for each of so many stratified folds of the training
+    images, which is then its test (``data.fold``); with one answer in the end."""
     retry_failed: bool = False
     """Run the failed cells of a sweep again when it is started again in its folder; otherwise they are listed."""
     profile: bool | None = None

@@ -26,7 +26,7 @@ _MEASURED = ("status", *_METRICS, "seconds", "samples_per_second", "peak_bytes",
 
 _MOST_NAMED = 20
 
-OF_THE_SWEEP = ("seeds", "retry_failed")
+OF_THE_SWEEP = ("seeds", "folds", "retry_failed")
 """Keys that say how a sweep is run and not what its cells are."""
 
 

@@ -30,7 +30,7 @@ from runner.records.sweep_cells import find_cells
 SELECTION_FILE = "selection.json"
 
 _NO_QUESTION = (
-    *("tracker", "hardware", "comparison", "name", "seed", "seeds", "resume", "retry_failed", "deterministic"),
+    *("tracker", "hardware", "comparison", "name", "seed", "seeds", "folds", "resume", "retry_failed", "deterministic"),
     *(
         "data.root",
         "data.cache_dir",

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.config.compose import Composer, line_of
 from runner.config.groups import OPEN
 from runner.config.looks import plan_looks
+from runner.config.request.cross_validation import with_folds
 from runner.config.request.exclusive_keys import exclusive_with
 from runner.config.request.halving import check_halving
 from runner.config.request.hopeless_search import refuse_hopeless
@@ -110,6 +111,10 @@ def read_request(
     later = _under(swept, overrides)
     base = [line_of(o) for o in overrides if o not in swept and o not in later]
     config = composer.compose(base)
+    if config.folds is not None:
+        if config.hydra.sweeper._target_ != GRID:
+            raise RequestError("folds", f"{config.folds} in a search", "null: cross-validate in a run of its own")
+        overrides = with_folds(composer, config.folds, overrides)
     if (file := composer.hidden_question(config)) is not None:
         print(
             f"note: sweep={file.stem} is {file}, in place of the installed question of that name",
@@ -121,7 +126,7 @@ def read_request(
     # a question from sweeps/ that lists values means a grid, whether or not its file says so
     question = config.hydra.runtime.choices.get("sweep") is not None and bool(config.hydra.sweeper.get("params"))
     asked = question and mode != RunMode.RUN  # a cell of one that goes on by itself
-    if not multirun and mode != RunMode.MULTIRUN and not asked and config.seeds == 1:
+    if not multirun and mode != RunMode.MULTIRUN and not asked and config.seeds == 1 and config.folds is None:
         if swept:
             composer.compose(lines)
         run = composer.load(config)

@@ -42,6 +42,7 @@ RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     **choices_of_schema(),
     "seed": SEED,
     "seeds": AT_LEAST_1,
+    "folds": Range(2),
     "data.batch_size": BATCH_SIZE,
     "data.eval_batch_size": AT_LEAST_1,
     "data.image_size": AT_LEAST_1,

@@ -18,7 +18,7 @@ MOST_TYPED = (
     *("model.weights", "trainer.epochs", "trainer.steps", "trainer.accumulation_steps", "trainer.clip_norm"),
     *("trainer.patience", "precision.amp_dtype", "optimizer.lr", "optimizer.weight_decay", "scheduler.warmup_epochs"),
     *("privacy.epsilon", "privacy.noise_multiplier", "hardware.device", "hardware.processes", "tracker.mode"),
-    *("seed", "seeds", "name", "retry_failed"),
+    *("seed", "seeds", "folds", "name", "retry_failed"),
 )
 """In the order in which they are shown."""
 
