@@ -14,10 +14,10 @@ from runner.config.schema import (
     PrecisionConfig,
     PrivacyConfig,
     SchedulerConfig,
-    TaskConfig,
     TrackerConfig,
     TrainerConfig,
 )
+from runner.config.task_config import TaskConfig
 
 OPEN: dict[str, type] = {
     "data": DataConfig,

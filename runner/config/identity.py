@@ -22,7 +22,13 @@ _FLOAT16_COUNTS = (
     "static_scale",
 )
 
-_OF_CLASSIFY = {"target": "runner.tasks.classify.Classify", "name": "classify"}
+_OF_CLASSIFY = {
+    "target": "runner.tasks.classify.Classify",
+    "name": "classify",
+    "loss": "cross_entropy",
+    "focal_gamma": 2.0,
+    "class_weights": None,
+}
 """Parts of the task as they are of plans from before there was another."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runner.config.augment_config import AugmentConfig as AugmentConfig
+from runner.config.task_config import TaskConfig
 
 AmpDtype = Literal["float32", "float64", "bfloat16", "float16", "auto", "auto16"]
 DeviceKind = Literal["auto", "cpu", "cuda", "mps"]
@@ -105,16 +106,6 @@ class ModelConfig:
     """``batch`` keeps BatchNorm, ``group`` replaces it by GroupNorm, ``auto`` takes group under DP and else batch."""
     options: dict[str, Any] = field(default_factory=dict)
     """What else the YAML holds: keyword arguments of the factory."""
-
-
-@dataclass
-class TaskConfig:
-    """What is learned: what a label is, the loss of each example, and when an answer is right."""
-
-    target: str = "runner.tasks.classify.Classify"
-    """Import path of the task class (``_target_`` in YAML)."""
-    name: str = "classify"
-    """Name in records."""
 
 
 @dataclass

@@ -24,10 +24,10 @@ from runner.planning.plan import (
     PrivacyPlan,
     SemanticPlan,
     SplitPlan,
-    TaskPlan,
 )
 from runner.planning.privacy_plan import plan_privacy
 from runner.planning.run_length import updates_asked, updates_per_epoch
+from runner.planning.task_plan import plan_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ def build_plan(
         monitor=config.trainer.monitor,
         test_checkpoint=config.trainer.test_checkpoint if data.val else "last",
         seed=config.seed,
-        task=TaskPlan(target=config.task.target, name=config.task.name),
+        task=plan_task(config.task, data),
     )
     performance = PerformancePlan(
         device=device.kind,

@@ -124,6 +124,11 @@ class TaskPlan:
     target: str = "runner.tasks.classify.Classify"
     """Import path of the class that does it."""
     name: str = "classify"
+    loss: str = "cross_entropy"
+    """``cross_entropy``, ``focal``, or the import path of a function."""
+    focal_gamma: float = 2.0
+    class_weights: tuple[float, ...] | None = None
+    """Factor of the loss of each class's examples; None for 1."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,8 @@ def performance_of(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 def _restore_task(stated: Mapping[str, Any]) -> TaskPlan:
     """Lists of JSON as the tuples that they were; empty where there was no choice yet."""
-    return TaskPlan(**{key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()})
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
+    return TaskPlan(**fields)
 
 
 def _restore(stated: Mapping[str, Any]) -> Plan:

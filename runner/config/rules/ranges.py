@@ -50,6 +50,28 @@ class WholeNumberOr:
 
 
 @dataclass(frozen=True)
+class NumbersOr:
+    """A list of positive numbers, or one word."""
+
+    word: str
+
+    def check(self, key: str, value: Any) -> None:
+        """Raises ``RequestError`` when ``value`` is neither."""
+        if value == self.word:
+            return
+        numbers = isinstance(value, list) and value
+        if not numbers or not all(isinstance(item, int | float) and not isinstance(item, bool) for item in value):
+            near = nearest(str(value), [self.word])
+            raise RequestError(key, value, f"{self.kind}, or null", nearest=near)
+        POSITIVE.check(key, value)
+
+    @property
+    def kind(self) -> str:
+        """In words."""
+        return f"{self.word}, or a list of numbers > 0"
+
+
+@dataclass(frozen=True)
 class Bytes:
     """A number of bytes, with or without a unit."""
 

@@ -28,9 +28,11 @@ from runner.config.rules.ranges import (
     SHARE_ABOVE_0,
     SHARE_BELOW_1,
     Bytes,
+    NumbersOr,
     Range,
     WholeNumberOr,
 )
+from runner.config.rules.task_rules import TASK_RELATIONS, Loss
 from runner.config.rules.tracker_rules import TRACKER_RELATIONS
 from runner.config.schema import RunConfig
 from runner.config.untrusted.targets import check_target, refuse_instructions
@@ -38,7 +40,7 @@ from runner.config.weights_of_run import weights_file
 from runner.config.words.expand_user import expand_user
 from runner.errors import RequestError
 
-RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
+RULES: dict[str, Range | Choices | WholeNumberOr | NumbersOr | Loss | Bytes] = {
     **choices_of_schema(),
     "seed": SEED,
     "seeds": AT_LEAST_1,
@@ -67,6 +69,9 @@ RULES: dict[str, Range | Choices | WholeNumberOr | Bytes] = {
     "data.augment.mixup": AT_LEAST_0,
     "data.augment.cutmix": AT_LEAST_0,
     "data.augment.erasing_area": SHARE_ABOVE_0,
+    "task.loss": Loss(),
+    "task.focal_gamma": AT_LEAST_0,
+    "task.class_weights": NumbersOr("balanced"),
     "trainer.epochs": POSITIVE,
     "trainer.steps": AT_LEAST_1,
     "trainer.accumulation_steps": AT_LEAST_1,
@@ -353,6 +358,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _warmup_ends,
     _nesterov_has_momentum,
     _betas_are_two_or_three,
+    *TASK_RELATIONS,
     *PRIVACY_RELATIONS,
     *BATCH_RELATIONS,
     _private_gradients_come_from_one_pass,

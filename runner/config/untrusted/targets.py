@@ -54,6 +54,7 @@ KINDS: dict[str, TargetKind] = {
         what="a schedule", roots=("runner.optim.schedules",), base="runner.optim.schedules:Schedule", functions=True
     ),
     "task": TargetKind(what="a task class", roots=("runner.tasks",), base="runner.tasks.task:Task", functions=False),
+    "task.loss": TargetKind(what="a loss", roots=(), base=None, functions=True),
     "trainer": TargetKind(
         what="a trainer class",
         roots=("runner.training.trainers",),
@@ -228,6 +229,8 @@ def _below(name: str, roots: Iterable[str]) -> bool:
 
 
 def _key(place: str) -> str:
+    if place == "task.loss":
+        return place
     if place.startswith("hydra."):
         return place if place.endswith("custom_search_space") else place.replace(".", "/")
     return f"{place}._target_"

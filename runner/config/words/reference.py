@@ -145,6 +145,8 @@ def _kind(name: str, hint: Any) -> str:
     text = str(rule) if type(rule).__str__ is not object.__str__ else ""
     if hasattr(rule, "names"):
         return ", ".join(str(item) for item in rule.names) + null
+    if hasattr(rule, "kind"):
+        return f"{rule.kind}, or null"
     if hasattr(rule, "word"):
         return f"whole number >= 1, or {rule.word}{null}"
     return words.replace(" or null", "") + text.removeprefix("a number").rstrip() * bool(text) + null
@@ -157,7 +159,7 @@ def _kind_of_hint(hint: Any) -> str:
         return ", ".join(str(value) for value in typing.get_args(hint))
     if typing.get_origin(hint) is list:
         return f"list of {_KINDS[typing.get_args(hint)[0]]}s".replace("texts", "words")
-    return _KINDS[hint]
+    return _KINDS.get(hint, "value")
 
 
 def _kind_of(value: Any) -> str:

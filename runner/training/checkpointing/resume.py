@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from runner.training.parts import Parts
 
 _TYPED = {
+    "task": "task",
+    "task.target": "task",
     "norm": "model.norm",
     "weights": "model.weights",
     "logical_batch": "data.batch_size",
