@@ -1,11 +1,14 @@
 """Each loss and weighting is its formula in float64, by example and in sum, and under torch.func."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from runner.errors import RequestError, RunError
+from tests.conftest import ROOT
 from tests.tasks.plain_task import plain_task
 
 WEIGHTS = (0.5, 2.0, 1.25, 4.0)
@@ -114,3 +117,19 @@ def test_a_loss_of_one_s_own(batch, monkeypatch):
     assert torch.equal(found, hinge(*batch))
     with pytest.raises(RunError, match="one loss for each"):
         plain_task(loss="tests.tasks.test_class_losses.mean_of_the_batch").losses(*batch)
+
+
+def test_the_loss_on_the_page_is_one(batch):
+    (code,) = re.findall(r"```python\n(# my_parts/losses\.py\n.*?)```", (ROOT / "docs" / "tasks.md").read_text(), re.S)
+    scope = {}
+    exec(code, scope)
+    assert torch.equal(scope["hinge"](*batch), hinge(*batch))
+
+
+def test_the_sweep_on_the_page_composes(configure):
+    (line,) = re.findall(r"python -m runner -m (.*task\.loss.*)", (ROOT / "docs" / "tasks.md").read_text())
+    *fixed, losses, weights = line.split()
+    for loss in losses.partition("=")[2].split(","):
+        for given in weights.partition("=")[2].split(","):
+            config = configure(*fixed, f"task.loss={loss}", f"task.class_weights={given}")
+            assert (config.task.loss, config.task.class_weights) == (loss, None if given == "null" else given)
