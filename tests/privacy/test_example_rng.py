@@ -69,3 +69,23 @@ def test_the_numbers_are_uniform_and_float32_never_rounds_them_up_to_one():
     assert found.min() >= 0
     assert found.max() < 1
     assert kstest(found.numpy(), "uniform").pvalue > 1e-4
+
+
+def test_a_further_block_has_numbers_of_its_own_and_leaves_the_first_as_it_is():
+    model = nn.Linear(4, 4)
+    longer = ExampleRng(KEY, model, copies=3, blocks=(11, 16)).images(2, ROWS, rank=0, size=1)
+    assert longer.shape == (len(ROWS), 3, 27)
+    assert torch.equal(longer[..., :11], images(ROWS))
+    later = longer[..., 11:]
+    assert len(later.flatten().unique()) == later.numel()
+    assert not torch.isin(later, longer[..., :11]).any()
+
+
+def test_a_private_run_has_the_numbers_that_its_changes_take():
+    secret = SecretKey.from_system()
+    changes = ("data.augment.rotation=10", "data.augment.rand_augment=2", "privacy.augmentation_multiplicity=2")
+    _, parts = parts_of(*changes, "model=linear", key=secret)
+    found = parts.draws.images(0, ROWS, rank=0, size=1)
+    assert found.shape == (len(ROWS), 2, 27)
+    made, _ = parts.feed.batch(ROWS[:2], found[:2].flatten(0, 1), copies=2)
+    assert not torch.equal(made[0], made[1])
