@@ -59,6 +59,8 @@ def identity_fields(semantic: dict[str, Any]) -> dict[str, Any]:
     for key, off in LATER.items():
         if recipe["data"]["augment"].get(key) == off:
             del recipe["data"]["augment"][key]
+    if recipe["data"].get("sampler") == "shuffle":
+        del recipe["data"]["sampler"]
     # plans from before there was a choice say nothing of it
     task = recipe.pop("task", {})
     if chosen := {key: value for key, value in task.items() if key not in _OF_CLASSIFY or value != _OF_CLASSIFY[key]}:

@@ -76,6 +76,9 @@ class DataConfig:
     """Random changes to training images."""
     preview: bool = False
     """Draw the first training batch before and after ``data.augment``, into ``preview.png`` of the run's folder."""
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    """``shuffle``: each example once an epoch; ``balanced``: as many draws, each of a random class and then of a random
+    example of it, so that a rare class is seen as often as any and its examples many times.  Not under DP."""
     cache: Literal["auto", "memory", "disk", "off"] = "auto"
     """Where decoded images are held: ``disk`` (files in ``cache_dir``, shared by processes and runs), ``memory`` (of
     each process, anew in each run), ``off`` (nowhere: decoded in the background for each batch), or ``auto``, the first

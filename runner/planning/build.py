@@ -100,6 +100,7 @@ def build_plan(
             contents=None if data.contents is None else data.contents.name,
             interpolation=data.interpolation,
             size_of_model=data.size_of_model,
+            sampler=config.data.sampler,
         ),
         model=config.model,
         weights=_identify_weights(config.model.weights),

@@ -48,6 +48,9 @@ class DataPlan:
     size_of_model: bool = False
     """Whether ``image_size`` is the model's or its weights' own, where ``data.image_size`` left it open."""
 
+    sampler: str = "shuffle"
+    """``shuffle`` or ``balanced``."""
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape [C, H, W] of the images that the model takes."""

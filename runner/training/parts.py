@@ -19,7 +19,7 @@ from runner.tasks.task import Task, build_task
 from runner.training.compiled_model import CompiledModel
 from runner.training.distributed.agreement import on_all_processes
 from runner.training.ema import WeightAverage
-from runner.training.gradients.batch_sampler import BatchSampler, ShuffledSampler
+from runner.training.gradients.batch_sampler import BalancedSampler, BatchSampler, ShuffledSampler
 from runner.training.gradients.graphed_mean_rule import GraphedMeanRule
 from runner.training.gradients.mean_rule import GradientRule, MeanRule
 from runner.training.gradients.micro_batch_size import MicroBatchSizes
@@ -151,7 +151,10 @@ def build_parts(
             rule = GraphedMeanRule(model, sizes=sizes, **same)
         else:
             rule = MeanRule(model, **same)
-        sampler = ShuffledSampler(len(data.train), semantic.logical_batch, semantic.seed)
+        if semantic.data.sampler == "balanced":
+            sampler = BalancedSampler(data.train.labels, semantic.logical_batch, semantic.seed)
+        else:
+            sampler = ShuffledSampler(len(data.train), semantic.logical_batch, semantic.seed)
         draws = SeededRng(semantic.data.augment, model, seed=semantic.seed)
     else:
         from runner.training.gradients.private_parts import build_private_parts

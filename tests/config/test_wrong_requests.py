@@ -56,6 +56,9 @@ WRONG = [
         "task.class_weights",
         "a list of numbers that do not come from the data",
     ),
+    ("data.sampler=balance", "data.sampler", "did you mean balanced?"),
+    ("trainer=dp data.sampler=balanced", "data.sampler", "follow the private labels"),
+    ("data.sampler=balanced task.class_weights=balanced", "task.class_weights", "one of the two"),
     ("task.wieghts=balanced", "task.wieghts", "did you mean"),
     # groups and options
     ("optimzer=adam", "optimzer", "did you mean optimizer?"),

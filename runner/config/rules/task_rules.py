@@ -64,9 +64,25 @@ def _private_weights_are_public(config: RunConfig) -> None:
         )
 
 
+def _examples_are_balanced_once(config: RunConfig) -> None:
+    if config.data.sampler != "balanced":
+        return
+    if config.privacy.enabled:
+        raise RequestError(
+            "data.sampler",
+            "balanced with trainer=dp",
+            "shuffle: the draws would follow the private labels, and no accountant here knows their amplification",
+        )
+    if config.task.class_weights == "balanced":
+        raise RequestError(
+            "task.class_weights", "balanced with data.sampler=balanced", "one of the two: each evens out the classes"
+        )
+
+
 TASK_RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     _gamma_is_of_focal,
     _smoothing_is_of_cross_entropy,
     _weights_are_of_a_loss_that_has_them,
     _private_weights_are_public,
+    _examples_are_balanced_once,
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 
 class BatchSampler(Protocol):
@@ -32,9 +34,31 @@ class ShuffledSampler:
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(fold_in(self._seed, epoch))
             # All at once: a slice in the middle of a step costs many times one of a row of slices.
-            self._batches = torch.randperm(self._examples, generator=generator).split(self._batch)
+            self._batches = self._order(generator).split(self._batch)
             self._epoch = epoch
         return self._batches[position]
+
+    def _order(self, generator: torch.Generator) -> torch.Tensor:
+        """Positions of a whole epoch, int64 [examples]."""
+        return torch.randperm(self._examples, generator=generator)
+
+
+class BalancedSampler(ShuffledSampler):
+    """As many draws an epoch as there are examples: a class that has some, uniformly, and then one of its examples."""
+
+    def __init__(self, labels: NDArray[np.int64], batch: int, seed: int) -> None:
+        super().__init__(len(labels), batch, seed)
+        classes = torch.from_numpy(labels)
+        counts = torch.bincount(classes)
+        counts = counts[counts > 0]
+        self._counts = counts
+        self._starts = counts.cumsum(0) - counts
+        self._by_class = classes.argsort(stable=True)
+
+    def _order(self, generator: torch.Generator) -> torch.Tensor:
+        drawn = torch.randint(len(self._counts), (self._examples,), generator=generator)
+        place = torch.rand(self._examples, dtype=torch.float64, generator=generator) * self._counts[drawn]
+        return self._by_class[self._starts[drawn] + place.long()]
 
 
 def fold_in(seed: int, *counters: int) -> int:
