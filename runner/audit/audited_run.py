@@ -86,12 +86,14 @@ def run_audited(
             first example in the way that would see it shift all others.
         over: puts another rule around the one that is observed.
     """
+    # what is looked at is the whole model
+    plan = plan.evolve({"performance.features": False})
     parts = build_parts(plan, data, world, key=key, grad_sample=grad_sample)
     way = parts.plan.performance.grad_sample
     again = build_parts(plan, data, world, key=key, grad_sample=way)
     absent = [row for row, present in zip(targets.rows, targets.present, strict=True) if not present]
     sampler: BatchSampler = Without(parts.sampler, absent)
-    feed = RecordingFeed(parts.feed)
+    feed = RecordingFeed(cast("Feed", parts.feed))
     observations = None
     if world.is_main:
         observations = StepObservations(

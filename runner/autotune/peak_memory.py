@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from runner.config.schema import DataConfig
-    from runner.data.feed import Feed
+    from runner.data.feature_feed import AnyFeed
     from runner.data.images import ImageData, ImageSet
     from runner.planning.plan import Plan
 
@@ -169,7 +169,7 @@ def _run_in_short(rehearsal: Rehearsal, data: ImageData) -> int:
     rehearsal.update()
     unread = read_on(data.train, rehearsal.parts.feed, 2 * plan.semantic.logical_batch)
 
-    def evaluate(feed: Feed, images: ImageSet) -> int:
+    def evaluate(feed: AnyFeed, images: ImageSet) -> int:
         # one batch: the others take the same memory, but for the bytes of their own pixels that come back
         count = min(len(images), rehearsal.parts.sizes["evaluation"])
         rehearsal.evaluate(feed, count)

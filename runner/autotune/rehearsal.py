@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from runner.data.feed import Feed
+from runner.data.feature_feed import AnyFeed
 from runner.data.images import ImageData, ImageSet
 from runner.models.memory_format import convolves
 from runner.planning.plan import Plan
@@ -68,7 +68,7 @@ class Rehearsal:
         self._data = data
         self._folder = folder
         started = self._now()
-        self.parts = build_parts(plan, data, world, key=key)
+        self.parts = build_parts(plan, data, world, key=key, rehearsed=True)
         self.set_up_seconds = self._now() - started
         """What building the parts took."""
         self.plan = self.parts.plan
@@ -88,11 +88,11 @@ class Rehearsal:
         self.done += 1
         return self.timed(lambda: self._step.run(number))
 
-    def feed(self, images: ImageSet) -> Feed:
+    def feed(self, images: ImageSet) -> AnyFeed:
         """``images``, a split of the data, for ``evaluate``."""
         return self.parts.plain_feed(self._data, images)
 
-    def evaluate(self, feed: Feed, count: int) -> float:
+    def evaluate(self, feed: AnyFeed, count: int) -> float:
         """Evaluate the first ``count`` images of ``feed``."""
         parts = self.parts
 

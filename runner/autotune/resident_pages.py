@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from runner.data.feed import Feed
+    from runner.data.feature_feed import AnyFeed
     from runner.data.images import ImageSet
 
 FEW = 4096
@@ -50,7 +50,7 @@ def bytes_in_both(pages: NDArray[np.int64], others: NDArray[np.int64]) -> int:
     return _PAGE * len(np.intersect1d(pages, others, assume_unique=True))
 
 
-def read_on(images: ImageSet, feed: Feed, read: int) -> int:
+def read_on(images: ImageSet, feed: AnyFeed, read: int) -> int:
     """Read the rest of ``images``, of which ``feed`` has read ``read``, if they are few; else how many bytes it is."""
     rest = unread_bytes(images, feed, read)
     if rest and len(images) <= FEW:
@@ -60,7 +60,7 @@ def read_on(images: ImageSet, feed: Feed, read: int) -> int:
     return rest
 
 
-def unread_bytes(images: ImageSet, feed: Feed, read: int) -> int:
+def unread_bytes(images: ImageSet, feed: AnyFeed, read: int) -> int:
     """Bytes of ``images`` in a mapped file of which ``feed`` has read ``read``; 0 where it holds them otherwise."""
     if feed.is_ready or not isinstance(images.images, np.memmap):
         return 0

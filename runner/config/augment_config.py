@@ -46,6 +46,15 @@ class AugmentConfig:
         return bool(self.mixup or self.cutmix)
 
     @property
+    def changing(self) -> tuple[str, ...]:
+        """The keys that change an image, or make one of two."""
+        switches = (
+            *("random_resized_crop", "crop_padding", "flip", "rotation", "rand_augment", "trivial_augment"),
+            *("color_jitter", "hue", "erasing", "mixup", "cutmix"),
+        )
+        return tuple(key for key in switches if getattr(self, key))
+
+    @property
     def draws_more(self) -> bool:
         """Whether one of the changes that came later is on, which take random numbers of their own."""
         return bool(self.rotation or self.rand_augment or self.trivial_augment or self.erasing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from functools import cache
 
+from runner.config.features_config import FeaturesConfig
 from runner.config.schema import (
     ComparisonConfig,
     DataConfig,
@@ -37,7 +38,7 @@ CLOSED: dict[str, type] = {
 }
 """Groups whose dataclass lists every key there is."""
 
-SECTIONS: dict[str, type] = {"comparison": ComparisonConfig}
+SECTIONS: dict[str, type] = {"features": FeaturesConfig, "comparison": ComparisonConfig}
 """Closed parts of the root that come in one form, and so are no groups with options to choose from."""
 
 RECIPES = ("experiment", "sweep")

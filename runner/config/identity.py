@@ -65,6 +65,9 @@ def identity_fields(semantic: dict[str, Any]) -> dict[str, Any]:
     task = recipe.pop("task", {})
     if chosen := {key: value for key, value in task.items() if key not in _OF_CLASSIFY or value != _OF_CLASSIFY[key]}:
         recipe["task"] = chosen
+    # as in plans from before anything was kept, which had all bits
+    if recipe.get("features_dtype") == "float32":
+        del recipe["features_dtype"]
     # how, not what; and what is scaled stands in the learning rate
     recipe["model"].pop("gradient_checkpointing", None)
     for key in ("scale_lr", "reference_batch_size"):

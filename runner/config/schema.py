@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runner.config.augment_config import AugmentConfig as AugmentConfig
+from runner.config.features_config import FeaturesConfig
 from runner.config.task_config import TaskConfig
 
 AmpDtype = Literal["float32", "float64", "bfloat16", "float16", "auto", "auto16"]
@@ -370,6 +371,7 @@ class RunConfig:
     privacy: PrivacyConfig
     hardware: HardwareConfig
     tracker: TrackerConfig
+    features: FeaturesConfig
     comparison: ComparisonConfig
     task: TaskConfig = field(default_factory=TaskConfig)
     seed: int = 0

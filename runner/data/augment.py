@@ -93,6 +93,11 @@ def draw(config: AugmentConfig, seed: int, step: int, n: int) -> Tensor | None:
     return torch.from_numpy(whole.astype(np.float32) * np.float32(2**-24))
 
 
+def is_mirrored(draws: Tensor) -> Tensor:
+    """Whether ``flip`` mirrors the image of each row of draws, bool ``[b]``."""
+    return draws[:, FLIP] < 0.5
+
+
 def apply(config: AugmentConfig, images: Tensor, draws: Tensor, *, image_size: int) -> Tensor:
     """Change each image by its row of draws, in the order of the keys of ``AugmentConfig``.
 
@@ -110,11 +115,11 @@ def apply(config: AugmentConfig, images: Tensor, draws: Tensor, *, image_size: i
     # Without a padded crop in between, a mirrored image is one whose box is sampled from right to left.
     backwards = config.flip and config.random_resized_crop and not config.crop_padding
     # Mirroring half of the batch needs the half's row numbers, which the CPU can tell without asking the device.
-    mirrored = torch.nonzero(draws[:, FLIP] < 0.5)[:, 0] if config.flip and not backwards else None
+    mirrored = torch.nonzero(is_mirrored(draws))[:, 0] if config.flip and not backwards else None
     known, draws = draws, draws.to(images.device, non_blocking=True)
     if config.random_resized_crop:
         boxes = _boxes(draws, images.shape[2], images.shape[3], *config.crop_area)
-        images = _resize_boxes(images, boxes, image_size, draws[:, FLIP] < 0.5 if backwards else None)
+        images = _resize_boxes(images, boxes, image_size, is_mirrored(draws) if backwards else None)
     if config.crop_padding:
         images = _crop_padded(images, draws, config.crop_padding)
     if mirrored is not None:

@@ -101,6 +101,18 @@ class Contents:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """The keys of the data group about what is kept of images; by default nothing is written."""
+
+    mode: str = "memory"
+    """``data.cache``."""
+    folder: str | None = None
+    """``data.cache_dir``."""
+    shared: bool = False
+    """``data.cache_shared``."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Decoded:
     """What a source returns: the splits that it brings with it, before anything is held out."""
 
@@ -159,6 +171,8 @@ class ImageData:
     """``Decoded.notes``, and what else the user should know of the data."""
     interpolation: Interpolation = "bilinear"
     """How images were resized."""
+    keeping: Keeping = Keeping()
+    """Where what is made of the images may be kept."""
     size_of_model: bool = False
     """Whether ``image_size`` is the model's own, where ``data.image_size`` left it open."""
     val_held_out: bool = False

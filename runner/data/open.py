@@ -19,7 +19,7 @@ from runner.data.cache.listed_data import ListedData
 from runner.data.contract import keep_contract
 from runner.data.decoding.pixels import BILINEAR
 from runner.data.folders.suspicious_splits import notes_on_classes, notes_on_repeats
-from runner.data.images import Decoded, ImageData, ImageSet
+from runner.data.images import Decoded, ImageData, ImageSet, Keeping
 from runner.data.splits import TEST, VAL, hold_out, hold_out_fold, thin
 from runner.errors import RequestError, nearest
 
@@ -87,6 +87,7 @@ def open_data(
             *notes_on_classes(decoded.classes, train, val, test),
             *notes_on_repeats(decoded.repeats, train, val, test),
         ),
+        keeping=Keeping(mode=config.cache, folder=config.cache_dir, shared=config.cache_shared),
         val_held_out=val is not None and decoded.val is None,
         origins=_origins(decoded, config),
     )

@@ -197,7 +197,7 @@ def _run_in_process(job: Job, world: World, device: Device, stop: StopRequest, c
             contents=data.contents,
         )
         if config.data.preview:
-            on_main_process(world, lambda: write_preview(parts, job.run_dir))
+            on_main_process(world, lambda: write_preview(parts.on_images(data), job.run_dir))
         if world.is_main:
             forget_after(job.run_dir, checkpoint)
         connect = job.sweep.pruning if job.sweep is not None and world.is_main else None

@@ -63,6 +63,12 @@ class Costs:
     """Memory of the process before it had a model: on a CPU its libraries, on a GPU nothing."""
     grad_sample: str | None
     """The way to per-example gradients that was chosen, and why; None without DP or where it was not asked."""
+    features: str | None = None
+    """The layers whose output is computed once for each image; None where none is."""
+    feature_seconds: float = 0.0
+    """For that, before the first update and not counted by ``run.json``; 0 where it was kept before."""
+    feature_bytes: int = 0
+    """What is kept, of all splits."""
     images_timed: int | None = None
     """Images of each update that was timed, where the whole would have taken too long; its seconds are scaled up."""
     same_batch: bool = True

@@ -71,6 +71,9 @@ def describe(assessment: Assessment) -> list[str]:
         ]
         if costs.grad_sample is not None:
             lines.append(f"gradients  per example by {costs.grad_sample}")
+    if costs.features is not None:
+        once = f"{seconds_text(costs.feature_seconds)} before the first update" if costs.feature_seconds else "as kept"
+        lines.append(f"features   {costs.features} once for each image: {mib(costs.feature_bytes)}, {once}")
     notes = [f"note       {note}" for note in plan.notes]
     return [
         *lines,

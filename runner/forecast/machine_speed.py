@@ -48,7 +48,7 @@ class Machine:
     """A small file, written and synced to the disk."""
 
 
-def time_passes(model: nn.Module, precision: Precision, *, image_shape: tuple[int, int, int], batch: int) -> Passes:
+def time_passes(model: nn.Module, precision: Precision, *, image_shape: tuple[int, ...], batch: int) -> Passes:
     """Time both passes of ``model`` on blank images [C, H, W], in two sizes of at most ``batch``."""
     device = precision.device
     layout = format_for(model, channels_last=True)

@@ -49,7 +49,7 @@ def count_operations(work: Callable[[], None]) -> Count:
     return counted
 
 
-def measure_model(model: nn.Module, *, image_shape: tuple[int, int, int]) -> ModelSize:
+def measure_model(model: nn.Module, *, image_shape: tuple[int, ...]) -> ModelSize:
     """Count what ``model``, on the CPU, does with images [C, H, W] in one forward and one backward pass.
 
     Gradients and statistics of its layers change; do not train it afterwards.

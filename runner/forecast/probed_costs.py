@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ import torch
 from runner.autotune.rehearsal import FEW, Rehearsal, first_look
 from runner.autotune.resident_pages import unread_bytes
 from runner.config.rules.batches import affordable
-from runner.data.feed import Feed
+from runner.data.feature_feed import AnyFeed
 from runner.forecast.analytic_costs import trained_bytes
 from runner.forecast.costs import Costs
 from runner.forecast.operation_counts import measure_model
@@ -140,7 +140,7 @@ def _probe(plan: Plan, data: ImageData, world: World, folder: Path, baseline: in
         0.0 if val is None or data.val is None else _evaluation(rehearsal, val, len(data.val), image_seconds, limit)
     )
     hold, save, load = _saving(rehearsal)
-    tests: list[Feed] = []
+    tests: list[AnyFeed] = []
     test_set_up = 0.0
     if data.test is not None:
         test = data.test
@@ -152,9 +152,22 @@ def _probe(plan: Plan, data: ImageData, world: World, folder: Path, baseline: in
     if world.device.type == "cpu":
         peak += unread_bytes(data.train, rehearsal.parts.feed, (len(samples) + 1) * plan.semantic.logical_batch)
 
+    model = build_model(plan)
+    shape: tuple[int, ...] = plan.semantic.data.image_shape
+    kept: dict[str, Any] = {}
+    if (features := rehearsal.parts.features) is not None:
+        features.hand_on(model)
+        shape = features.shape
+        kept = {
+            "features": features.layers,
+            "feature_seconds": sum(split.seconds for split in features.kept.values()),
+            "feature_bytes": sum(split.nbytes for split in features.kept.values()),
+        }
+        if world.device.type == "cpu":
+            peak += kept["feature_bytes"]
     return Costs(
         method="probe",
-        model=measure_model(build_model(plan), image_shape=plan.semantic.data.image_shape),
+        model=measure_model(model, image_shape=shape),
         set_up_seconds=rehearsal.set_up_seconds,
         start_seconds=0.0,
         first_step_seconds=max(0.0, first - float(np.median(samples))),
@@ -168,6 +181,7 @@ def _probe(plan: Plan, data: ImageData, world: World, folder: Path, baseline: in
         peak_bytes=peak,
         baseline_bytes=baseline,
         grad_sample=_gradients(rehearsal.plan),
+        **kept,
     )
 
 
@@ -193,7 +207,7 @@ def _updates(rehearsal: Rehearsal, limit: float) -> tuple[float, list[float]]:
     return first, samples
 
 
-def _evaluation(rehearsal: Rehearsal, feed: Feed, examples: int, image_seconds: float, limit: float) -> float:
+def _evaluation(rehearsal: Rehearsal, feed: AnyFeed, examples: int, image_seconds: float, limit: float) -> float:
     """Seconds of evaluating one example, on as many as take a moment; training takes ``image_seconds`` for one."""
     world = rehearsal.parts.world
     batch = rehearsal.parts.sizes["evaluation"] * world.size

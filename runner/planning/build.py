@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from runner.config.choice import Choice
 from runner.config.rules.batches import Split, split_batch
 from runner.config.rules.compilation_rules import refuse_device
+from runner.config.rules.feature_rules import keeps_features
 from runner.config.weights_of_run import weights_file
 from runner.environment.accelerate_settings import accelerate_notes
 from runner.environment.launchers import local_processes
@@ -122,6 +123,7 @@ def build_plan(
         test_checkpoint=config.trainer.test_checkpoint if data.val else "last",
         seed=config.seed,
         task=plan_task(config.task, data),
+        features_dtype=config.features.dtype,
     )
     performance = PerformancePlan(
         device=device.kind,
@@ -149,6 +151,7 @@ def build_plan(
         log_every=config.trainer.log_every,
         save_every=config.trainer.save_every,
         profile=config.profile,
+        features=keeps_features(config, images_seen=steps * logical_batch, examples=examples),
     )
     return Plan(
         name=config.name or derive_name(config, precision.dtype),

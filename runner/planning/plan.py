@@ -163,6 +163,8 @@ class SemanticPlan:
     test_checkpoint: str
     seed: int
     task: TaskPlan = TaskPlan()
+    features_dtype: str = "float32"
+    """Type in which the output of layers that never change is kept; ``float32`` for all of its bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +205,10 @@ class PerformancePlan:
     """What chose ``batch_size``: ``request``, ``measurement``, or ``rule`` until it is measured."""
     lr_reason: str | None = None
     """How the learning rate was scaled; None where it is as typed."""
+    features: bool = False
+    """Whether the output of layers that never change is computed once for each image."""
+    features_kept: str | None = None
+    """Which layers these are, and where the features of the training images are kept; None before that is known."""
     probe_seconds: float = 20.0
     """About the longest that each measurement may take."""
 
@@ -291,6 +297,8 @@ class Plan:
             lines.append(f"           {precision.reason}")
         elif (layout := self.layout) is not None:
             lines.append(f"format     {layout}")
+        if performance.features_kept is not None:
+            lines.append(f"features   {performance.features_kept}")
         if made := [name for name in ("compile", "cuda_graphs") if getattr(performance, name)]:
             lines.append(f"prepared   {' and '.join(f'hardware.{name}' for name in made)}, before the first step")
         if (privacy := semantic.privacy) is not None:

@@ -10,12 +10,12 @@ from runner.error_texts import is_out_of_memory
 from runner.training.eval_chunks import chunked_logits
 
 if TYPE_CHECKING:
-    from runner.data.feed import Feed
+    from runner.data.feature_feed import AnyFeed
     from runner.training.distributed.world import World
     from runner.training.parts import Parts
 
 
-def evaluate(parts: Parts, feed: Feed, examples: int, *, classes: torch.Tensor | None = None) -> tuple[float, float]:
+def evaluate(parts: Parts, feed: AnyFeed, examples: int, *, classes: torch.Tensor | None = None) -> tuple[float, float]:
     """Mean cross-entropy (without label smoothing, in nats) and accuracy in [0, 1] over ``examples`` rows of ``feed``.
 
     An answer that is not finite is no right one.  Each process takes every size-th row, so no row is padded or

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from runner.data.feed import Feed
+from runner.data.feature_feed import AnyFeed
 from runner.errors import RunError
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
 from runner.records.run_file import FinalMetrics
@@ -243,7 +243,7 @@ class Loop:
         patience = self._plan.semantic.patience
         return patience is not None and self._loop_state.stale >= patience
 
-    def _evaluate(self, step: int, images: tuple[Feed, int]) -> bool:
+    def _evaluate(self, step: int, images: tuple[AnyFeed, int]) -> bool:
         """Evaluate on the validation split; whether the monitored metric improved."""
         plan, loop_state, classes = self._plan, self._loop_state, self._kept.room("val")
         if self._recorder.session is not None:
@@ -262,7 +262,7 @@ class Loop:
             self._kept.keep("val", classes)
         return improved
 
-    def _measure(self, images: tuple[Feed, int], classes: torch.Tensor | None) -> tuple[float, float]:
+    def _measure(self, images: tuple[AnyFeed, int], classes: torch.Tensor | None) -> tuple[float, float]:
         """Loss and accuracy over a split: its feed and its number of examples; ``classes`` as of ``evaluate``."""
         share_buffers(self._parts.model, self._world)
         figures = evaluate(self._parts, *images, classes=classes)
@@ -381,7 +381,7 @@ class Loop:
             log.warning(line)
             self._recorder.console.note(line)
 
-    def _feed(self, images: ImageSet) -> tuple[Feed, int]:
+    def _feed(self, images: ImageSet) -> tuple[AnyFeed, int]:
         return self._parts.plain_feed(self._data, images), len(images)
 
     def _zeroed(self) -> int:

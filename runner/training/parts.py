@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from runner.data.feature_feed import AnyFeed
 from runner.data.feed import Feed
 from runner.data.mixing import Mixer
 from runner.errors import RequestError
@@ -19,6 +20,7 @@ from runner.tasks.task import Task, build_task
 from runner.training.compiled_model import CompiledModel
 from runner.training.distributed.agreement import on_all_processes
 from runner.training.ema import WeightAverage
+from runner.training.feature_cache import FeatureCache, build_feature_cache
 from runner.training.gradients.batch_sampler import BalancedSampler, BatchSampler, ShuffledSampler
 from runner.training.gradients.graphed_mean_rule import GraphedMeanRule
 from runner.training.gradients.mean_rule import GradientRule, MeanRule
@@ -29,6 +31,7 @@ from runner.training.precision.precision import Precision, build_precision
 from runner.training.profiling.phase_timer import EVERY, PhaseTimer
 
 if TYPE_CHECKING:
+    from runner.config.schema import AugmentConfig
     from runner.data.images import ImageData, ImageSet
     from runner.planning.plan import Plan
     from runner.privacy.mechanism.key import SecretKey
@@ -56,7 +59,7 @@ class Parts:
     sizes: MicroBatchSizes
     """Of what goes through the model at once."""
     sampler: BatchSampler
-    feed: Feed
+    feed: AnyFeed
     """Training images."""
     draws: StepRng
     """Of augmentation and random layers."""
@@ -65,20 +68,33 @@ class Parts:
     key: SecretKey | None
     """Secret of noise and sampling under DP; the same in all processes."""
     clock: PhaseTimer
+    features: FeatureCache | None
+    """Keeps what layers that never change make of images, which feeds then give instead; None where none is kept."""
     compiled: CompiledModel | None
     """What trains the model by compiled code; None without ``hardware.compile``."""
     average: WeightAverage | None
     """The averaged weights that are evaluated and published; None for the model's own."""
 
-    def plain_feed(self, data: ImageData, images: ImageSet) -> Feed:
+    def plain_feed(self, data: ImageData, images: ImageSet) -> AnyFeed:
         """``images``, a split of ``data``, as ``model`` takes them and without augmentation."""
+        if self.features is not None and (kept := self.features.feed(images, None)) is not None:
+            return kept
+        return self._pixel_feed(data, images, None)
+
+    def on_images(self, data: ImageData) -> Parts:
+        """These parts with the training images of ``data`` in the place of what is kept of them, to be looked at."""
+        if self.features is None:
+            return self
+        return replace(self, feed=self._pixel_feed(data, data.train, self.plan.semantic.data.augment))
+
+    def _pixel_feed(self, data: ImageData, images: ImageSet, augment: AugmentConfig | None) -> Feed:
         return Feed(
             images,
             data,
             device=self.world.device,
             dtype=self.precision.parameter_dtype,
             channels_last=self.channels_last,
-            augment=None,
+            augment=augment,
         )
 
     def set_rates(self, step: int) -> float:
@@ -95,12 +111,18 @@ class Parts:
 
 
 def build_parts(
-    plan: Plan, data: ImageData, world: World, *, key: SecretKey | None = None, grad_sample: str | None = None
+    plan: Plan,
+    data: ImageData,
+    world: World,
+    *,
+    key: SecretKey | None = None,
+    grad_sample: str | None = None,
+    rehearsed: bool = False,
 ) -> Parts:
     """Build the parts of ``plan``; equal in every process.
 
     ``key`` and ``grad_sample`` are those of a resumed private run.  Without a key, a new one is drawn from the
-    operating system.
+    operating system.  ``rehearsed`` parts are for timing: features of a few images may stand for those of others.
 
     Raises:
         RequestError: the model, the optimizer or the schedule cannot be had as asked.
@@ -117,14 +139,23 @@ def build_parts(
     model.train()
     if performance.gradient_checkpointing:
         recompute_blocks(model, name=semantic.model.name, forward=precision.forward)
-    feed = Feed(
-        data.train,
-        data,
-        device=world.device,
-        dtype=precision.parameter_dtype,
-        channels_last=memory_format == torch.channels_last,
-        augment=semantic.data.augment,
+    channels_last = memory_format == torch.channels_last
+    dtype = precision.parameter_dtype
+    features = build_feature_cache(
+        plan, model, data, world, dtype=dtype, channels_last=channels_last, rehearsed=rehearsed
     )
+    feed: AnyFeed | None = None if features is None else features.feed(data.train, semantic.data.augment)
+    if features is not None and (note := features.note()) is not None:
+        plan = plan.evolve({"performance.features_kept": note})
+    if feed is None:
+        feed = Feed(
+            data.train,
+            data,
+            device=world.device,
+            dtype=dtype,
+            channels_last=channels_last,
+            augment=semantic.data.augment,
+        )
     clock = PhaseTimer(
         world.device, every=None if performance.profile is False else 1 if performance.profile else EVERY
     )
@@ -160,7 +191,15 @@ def build_parts(
         from runner.training.gradients.private_parts import build_private_parts
 
         plan, key, rule, sampler, draws = build_private_parts(
-            plan, model, task=task, precision=precision, world=world, key=key, grad_sample=grad_sample, clock=clock
+            plan,
+            model,
+            task=task,
+            precision=precision,
+            world=world,
+            key=key,
+            grad_sample=grad_sample,
+            clock=clock,
+            timed_shape=semantic.data.image_shape if features is None else features.shape,
         )
     optimizer, schedule = on_all_processes(
         world,
@@ -181,7 +220,7 @@ def build_parts(
         schedule=schedule,
         precision=precision,
         task=task,
-        channels_last=memory_format == torch.channels_last,
+        channels_last=channels_last,
         rule=rule,
         sizes=sizes,
         sampler=sampler,
@@ -190,6 +229,7 @@ def build_parts(
         mixer=_build_mixer(plan),
         key=key,
         clock=clock,
+        features=features,
         compiled=compiled,
         average=None if semantic.ema_decay is None else WeightAverage(_trained(model), semantic.ema_decay),
     )

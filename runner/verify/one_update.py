@@ -133,7 +133,8 @@ def _compute(asked: _UpdateRequest, world: World, device: Device) -> list[Update
 
 
 def _vary(plan: Plan, variant: Variant) -> Plan:
-    """The plan without noise and, if asked, in float64."""
+    """The plan without noise and, if asked, in float64; one update needs no features of all images."""
+    plan = plan.evolve({"performance.features": False})
     if plan.semantic.privacy is not None:
         plan = plan.evolve({"semantic.privacy.noise_multiplier": 0.0})
     return plan.evolve({"semantic.precision.dtype": "float64"}) if variant.float64 else plan

@@ -280,6 +280,13 @@ WRONG = [
     ("trainer=accelerate hardware=cpu hardware.processes=null", "hardware.processes", "a number"),
     ("hardware=multi_gpu", "hardware.processes", "trainer=accelerate"),
     ("tracker=none tracker.mode=online", "tracker.mode", "tracker=wandb"),
+    # features that are kept
+    ("features=off", "features", "a mapping of its keys: cache, dtype"),
+    ("features.cache=disk", "features.cache", "one of auto, off"),
+    ("features.dtype=float16", "features.dtype", "one of float32, bfloat16"),
+    ("features.dtyp=bfloat16", "features.dtyp", "did you mean features.dtype?"),
+    ("features.dtype=bfloat16 features.cache=off", "features.dtype", "float32"),
+    ("features.dtype=bfloat16 data.augment.hue=0.1", "features.dtype", "data.augment.flip alone"),
     # the question of a sweep
     ("comparison=precision", "comparison", "a mapping of its keys: metric, margin"),
     ("comparison.metrik=test_loss", "comparison.metrik", "did you mean comparison.metric?"),

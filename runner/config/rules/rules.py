@@ -15,6 +15,7 @@ from runner.config.rules.batches import BATCH_RELATIONS
 from runner.config.rules.choices import Choices, choices_of_schema
 from runner.config.rules.comparison_rules import a_comparison_can_be_made
 from runner.config.rules.compilation_rules import COMPILATION_RELATIONS
+from runner.config.rules.feature_rules import rounded_features_are_kept
 from runner.config.rules.privacy_rules import PRIVACY_RELATIONS
 from runner.config.rules.ranges import (
     AT_LEAST_0,
@@ -365,6 +366,7 @@ RELATIONS: tuple[Callable[[RunConfig], None], ...] = (
     *COMPILATION_RELATIONS,
     _processes_suit_the_device,
     *TRACKER_RELATIONS,
+    rounded_features_are_kept,
     a_comparison_can_be_made,
 )
 """Rules across keys and groups; each names the key to change and the cure."""

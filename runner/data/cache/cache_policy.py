@@ -19,11 +19,20 @@ MEMORY_SHARE = 0.4
 """Of the available memory that the images of all processes may take: the model and its batches need some as well."""
 
 
-def choose_cache(asked: str, count: Callable[[], int], folder: Path, *, unwritable: str | None = None) -> str:
+def choose_cache(
+    asked: str,
+    count: Callable[[], int],
+    folder: Path,
+    *,
+    unwritable: str | None = None,
+    what: str = "decoded images",
+    made: str = "decoded",
+    in_batches: str = "decoded in the background for each batch",
+) -> str:
     """``asked``, or for ``auto`` the first of ``disk``, ``memory`` and ``off`` with room for ``count()`` bytes.
 
-    ``folder`` is where the disk's cache lies, ``unwritable`` why it cannot be written.  Says in the log what was chosen
-    and why.
+    ``folder`` is where the disk's cache lies, ``unwritable`` why it cannot be written.  ``what`` takes the room; how it
+    is ``made``, and how where there is none, ``in_batches``.  Says in the log what was chosen and why.
     """
     if asked != "auto":
         return asked
@@ -34,15 +43,15 @@ def choose_cache(asked: str, count: Callable[[], int], folder: Path, *, unwritab
     lacking = (
         f"only {_size(disk)} are free in {folder}" if unwritable is None else f"{folder} is not written ({unwritable})"
     )
-    about = f"data.cache=auto: decoded images take {_size(needed)}"
+    about = f"data.cache=auto: {what} take {_size(needed)}"
     if unwritable is None and needed <= DISK_SHARE * disk:
         log.info("%s; %s are free in %s: on disk", about, _size(disk), folder)
         return "disk"
     if memory is not None and needed * processes <= MEMORY_SHARE * memory:
-        log.warning("%s; %s: in memory, decoded anew in each run", about, lacking)
+        log.warning("%s; %s: in memory, %s anew in each run", about, lacking, made)
         return "memory"
     have = "" if memory is None else f", and {_size(memory)} of memory"
-    log.warning("%s; %s%s: no cache, decoded in the background for each batch", about, lacking, have)
+    log.warning("%s; %s%s: no cache, %s", about, lacking, have, in_batches)
     return "off"
 
 

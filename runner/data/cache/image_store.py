@@ -139,7 +139,7 @@ def write_store(folder: Path, layout: StoreLayout, read: Read, form: PixelFormat
         OSError: The folder cannot be written or is full.
     """
     arrays, skipped, noted = decode_all(
-        layout, read, form, allocate=lambda name, shape: _allocate(folder / f"{name}.npy", shape), skip_bad=skip_bad
+        layout, read, form, allocate=lambda name, shape: allocate_map(folder / f"{name}.npy", shape), skip_bad=skip_bad
     )
     for array in arrays.values():
         array.flush()
@@ -329,9 +329,9 @@ def unequal(name: str, image: DecodedImage, size: int) -> RequestError:
     )
 
 
-def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
+def allocate_map(path: Path, shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> np.memmap[Any, Any]:
     """Make an array on disk and reserve its room: writing to a map on a full disk would kill the process."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate") and array.size:
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

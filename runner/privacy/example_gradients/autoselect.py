@@ -74,7 +74,7 @@ def autoselect_grad_sample(
     model: nn.Module,
     ways: Sequence[str],
     *,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     batch_size: int,
     loss: Loss,
     forward: Forward,
@@ -86,7 +86,8 @@ def autoselect_grad_sample(
     """One of ``ways``, measured on a micro-batch of ``batch_size`` examples of ``copies`` random images.
 
     On fewer, where that many would take more than ``most_seconds``.  The model and the random state stay as they were.
-    With ``measure=False`` it is the first of ``ways``.
+    ``image_shape`` is that of what the model is given of one image.  With ``measure=False`` the first of ``ways`` is
+    taken.
     """
     if len(ways) == 1:
         return Choice(ways[0], "rule", "the only way that works for this model")
@@ -120,7 +121,7 @@ def autoselect_grad_sample(
     return Choice(best, "measurement", f"{figures} for {examples * copies} random images{fewer}")
 
 
-def _images(model: nn.Module, size: int, shape: tuple[int, int, int], channels_last: bool) -> Tensor:
+def _images(model: nn.Module, size: int, shape: tuple[int, ...], channels_last: bool) -> Tensor:
     first = next(iter(trainable(model).values()))
     images = torch.randn(size, *shape, generator=torch.Generator().manual_seed(_SEED)).to(first.device, first.dtype)
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images

@@ -42,10 +42,13 @@ def build_private_parts(
     key: SecretKey | None,
     grad_sample: str | None,
     clock: PhaseTimer,
+    timed_shape: tuple[int, ...],
 ) -> tuple[Plan, SecretKey, PrivateRule, PoissonSampler, ExampleRng]:
     """The plan without ``auto``, the key that all processes share, and what is private in the place of the usual.
 
     The rule, the stream of Poisson batches and the draws; layers of ``model`` that draw do so by example from now on.
+
+    ``timed_shape`` is that of what the model is given of one image: its pixels, or features that are kept.
 
     ``key`` and ``grad_sample`` are those of a resumed run: another way of computing the gradients rounds differently.
 
@@ -77,11 +80,11 @@ def build_private_parts(
             lambda: autoselect_grad_sample(
                 model,
                 ways,
-                image_shape=image_shape,
+                image_shape=timed_shape,
                 batch_size=plan.performance.batch_size,
                 loss=loss,
                 forward=precision.forward,
-                channels_last=plan.performance.channels_last and convolves(model),
+                channels_last=plan.performance.channels_last and convolves(model) and timed_shape == image_shape,
                 measure=not plan.performance.deterministic,
                 copies=privacy.augmentation_multiplicity,
                 most_seconds=plan.performance.probe_seconds,
