@@ -35,7 +35,7 @@ def composed(composer):
 KEYS = [
     ("early_stopping=true", "trainer.patience=5"),
     ("trainer.gradient_clip_val=1", "trainer.clip_norm"),
-    ("loss=focal", "nothing: the loss is the cross-entropy"),
+    ("loss=focal", "did you mean task.loss?"),
     ("trainer.pin_memory=true", "no loader workers to set"),
     ("data_dir=photos", "data.root=photos"),
     ("max_epochs=3", "did you mean trainer.epochs?"),
