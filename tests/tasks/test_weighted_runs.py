@@ -1,4 +1,4 @@
-"""Runs with a weighted focal loss: splitting the work changes nothing, nor does an interruption, and DP clips them."""
+"""Runs with a weighted focal loss: splitting the work changes nothing, and DP clips them."""
 
 import json
 

@@ -35,7 +35,7 @@ def final_state(run_dir):
 @pytest.mark.parametrize(
     "recipe",
     [
-        ("model=mlp",),
+        ("model=mlp", "task.class_weights=balanced"),
         ("trainer=mixed_precision", "precision=fp16", "precision.growth_interval=20", "trainer.clip_norm=1"),
         (
             "model=mlp",
@@ -45,9 +45,17 @@ def final_state(run_dir):
             "precision=bf16",
             "trainer.ema_decay=0.95",
         ),
-        ("model=small_cnn", "trainer.ema_decay=0.9", "trainer.test_checkpoint=best"),
+        (
+            "model=small_cnn",
+            "trainer.ema_decay=0.9",
+            "trainer.test_checkpoint=best",
+            "data.sampler=balanced",
+            "data.augment.mixup=0.2",
+            "task.loss=focal",
+            "trainer.label_smoothing=0",
+        ),
     ],
-    ids=["standard", "fp16", "dp-bf16-averaged", "averaged"],
+    ids=["weighted", "fp16", "dp-bf16-averaged", "averaged-balanced-mixed-focal"],
 )
 def test_sigterm_in_mid_epoch_then_the_same_command_gives_the_same_bits(train, tmp_path, recipe):
     whole = final_state(train(*RECIPE, *recipe))
