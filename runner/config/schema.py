@@ -350,7 +350,7 @@ class ComparisonConfig:
     """Share of failed runs that matters: a recipe is recommended once its runs exclude this rate.  Without a failure 5
     runs exclude 0.5, 11 exclude 0.25, 59 exclude 0.05."""
     until: Literal["decided"] | None = None
-    """``decided`` adds seeds in rounds until the recommendation stands, looking at the results after 5, 10, 20, ...
+    """``decided`` adds seeds in rounds until the recommendation stands, looking at the results after 5, 7, 10, ...
     seeds, and fewer of the recipes that are out of the question; null runs the seeds that were asked for."""
     max_seeds: int = 40
     """Most seeds of a recipe with ``until=decided``."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from runner.config.looks import FIRST_LOOK, plan_looks
+from runner.config.looks import FIRST_LOOK, count_looks, plan_looks
 from runner.config.schema import ComparisonConfig
 from runner.config.words.pluralize import pluralize
 from runner.errors import RequestError, RunError
@@ -93,7 +93,7 @@ def forecast_seeds(
     resolution = metric.scale / images if metric.is_accuracy and images else None
     margin = comparison.margin or max(ACCURACY_MARGIN, resolution or 0.0)
     looks = (seeds,) if comparison.until is None else plan_looks(comparison.max_seeds)
-    level = (1 - comparison.confidence) / (len(looks) * (recipes - 1))
+    level = (1 - comparison.confidence) / (count_looks(len(looks)) * (recipes - 1))
     spread = find_spread(plans, {key for key in varied if key not in (*SEEDS, *SPLITS)}, metric)
     needed = None
     margins = {}
@@ -244,7 +244,9 @@ def described_seeds(found: SeedsForecast) -> dict[str, Any]:
 
 def _at_look(seeds: float) -> float:
     """The first planned look with at least so many seeds."""
-    return seeds if math.isinf(seeds) else FIRST_LOOK * 2 ** max(0, math.ceil(math.log2(seeds / FIRST_LOOK)))
+    if math.isinf(seeds):
+        return seeds
+    return next(look for look in plan_looks(2 * max(FIRST_LOOK, math.ceil(seeds))) if look >= seeds)
 
 
 def _number(seeds: float) -> str:

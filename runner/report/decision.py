@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from runner.config.looks import count_looks
 from runner.report.cells import CellResult
 from runner.report.decision_rule import EQUIVALENT, FAILURES, WORSE, Rule, State, begin, log_costs, take_look, weigh
 from runner.report.question import Question
@@ -63,8 +64,8 @@ class Decision:
 
     @property
     def level_share(self) -> float:
-        """Share of the level that a claim may use: one over the number of looks, and nothing before the first."""
-        return 0.0 if self.planned and self.look == 0 else 1 / len(self.looks)
+        """Share of the level that a claim may use at each look, and nothing before the first."""
+        return 0.0 if self.planned and self.look == 0 else 1 / count_looks(len(self.looks))
 
 
 def decide_sweep(grouping: Grouping, question: Question) -> Decision:

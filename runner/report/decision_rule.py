@@ -4,15 +4,17 @@
 qualities, D for the margin, b for the recipe of the highest q.  A recommendation of i is wrong where q_b - q_i > D.
 
 At each of the L planned looks every ordered pair (i, j) of the K recipes has a lower bound of q_i - q_j, from a paired
-t interval at the one-sided level a = alpha / (L (K - 1)).  Recipe j is *worse* where the bound of some q_i - q_j is
-above D, and drops out; i is *shown* where for every j that did not drop out as worse the bound of q_i - q_j is above
--D at this look, or was at that at which j dropped out otherwise.  Only a recipe that is shown is recommended.
+interval (Hall's transformation of t, see ``Estimate.lower``) at the one-sided level a = alpha / (l (K - 1)),
+where l = ``count_looks(L)`` allows for looks that see the same again.  Recipe j is *worse* where the bound of some
+q_i - q_j is above D, and drops out; i is *shown* where for every j that did not drop out as worse the bound of
+q_i - q_j is above -D at this look, or was at that at which j dropped out otherwise.  Only a recipe that is shown is
+recommended.
 
 P(wrong) <= alpha.  Take a wrong i.  Either b did not drop out as worse; then the bound of q_i - q_b was above -D
 although q_i - q_b < -D.  Or it did; then the bound of some q_j - q_b was above D although q_j - q_b <= 0.  For each j
 but b that is one event at each look, above -D where q_j - q_b < -D, above D elsewhere, and it has probability a at
-most; there are L (K - 1) of them.  No further division is needed for the pairs (i, j) that do not contain b: a wrong i
-must beat b whatever else it must beat (an intersection-union test; Berger 1982, Technometrics 24, 295).
+most; there are K - 1 of them at each look.  No further division is needed for the pairs (i, j) that do not contain b:
+a wrong i must beat b whatever else it must beat (an intersection-union test; Berger 1982, Technometrics 24, 295).
 
 A recipe drops out as *equivalent, dearer* only where a shown one is preferred to it, and every recipe that may yet be
 preferred to that one has been shown within the margin of it.  It stays among those that a recommendation must have
@@ -22,10 +24,14 @@ Costs are compared by their logarithms, pair by pair, at the same level: *cheape
 ratio is beyond ``CLOSE``.  Costs of which neither is shown to be cheaper are tied, and of tied recipes the first is
 preferred, so that the reference is displaced without a reason with probability alpha at most (K - 1 pairs, L looks).
 
-A run that failed counts with the worst figure that any run of the look had.  A recipe drops out where it is shown to
-fail more often than another (Fisher 1935, one-sided, level a) or more often than ``failure_rate``, and is not
-recommended until its runs exclude ``failure_rate``, by Clopper and Pearson's bound at level alpha for each recipe and
-look.
+A run that failed counts with the worst figure that any run of the look had.  One that ended far below the others of its
+recipe (``find_diverged``) is a failure in all but name.  A recipe drops out where it is shown to fail more often than
+another (Fisher 1935, one-sided, level a) or more often than ``failure_rate``, and is not recommended until its runs
+exclude ``failure_rate``, by Clopper and Pearson's bound at level alpha for each recipe and look.
+
+What n runs have not shown is no part of the claim.  A recipe that loses one run in twenty shows it in one of n with
+probability 1 - 0.95^n, so its mean over all runs may be far from what few of them say.  A recommendation is of the runs
+that neither fail nor diverge, and names Clopper and Pearson's bound of how many may.
 """
 
 from __future__ import annotations
@@ -36,11 +42,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.looks import FIRST_LOOK
+from runner.config.looks import FIRST_LOOK, count_looks
 from runner.report.statistics import Estimate, Floats, fisher, paired, rate_bounds
 
 CLOSE = 0.02
 """Share by which costs may differ and still count as equal: less is no reason to choose."""
+DIVERGED = 10.0
+"""A run has diverged that ended below the median of its recipe by more than so many margins, and by more than so many
+median absolute deviations from it (6.7 standard deviations where runs scatter normally)."""
 WORSE, EQUIVALENT, FAILURES = 1, 2, 3
 """Why a recipe dropped out; 0 for one that did not."""
 
@@ -66,7 +75,7 @@ class Rule:
 
     def each(self, recipes: int) -> float:
         """The level of one bound."""
-        return self.level / (len(self.looks) * max(recipes - 1, 1))
+        return self.level / (count_looks(len(self.looks)) * max(recipes - 1, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +152,8 @@ def weigh(quality: Floats, cost: Floats, failed: Booleans, rule: Rule) -> Eviden
     lower = np.where((difference.error == 0) & (difference.runs < FIRST_LOOK), -np.inf, lower)
     prices = log_costs(cost)
     saved = cost_difference(prices[..., None, :, :], prices[..., :, None, :]).lower(level)
-    failures, runs = failed.sum(axis=(-2, -1)), (failed | ~np.isnan(quality)).sum(axis=(-2, -1))
+    lost, runs = failed | find_diverged(quality, rule.margin), failed | ~np.isnan(quality)
+    failures, runs = lost.sum(axis=(-2, -1)), runs.sum(axis=(-2, -1))
     at_least, _ = rate_bounds(failures, runs, level)
     _, at_most = rate_bounds(failures, runs, rule.level)
     failing = at_least > rule.failure_rate
@@ -155,6 +165,21 @@ def weigh(quality: Floats, cost: Floats, failed: Booleans, rule: Rule) -> Eviden
     )
 
 
+def find_diverged(quality: Floats, margin: float) -> Booleans:
+    """Where a run ended so far below the others of its recipe [..., n, m] that it diverged; see ``DIVERGED``."""
+    below = _median(quality) - quality
+    with np.errstate(invalid="ignore"):
+        return below > DIVERGED * np.maximum(margin, _median(np.abs(below)))
+
+
+def _median(values: Floats) -> Floats:
+    """Median over the runs [..., n, m] of each setting, of those that are there; NaN where none is."""
+    ordered, there = np.sort(values, axis=-2), (~np.isnan(values)).sum(axis=-2, keepdims=True)
+    ends = [np.take_along_axis(ordered, np.maximum(at, 0), axis=-2) for at in ((there - 1) // 2, there // 2)]
+    # of an even number the mean of the middle two; without any the index lies on a NaN
+    return np.where(there > 0, (ends[0] + ends[1]) / 2, np.nan)
+
+
 def log_costs(cost: Floats) -> Floats:
     """Logarithm of the mean cost of each repeat [..., K, n], of costs [..., K, n, m]."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -163,7 +188,7 @@ def log_costs(cost: Floats) -> Floats:
 
 def cost_difference(values: Floats, reference: Floats) -> Estimate:
     """The difference of logarithms of costs, which what disturbs a machine makes no less even than Student's t asks."""
-    return replace(paired(values, reference), skew=0.0)
+    return replace(paired(values, reference), skew=None)
 
 
 def take_look(state: State, evidence: Evidence, rule: Rule, seeds: int) -> State:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runner.config.looks import count_looks
 from runner.report.decision import COSTS, Decision, qualities
 from runner.report.decision_rule import CLOSE, Booleans, log_costs
 from runner.report.question import Question
@@ -32,6 +33,8 @@ class RecipePoint:
     dominated_by: tuple[str, ...]
     """Labels of the recipes that are nowhere worse in the mean, a difference within the margin or ``CLOSE`` counting
     as none, and shown by paired runs to be better somewhere by more than that."""
+    beaten_in: tuple[str, ...]
+    """Where the first of these is shown to be better: the metric in words, or names of ``Front.costs``."""
 
     def cost(self, name: str, front: Front) -> float | None:
         """One of ``costs``; None where it is not known."""
@@ -69,11 +72,12 @@ def find_front(grouping: Grouping, question: Question, decision: Decision | None
     measured = np.flatnonzero((~np.isnan(quality)).any(axis=(1, 2)))
     quality = quality[measured][:, :most]
     prices = {name: repeats.array(COSTS[_NAMES[name]])[measured][:, :most] for name in costs}
-    looks = 1 if decision is None else len(decision.looks)
+    looks = 1 if decision is None else count_looks(len(decision.looks))
     level = question.level / (max(len(measured) - 1, 1) * (1 + len(costs)) * looks)
     values = [quality.mean(axis=-1), *(-log_costs(price) for price in prices.values())]
     margins = [question.margin, *([math.log1p(CLOSE)] * len(costs))]
-    better, worse = np.zeros((2, len(measured), len(measured)), bool)
+    names = [question.metric.words, *costs]
+    better, worse = np.zeros((len(names), len(measured), len(measured)), bool), np.zeros((len(measured),) * 2, bool)
     for number, (value, margin) in enumerate(zip(values, margins, strict=True)):
         difference = paired(
             value[:, None],
@@ -81,10 +85,10 @@ def find_front(grouping: Grouping, question: Question, decision: Decision | None
             shared_training=0.0 if number else repeats.shared_training,
             resolution=0.0 if number else question.resolution,
         )
-        better |= difference.lower(level) > margin
+        better[number] = difference.lower(level) > margin
         unknown = np.isnan(value).all(axis=1)
         worse |= ~(difference.mean >= -margin) & ~(unknown[:, None] & unknown[None])
-    dominates = better & ~worse
+    dominates = better.any(axis=0) & ~worse
     common = ~np.isnan(values[0]).any(axis=0)
     labels = [grouping.recipes[number].label for number in measured]
     sign = 1.0 if question.metric.is_accuracy else -1.0
@@ -97,6 +101,11 @@ def find_front(grouping: Grouping, question: Question, decision: Decision | None
                 values=tuple((sign * _known(values[0][row], common)).tolist()),
                 costs=tuple(_mean(price[row], common) for price in prices.values()),
                 dominated_by=tuple(label for label, wins in zip(labels, dominates[:, row], strict=True) if wins),
+                beaten_in=tuple(
+                    name
+                    for name, wins in zip(names, better[:, dominates[:, row].argmax(), row], strict=True)
+                    if wins and dominates[:, row].any()
+                ),
             )
             for row, number in enumerate(measured)
         ),

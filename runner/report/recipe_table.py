@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.records.document import Bullets, Grid, Heading, Paragraph, Text
 from runner.records.printable import printable
 from runner.report.findings import Findings
+from runner.report.pareto import RecipePoint
 from runner.report.recipes import Grouping, epsilon, images_per_second, peak_mebibytes, seconds, void
 from runner.report.statistics import mean_interval
 
@@ -46,7 +47,7 @@ def tabulate_recipes(findings: Findings) -> Iterator[Text]:
                 if recipe.finished
                 else "-"
             )
-        row.append(_front_status(None if point is None else point.dominated_by))
+        row.append(_front_status(point))
         rows.append(row)
     head = [*heads, "runs", metric.words, f"{findings.question.confidence:.0%} interval", "images/s", "MiB",
             "seconds", *(["ε"] if private else []), "weighed"]  # fmt: skip
@@ -87,7 +88,9 @@ def _number(value: float | None, digits: int = 0) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _front_status(dominated_by: Sequence[str] | None) -> str:
-    if dominated_by is None:
+def _front_status(point: RecipePoint | None) -> str:
+    if point is None:
         return "-"
-    return f"dominated by {dominated_by[0]}" if dominated_by else "on the front"
+    if not point.dominated_by:
+        return "on the front"
+    return f"dominated by {point.dominated_by[0]} ({', '.join(point.beaten_in)})"

@@ -12,8 +12,8 @@ import numpy as np
 from runner.config.words.pluralize import pluralize
 from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.report.cells import SweepResults
-from runner.report.decision import COSTS, Decision
-from runner.report.decision_rule import CLOSE, cost_difference, log_costs
+from runner.report.decision import COSTS, Decision, qualities
+from runner.report.decision_rule import CLOSE, DIVERGED, cost_difference, find_diverged, log_costs
 from runner.report.image_evidence import ImageEvidence
 from runner.report.image_words import over_new_images
 from runner.report.one_run import describe_run, duration_text
@@ -23,8 +23,16 @@ from runner.report.recipes import Grouping, epsilon, list_labels, seconds
 from runner.report.repeats import Repeats, read_repeats
 from runner.report.statistics import Estimate, paired, rate_bounds
 
-_REPEATED = ("seed=", "seeds=", "comparison.until=", "hydra.sweep.dir=", "hydra.sweeper.halving=")
-"""What of a sweep's command the rounds of seeds take the place of."""
+_REPEATED = (
+    "seed=",
+    "seeds=",
+    "comparison.until=",
+    "comparison.max_hours=",
+    "hydra.sweep.dir=",
+    "hydra.sweeper.halving=",
+)
+"""What of a sweep's command does not stand in the one that settles it: the rounds of seeds take its place, or it kept
+the sweep from that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +89,7 @@ def recommend(
             describe_publishing(sweep, leader, grouping),
         ],
     )
-    sentences += _failures(grouping, repeats, question, decision)
-    sentences += _unknown(grouping, repeats, question, decision, images_known=beyond is not None)
+    sentences += _failures(grouping, repeats, question, decision, images_known=beyond is not None)
     if not decision.decided:
         sentences.append(_settle(sweep, grouping, question, decision))
     return " ".join(sentences)
@@ -211,37 +218,35 @@ def _rests_on(edge: Edge, repeats: Repeats, question: Question, decision: Decisi
     return f"That rests on {used} of each{looks}, and a margin of {margin}{image}; {claim}."
 
 
-def _count_failures(
-    grouping: Grouping, repeats: Repeats, question: Question, decision: Decision
-) -> dict[str, tuple[int, int]]:
-    """Recipe -> its failed runs and all that ended, at the look."""
-    most = decision.look if decision.planned and decision.look else len(repeats.names)
-    failed = repeats.failed(question.metric.name)[:, :most]
-    runs = failed | ~np.isnan(repeats.array(seconds)[:, :most])
-    return {
-        recipe.label: (int(lost.sum()), int(all_.sum()))
-        for recipe, lost, all_ in zip(grouping.recipes, failed, runs, strict=True)
-    }
-
-
-def _failures(grouping: Grouping, repeats: Repeats, question: Question, decision: Decision) -> list[str]:
-    counts = _count_failures(grouping, repeats, question, decision)
-    lost = [f"{lost} of {pluralize(runs, 'run')} of {label}" for label, (lost, runs) in counts.items() if lost]
-    return [f"Failed: {', '.join(lost)}; each counts as the worst of all."] if lost else []
-
-
-def _unknown(
+def _failures(
     grouping: Grouping, repeats: Repeats, question: Question, decision: Decision, *, images_known: bool
 ) -> list[str]:
-    """What the runs leave open."""
-    lost, runs = _count_failures(grouping, repeats, question, decision)[decision.leader or ""]
-    found = []
-    if runs:
-        rate = float(rate_bounds(lost, runs, question.level)[1])
-        found.append(f"whether fewer than {rate:.0%} of its runs fail ({lost or 'none'} of {runs} did)")
+    """Runs that came to nothing, and what is not known: how many more of the leader's may, and what holds elsewhere."""
+    most = decision.look if decision.planned and decision.look else len(repeats.names)
+    failed = repeats.failed(question.metric.name)[:, :most]
+    diverged = find_diverged(qualities(repeats, question)[:, :most], question.margin)
+    runs = failed | ~np.isnan(repeats.array(seconds)[:, :most])
+    labels = [recipe.label for recipe in grouping.recipes]
+    sentences = []
+    for what, lost, then in (
+        ("Failed", failed, "each counts as the worst of all"),
+        ("Diverged", diverged, f"each ended more than {DIVERGED:.0f} margins below the median of its recipe"),
+    ):
+        counts = zip(labels, lost.sum(axis=(1, 2)), runs.sum(axis=(1, 2)), strict=True)
+        if named := [f"{some} of {pluralize(int(all_), 'run')} of {label}" for label, some, all_ in counts if some]:
+            sentences.append(f"{what}: {', '.join(named)}; {then}.")
+    leader = labels.index(decision.leader or "")
+    some, all_ = int((failed | diverged)[leader].sum()), int(runs[leader].sum())
+    unknown = []
+    if all_:
+        rate = float(rate_bounds(some, all_, question.level)[1])
+        unknown = [
+            f"whether fewer than {rate:.0%} of its runs fail or diverge ({some or 'none'} of {all_} did, and this is"
+            " about runs that do neither)"
+        ]
     if question.images and question.metric.is_accuracy and not repeats.are_splits and not images_known:
-        found.append(f"how other images than these {question.images:,} would be answered")
-    return [f"Not known: {'; '.join(found)}."] if found else []
+        unknown.append(f"how other images than these {question.images:,} would be answered")
+    return [*sentences, f"Not known: {'; '.join(unknown)}."] if unknown else sentences
 
 
 def _settle(sweep: SweepResults, grouping: Grouping, question: Question, decision: Decision) -> str:
@@ -254,28 +259,30 @@ def _settle(sweep: SweepResults, grouping: Grouping, question: Question, decisio
         return f"{what}; no more of the same folds can show that, a larger margin or more data can."
     if decision.planned and decision.next_look is None:
         return f"{what}; {pluralize(decision.look, 'seed')} did not show it, so ask for a larger margin."
-    command = _command(sweep)
+    command = _command(sweep, decision)
     target = decision.next_look or 10
-    price = _price(grouping, decision, target)
+    # rounds go on in their folder; seeds that were fixed beforehand are no beginning of planned looks
+    price = _price(grouping, decision, target, there=decision.look if decision.planned else 0)
     asked = f"`{command}`" if command else "`comparison.until=decided`"
     return f"{what}. To settle it: {asked}{price}."
 
 
-def _command(sweep: SweepResults) -> str | None:
+def _command(sweep: SweepResults, decision: Decision) -> str | None:
     if sweep.command is None:
         return None
     kept = [word for word in shlex.split(sweep.command) if not word.startswith(_REPEATED)]
-    return shlex.join([*kept, "comparison.until=decided"])
+    place = [f"hydra.sweep.dir={sweep.folder}"] if decision.planned else []
+    return shlex.join([*kept, "comparison.until=decided", *place])
 
 
-def _price(grouping: Grouping, decision: Decision, target: int) -> str:
+def _price(grouping: Grouping, decision: Decision, target: int, *, there: int) -> str:
     recipes = [recipe for recipe in grouping.recipes if recipe.label in decision.in_question]
     each = [time for recipe in recipes if (time := recipe.mean(seconds)) is not None]
     if not each:
         return ""
     spent = [value for recipe in recipes for value in recipe.measured(epsilon)]
     private = f", and each further private run spends ε = {epsilon_text(max(spent))}" if spent else ""
-    return f" (about {duration_text(target * sum(each))} to {target} seeds, one run after another{private})"
+    return f" (about {duration_text((target - there) * sum(each))} to {target} seeds, one run after another{private})"
 
 
 def _counts(looks: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ from runner.report.one_computation import describe_same
 from runner.report.question import Question
 from runner.report.recipes import Grouping, Recipe, list_labels
 from runner.report.recommendation import recommend
-from runner.report.statistics import MOST_RUNS, POWER, mean_interval
+from runner.report.statistics import MOST_RUNS, POWER, mean_interval, rate_bounds
 
 _NAMED = 4
 """Recipes of one verdict that a sentence names; more are counted."""
@@ -39,7 +39,8 @@ def describe_comparison(comparison: Comparison, question: Question) -> str:
     way = "higher" if comparison.mean > 0 else "lower"
     match comparison.verdict:
         case Verdict.EQUIVALENT:
-            return f"{head}equivalent within {margin}, {size}."
+            none = runs_without_failure(comparison, question)
+            return f"{head}equivalent within {margin}, {size}; {none}."
         case Verdict.SLIGHT:
             return f"{head}{way}, but by less than {margin}: a real difference that the margin calls too small, {size}."
         case Verdict.DIFFERENT:
@@ -52,6 +53,12 @@ def describe_comparison(comparison: Comparison, question: Question) -> str:
             return f"{head}nothing is claimed, because {_failed(comparison)}; of the others, {size}."
         case Verdict.UNDECIDED:
             return f"{head}not enough runs: {_how_many(comparison, question)}; so far {size}."
+
+
+def runs_without_failure(comparison: Comparison, question: Question) -> str:
+    """What an equivalence is not about: runs that may come to nothing though none of these has."""
+    rate = float(rate_bounds(0, min(comparison.runs), question.level)[1])
+    return f"runs that fail or diverge are not excluded up to a rate of {rate:.0%}"
 
 
 def count_pairs(comparison: Comparison) -> str:
@@ -213,9 +220,11 @@ def _unfinished(sweep: SweepResults) -> str:
     if failed:
         parts.append(f"{failed} of {pluralize(len(sweep.cells), 'cell')} failed")
     if waiting:
-        begun = pluralize(len(sweep.cells), "cell")
-        parts.append(f"{waiting} of the {begun} begun {'has' if waiting == 1 else 'have'} not ended")
+        begun, has = pluralize(len(sweep.cells), "cell"), "has" if waiting == 1 else "have"
+        some = "the only cell" if len(sweep.cells) == 1 else f"{waiting} of the {begun}"
+        parts.append(f"{some} begun {has} not ended")
     if sweep.not_begun:
         asked = pluralize(len(sweep.cells) + len(sweep.unknown) + sweep.not_begun, "cell")
         parts.append(f"{sweep.not_begun} of {asked} {'has' if sweep.not_begun == 1 else 'have'} not begun")
-    return f"{list_labels(parts)}." if parts else ""
+    text = list_labels(parts) if parts else ""
+    return f"{text[0].upper()}{text[1:]}." if text else ""

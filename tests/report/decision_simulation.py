@@ -6,14 +6,16 @@ draws go through the functions that the report itself uses: ``weigh`` and ``take
 """
 
 import argparse
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from unittest import mock
 
 import numpy as np
 
-from runner.config.looks import plan_looks
+from runner.config.looks import count_looks, plan_looks
 from runner.report.comparison import decide, withhold
-from runner.report.decision_rule import Rule, begin, take_look, weigh
+from runner.report.decision_rule import Rule, begin, find_diverged, take_look, weigh
 from runner.report.statistics import paired, rate_bounds
 
 LEVEL = 0.05
@@ -34,6 +36,11 @@ def heavy(rng, shape):
 def skewed(rng, shape, steepness=1.0):
     """Gamma, the long tail being one of bad runs; variance one, skewness 2 / sqrt(steepness)."""
     return -(rng.gamma(steepness, size=shape) - steepness) / np.sqrt(steepness)
+
+
+def log_normal(rng, shape):
+    """Of skewness 1.75, and a longer tail than the exponential distribution has."""
+    return -(np.exp(0.5 * rng.standard_normal(shape)) - np.exp(0.125)) / np.sqrt(np.exp(0.5) - np.exp(0.25))
 
 
 def none(rng, shape):
@@ -78,6 +85,8 @@ class Setting:
     max_seeds: int = 40
     fixed: int | None = None
     """A number of repeats that was fixed beforehand, with one look."""
+    looks: tuple = ()
+    """Others than those that are planned."""
 
     @property
     def correlation(self):
@@ -90,7 +99,7 @@ class Setting:
         return Rule(
             margin=self.margin,
             level=LEVEL,
-            looks=(count,) if count else plan_looks(self.max_seeds),
+            looks=self.looks or ((count,) if count else plan_looks(self.max_seeds)),
             failure_rate=self.failure_rate,
             resolution=100 / self.images if self.images else 0.0,
             shared_training=self.correlation / (1 - self.correlation) if self.folds else 0.0,
@@ -101,6 +110,12 @@ class Setting:
         """Recipes that must not be recommended; one at the margin counts, as the hardest case."""
         failing = np.array(self.failures or (0.0,) * len(self.deficits)) >= self.failure_rate
         return (self.behind >= self.margin) | failing
+
+    @property
+    def lost(self):
+        """Rate at which the runs of each recipe fail or diverge."""
+        none = [0.0] * len(self.deficits)
+        return np.array(self.failures or none) + np.array([rate for rate, _ in self.rare] or none)
 
     @property
     def behind(self):
@@ -143,30 +158,44 @@ def draw(rng, setting, sweeps):
 
 
 def judge(setting, quality, cost, failed):
-    """The last state of each sweep."""
+    """The last state of each sweep, and the rate at which runs of each recipe may be lost by what is then said."""
     rule = setting.rule
-    state = begin(quality.shape[:2])
+    state, said = begin(quality.shape[:2]), np.ones(quality.shape[:2])
     for seeds in rule.looks:
         evidence = weigh(quality[..., :seeds, :], cost[..., :seeds, :], failed[..., :seeds, :], rule)
         state = take_look(state, evidence, rule, seeds)
-    return state
+        said = np.where((state.look == seeds)[:, None], said_rate(setting, quality, failed, seeds), said)
+    return state, said
+
+
+def said_rate(setting, quality, failed, seeds):
+    """[sweeps, K]: up to which rate runs may fail or diverge by the sentence."""
+    quality, failed = quality[..., :seeds, :], failed[..., :seeds, :]
+    lost = failed | find_diverged(quality, setting.margin)
+    runs = failed | ~np.isnan(quality)
+    return rate_bounds(lost.sum(axis=(-2, -1)), runs.sum(axis=(-2, -1)), LEVEL)[1]
 
 
 def claims(setting, quality, failed):
-    """Whether "different" and "equivalent" were ever said of each recipe but the first, [K - 1, sweeps] each."""
+    """Whether "different", "equivalent", and that with a false bound, were said of each recipe but the first.
+
+    [K - 1, sweeps] each.
+    """
     rule = setting.rule
-    found = np.zeros((2, quality.shape[1] - 1, quality.shape[0]), bool)
+    found = np.zeros((3, quality.shape[1] - 1, quality.shape[0]), bool)
     for seeds in rule.looks:
         means = quality[..., :seeds, :].mean(axis=-1)
         kept = {"shared_training": rule.shared_training, "resolution": rule.resolution}
         estimates = [paired(means[:, number], means[:, 0], **kept) for number in range(1, means.shape[1])]
-        different, equivalent, _, _ = decide(estimates, rule.margin, rule.level / len(rule.looks))
+        different, equivalent, _, _ = decide(estimates, rule.margin, rule.level / count_looks(len(rule.looks)))
         lost = failed[..., :seeds, :].sum(axis=(-2, -1)).T
         runs = (failed | ~np.isnan(quality))[..., :seeds, :].sum(axis=(-2, -1)).T
         reliable = rate_bounds(lost, runs, rule.level)[1] <= rule.failure_rate
         equivalent = equivalent & reliable[1:] & reliable[:1]
         better = np.stack([estimate.mean > 0 for estimate in estimates])
-        found |= np.stack(withhold(different, equivalent, better, lost[1:], lost[:1]))
+        different, equivalent = withhold(different, equivalent, better, lost[1:], lost[:1])
+        beyond = (setting.lost > said_rate(setting, quality, failed, seeds)).T
+        found |= np.stack([different, equivalent, equivalent & (beyond[1:] | beyond[:1])])
     return found
 
 
@@ -185,21 +214,30 @@ class Outcome:
     """NaN where no recipe equals the reference."""
     false_equivalent: float
     """NaN where no recipe differs from the reference by the margin."""
+    false_sentence: float
+    """Recommendations that do not hold as made: of the runs that neither fail nor diverge, and up to a rate."""
+    false_equivalent_sentence: float
+    """Likewise."""
 
 
 def outcome(setting, sweeps, seed=SEED):
     """What becomes of ``sweeps`` sweeps."""
     rng = np.random.default_rng(seed)
-    states, said = [], []
+    states, said, rates = [], [], []
     for _ in range(-(-sweeps // CHUNK)):
         quality, cost, failed = draw(rng, setting, min(CHUNK, sweeps))
-        states.append(judge(setting, quality, cost, failed))
+        state, rate = judge(setting, quality, cost, failed)
+        states.append(state)
+        rates.append(rate)
         said.append(claims(setting, quality, failed))
     choice, decided, look = (np.concatenate([getattr(s, key) for s in states]) for key in ("choice", "decided", "look"))
     dropped = np.concatenate([state.dropped_at for state in states])
-    different, equivalent = np.concatenate(said, axis=-1)
+    different, equivalent, beyond = np.concatenate(said, axis=-1)
+    rate = np.take_along_axis(np.concatenate(rates), choice[:, None], axis=1)[:, 0]
+    deficits = np.array(setting.deficits, float)
     from_reference = np.abs(setting.behind[1:] - setting.behind[0])
     equal, apart = from_reference == 0, from_reference >= setting.margin
+    others_apart = np.abs(deficits[1:] - deficits[0]) >= setting.margin
     used = np.where(dropped > 0, dropped, look[:, None]).sum(axis=1) * setting.settings
     return Outcome(
         wrong=(decided & setting.bad[choice]).mean(),
@@ -209,6 +247,8 @@ def outcome(setting, sweeps, seed=SEED):
         runs=used.mean(),
         false_different=different[equal].any(axis=0).mean() if equal.any() else np.nan,
         false_equivalent=equivalent[apart].any(axis=0).mean() if apart.any() else np.nan,
+        false_sentence=(decided & ((deficits >= setting.margin)[choice] | (setting.lost[choice] > rate))).mean(),
+        false_equivalent_sentence=(beyond | (equivalent & others_apart[:, None])).any(axis=0).mean(),
     )
 
 
@@ -226,6 +266,15 @@ def fixed_design(setting, power, sweeps, most=160):
     return high
 
 
+ONLY_ONE = Setting("2 at the margin, the cheaper alone varies, exponentially", (0, 1), (2, 1), noise=(none, skewed))
+ALONE = (
+    ONLY_ONE,
+    replace(ONLY_ONE, name=f"{ONLY_ONE.name}, 10 seeds at most", max_seeds=10),
+    replace(ONLY_ONE, name=f"{ONLY_ONE.name}, 5 seeds fixed beforehand", fixed=5),
+    replace(ONLY_ONE, name="2 equal, the cheaper alone varies, exponentially", deficits=(0, 0)),
+    replace(ONLY_ONE, name="2 at the margin, the cheaper alone varies, log-normally", noise=(none, log_normal)),
+)
+"""A tail that lies in one recipe, and in nothing else."""
 SAFE = (
     Setting("2 equal recipes", (0, 0)),
     Setting("8 equal recipes", (0,) * 8),
@@ -238,6 +287,7 @@ SAFE = (
     Setting("2 at the margin, both skewed (exponential)", (0, 1), (2, 1), noise=(skewed,)),
     Setting("2 at the margin, the cheaper skewed (gamma, skewness 1)", (0, 1), (2, 1), noise=(normal, MILD)),
     Setting("2 at the margin, the cheaper skewed (exponential, skewness 2)", (0, 1), (2, 1), noise=(normal, skewed)),
+    *ALONE,
     Setting("2 at the margin, unequal spreads (1 to 10)", (0, 1), (2, 1), noise=(none, normal)),
     Setting("2 at the margin, seeds without effect", (0, 1), (2, 1), shared=0.0),
     *(
@@ -263,12 +313,19 @@ SAFE = (
 """In which a wrong recommendation is asked to stay below 5 %."""
 
 RARE = Setting("the cheaper loses 20 margins in 5 % of its runs", (0, 0), (2, 1), rare=((0, 0), (0.05, 20)), spread=0.2)
-UNSAFE = (
-    Setting("the cheaper alone varies, exponentially", (0, 1), (2, 1), noise=(none, skewed)),
+UNSEEN = (
     RARE,
-    replace(RARE, name="the same with failure_rate=0.05 and 80 seeds at most", failure_rate=0.05, max_seeds=80),
+    *(
+        replace(RARE, name=f"in {rate:.0%} of its runs", rare=((0, 0), (rate, 20)))
+        for rate in (0.01, 0.1, 0.2, 0.3, 0.4, 0.5)
+    ),
+    replace(RARE, name="in 5 %, 5 seeds fixed beforehand", fixed=5),
+    replace(RARE, name="in 30 %, 10 seeds fixed beforehand", rare=((0, 0), (0.3, 20)), fixed=10),
+    replace(RARE, name="both in 20 %", rare=((0.2, 20), (0.2, 20))),
+    replace(RARE, name="in 20 %, and at the margin otherwise", deficits=(0, 1), rare=((0, 0), (0.2, 20)), spread=0.5),
+    replace(RARE, name="in 5 %, failure_rate=0.05 and 80 seeds at most", failure_rate=0.05, max_seeds=80),
 )
-"""Tails that few runs have not seen yet, and cannot know of."""
+"""Runs that few others have not seen yet, and cannot know of."""
 
 COSTLY = (
     Setting("3 equal, margin 1 spread", (0, 0, 0), (3, 2, 1), margin=0.5),
@@ -281,36 +338,61 @@ COSTLY = (
 """Against a design of a fixed number of seeds that is right as often."""
 
 
+FORMERLY = (5, 10, 20, 40)
+"""Looks that double: fewer, so that each has a larger share of the level."""
+
+
+def students_t():
+    """Every bound by Student's t, whatever the skew."""
+    return mock.patch("runner.report.statistics.Estimate._lower_tail", lambda self, *_: np.zeros(self.mean.shape))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sweeps", type=int, default=10_000)
     sweeps = parser.parse_args().sweeps
     head = "| sweeps | wrong | false different | false equivalent | right | undecided | seeds | runs |"
-    for settings in (SAFE, UNSAFE):
-        print(f"{head}\n|---|---|---|---|---|---|---|---|")
-        for setting in settings:
-            found = outcome(setting, sweeps)
-            print(f"| {setting.name} | {_row(found)} |", flush=True)
-        print()
-    print("| sweeps | right | wrong | seeds | runs | fixed, as right | runs | ratio | 20 fixed: right | ratio |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(f"{head}\n|---|---|---|---|---|---|---|---|")
+    for setting in SAFE:
+        print(f"| {setting.name} | {_row(outcome(setting, sweeps))} |", flush=True)
+    print("\n| sweeps | wrong | by Student's t |\n|---|---|---|")
+    for setting in SAFE:
+        if setting.noise != (normal,) and setting.noise[0] is not heavy:
+            found = []
+            for way in (nullcontext(), students_t()):
+                with way:
+                    found.append(outcome(setting, sweeps).wrong)
+            print(f"| {setting.name} | {found[0]:.2%} | {found[1]:.2%} |", flush=True)
+    head = "the sentence is wrong | so is its equivalent | wrong by the mean of all runs | so is its equivalent"
+    print(f"\n| sweeps | {head} | undecided | seeds |\n|---|---|---|---|---|---|---|")
+    for setting in UNSEEN:
+        one = outcome(setting, sweeps)
+        rates = (one.false_sentence, one.false_equivalent_sentence, one.wrong, one.false_equivalent)
+        print(f"| {setting.name} | {_rates(*rates)} | {one.open:.1%} | {one.seeds:.1f} |", flush=True)
+    print("\n| sweeps | right | wrong | seeds | runs | looks at 5, 10, 20, 40: right | runs | fixed, as right | runs"
+          " | ratio | 20 fixed: right | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|---|")  # fmt: skip
     for setting in COSTLY:
         found, recipes = outcome(setting, sweeps), len(setting.deficits)
-        seeds = fixed_design(setting, found.right, max(sweeps // 5, 500))
-        usual = outcome(replace(setting, fixed=20), max(sweeps // 5, 500))
+        few = max(sweeps // 5, 500)
+        fewer, usual = outcome(replace(setting, looks=FORMERLY), few), outcome(replace(setting, fixed=20), few)
+        seeds = fixed_design(setting, found.right, few)
         as_right = (
             "over 160 | - | -"
             if seeds is None
             else (f"{seeds} | {seeds * recipes} | {found.runs / (seeds * recipes):.2f}")
         )
         print(f"| {setting.name} | {found.right:.1%} | {found.wrong:.2%} | {found.seeds:.1f} | {found.runs:.0f} |"
-              f" {as_right} | {usual.right:.1%} | {found.runs / (20 * recipes):.2f} |", flush=True)  # fmt: skip
+              f" {fewer.right:.1%} | {fewer.runs:.0f} | {as_right} | {usual.right:.1%} |"
+              f" {found.runs / (20 * recipes):.2f} |", flush=True)  # fmt: skip
+
+
+def _rates(*rates):
+    return " | ".join("-" if np.isnan(rate) else f"{rate:.2%}" for rate in rates)
 
 
 def _row(found):
-    rates = (found.wrong, found.false_different, found.false_equivalent)
-    cells = ["-" if np.isnan(rate) else f"{rate:.2%}" for rate in rates]
-    return " | ".join([*cells, f"{found.right:.1%}", f"{found.open:.1%}", f"{found.seeds:.1f}", f"{found.runs:.0f}"])
+    rates = _rates(found.wrong, found.false_different, found.false_equivalent)
+    return f"{rates} | {found.right:.1%} | {found.open:.1%} | {found.seeds:.1f} | {found.runs:.0f}"
 
 
 if __name__ == "__main__":

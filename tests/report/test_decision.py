@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
-from runner.config.looks import plan_looks
+from runner.config.looks import count_looks, plan_looks
 from runner.config.schema import ComparisonConfig
 from runner.report.cells import read_sweep
 from runner.report.decision import decide_sweep
@@ -27,10 +28,26 @@ def decided(folder, recipes, *, cells=(), **wanted):
 
 
 def test_the_looks():
-    assert plan_looks(40) == (5, 10, 20, 40)
-    assert plan_looks(60) == (5, 10, 20, 40, 60)
+    assert plan_looks(40) == (5, 7, 10, 14, 20, 28, 40)
+    assert plan_looks(60) == (5, 7, 10, 14, 20, 28, 40, 56, 60)
     assert plan_looks(3) == (3,)
     assert plan_looks(5) == (5,)
+
+
+@pytest.mark.parametrize("level", [0.0125, 0.001])
+def test_looks_see_again_what_those_before_them_saw(level):
+    """The level of each of seven looks, so that a claim at any of them is false with probability ``level`` at most."""
+    looks, values = plan_looks(40), np.random.default_rng(0).standard_normal((40, 200_000), np.float32)
+    each = level / count_looks(len(looks))
+    claimed = np.zeros(values.shape[1], bool)
+    for seeds in looks:
+        sample = values[:seeds]
+        t = np.sqrt(seeds) * sample.mean(axis=0) / sample.std(axis=0, ddof=1)
+        claimed |= t > stdtrit(seeds - 1, 1 - each)
+    error = 3 * np.sqrt(level / values.shape[1])
+    assert claimed.mean() <= level + error
+    # control: it is less than the number of looks that a level is divided by, but not much less
+    assert claimed.mean() > 0.6 * level
 
 
 def test_the_cheapest_that_is_shown_to_lie_within_the_margin(tmp_path):
@@ -59,20 +76,20 @@ def test_a_worse_recipe_drops_out_and_the_others_go_on(tmp_path):
     first = decided(tmp_path / "5", {name: (values[:5], s) for name, (values, s) in recipes.items()}, **wanted)
     assert not first.decided
     assert [(one.label, one.reason, one.look) for one in first.dropped] == [("fp16", "worse", 5)]
-    assert (first.in_question, first.look, first.next_look) == (("fp32", "bf16"), 5, 10)
+    assert (first.in_question, first.look, first.next_look) == (("fp32", "bf16"), 5, 7)
     second = decided(tmp_path / "10", recipes, **wanted)
     assert (second.look, second.dropped) == (10, first.dropped)
 
 
 def test_between_looks_nothing_further_is_looked_at(tmp_path):
-    """Seeds 5 to 8 settle it, but the next look is at 10: nobody chooses when to look."""
+    """Seeds 5 and 6 are the second look's, and 7 and 8 the third's: nobody chooses when to look."""
     values = [97.0, 97.4, 96.6, 97.2, 96.8, 97, 97, 97, 97]
     others = [97.4, 96.6, 97.2, 96.8, 97.0, 97, 97, 97, 97]
     wanted = {"margin": 0.5, "until": "decided"}
     nine = decided(tmp_path / "9", {"fp32": (values, 20), "bf16": (others, 10)}, **wanted)
-    five = decided(tmp_path / "5", {"fp32": (values[:5], 20), "bf16": (others[:5], 10)}, **wanted)
-    assert nine == five
-    assert (nine.look, nine.next_look, nine.decided) == (5, 10, False)
+    seven = decided(tmp_path / "7", {"fp32": (values[:7], 20), "bf16": (others[:7], 10)}, **wanted)
+    assert nine == seven
+    assert (nine.look, nine.next_look, nine.decided) == (7, 10, False)
     ten = decided(tmp_path / "10", {"fp32": ([*values, 97], 20), "bf16": ([*others, 97], 10)}, **wanted)
     assert ten.look == 10
 

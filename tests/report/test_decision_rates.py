@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.report.decision_simulation import RARE, SAFE, Setting, none, normal, outcome
+from tests.report.decision_simulation import ONLY_ONE, RARE, SAFE, Setting, normal, outcome, students_t
 
 SWEEPS = 500
 BOUND = 0.05 + 3 * np.sqrt(0.05 * 0.95 / SWEEPS)
@@ -28,14 +28,12 @@ def test_a_rule_without_planned_looks_would_be_seen_to_be_wrong(monkeypatch):
     """Negative control: the level spent anew at each look, and on each rival."""
     setting = Setting("", (0, *(1,) * 4), (5, 4, 3, 2, 1), noise=(normal,))
     monkeypatch.setattr("runner.report.decision_rule.Rule.each", lambda self, recipes: self.level)
-    assert outcome(setting, SWEEPS).wrong > 0.15
+    assert outcome(setting, SWEEPS).wrong > 0.1
 
 
-def test_without_hall_skew_would_be_seen(monkeypatch):
-    setting = Setting("", (0, 1), (2, 1), noise=(none, SAFE[10].noise[1]))
-    allowed_for = outcome(setting, SWEEPS).wrong
-    monkeypatch.setattr("runner.report.statistics.Estimate._lower_tail", lambda self, side: np.zeros(self.mean.shape))
-    assert outcome(setting, SWEEPS).wrong > 1.5 * allowed_for
+def test_without_hall_skew_would_be_seen():
+    with students_t():
+        assert outcome(ONLY_ONE, SWEEPS).wrong > 0.12
 
 
 def test_splits_that_count_as_seeds_would_be_seen(monkeypatch):
@@ -49,11 +47,19 @@ def test_splits_that_count_as_seeds_would_be_seen(monkeypatch):
 
 def test_a_rate_of_lost_runs_that_matters_is_excluded_first():
     """A run in 20 that loses much: so many runs that one of them shows it, or no sentence."""
-    careless = outcome(RARE, SWEEPS)
     careful = outcome(replace(RARE, failure_rate=0.05, max_seeds=80), SWEEPS)
-    assert careless.wrong > 0.5
     assert careful.wrong <= BOUND
     assert careful.seeds > 59
+
+
+def test_the_sentence_holds_as_it_is_said_though_few_runs_have_not_seen_the_rare_ones():
+    for rate in (0.05, 0.3):
+        found = outcome(replace(RARE, rare=((0, 0), (rate, 20))), SWEEPS)
+        assert found.false_sentence <= BOUND
+        assert found.false_equivalent_sentence <= BOUND
+    # negative control: without the bound that it names, it would be wrong of most
+    careless = outcome(RARE, SWEEPS)
+    assert min(careless.wrong, careless.false_equivalent) > 0.5
 
 
 def test_few_seeds_recommend_nothing():
@@ -63,4 +69,4 @@ def test_few_seeds_recommend_nothing():
 def test_equal_recipes_cost_no_more_than_a_fixed_design():
     equal = outcome(Setting("", (0, 0, 0), (3, 2, 1)), SWEEPS)
     assert equal.right > 0.97
-    assert equal.runs < 0.6 * 3 * 20
+    assert equal.runs < 0.8 * 3 * 20

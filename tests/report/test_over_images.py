@@ -100,7 +100,7 @@ for row, (wrong, righted) in zip(OTHER, [(3, 2), (2, 3), (4, 3), (2, 2), (3, 4)]
     row[np.flatnonzero(~row)[-righted:]] = True
 
 
-def sweep_of(folder, recipes, runs=5, **figures):
+def sweep_of(folder, recipes, runs=5, margin=None, **figures):
     """A sweep of {precision: right answers [runs, images]}."""
     cells = [
         (f"precision={name} seed={seed}", float(right[seed].mean()),
@@ -108,7 +108,7 @@ def sweep_of(folder, recipes, runs=5, **figures):
         for name, right in recipes.items()
         for seed in range(runs)
     ]  # fmt: skip
-    return write_sweep(folder, cells)
+    return write_sweep(folder, cells, comparison=margin and {"margin": margin})
 
 
 def test_an_interval_for_new_images_is_not_the_narrower_one():
@@ -121,7 +121,7 @@ def test_an_interval_for_new_images_is_not_the_narrower_one():
 
 def test_the_answer_says_what_holds_for_new_images(tmp_path, capsys, monkeypatch):
     draw_nothing(monkeypatch)
-    folder = sweep_of(tmp_path, {"fp32": BASE, "bf16": OTHER}, bf16={"seconds": 5.0})
+    folder = sweep_of(tmp_path, {"fp32": BASE, "bf16": OTHER}, margin=2.0, bf16={"seconds": 5.0})
     findings = find(read_sweep(folder))
     low, high = over_images(OTHER, BASE, scale=100).both(0.95)
     assert f"For training again and new images the 95% interval is {low:+.2f} pp to {high:+.2f} pp." in findings.verdict
@@ -135,7 +135,7 @@ def test_the_answer_says_what_holds_for_new_images(tmp_path, capsys, monkeypatch
 
 
 def test_a_reference_that_leads_is_told_of_the_other_way_round(tmp_path):
-    folder = sweep_of(tmp_path, {"fp32": BASE, "bf16": OTHER}, bf16={"seconds": 20.0})
+    folder = sweep_of(tmp_path, {"fp32": BASE, "bf16": OTHER}, margin=2.0, bf16={"seconds": 20.0})
     low, high = over_images(OTHER, BASE, scale=100).both(0.95)
     verdict = find(read_sweep(folder)).verdict
     assert verdict.startswith("Use fp32: ")

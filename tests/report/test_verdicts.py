@@ -40,7 +40,7 @@ def found(tmp_path, recipes, **question):
         (
             [0.5, -0.6, 0.2, 0.1, -0.1],
             Verdict.UNDECIDED,
-            "not enough runs: about 38 seeds a cell (17 to 203 by what is known) needed to show",
+            "not enough runs: about 41 seeds a cell (21 to 207 by what is known) needed to show",
         ),
         ([0.0, 0.0, 0.0, 0.0, 0.0], Verdict.IDENTICAL, "identical, the same test accuracy in each of 5 pairs"),
     ],
@@ -135,7 +135,7 @@ def test_several_verdicts_in_one_sentence(tmp_path):
     assert findings.verdict.startswith("So far fp32 leads: no difference in seconds from bf16 is shown; test accuracy")
     assert findings.verdict.endswith(
         "In test accuracy, against fp32: bf16 is equivalent within 0.20 pp; different: fp16 by -1.02 pp; fp64: not"
-        " enough runs, about 51 seeds a cell (23 to 276 by what is known) needed to show equivalence within 0.20 pp if"
+        " enough runs, about 56 seeds a cell (28 to 281 by what is known) needed to show equivalence within 0.20 pp if"
         " there is no difference (power 80%)."
     )
     alone = found(tmp_path / "alone", {name: recipes[name] for name in ("fp32", "fp64")})

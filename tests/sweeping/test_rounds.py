@@ -99,7 +99,8 @@ def test_recipes_that_dropped_out_get_no_further_cells(rounds):
     assert begun == [*range(15), *(number for number in range(15, 30) if number % 3 != 2)]
     assert said == [
         "round 1, to 5 seeds a recipe, then a look",
-        "round 2, 2 recipes in question (fp32, bf16), to 10 seeds",
+        "round 2, 2 recipes in question (fp32, bf16), to 7 seeds",
+        "round 3, 2 recipes in question (fp32, bf16), to 10 seeds",
     ]
     found = decision_of(driver)
     assert (found.decided, found.leader, found.look) == (True, "fp32", 10)
@@ -121,10 +122,10 @@ def test_killed_and_started_again_it_comes_to_the_same_end(rounds, kill_after):
 
 
 def test_a_look_takes_no_more_than_its_seeds_whatever_lies_there(rounds):
-    def lucky(recipe, seed):  # at 5 seeds nothing is shown, at 7 all would be
-        return 90 + noise(seed + 31) + (0.0 if recipe == "fp32" or seed in (5, 6) else 2.5 * noise(seed))
+    def lucky(recipe, seed):  # at 5 seeds nothing is shown, at 6 all would be
+        return 90 + noise(seed + 31) + (0.0 if recipe == "fp32" or seed == 5 else 2.5 * noise(seed))
 
-    driver, _, _ = rounds(lucky, kill_after=3 * 7 + 1)
+    driver, _, _ = rounds(lucky, kill_after=3 * 6 + 1)
     assert {name.isdigit() for name in find_cells(driver.folder).cells} == {True}
     assert decision_of(driver).look == 5
     # control: without the plan a start would judge what it finds, and a kill would choose the look
@@ -138,7 +139,7 @@ def test_a_look_takes_no_more_than_its_seeds_whatever_lies_there(rounds):
 def test_what_an_earlier_start_left_of_later_rounds_is_not_looked_at_before(rounds):
     rounds(close, kill_after=27)
     _, _, said = rounds(close)
-    assert len(said) == 2
+    assert len(said) == 3
     # control: a look at all that lies there decides by the second round's seeds in the first
     _, _, said = rounds(close, look=lambda folder, _: look_at_results(folder, find_cells(folder).cells))
     assert len(said) == 1
