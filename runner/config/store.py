@@ -82,8 +82,8 @@ def register(caller: Path) -> dict[str, RequestError]:
     does not ask for them.
     """
     store = ConfigStore.instance()
-    if "schema.yaml" not in store.repo:
-        store.store(name="schema", node=root_node(), provider="runner")
+    if getattr(store.repo.get("schema.yaml"), "provider", None) != "runner":
+        store.store(name="schema", node=root_node(), provider="runner", replace=True)
     store.repo["sweep"] = {}
     broken = {}
     for name, file in sweep_files(caller).items():

@@ -131,7 +131,7 @@ BREAKS = (
           "for row in rows.tolist()", "for row in range(len(rows))",
           DRAWS + "test_an_example_keeps_its_draws_whoever_else_is_there"),
     Break("draws from the public seed", "runner/training/gradients/private_parts.py",
-          "draws = ExampleRng(key, ", "draws = ExampleRng(SecretKey.from_unsafe_seed(semantic.seed), ",
+          "key, model, copies=", "SecretKey.from_unsafe_seed(semantic.seed), model, copies=",
           DRAWS + "test_a_run_draws_from_its_secret_key_and_not_from_its_seed"),
     Break("the same crops and masks in each step", "runner/privacy/mechanism/example_rng.py",
           'struct.pack("<QQQ", step, row, copy)', 'struct.pack("<QQQ", 0, row, copy)',

@@ -52,9 +52,12 @@ def void_reason(plan: Mapping[str, Any] | None) -> str | None:
     return f"{' and '.join(drawing)} {_WHY}" if drawing else None
 
 
+_RANGES = ("crop_area", "erasing_area", "rand_augment_magnitude")
+
+
 def _augmentation(augment: Mapping[str, Any]) -> list[str]:
-    """Every change that was on: all settings but the range of one of them are off at 0 or false."""
-    on = [name for name, value in sorted(augment.items()) if value and name != "crop_area"]
+    """Every change that was on: all settings but the ranges of some of them are off at 0 or false."""
+    on = [name for name, value in sorted(augment.items()) if value and name not in _RANGES]
     return [f"augmentation ({', '.join(on)})"] if on else []
 
 
