@@ -14,7 +14,7 @@ def test_every_group_is_its_dataclass(composer):
     config = composer.load(composer.compose([]))
     for field in dataclasses.fields(RunConfig):
         value = getattr(config, field.name)
-        if field.name not in ("seed", "deterministic", "name", "resume", "profile"):
+        if field.name not in ("seed", "folds", "deterministic", "name", "resume", "profile"):
             assert type(value).__name__ == field.type
     assert isinstance(config.data.augment, AugmentConfig)
 
