@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,10 @@ def _nothing_leaks(request, _places):
         with _logging_put_back(), _pillow_put_back():
             yield
         after = _process_state()
+        asked = threading.Thread(target=logging.getLogger, args=("asked",), daemon=True)
+        asked.start()
+        asked.join(timeout=10)
+        assert not asked.is_alive(), "the lock of logging is still taken: whatever other thread logs waits for ever"
     changed = {key: (before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)}
     assert not changed, f"left behind: {changed}"
 

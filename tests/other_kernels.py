@@ -36,7 +36,7 @@ FILES = (
     "training/test_equivalence.py",
     "training/test_cpu_float16.py",
     "internals/test_backward.py",
-    "training/test_losses.py",
+    "tasks/test_losses.py",
     "training/test_one_noise.py",
     "training/test_out_of_memory.py",
     "training/test_eval_chunks.py",

@@ -10,7 +10,8 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -48,8 +49,11 @@ def undisturbed(call: str) -> Iterator[None]:
         raise RequestError(call, "a call while another run is under way", "one run at a time in a process")
     try:
         with contextlib.ExitStack() as kept:
-            for keeper in (_signals_kept, _path_kept, _logging_kept, _hydra_kept):
+            let_wait = kept.enter_context(_signals_kept())
+            for keeper in (_path_kept, _logging_kept, _hydra_kept):
                 kept.enter_context(keeper())
+            # the first that is called at the end: a second Ctrl-C must not cut short what puts the rest back
+            kept.callback(let_wait)
             yield
     finally:
         _one_at_a_time.release()
@@ -87,14 +91,24 @@ def _tensors_kept(torch: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
+def _signals_kept() -> Iterator[Callable[[], None]]:
+    """Gives what lets signals wait from then on; they come once the caller's handlers are back."""
     before = {number: signal.getsignal(number) for number in (*WATCHED, signal.SIGALRM)}
+    waiting: dict[int, FrameType | None] = {}
+
+    def let_wait() -> None:
+        for number in WATCHED:
+            if before[number] not in (None, signal.SIG_IGN):
+                signal.signal(number, waiting.__setitem__)
+
     try:
-        yield
+        yield let_wait
     finally:
         for number, handler in before.items():
             if handler is not None:  # one that was not set from Python cannot be either
                 signal.signal(number, handler)
+        for came in waiting:
+            signal.raise_signal(signal.Signals(came))
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from runner import RequestError, Run, RunError, run
+from runner.api import caller
 from runner.api.caller import undisturbed
 from runner.commands.train import main
 
@@ -238,6 +239,38 @@ def test_who_insists_ends_the_step_and_not_the_process(folder, capsys):
         run(*TINY[:2], "trainer.epochs=2000", "hardware=cpu")
     (place,) = folder.glob("outputs/*/*")
     assert Run.open(place).status == "interrupted"
+
+
+class Closing(logging.Handler):
+    """Ctrl-C comes while it is closed."""
+
+    closed = False
+
+    def emit(self, record):
+        """Nothing is logged."""
+
+    def close(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        self.closed = True
+        super().close()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_ctrl_c_waits_until_the_caller_has_everything_back(monkeypatch, waits):
+    """Cut short, logging would keep the handlers of the run, and its lock for ever."""
+    handler, root = Closing(), logging.getLogger()
+    before = list(root.handlers), signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not waits:
+        monkeypatch.setattr(caller, "WATCHED", ())
+    try:
+        with pytest.raises(KeyboardInterrupt), undisturbed("run"):
+            root.addHandler(handler)
+        assert handler.closed is waits
+        assert (root.handlers == before[0]) is waits
+    finally:
+        root.removeHandler(handler)
+        signal.signal(signal.SIGINT, before[1])
 
 
 def test_the_names_of_the_interface_are_functions_whatever_has_been_imported():

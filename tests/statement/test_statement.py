@@ -317,12 +317,12 @@ def test_a_private_run_leaves_it_and_its_report_shows_it(train, tmp_path):
 def test_a_run_that_calls_itself_finished_has_its_statement(tmp_path):
     """Killed the moment that ``run.json`` says so, it is not started again: what is missing then stays missing."""
     code = (
-        "import os, signal; from runner.execution import job; from runner.__main__ import main\n"
-        "write_run = job.write_run\n"
+        "import os, signal; from runner.execution import final_record; from runner.__main__ import main\n"
+        "write_run = final_record.write_run\n"
         "def kill_at_end(run_dir, record):\n"
         "    write_run(run_dir, record)\n"
         "    if record.status == 'completed': os.kill(os.getpid(), signal.SIGKILL)\n"
-        "job.write_run = kill_at_end\n"
+        "final_record.write_run = kill_at_end\n"
         "main()\n"
     )
     where = f"hydra.run.dir={tmp_path / 'run'}"
