@@ -11,7 +11,7 @@ TESTS ?= tests
 help:  ## Explain each target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(READY)  ## Compare FP32, FP16 and BF16 on the embedded handwritten digits until one can be recommended (a minute on 2 cores)
+run: $(READY)  ## Compare FP32, FP16 and BF16 on the embedded handwritten digits until one can be recommended (two minutes on 2 cores)
 	$(PY) -m runner sweep=precision comparison.margin=1 comparison.max_seeds=10 comparison.max_hours=0.04 hardware.threads=1
 
 bench: $(READY)  ## Time the runner beside loops by hand and other libraries (PARTS="loops" for a part, which takes minutes)
