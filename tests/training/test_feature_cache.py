@@ -59,6 +59,13 @@ def test_what_is_learned_has_the_same_bits(train, recipe, computed):
     assert with_cache < len(computed)
 
 
+def test_a_shipped_private_experiment_learns_the_same_from_kept_vectors(train):
+    """Features without height and width: the check of companions must not take them for images."""
+    recipe = ("experiment=dp_digits", "data.limit=67", "trainer.epochs=2", "data.batch_size=8",
+              "privacy.unsafe_noise_seed=1")  # fmt: skip
+    assert equal(learned(train(*recipe)), learned(train(*recipe, "features.cache=off")))
+
+
 def test_a_run_that_is_interrupted_goes_on_to_the_same_bits(train, monkeypatch, tmp_path):
     whole = learned(train(*RECIPE))
     stop, folder = 3, tmp_path / "stopped"

@@ -62,7 +62,8 @@ class Batch:
         else:
             drawn = torch.randn(self.images.shape, generator=generator)
             sizes = torch.tensor(_SIZES)[(torch.cumsum(~kept.cpu(), 0) - 1) % len(_SIZES)]
-            others = (drawn * sizes.repeat_interleave(self.copies).view(-1, 1, 1, 1)).to(self.images)
+            by_example = sizes.repeat_interleave(self.copies).view(-1, *[1] * (drawn.dim() - 1))
+            others = (drawn * by_example).to(self.images)
         by_image = kept.repeat_interleave(self.copies)
         # in the same order in memory, which decides about kernels
         images = self.images.clone()
