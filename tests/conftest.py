@@ -27,7 +27,7 @@ _SET_BY_LIBRARIES = {
 }
 _OF_EACH_TEST = {*_SET_BY_LIBRARIES, "XDG_CACHE_HOME", "XDG_DATA_HOME"}
 """Variables that differ between tests; no configuration is composed from them."""
-_THAWED = itertools.count()
+_TESTS = itertools.count()
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -56,14 +56,15 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _imports_are_not_collected():
-    """What is imported by now stays: the garbage collector need not visit it in each of its rounds.
+    """What is there by now stays: the garbage collector need not visit it in each of its rounds.
 
     A training loop does the same, and has everything visited again afterwards.
     """
-    if not gc.get_freeze_count():
-        if next(_THAWED) % 64 == 0:  # garbage that was frozen with the rest
-            gc.collect()
-        gc.freeze()
+    if next(_TESTS) % 256 == 0:  # garbage that was frozen with the rest
+        gc.unfreeze()
+        gc.collect()
+    # without asking whether it is: the interpreter counts what is frozen one by one, a tenth of a second a test
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
