@@ -159,6 +159,11 @@ class SweepResults:
         """The cells that ended as they should."""
         return tuple(cell for cell in self.cells if cell.finished)
 
+    @property
+    def not_ended(self) -> int:
+        """Cells that are still to end, or to begin."""
+        return self.not_begun + sum(cell.unfinished for cell in self.cells)
+
     @cached_property
     def hydra(self) -> Mapping[str, Any]:
         """Hydra's own configuration of the whole sweep; empty where it left none."""

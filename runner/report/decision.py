@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -70,8 +70,11 @@ class Decision:
         return level_shares(len(self.looks))[self.looks.index(self.look) if self.planned else 0]
 
 
-def decide_sweep(grouping: Grouping, question: Question) -> Decision:
+def decide_sweep(grouping: Grouping, question: Question, *, not_ended: int = 0) -> Decision:
     """Apply the rule to the results that are there.
+
+    ``not_ended``: cells of the sweep that are still to end or to begin.  The one look at a grid that was fixed
+    beforehand is at the whole of it, and a recommendation from part of it stands so far.
 
     With ``comparison.until=decided`` a look is taken once every recipe in question has ended its first n seeds, in the
     order of their numbers, and only these are used, so that a sweep that was killed and resumed looks at the same data.
@@ -93,6 +96,8 @@ def decide_sweep(grouping: Grouping, question: Question) -> Decision:
             break
         evidence = weigh(quality[:, :seeds], cost[:, :seeds], failed[:, :seeds], rule)
         state = take_look(state, evidence, rule, seeds)
+    if not planned and not_ended:
+        state = replace(state, decided=np.zeros_like(state.decided))
     return _decision(grouping, state, looks, quality, cost, question.margin, planned)
 
 

@@ -72,7 +72,8 @@ def find(sweep: SweepResults, wanted: ComparisonConfig | None = None) -> Finding
     grouping = group(sweep if halved is None else halved.contenders, question)
     search = read_search(sweep)
     # the trials of a search were chosen by what the earlier ones found: they are no sample of anything
-    decision = decide_sweep(grouping, question) if search is None and len(grouping.recipes) > 1 else None
+    compared = search is None and len(grouping.recipes) > 1
+    decision = decide_sweep(grouping, question, not_ended=sweep.not_ended) if compared else None
     return Findings(
         sweep=sweep,
         question=question,

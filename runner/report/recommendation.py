@@ -251,6 +251,9 @@ def _failures(
 
 def _settle(sweep: SweepResults, grouping: Grouping, question: Question, decision: Decision) -> str:
     """What is missing, and the command that looks until it is there, with its time and epsilon."""
+    if not decision.planned and sweep.not_ended:
+        rest = f"Missing: the {pluralize(sweep.not_ended, 'cell')} still to end"
+        return f"{rest}. To go on: `{sweep.command} hydra.sweep.dir={sweep.folder}`." if sweep.command else f"{rest}."
     missing = [label for label in decision.in_question if label != decision.leader]
     margin = question.metric.difference(question.margin, sign=False)
     what = f"Missing: that it lies within {margin} of {list_labels(missing)}" if missing else "Missing: runs"

@@ -172,11 +172,21 @@ def _how_many(comparison: Comparison, question: Question) -> str:
         return "every pair differs by the same amount, so there is no spread to plan with; more seeds are needed"
     if math.isnan(needed):
         return f"the difference found is not below {margin}, so that seeds would show a difference sooner than none"
+    if _inside(comparison, question):
+        return (
+            f"the interval lies within {margin}, and a claim asks for more than that, because all comparisons and looks"
+            " share its level, and because few runs may not have seen their tail"
+        )
     low, high = comparison.seeds_between
     seeds = f"{count_seeds(needed)} seeds a cell ({count_seeds(low)} to {count_seeds(high)} by what is known)"
     if needed <= min(comparison.runs):
         return f"{seeds} would do if there were no difference (power {POWER:.0%}), so there may be one; more are needed"
     return f"about {seeds} needed to show equivalence within {margin} if there is no difference (power {POWER:.0%})"
+
+
+def _inside(comparison: Comparison, question: Question) -> bool:
+    """Whether the interval alone looks like an equivalence."""
+    return max(-comparison.low, comparison.high) < question.margin
 
 
 def count_seeds(seeds: float) -> str:

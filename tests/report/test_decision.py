@@ -8,6 +8,7 @@ from runner.config.looks import level_shares, plan_looks
 from runner.config.schema import ComparisonConfig
 from runner.report.cells import read_sweep
 from runner.report.decision import decide_sweep
+from runner.report.findings import find
 from runner.report.question import ask
 from runner.report.recipes import group
 from tests.report.sweep_folders import write_sweep
@@ -98,3 +99,48 @@ def test_a_recipe_that_always_fails_drops_out(tmp_path):
     found = decided(tmp_path, recipes, margin=2.0, until="decided")
     assert [(one.label, one.reason) for one in found.dropped] == [("fp16", "failures")]
     assert (found.leader, found.decided) == ("fp32", True)
+
+
+@pytest.mark.parametrize(
+    ("cells", "wanted", "words"),
+    [
+        (
+            [(f"precision={name} seed={seed}", 0.97, {"seconds": cost})
+             for name, cost in (("fp32", 20), ("bf16", 10)) for seed in range(4)],
+            {"margin": 2.0},
+            "Missing: that it lies within 2.00 pp of fp32. To settle it: `python -m runner --multirun"
+            " precision=fp32,fp16 comparison.until=decided` (about 5 min to 10 seeds",
+        ),
+        (
+            [(f"precision={name} data.folds=3 data.fold={fold}", (97 + fold * gap) / 100, {"seconds": 10})
+             for name, gap in (("fp32", 0), ("bf16", 3)) for fold in range(3)],
+            {"margin": 0.5},
+            "no more of the same folds can show that, a larger margin or more data can.",
+        ),
+        (
+            [(f"precision={name} seed={seed}", (97 + sign * (seed % 2 * 4 - 2)) / 100, {"seconds": 10})
+             for name, sign in (("fp32", 1), ("bf16", -1)) for seed in range(5)],
+            {"margin": 0.5, "until": "decided", "max_seeds": 5},
+            "; 5 seeds did not show it, so ask for a larger margin.",
+        ),
+        (
+            [(f"precision={name} seed={seed}", "running" if (name, seed) == ("bf16", 4) else (97 + NOISE[seed]) / 100,
+              {"seconds": cost}) for name, cost in (("fp32", 20), ("bf16", 10)) for seed in range(6)],
+            {"margin": 2.0},
+            "Missing: the 1 cell still to end. To go on: `python -m runner --multirun precision=fp32,fp16 seed=0,1"
+            " hydra.sweep.dir=",
+        ),
+    ],
+    ids=["seeds", "folds", "the last look", "cells of a fixed grid"],
+)  # fmt: skip
+def test_what_would_settle_it_is_named(tmp_path, cells, wanted, words):
+    verdict = find(read_sweep(write_sweep(tmp_path, cells)), ComparisonConfig(**wanted)).verdict
+    assert "So far" in verdict
+    assert words in verdict
+    assert "Use " not in verdict
+
+
+def test_a_fixed_grid_is_decided_once_all_of_it_has_ended(tmp_path):
+    cells = [(f"precision={name} seed={seed}", (97 + NOISE[seed]) / 100, {"seconds": cost})
+             for name, cost in (("fp32", 20), ("bf16", 10)) for seed in range(6)]  # fmt: skip
+    assert "Use bf16" in find(read_sweep(write_sweep(tmp_path, cells)), ComparisonConfig(margin=2.0)).verdict

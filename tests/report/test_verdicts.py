@@ -42,6 +42,11 @@ def found(tmp_path, recipes, **question):
             Verdict.UNDECIDED,
             "not enough runs: about 41 seeds a cell (21 to 207 by what is known) needed to show",
         ),
+        (
+            [0.1, -0.1, 0.06, -0.02, -0.05],
+            Verdict.UNDECIDED,
+            "not enough runs: the interval lies within 0.20 pp, and a claim asks for more than that",
+        ),
         ([0.0, 0.0, 0.0, 0.0, 0.0], Verdict.IDENTICAL, "identical, the same test accuracy in each of 5 pairs"),
     ],
 )
