@@ -39,6 +39,14 @@ def test_option(train, tmp_path, group, option):
         listed = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
         table.write_text("\n".join(["path,label", *(f"{path},{path.parent.name}" for path in listed)]))
         extra += [f"data.manifest={table}", "data.val_fraction=0.25", "data.test_fraction=0.25"]
+    if group == "data" and option == "hf":
+        datasets = pytest.importorskip("datasets")
+        datasets.disable_progress_bars()
+        images = [{"bytes": path.read_bytes(), "path": None} for path in sorted(_folder(tmp_path).rglob("*.png"))]
+        rows = datasets.Dataset.from_dict({"image": images, "label": [number % 2 for number in range(len(images))]})
+        rows.cast_column("image", datasets.Image()).save_to_disk(str(tmp_path / "hf"))
+        datasets.enable_progress_bars()
+        extra += [f"data.dataset={tmp_path / 'hf'}", "data.val_fraction=0.25", "data.test_fraction=0.25"]
     if group == "data" and option in DOWNLOADED:
         with pytest.raises(RequestError, match=r"data\.root"):
             train(*SMALL, f"{group}={option}", f"data.root={tmp_path / 'nothing'}")
