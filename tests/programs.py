@@ -18,6 +18,7 @@ import inspect
 import multiprocessing.util
 import os
 import pickle
+import re
 import runpy
 import signal
 import socket
@@ -41,6 +42,8 @@ MODULES = (
     "runner.training.non_finite_gradients",
 )  # fmt: skip
 """What runs import, some of it late."""
+WITHOUT_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""OpenBLAS and Arrow, which scikit-learn imports where it is there, start threads when they are imported."""
 _READ_LATE = {
     "HYDRA_FULL_ERROR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "OPENBLAS_NUM_THREADS", "PYTEST_CURRENT_TEST",
     "PYTHONPATH",
@@ -48,7 +51,14 @@ _READ_LATE = {
     "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
 }  # fmt: skip
 """Variables that one interpreter serves whatever they are: read when a program runs, or put in force in the fork."""
-_STARTING_OTHERS = ("hardware.processes=", "--multirun", "sweep=")
+_OF_LAUNCHERS = re.compile(
+    "ACCELERATE_|KMP_(AFFINITY|BLOCKTIME)$|(GROUP_|LOCAL_|ROLE_)?(RANK|WORLD_SIZE|NAME)$|"
+    "MASTER_(ADDR|PORT)$|TORCHELASTIC_|TORCH_NCCL_ASYNC"
+)
+"""Variables of torchrun and Accelerate: read late, or (``KMP_``) by an OpenMP that is not this one."""
+_LAUNCHERS = ("torch.distributed.run", "accelerate.commands.launch")
+_OF_TESTS = ("tests.faults.campaign", "tests.training.threads_at_the_end")
+_STARTING_OTHERS = ("hardware.processes=", "--multirun", "sweep=", *_LAUNCHERS)
 """Arguments of programs that start processes of their own."""
 _STREAMS = ("p2cread", "c2pwrite", "errwrite")
 _HEAD = struct.Struct("q")
@@ -138,17 +148,24 @@ class Programs:
 
 
 def _loaded(environment):
-    return {name: value for name, value in environment.items() if name not in _READ_LATE}
+    return {
+        name: value for name, value in environment.items() if name not in _READ_LATE and not _OF_LAUNCHERS.match(name)
+    }
 
 
 def _what(words):
     """The module with its arguments, or the code, that a command line of this interpreter runs; {} for another one."""
-    if words[:2] == [sys.executable, "-m"] and words[2].partition(".")[0] == "runner":
-        return {"module": words[2:]}
+    buffered = [word for word in words[:2] if word != "-u"] + words[2:]  # torchrun writes -u
+    if buffered[:2] == [sys.executable, "-m"] and _is_ours(buffered[2]):
+        return {"module": buffered[2:]}
     forks = words[0] == sys.executable and words[-2] == "-c" and "runner.processes.fork_server import main" in words[-1]
     if forks and "runner.autotune.peak_memory" not in words[-1]:  # it measures itself
         return {"code": words[-1]}
     return {}
+
+
+def _is_ours(module):
+    return module.partition(".")[0] == "runner" or module in (*_LAUNCHERS, *_OF_TESTS)
 
 
 def _is_plain(asked):
@@ -164,8 +181,7 @@ def _is_plain(asked):
 
 def _start_server():
     mine, theirs = socket.socketpair()
-    # OpenBLAS starts its threads when it is imported, and a process that forks may have none
-    late = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "OPENBLAS_NUM_THREADS": "1"}
+    late = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **WITHOUT_THREADS}
     process = subprocess.Popen(
         [sys.executable, "-c", f"from tests.programs import serve; serve({theirs.fileno()})"],
         cwd=ROOT,

@@ -13,7 +13,7 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.programs import MODULES
+from tests.programs import MODULES, WITHOUT_THREADS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _SUBREAPER = 36
@@ -26,8 +26,7 @@ def prepare(cache):
     os.environ |= {
         "RECIPE_RUNNER_TARGETS": "tests", "XDG_CACHE_HOME": str(cache), "XDG_DATA_HOME": str(cache / "data"),
         "XDG_STATE_HOME": str(cache / "state"),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1", **WITHOUT_THREADS,
     }  # fmt: skip
     for name in (*MODULES, "tests.faults.recipes"):
         importlib.import_module(name)

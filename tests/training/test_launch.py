@@ -59,22 +59,10 @@ def test_torchrun_makes_one_folder_and_computes_what_own_processes_do(tmp_path, 
     assert len(list((tmp_path / "torchrun" / "wandb").glob("offline-run-*"))) == 1
 
 
-THREADS_AT_THE_END = """
-import os, sys
-from pathlib import Path
-from runner.commands.train import main
-code = main()
-names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
-Path(f"threads-{os.environ['RANK']}").write_text("\\n".join(names))
-sys.exit(code)
-"""
-
-
 def test_torchrun_runs_a_grid_in_step(tmp_path):
-    (tmp_path / "script.py").write_text(THREADS_AT_THE_END)
     code, _, err = finish(launch(
-        tmp_path, "torch.distributed.run", "--nproc-per-node=2", "script.py", "--multirun", *RECIPE, "seed=0,1",
-        "tracker=none", "hydra.sweep.dir=grid",
+        tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "tests.training.threads_at_the_end",
+        "--multirun", *RECIPE, "seed=0,1", "tracker=none", "hydra.sweep.dir=grid",
     ))  # fmt: skip
     assert code == 0, err
     for rank in "01":
