@@ -108,6 +108,7 @@ class Composer:
         self._presets = Presets(self._loader, root, self._searchpath())
         self.notes: dict[str, None] = dict.fromkeys(installed_plugins().broken.values())
         """What was replaced by what is typed, and what is not used, in words."""
+        self._groups: list[str] = []
         self._options: dict[str, list[str]] = {}
         self._reference: dict[tuple[tuple[str, str], ...], DictConfig] = {}
 
@@ -177,7 +178,9 @@ class Composer:
 
     def groups(self) -> list[str]:
         """Every config group that has options, Hydra's own apart."""
-        return [name for name in self._loader.list_groups("") if name != "hydra"]
+        if not self._groups:
+            self._groups = [name for name in self._loader.list_groups("") if name != "hydra"]
+        return self._groups
 
     def options(self, group: str) -> list[str]:
         """The options of ``group``, or of a subgroup such as ``hydra/sweeper``; empty when there is no such group."""

@@ -43,9 +43,8 @@ def load_config(
     Raises ``RequestError`` for a missing value, an interpolation that leads nowhere, a value of the wrong type, an
     unknown key and a number that is not finite.
     """
-    plain: Any = OmegaConf.to_container(
-        OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), resolve=False
-    )
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    plain.pop("hydra", None)
     _refuse_missing("", plain)
     for name, kind in SECTIONS.items():
         if not isinstance(plain.get(name, {}), dict):

@@ -145,3 +145,25 @@ def test_a_grid_is_checked_cell_by_cell(composer):
     assert (request.multirun, request.cells) == (True, 4)
     cells = [(config.seed, config.precision.amp_dtype) for config in checked]
     assert cells == [(0, "float32"), (0, "bfloat16"), (1, "float32"), (1, "bfloat16")]
+
+
+def test_a_composition_of_files_merged_before_is_one_of_its_own(composer):
+    """What one composition changes, or is typed for it, the next of the same files has not heard of."""
+    first = composer.compose(["trainer=dp", "optimizer.lr=0.5"])
+    first.data.batch_size = 7
+    second = composer.compose(["trainer=dp"])
+    assert (second.data.batch_size, second.optimizer.lr) != (7, 0.5)
+    assert second.hydra.overrides.task == ["trainer=dp"]
+    third = composer.compose(["trainer=dp"])
+    assert OmegaConf.to_container(second, resolve=False) == OmegaConf.to_container(third, resolve=False)
+
+
+def test_files_and_questions_of_the_user_are_read_for_each_composition(tmp_path):
+    option, question = (tmp_path / name / "mine.yaml" for name in ("model", "sweeps"))
+    for file in (option, question):
+        file.parent.mkdir()
+    for width in (3, 4):
+        option.write_text(f"defaults: [mlp]\nwidths: [{width}]\n")
+        question.write_text(f"seed: {width}\n")
+        config = Composer(caller=tmp_path, extra=tmp_path).compose(["model=mine", "sweep=mine"])
+        assert (list(config.model.widths), config.seed) == ([width], width)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ class FileConfigSource(hydra_parts.FileConfigSource):
         group, _, option = config_path.removesuffix(".yaml").rpartition("/")
         own = path.is_relative_to(_shipped())
         if own or not path.is_file():
-            result = self._load_shipped(config_path) if own else super().load_config(config_path)
+            result = super().load_config(config_path)
             if group in RECIPES:
                 content: Any = result.config
                 resolve_exclusive_keys(content, str(path))
@@ -47,16 +46,6 @@ class FileConfigSource(hydra_parts.FileConfigSource):
         _screen(config, file=str(path), group=group, package=header["package"])
         place = f"{self.scheme()}://{self.path}"
         return ConfigResult(provider=self.provider, path=place, config=config, header=header)
-
-    def _load_shipped(self, config_path: str) -> ConfigResult:
-        """One of the runner's own files, of which a command composes several times; Hydra changes what it gets."""
-        asked = self.provider, self.path, config_path
-        if asked not in _loaded:
-            _loaded[asked] = super().load_config(config_path)
-        return copy.deepcopy(_loaded[asked])
-
-
-_loaded: dict[tuple[str, str, str], ConfigResult] = {}
 
 
 @cache
@@ -96,4 +85,13 @@ def _screen(config: DictConfig | ListConfig, *, file: str, group: str, package: 
 def install() -> None:
     """Have Hydra read by this module, from now on and in this process; again does nothing."""
     hydra_parts.replace_sources(FileConfigSource, ImportlibResourcesConfigSource)
+    hydra_parts.share_compositions(_is_constant)
     Plugins.instance().register(PluginFolders)
+
+
+def _is_constant(config_path: str, file: ConfigResult) -> bool:
+    """Whether a file is the runner's own, or Hydra's, or registered; a caller's questions change, and any other."""
+    scheme, _, folder = file.path.partition("://")
+    if scheme == "file":
+        return Path(folder).resolve().is_relative_to(_shipped())
+    return file.path == "pkg://hydra.conf" or (scheme == "structured" and not config_path.startswith("sweep/"))
