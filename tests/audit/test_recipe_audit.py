@@ -108,7 +108,7 @@ def test_a_run_is_audited_from_its_folder_and_leaves_the_ledger_alone(train, com
     OmegaConf.save(composed, run / ".hydra" / "config.yaml")
     before = {path.name: path.read_bytes() for path in ledger.iterdir()}
     (run / "checkpoints").rename(run / "elsewhere")
-    assert main([f"run={run}", "hardware.threads=2"]) == 1  # not 0: the seed of the noise is public
+    assert main([f"run={run}", "hardware.channels_last=false"]) == 1  # not 0: the seed of the noise is public
     out = capsys.readouterr().out
     assert "nothing is claimed: no check has failed" in out
     record = json.loads((run / "audit.json").read_text())
@@ -116,7 +116,8 @@ def test_a_run_is_audited_from_its_folder_and_leaves_the_ledger_alone(train, com
     assert record["plan"]["identity"] == plan["identity"]
     assert record["epsilon"]["claimed_by_recipe"] == plan["semantic"]["privacy"]["epsilon"]
     assert record["attacked"] == "recipe"
-    assert record["plan"]["performance"]["threads"] == 2 != plan["performance"]["threads"]
+    formats = [found["performance"]["channels_last"] for found in (record["plan"], plan)]
+    assert formats == [False, True]
     assert record["notes"] == []
     assert {path.name: path.read_bytes() for path in ledger.iterdir()} == before
 

@@ -68,7 +68,7 @@ def epsilon(accountant: str, *, sample_rate: float, noise_multiplier: float, ste
     return _epsilon(accountant, sample_rate, noise_multiplier, steps, delta)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=1024)
 def _epsilon(accountant: str, sample_rate: float, noise_multiplier: float, steps: int, delta: float) -> float:
     # the search for the noise, the plan, the run and its record ask for the same figure
     return curve(accountant, sample_rate, noise_multiplier, delta, steps, coarse=False)(steps)

@@ -35,7 +35,7 @@ class CalibratedMechanism:
     """Which of the three followed from the others."""
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=256)
 def calibrate_mechanism(
     accountant: str,
     *,

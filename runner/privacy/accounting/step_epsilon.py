@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -28,7 +29,6 @@ class Spending:
         self.final = self.reported_after(steps)
         """Epsilon of the whole run: ``epsilon(...)`` to the last bit."""
         self._known = {0: 0.0, steps: self.final}
-        self._coarse: Callable[[int], float] | None = None
 
     def epsilon_after(self, steps: int) -> float:
         """An upper bound on epsilon after ``steps`` updates, for progress lines; rises to ``final`` at the end."""
@@ -63,9 +63,21 @@ class Spending:
     def _bound(self, steps: int) -> float:
         if steps > self.steps or math.isinf(self.final):
             return self.reported_after(steps)
-        if self._coarse is None:
-            self._coarse = accountants.curve(
-                self.accountant, self.sample_rate, self.noise_multiplier, self.delta, self.steps, coarse=True
-            )
+        coarse = _coarse_bound(self.accountant, self.sample_rate, self.noise_multiplier, self.delta, self.steps, steps)
         # Fewer steps never cost more, so that the final figure bounds every earlier one.
-        return min(self._coarse(steps), self.final)
+        return min(coarse, self.final)
+
+
+@functools.lru_cache(maxsize=4096)
+def _coarse_bound(
+    accountant: str, sample_rate: float, noise_multiplier: float, delta: float, planned: int, steps: int
+) -> float:
+    # runs of one process that differ in their seeds alone, and a run that goes on, ask for the same figures
+    return _coarse_curve(accountant, sample_rate, noise_multiplier, delta, planned)(steps)
+
+
+@functools.lru_cache(maxsize=1)
+def _coarse_curve(
+    accountant: str, sample_rate: float, noise_multiplier: float, delta: float, planned: int
+) -> Callable[[int], float]:
+    return accountants.curve(accountant, sample_rate, noise_multiplier, delta, planned, coarse=True)
