@@ -74,8 +74,8 @@ def parts_of(*overrides, key=KEY):
     return plan, build_parts(plan, data, world, key=key)
 
 
-def sensitivities(model, way, precision, augmentation, copies):
-    """``Sensitivity`` at three places with one process and with two; the reason where the way refuses the model."""
+def sensitivities(model, way, precision, augmentation, copies, *, numbers=(1, 2)):
+    """``Sensitivity`` at three places for each of ``numbers`` of processes; the reason where the way refuses."""
     needs = NEEDS.get(("model", model), ())
     large = model in LARGE or needs
     # colours, which digits do not have; and small images, for time
@@ -92,4 +92,4 @@ def sensitivities(model, way, precision, augmentation, copies):
         return str(refusal)
     rows = FEWER_ROWS if large else ROWS
     with torch_settings(plan):
-        return [found for processes in (1, 2) for found in measure_sensitivity(parts, 1, rows, processes=processes)]
+        return [found for processes in numbers for found in measure_sensitivity(parts, 1, rows, processes=processes)]

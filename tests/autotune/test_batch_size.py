@@ -15,6 +15,7 @@ from runner.errors import RequestError, RunError
 from runner.planning.build import build_plan
 from runner.planning.device import detect_device
 from runner.records.environment import peak_memory_bytes, reset_peak_memory
+from runner.training.run_data import resolved_data_config
 
 RECIPE = (
     "hardware=cpu", "hardware.threads=1", "data.limit=200", "data.image_size=40", "model=small_cnn",
@@ -23,6 +24,25 @@ RECIPE = (
 PATIENT = "hardware.probe_seconds=600"
 """However busy the machine is, what is measured does not run out of time."""
 AUTO = (*RECIPE, "data.batch_size=auto", "trainer.effective_batch_size=128", PATIENT)
+
+
+@pytest.fixture(scope="module")
+def measuring():
+    """The processes that measure memory, of which one start serves all tests on the same data."""
+    started = {}
+
+    class Shared(PeakMemory):
+        def __exit__(self, *_):
+            pass
+
+    def shared(device, data, *, tracker=None):
+        return started.setdefault((device, str(data), tracker), Shared(device, data, tracker=tracker))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runner.autotune.batch_size.PeakMemory", shared)
+        yield shared
+    for memory in started.values():
+        PeakMemory.__exit__(memory, None, None, None)
 
 
 @pytest.mark.parametrize("share", [1, 2, 97, 96, 512, 720])
@@ -41,13 +61,13 @@ def test_the_search_finds_what_trying_everything_finds_and_goes_little_beyond(sh
         assert all(size <= 2 * limit or below <= limit for below, size in beyond)
 
 
-def test_memory_decides_and_numbers_do_not_change(train, configure):
+def test_memory_decides_and_numbers_do_not_change(train, configure, measuring):
     """Group norm, because BatchNorm would take its statistics over other examples."""
     config = configure(*AUTO)
     device = detect_device(config.hardware)
     plan = build_plan(config, open_data(config.data), device, processes=1)
-    with PeakMemory("cpu", config.data) as memory:
-        least, most = (memory.of(one_share(plan, size, 1)) for size in (1, 128))
+    memory = measuring("cpu", resolved_data_config(config, plan.semantic.data))
+    least, most = (memory.of(one_share(plan, size, 1)) for size in (1, 128))
     assert 0 < least < most
     reset_peak_memory(torch.device("cpu"))
     limit = f"hardware.memory_limit={peak_memory_bytes(torch.device('cpu')) + (least + most) // 2}"

@@ -43,7 +43,10 @@ def private_run(finished, tmp_path_factory):
 
 @pytest.fixture
 def ask(tmp_path):
-    """ask(run, "key=value", ...) -> (inference.json as plain values, folder of the results)."""
+    """ask(run, "key=value", ...) -> (inference.json as plain values, folder of the results).
+
+    Its confusion matrix is drawn with ``draw=True`` alone, which takes as long as the rest.
+    """
     import json
 
     from runner.inference.evaluation import infer
@@ -51,9 +54,12 @@ def ask(tmp_path):
 
     count = iter(range(100))
 
-    def ask(run, *words):
+    def ask(run, *words, draw=False):
         output = tmp_path / f"results{next(count)}"
-        infer(read_request([f"run={run}", f"output={output}", *words]))
+        with pytest.MonkeyPatch.context() as patch:
+            if not draw:
+                patch.setattr("runner.inference.confusion_plot.draw_confusion", lambda *_, **__: b"")
+            infer(read_request([f"run={run}", f"output={output}", *words]))
         return json.loads((output / "inference.json").read_text()), output
 
     return ask

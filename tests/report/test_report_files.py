@@ -21,7 +21,9 @@ from runner.report.html_page import to_html
 from runner.report.style import SERIES
 from runner.report.title import which
 from runner.report.write import write_report
+from runner.statement.write import STATEMENT_FILE
 from tests.report.sweep_folders import write_cell, write_sweep
+from tests.statement.private_records import write_private
 
 GRID = [
     ("precision=fp32 seed=0", 0.97),
@@ -173,17 +175,23 @@ def test_the_same_files_give_the_same_report(grid):
     assert contents() == before
 
 
-def test_a_report_imports_no_torch(grid):
+def test_a_report_imports_no_torch(grid, tmp_path):
+    """Neither that of a private run, with its statement, nor that of a sweep."""
+    private = write_private(tmp_path / "private")
     code = (
-        "import sys; from runner.commands.report import main; code = main(sys.argv[1:]);"
-        "assert not {'torch', 'optuna', 'matplotlib.pyplot'} & set(sys.modules); sys.exit(code)"
+        "import sys; from runner.commands.report import main; codes = [main([folder]) for folder in sys.argv[1:]];"
+        "slow = {'torch', 'dp_accounting', 'optuna', 'matplotlib.pyplot'};"
+        "assert not slow & set(sys.modules); sys.exit(max(codes))"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, str(grid)], capture_output=True, text=True, timeout=240, check=False
-    )
+        [sys.executable, "-W", "error", "-c", code, str(private), str(grid)], capture_output=True, text=True,
+        timeout=240, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(
-        "verdict: 1 of 6 cells failed and 1 of the 6 cells begun has not ended. So far fp32 leads: 2.1x as fast;"
+    assert (private / STATEMENT_FILE).exists()
+    verdict = done.stdout.partition("verdict: ")[2].partition("verdict: ")[2]
+    assert verdict.startswith(
+        "1 of 6 cells failed and 1 of the 6 cells begun has not ended. So far fp32 leads: 2.1x as fast;"
     )
     assert done.stdout.endswith(f"report: {grid / 'report.html'}\n")
 

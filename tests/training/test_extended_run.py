@@ -77,7 +77,8 @@ def test_where_it_would_not_be_exact_it_is_refused_and_the_start_from_weights_na
 
 def test_a_private_run_goes_no_further_than_the_ledger_holds(train):
     private = ("trainer=dp", "model=linear", "data.limit=96", "data.batch_size=16", "hardware=cpu",
-               "scheduler=constant", "privacy.noise_multiplier=2", "privacy.delta=1e-3")  # fmt: skip
+               "scheduler=constant", "privacy.noise_multiplier=2", "privacy.delta=1e-3",
+               "privacy.grad_sample=ghost")  # fmt: skip
     run = train(*private, "trainer.steps=6")
     with pytest.raises(RequestError, match="private: the ledger holds what it planned before its first step"):
         train(*private, "trainer.steps=12", run_dir=run)
@@ -90,7 +91,8 @@ def test_a_private_run_goes_no_further_than_the_ledger_holds(train):
 )
 def test_a_private_run_that_is_asked_to_go_on_is_refused_in_a_line_with_what_can_be_done(command, tmp_path, budget):
     recipe = ("trainer=dp", "model=linear", "data.limit=96", "data.batch_size=16", "hardware=cpu", "hardware.threads=1",
-              "tracker=none", "privacy.delta=1e-3", *budget)  # fmt: skip
+              "tracker=none", "privacy.delta=1e-3", "privacy.accountant=rdp", "privacy.grad_sample=ghost",
+              *budget)  # fmt: skip
     assert command(*recipe, "hydra.run.dir=run")[0] == 0
     code, out, err = command("resume=run", "trainer.epochs=3")
     assert (code, out, err.count("\n")) == (2, "", 1)
