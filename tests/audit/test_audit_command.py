@@ -14,7 +14,7 @@ from tests.audit.faults import planted
 from tests.conftest import ROOT
 
 SMALL = ["data.canaries=200", "data.batch_size=100", "trainer.steps=20", "hardware.threads=1",
-         "privacy.unsafe_noise_seed=7"]  # fmt: skip
+         "privacy.accountant=rdp", "privacy.unsafe_noise_seed=7"]  # fmt: skip
 
 
 @pytest.fixture

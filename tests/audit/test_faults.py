@@ -20,7 +20,7 @@ CAUGHT_BY = {
     "shuffling accounted as Poisson": "batches: variance of the size",
 }
 # smaller than an audit by default, and with a fixed key, so that the test repeats itself
-CANARIES = ("experiment=audit", "data.canaries=400", "data.batch_size=60", "trainer.steps=40", "hardware.threads=1",
+CANARIES = ("experiment=audit", "data.canaries=400", "data.batch_size=150", "trainer.steps=60", "hardware.threads=1",
             "privacy.unsafe_noise_seed=7")  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def test_weak_faults_are_caught_by_the_direct_checks(configure, fault):
         ("model=mlp", "model.bias=false", "model.hidden=[16]"),
         ("precision=bf16", "optimizer=adamw", "optimizer.lr=0.001", "privacy.grad_sample=ghost"),
         ("precision=fp16",),
-        ("data.batch_size=20", "trainer.accumulation_steps=3", "privacy.grad_sample=hooks"),
+        ("data.batch_size=50", "trainer.accumulation_steps=3", "privacy.grad_sample=hooks"),
     ],
     ids=["mlp", "bf16 adamw ghost", "fp16", "accumulated hooks"],
 )

@@ -127,6 +127,7 @@ def test_weights_that_are_not_finite_end_a_private_run(train):
     """Each example is left out by then, and noise alone would go on to a finished run with a splendid loss."""
     with pytest.raises(RunError, match=r"the weights are not finite any more; try a lower optimizer\.lr"):
         train("trainer=dp", "model=small_cnn", "optimizer.lr=1e38", "data.limit=200", "data.batch_size=20",
+              "privacy.noise_multiplier=1", "privacy.grad_sample=ghost",
               "trainer.steps=20", "trainer.log_every=5", "hardware.threads=1")  # fmt: skip
 
 
@@ -142,7 +143,8 @@ def test_an_overflow_is_no_reason_to_skip_a_step(train):
     # every float16 gradient overflows at this scale, so every example is left out and noise alone is released
     run_dir = train(
         "trainer=dp", "precision=fp16", "precision.static_scale=1e30", "model=linear", "data.limit=40",
-        "data.batch_size=20", "trainer.steps=6", "hardware.threads=1",
+        "data.batch_size=20", "trainer.steps=6", "privacy.noise_multiplier=1", "privacy.grad_sample=ghost",
+        "hardware.threads=1",
     )  # fmt: skip
     run = json.loads((run_dir / "run.json").read_text())
     assert run["zeroed_examples"] > 0
@@ -187,7 +189,12 @@ def test_the_batch_is_micro_batch_times_accumulation_times_processes(plan_of, ba
 def test_steps_are_counted_and_not_rounded_down_from_a_float(plan_of):
     sampler = UniformWithReplacementSampler(num_samples=93, sample_rate=1 / 93)
     assert len(sampler) == 92, "the control: int(1 / (1 / 93)) loses a step"
-    assert plan_of("data.num_train=93", "data.batch_size=1", "trainer.epochs=1")[0].semantic.steps == 93
+    assert (
+        plan_of("data.num_train=93", "data.batch_size=1", "trainer.epochs=1", "privacy.noise_multiplier=1")[
+            0
+        ].semantic.steps
+        == 93
+    )
 
 
 def test_batches_without_poisson_sampling_do_not_get_its_epsilon(plan_of):
@@ -329,7 +336,7 @@ def test_a_checkpoint_goes_on_with_its_own_mechanism_only(tmp_path, train, confi
     assert (optimizer.noise_multiplier, optimizer.max_grad_norm) == (0.1, 9.0), "the control: silently another one"
 
     recipe = ("trainer=dp", "data.limit=40", "model=linear", "data.batch_size=10", "trainer.steps=4",
-              "privacy.noise_multiplier=2", "hardware.threads=1")  # fmt: skip
+              "privacy.noise_multiplier=2", "privacy.grad_sample=ghost", "hardware.threads=1")  # fmt: skip
     run_dir = train(*recipe)
     stopped = json.loads((run_dir / "run.json").read_text()) | {"status": "interrupted"}
     (run_dir / "run.json").write_text(json.dumps(stopped))
@@ -362,7 +369,8 @@ def test_a_resumed_run_replays_no_noise():
 
 def test_adamw_and_group_norm_train_privately(train):
     run = train("trainer=dp", "model=small_cnn", "optimizer=adamw", "data.limit=40", "data.batch_size=10",
-                "trainer.steps=3", "hardware.threads=1")  # fmt: skip
+                "trainer.steps=3", "hardware.threads=1", "privacy.noise_multiplier=1",
+                "privacy.grad_sample=ghost")  # fmt: skip
     assert json.loads((run / "run.json").read_text())["status"] == "completed"
 
 
@@ -376,7 +384,8 @@ def test_residual_nets_train_where_opacus_cannot(train):
         F.cross_entropy(fixed(torch.randn(2, 3, 16, 16)), torch.tensor([0, 1])).backward()
 
     run = train("trainer=dp", "model=resnet18", "data=synthetic", "data.image_size=16", "data.limit=12",
-                "data.batch_size=3", "trainer.steps=2", "hardware.threads=1", "privacy.grad_sample=ghost")  # fmt: skip
+                "data.batch_size=3", "trainer.steps=2", "hardware.threads=1", "privacy.grad_sample=ghost",
+                "privacy.noise_multiplier=1")  # fmt: skip
     assert json.loads((run / "run.json").read_text())["status"] == "completed"
 
 

@@ -16,10 +16,12 @@ from runner.commands.report import main
 from runner.records.document import Heading, Paragraph, ShellCommand
 from runner.records.step_time import PHASES, StepTime
 from runner.report import write
+from runner.report.cells import read_sweep
+from runner.report.findings import find
 from runner.report.front_plots import _by_label
 from runner.report.html_page import to_html
 from runner.report.style import SERIES
-from runner.report.title import which
+from runner.report.title import title_of, which
 from runner.report.write import write_report
 from runner.statement.write import STATEMENT_FILE
 from tests.report.sweep_folders import write_cell, write_sweep
@@ -85,13 +87,14 @@ def test_the_page_needs_nothing_else(grid):
     assert 'name="viewport"' in text
 
 
-def test_the_title_is_the_question(tmp_path):
+def test_the_title_is_the_question(grid, tmp_path):
     def titled(cells, **options):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         write_sweep(folder, cells, **options)
-        write_report(folder)
-        return (folder / "report.md").read_text().splitlines()[0].removeprefix("# ")
+        found = find(read_sweep(folder), None)
+        return title_of(found.sweep, found.question.by)
 
+    assert (grid / "report.md").read_text().splitlines()[0] == f"# {titled(GRID)}"
     assert titled(GRID[:4]) == "Which precision?"
     two = [(f"optimizer.lr={rate} data.batch_size={size}", 0.9) for rate in (1, 2) for size in (3, 4)]
     assert titled(two) == "Which learning rate and batch size?"

@@ -18,7 +18,13 @@ from runner.training.step import TrainStep
 # 67 training images and a logical batch of 24 in micro-batches of 8: the last of an epoch has 19
 RECIPE = ("data.limit=67", "model=scatter_linear", "trainer.epochs=2", "data.batch_size=8",
           "trainer.accumulation_steps=3", "optimizer.lr=0.1")  # fmt: skip
-DP = ("trainer=dp", "privacy.epsilon=3", "privacy.unsafe_noise_seed=1", "privacy.grad_sample=ghost")
+DP = (
+    "trainer=dp",
+    "privacy.noise_multiplier=2",
+    "privacy.accountant=rdp",
+    "privacy.unsafe_noise_seed=1",
+    "privacy.grad_sample=ghost",
+)
 
 
 def learned(run_dir):

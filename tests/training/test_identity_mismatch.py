@@ -9,7 +9,7 @@ from runner.training.checkpointing.resume import identity_mismatch, typed_key
 from runner.training.run_data import open_run_data
 
 SMALL = ("data=digits", "model=linear", "hardware=cpu", "tracker=none", "data.batch_size=64")
-PRIVATE = (*SMALL, "trainer=dp", "privacy.epsilon=3", "trainer.epochs=4")
+PRIVATE = (*SMALL, "trainer=dp", "privacy.accountant=rdp", "privacy.epsilon=3", "trainer.epochs=4")
 
 
 @pytest.fixture

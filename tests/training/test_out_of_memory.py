@@ -19,7 +19,13 @@ RECIPE = (
     "trainer.epochs=2", "trainer.clip_norm=0.5", "trainer.log_every=1", "optimizer.lr=0.1", "hardware.threads=1",
     "trainer.ema_decay=0.8", "hardware=cpu", "trainer.save_every=1",
 )  # fmt: skip
-PRIVATE = ("trainer=dp", "privacy.unsafe_noise_seed=5", "trainer.clip_norm=null", "privacy.grad_sample=ghost")
+PRIVATE = (
+    "trainer=dp",
+    "privacy.noise_multiplier=1",
+    "privacy.unsafe_noise_seed=5",
+    "trainer.clip_norm=null",
+    "privacy.grad_sample=ghost",
+)
 TWO = ("hardware.processes=2", "data.batch_size=12")
 TIMES = {"samples_per_second", "seconds"}
 

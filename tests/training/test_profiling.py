@@ -61,7 +61,13 @@ def test_too_short_a_run_has_no_split(train):
     "overrides",
     [
         ("precision=fp16", "trainer.accumulation_steps=2", "data.batch_size=8", "trainer.clip_norm=1"),
-        ("trainer=dp", "privacy.grad_sample=ghost", "precision=bf16", "privacy.unsafe_noise_seed=0"),
+        (
+            "trainer=dp",
+            "privacy.noise_multiplier=1",
+            "privacy.grad_sample=ghost",
+            "precision=bf16",
+            "privacy.unsafe_noise_seed=0",
+        ),
     ],
     ids=["standard", "dp"],
 )
@@ -90,7 +96,13 @@ def test_a_profile_sees_phases_and_operators_and_changes_nothing(train, override
 
 
 def test_phases_are_named_under_the_transforms_of_torch_func_too(train):
-    dp = ("trainer=dp", "privacy.grad_sample=functional", "privacy.unsafe_noise_seed=0", "model=mlp")
+    dp = (
+        "trainer=dp",
+        "privacy.noise_multiplier=1",
+        "privacy.grad_sample=functional",
+        "privacy.unsafe_noise_seed=0",
+        "model=mlp",
+    )
     found = spans(train(*RECIPE, *dp, "trainer.epochs=null", "trainer.steps=3", "profile=true"))
     assert found["forward"] == found["backward"] >= 2
     assert found["clip_and_noise"] >= 4

@@ -40,6 +40,7 @@ def final_state(run_dir):
         (
             "model=mlp",
             "trainer=dp",
+            "privacy.noise_multiplier=1",
             "privacy.unsafe_noise_seed=5",
             "privacy.grad_sample=ghost",
             "precision=bf16",
@@ -164,6 +165,7 @@ def test_a_private_run_killed_before_its_first_save_keeps_its_way_to_gradients(t
         "trainer=dp",
         "data.batch_size=16",
         "trainer.steps=2",
+        "privacy.noise_multiplier=1",
         "privacy.unsafe_noise_seed=5",
     )
     run_dir = train(*recipe)
@@ -179,7 +181,7 @@ def test_a_private_run_killed_before_its_first_save_keeps_its_way_to_gradients(t
 
 def test_the_key_of_a_private_run_is_kept(train):
     recipe = ("data.limit=60", "data.batch_size=16", "model=mlp", "trainer=dp", "trainer.steps=12",
-              "trainer.save_every=1")  # fmt: skip
+              "trainer.save_every=1", "privacy.noise_multiplier=1", "privacy.grad_sample=ghost")  # fmt: skip
     run_dir = train(*recipe)
     last = (run_dir / "checkpoints" / "last").resolve()
     key = load_checkpoint(last).state["secret_key"]
