@@ -108,8 +108,15 @@ def main():
             )
             for line in figure["wrong"]:
                 print(f"  {line}", flush=True)
-        for name in [name for name in arguments.recipes if name in CONTROLS]:
-            controls[name] = check_controls(name, Path(folder) / f"controls of {name}")
+        for number, name in enumerate(arguments.recipes):
+            if name not in CONTROLS:
+                continue
+            controls[name] = check_controls(
+                name,
+                Path(folder) / f"controls of {name}",
+                whole=Path(folder) / str(number) / "whole",
+                operations=figures[number]["file operations of its saves"],
+            )
             told = ", ".join(f"{control} {count}" for control, count in controls[name].items())
             print(f"{name:25} differences with this left out: {told}", flush=True)
     if arguments.json:

@@ -94,15 +94,15 @@ CONTROLS = {
 }
 
 
-def check_controls(name, folder):
-    """Name of each control of a recipe -> number of differences that its resume made."""
+def check_controls(name, folder, *, whole, operations):
+    """Name of each control of a recipe -> number of differences that its resume made.
+
+    ``whole`` is the folder of a run of the recipe that nobody killed, ``operations`` the number of those on its files.
+    """
     config = forked_runs.configure((*COMMON, *RECIPES[name]))
-    forked_runs.finish(config, folder / "whole")
-    expected = final_state(folder / "whole")
-    counter = folder / "operations"
-    forked_runs.finish(config, folder / "counted", forked_runs.at_file_operation(-1, tell=counter))
+    expected = final_state(whole)
     killed = folder / "killed"
-    late = int(counter.read_text()) * 3 // 4
+    late = operations * 3 // 4
     assert forked_runs.wait(forked_runs.start(config, killed, forked_runs.at_file_operation(late))) < 0
     found = {}
     for control in CONTROLS[name]:
