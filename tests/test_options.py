@@ -18,6 +18,8 @@ SMALL = ("data.limit=12", "data.batch_size=4", "trainer.steps=2", "hardware.thre
 NEEDS = {
     ("model", "torchvision"): ("model.name=squeezenet1_1", "data=synthetic", "data.image_size=64"),
     ("model", "timm"): ("model.name=resnet10t", "data=synthetic", "data.image_size=32"),
+    # 86 M weights, which every image meets 65 times: few images
+    ("model", "vit_b_16"): ("data.batch_size=1",),
     ("privacy", "dp"): ("trainer=dp",),
     ("privacy", "none"): ("trainer=standard",),
 }
