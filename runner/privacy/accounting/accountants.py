@@ -100,6 +100,12 @@ def pld_of_all(mechanisms: Sequence[Mechanism], delta: float) -> float:
 
     Renyi divergences give the size of the answer, and thereby the grid.
     """
+    return _pld_of_all(tuple(mechanisms), delta)
+
+
+@functools.lru_cache(maxsize=8)
+def _pld_of_all(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
+    # a sweep asks for the same figure when a cell has ended that adds nothing, in the end, and for its report
     size = rdp_of_all(mechanisms, delta)
     total = sum(count for _, _, count in mechanisms)
     grid, cut = _loss_grid(size, total), _mass_cut(total, delta)
