@@ -172,3 +172,18 @@ def test_the_line_stands_in_run_json_as_well(tried):
     ended, folder = tried(model="failing_net")
     attempt.record_failure(folder, ended)
     assert json.loads((folder / "run.json").read_text())["error"] == ended.error
+
+
+def test_what_another_environment_has_installed_is_nobodys_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECIPE_RUNNER_TARGETS", MODULE)
+    found = {}
+    for name in ("site-packages", "mine"):
+        file = tmp_path / name / "helper.py"
+        file.parent.mkdir()
+        file.write_text("def fail():\n    raise KeyError(1)\n")
+        space = {"__name__": "helper"}
+        exec(compile(file.read_text(), file, "exec"), space)
+        with pytest.raises(KeyError) as failed:
+            space["fail"]()
+        found[name] = location_in_user_code(failed.value)
+    assert found["site-packages"] != found["mine"] == f"{tmp_path}/mine/helper.py, line 2, in fail"

@@ -33,8 +33,9 @@ Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 
 _BOOT = "import sys; sys.path[:] = {path!r}; from runner.processes.fork_server import main; main({handle}, {modules!r})"
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
-"""OpenBLAS starts its threads when it is imported, and a process that forks may have none."""
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""OpenBLAS, and Arrow where scikit-learn finds it, start threads when they are imported, and a process that forks may
+have none."""
 _CHUNK = 1 << 16
 
 

@@ -69,7 +69,8 @@ class Estimate:
         with a long lower tail; never a narrower interval than t.  Minus infinity where a spread cannot be known; the
         mean itself where every difference is the same.
         """
-        bound = self.mean - self.error * _bent(_t_quantile(1 - level, self.degrees), self._lower_tail(1.0))
+        with np.errstate(invalid="ignore"):  # no spread times an infinite quantile, of the level before the first look
+            bound = self.mean - self.error * _bent(_t_quantile(1 - level, self.degrees), self._lower_tail(1.0))
         return np.where(np.isnan(bound), -np.inf, bound)
 
     def upper(self, level: float) -> Floats:

@@ -174,3 +174,8 @@ def test_the_advised_number_of_seeds_is_enough(comparisons):
     seeds, shown = power_of_the_advice(0.15, comparisons, 3000)
     assert shown >= 0.78
     assert power_to_show_equivalence(seeds // 2, MARGIN / (0.15 * math.sqrt(2)), 0.05 / comparisons) < 0.6
+
+
+def test_before_the_first_look_nothing_is_shown_of_equal_pairs_and_nothing_warned_of():
+    equal = paired(np.ones(3), np.ones(3))
+    assert (equal.lower(0.0), equal.upper(0.0)) == (-np.inf, np.inf)

@@ -13,6 +13,8 @@ from runner.config.untrusted.trusted_packages import own_packages
 _PACKAGE = Path(__file__).resolve().parents[2]
 _INSTALLED = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 _LIBRARIES = _INSTALLED | {path.resolve() for path in _INSTALLED}
+_OF_LIBRARIES = {"site-packages", "dist-packages"}
+"""Folders of installed packages, those of another environment that this one uses among them."""
 
 
 def location_in_user_code(error: BaseException) -> str | None:
@@ -59,4 +61,5 @@ def _is_own(module: str, file: str) -> bool:
         return False
     # an installed package may be a link to where it is kept
     known = any(one.is_relative_to(place) for one in (path, path.resolve()) for place in _LIBRARIES)
+    known = known or not _OF_LIBRARIES.isdisjoint(path.parts)
     return not known and not path.resolve().is_relative_to(_PACKAGE)
