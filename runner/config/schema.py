@@ -343,9 +343,10 @@ class ComparisonConfig:
     reference: str | None = None
     """Value of ``by`` (with several keys, values joined by commas) that the others are compared with; null for the
     first."""
-    decision: Literal["seconds", "memory", "epsilon", "money"] = "seconds"
+    decision: Literal["seconds", "memory", "epsilon", "money", "joules"] = "seconds"
     """What the recommended recipe costs least of, among those shown to lie within ``margin`` of every other: seconds of
-    a run, peak memory, the epsilon that it spends, or money, by ``hardware.price_per_hour``."""
+    a run, peak memory, the epsilon that it spends, money by ``hardware.price_per_hour``, or joules where NVML or RAPL
+    count them."""
     failure_rate: float = 0.5
     """Share of failed runs that matters: a recipe is recommended once its runs exclude this rate.  Without a failure 5
     runs exclude 0.5, 11 exclude 0.25, 59 exclude 0.05."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from runner.config.schema import PrivacyConfig
 from runner.planning.plan import Plan
 from runner.records.predictions import Predictions, write_predictions
-from runner.records.run_file import FINISHED, Memory, PrivacySpent, RunRecord, Throughput, write_run
+from runner.records.run_file import FINISHED, Energy, Memory, PrivacySpent, RunRecord, Throughput, write_run
 from runner.statement.write import state_privacy
 from runner.training.state import FitResult
 
@@ -38,6 +38,7 @@ def final_record(record: RunRecord, plan: Plan, outcome: FitResult, begun: float
         metrics=outcome.metrics,
         throughput=Throughput(samples_per_second=outcome.samples_per_second, compile_seconds=outcome.compile_seconds),
         memory=Memory(peak_bytes=outcome.peak_bytes),
+        energy=Energy.of(outcome.joules),
         step_time=outcome.step_time,
         notes=(*record.notes, *outcome.notes),
         privacy=spent,

@@ -77,6 +77,24 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Energy:
+    """What meters of the machine counted from the first update to the end, over all processes and sessions.
+
+    Of the processors and GPUs as wholes, whatever else they did meanwhile; never estimated.
+    """
+
+    joules: float | None = None
+    """None where a session had no meter."""
+    meters: Mapping[str, float] = field(default_factory=dict)
+    """Meter -> its part: ``GPU-`` and a UUID by NVML, host and ``package-0`` by RAPL."""
+
+    @classmethod
+    def of(cls, meters: Mapping[str, float] | None) -> Energy:
+        """The sum of ``meters``."""
+        return cls() if meters is None else cls(joules=sum(meters.values()), meters=meters)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrivacySpent:
     """The guarantee that the run gives, and everything that an auditor needs to compute it again."""
 
@@ -102,6 +120,7 @@ class RunRecord:
     metrics: FinalMetrics = field(default_factory=FinalMetrics)
     throughput: Throughput = field(default_factory=Throughput)
     memory: Memory = field(default_factory=Memory)
+    energy: Energy = field(default_factory=Energy)
     step_time: StepTime | None = None
     """Where the time of its steps went, in its last session where it was taken up again; None where none were timed."""
     privacy: PrivacySpent | None = None
@@ -204,6 +223,7 @@ def read_run(run_dir: Path) -> RunRecord:
             "metrics": FinalMetrics(**found.pop("metrics")),
             "throughput": Throughput(**found.pop("throughput")),
             "memory": Memory(**found.pop("memory")),
+            "energy": Energy(**found.pop("energy", {})),
             "privacy": PrivacySpent(**spent) if (spent := found.pop("privacy")) is not None else None,
             "step_time": StepTime(**timed) if (timed := found.pop("step_time", None)) is not None else None,
             "notes": tuple(found.pop("notes")),

@@ -12,7 +12,7 @@ from runner.config.looks import level_shares
 from runner.report.cells import CellResult
 from runner.report.decision_rule import EQUIVALENT, FAILURES, WORSE, Rule, State, begin, log_costs, take_look, weigh
 from runner.report.question import Question
-from runner.report.recipes import Grouping, epsilon, money, peak_mebibytes, seconds
+from runner.report.recipes import Grouping, epsilon, joules, money, peak_mebibytes, seconds
 from runner.report.repeats import Repeats, read_repeats
 from runner.report.statistics import Floats
 
@@ -21,6 +21,7 @@ COSTS: dict[str, Callable[[CellResult], float | None]] = {
     "memory": peak_mebibytes,
     "epsilon": lambda cell: float("inf") if (spent := epsilon(cell)) is None else spent,
     "money": money,
+    "joules": joules,
 }
 """What ``comparison.decision`` may minimise, of a run."""
 
@@ -74,7 +75,8 @@ def decide_sweep(grouping: Grouping, question: Question, *, not_ended: int = 0) 
     """Apply the rule to the results that are there.
 
     ``not_ended``: cells of the sweep that are still to end or to begin.  The one look at a grid that was fixed
-    beforehand is at the whole of it, and a recommendation from part of it stands so far.
+    beforehand is at the whole of it, and a recommendation from part of it stands so far, as does one whose cost no run
+    has measured.
 
     With ``comparison.until=decided`` a look is taken once every recipe in question has ended its first n seeds, in the
     order of their numbers, and only these are used, so that a sweep that was killed and resumed looks at the same data.
@@ -96,7 +98,7 @@ def decide_sweep(grouping: Grouping, question: Question, *, not_ended: int = 0) 
             break
         evidence = weigh(quality[:, :seeds], cost[:, :seeds], failed[:, :seeds], rule)
         state = take_look(state, evidence, rule, seeds)
-    if not planned and not_ended:
+    if (not planned and not_ended) or np.isnan(cost).all():
         state = replace(state, decided=np.zeros_like(state.decided))
     return _decision(grouping, state, looks, quality, cost, question.margin, planned)
 

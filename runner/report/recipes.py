@@ -84,6 +84,11 @@ def money(cell: CellResult) -> float | None:
     return None if not isinstance(price, int | float) or spent is None else spent / 3600 * price
 
 
+def joules(cell: CellResult) -> float | None:
+    """Energy that the run's machines counted; None without a meter."""
+    return None if cell.record is None else cell.record.energy.joules
+
+
 def void(cell: CellResult) -> str | None:
     """Why the epsilon that the run recorded does not hold; None where it does."""
     return None if cell.record is None else cell.record.void

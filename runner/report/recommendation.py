@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from runner.config.words.pluralize import pluralize
+from runner.environment.energy import NO_METER
 from runner.privacy.accounting.privacy_text import epsilon_text
 from runner.report.cells import SweepResults
 from runner.report.decision import COSTS, Decision, qualities
@@ -33,6 +34,13 @@ _REPEATED = (
 )
 """What of a sweep's command does not stand in the one that settles it: the rounds of seeds take its place, or it kept
 the sweep from that."""
+
+
+_UNMEASURED = {
+    "money": "hardware.price_per_hour is not set",
+    "joules": NO_METER,
+}
+"""Why a cost may be unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +129,8 @@ def _reasons(edge: Edge, rival: str, grouping: Grouping, question: Question, dec
         shown = decision.decided and rival not in _labels(decision, "failures")
         size += f" ({question.confidence:.0%} interval {ends}), {_unlikely(low, high, question, shown=shown)}"
     costs = ", ".join(parts)
+    if question.decision in _UNMEASURED and not edge.costs[question.decision].runs:
+        costs = ", ".join([*parts, f"no run has measured {question.decision} ({_UNMEASURED[question.decision]})"])
     if not costs:
         costs = f"no difference in {question.decision} from {rival} is shown"
     return f"{costs}; {size}"
@@ -151,6 +161,8 @@ def _cost_words(edge: Edge, grouping: Grouping, question: Question, leader: str,
             said[name] = _share("memory", ratio)
         elif name == "money":
             said[name] = _share("money", ratio)
+        elif name == "joules":
+            said[name] = _share("energy", ratio)
         elif (words := _epsilon_words(grouping, leader, rival)) is not None:
             said[name] = words
     order = sorted(said, key=lambda name: (name != question.decision, list(COSTS).index(name)))

@@ -25,6 +25,7 @@ from runner.training.checkpointing.save_schedule import Saving, Snapshot
 from runner.training.class_balance import ClassBalance
 from runner.training.distributed.agreement import decide_on_main
 from runner.training.distributed.same_run import refuse_other_start
+from runner.training.energy_account import EnergyAccount
 from runner.training.eval_weights import eval_weights, refuse_traces, restore_weights, weights_to_save
 from runner.training.evaluate import evaluate, share_buffers
 from runner.training.garbage_collection import setup_objects_frozen
@@ -67,11 +68,8 @@ class Loop:
         self._loop_state = self._progress.state
         self._spending = open_account(parts.plan)
         self._pruned = False
-        self._first = 0
-        self._zeroed_before = 0
+        self._first = self._zeroed_before = self._untimed = self._told = 0
         self._window = self._begun = time.perf_counter()
-        self._untimed = 0
-        self._told = 0
         self._run_dir = run_dir
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -104,6 +102,7 @@ class Loop:
         done = self._first
         interrupted = False
         reset_peak_memory(self._world.device)
+        self._energy = EnergyAccount(self._world, self._loop_state.joules)
         self._restart_clock()
         self._progress.begin(self._first)
         self._recorder.console.train(self._progress.now)
@@ -179,6 +178,7 @@ class Loop:
 
     def _record(self, step: int) -> None:
         totals = self._read(step)
+        self._energy.update()
         plan, parts = self._plan, self._parts
         if parts.rule.zeroed is not None and not math.isfinite(totals.loss):
             refuse_non_finite_weights(parts, step)
@@ -274,7 +274,7 @@ class Loop:
         parts, plan = self._parts, self._plan
         refuse_traces(parts)
         totals = self._world.gather(self._step.running_metrics.state())
-        zeroed = self._zeroed()
+        zeroed, self._loop_state.joules = self._zeroed(), self._energy.joules()
         if not self._world.is_main:
             return
         weights, raw_weights = weights_to_save(parts)
@@ -346,6 +346,7 @@ class Loop:
             samples_per_second=loop_state.rate,
             compile_seconds=None if self._parts.compiled is None else self._parts.compiled.seconds,
             peak_bytes=loop_state.note_memory(peak_memory_bytes(self._world.device)),
+            joules=self._energy.joules(),
             step_time=timed,
             steps=done,
             epochs=epochs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from runner.records.predictions import Predictions
@@ -28,6 +28,8 @@ class FitResult:
     samples_per_second: float | None
     compile_seconds: float | None
     peak_bytes: int
+    joules: Mapping[str, float] | None
+    """By meter; None where not every session had one."""
     steps: int
     epochs: float
     skipped_steps: int
@@ -72,13 +74,15 @@ class LoopState:
     """Wall time of the run up to the save, set-up and evaluation included, over all its sessions."""
     peak_bytes: int = 0
     """Largest memory that the main process held up to the save, over all its sessions."""
+    joules: dict[str, float] | None = field(default_factory=dict)
+    """Energy up to the save by meter, over all its sessions; None where one of them had no meter."""
     not_finite: int = 0
     """Evaluations whose loss was not a number or infinite, by which nothing was chosen."""
 
     @classmethod
     def restored(cls, saved: dict[str, Any]) -> LoopState:
         """What a checkpoint holds; a best figure that is not finite, as former versions could choose, is none."""
-        loop_state = cls(**saved)
+        loop_state = cls(**{"joules": None} | saved)
         if loop_state.best is not None and not math.isfinite(loop_state.best):
             loop_state.best, loop_state.best_step = None, 0
             loop_state.best_val_loss = loop_state.best_val_accuracy = None

@@ -295,6 +295,7 @@ WRONG = [
     ("comparison.margin=0", "comparison.margin", "a number > 0"),
     ("comparison.confidence=95", "comparison.confidence", "a number in (0, 1)"),
     ("comparison.by=precision", "comparison.by", "a list of words"),
+    ("comparison.decision=money", "comparison.decision", "another cost, or hardware.price_per_hour beside it"),
     ("comparison.by=[precison]", "comparison.by", "did you mean precision?"),
     ("comparison.by=[lr]", "comparison.by", "did you mean optimizer.lr?"),
     ("comparison.by=[optimizer.momentum,data.augment.flp]", "comparison.by", "did you mean data.augment.flip?"),

@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 
 from runner.records.predictions import Predictions, write_predictions
-from runner.records.run_file import FinalMetrics, Memory, PrivacySpent, RunRecord, Throughput, write_run
+from runner.records.run_file import Energy, FinalMetrics, Memory, PrivacySpent, RunRecord, Throughput, write_run
 from runner.report import contents, plot_sections, privacy_section, search_section
 
 ENVIRONMENT = {
@@ -49,6 +49,7 @@ def write_cell(
     seconds=10.0,
     rate=1000.0,
     mib=500,
+    joules=None,
     epsilon=None,
     steps=100,
     examples=640,
@@ -97,6 +98,7 @@ def write_cell(
         else FinalMetrics(),
         throughput=Throughput(samples_per_second=rate),
         memory=Memory(peak_bytes=mib * 2**20),
+        energy=Energy(joules=joules),
         step_time=step_time,
         privacy=spent,
         steps=steps,

@@ -213,6 +213,7 @@ def test_what_cannot_be_decided_is_refused_before_it_starts(composer, typed, tol
 @pytest.mark.parametrize(
     ("typed", "varied", "told"),
     [
+        (["comparison.decision=joules"], "seed", "comparison.decision: got joules, expected another cost: no meter"),
         ([], "data.fold", "comparison.until: got decided with several values of data.fold, expected null"),
         (["trainer=dp"], "seed", "privacy.sweep_epsilon: got null with comparison.until=decided, expected a budget"),
         (
@@ -224,7 +225,7 @@ def test_what_cannot_be_decided_is_refused_before_it_starts(composer, typed, tol
 )
 def test_what_is_no_repeat_and_what_has_no_account_is_refused(configure, typed, varied, told):
     with pytest.raises(RequestError) as refused:
-        check_until([configure(*typed)], {varied}, recipes=2)
+        check_until([configure(*typed)], {varied}, recipes=2, here=True)
     assert str(refused.value).startswith(told)
 
 

@@ -229,7 +229,8 @@ def _check_sweep(
     refuse_ineffective_sweeps(sorted(varied), configs)
     if until_decided:
         assert seeds is not None
-        check_until(configs, varied, recipes=len(cells) // len(seeds))
+        here = LAUNCHERS.get(config.hydra.launcher._target_) == "fork_server"
+        check_until(configs, varied, recipes=len(cells) // len(seeds), here=here)
     halving = check_halving(config.hydra.sweeper.get("halving", False), configs, cells_lines)
     composer.notes |= dict.fromkeys(ineffective_keys((o.key_or_group for o in overrides), configs))
     added = [set(lines[len(cell) :]) for lines, cell in zip(cells_lines, cells, strict=True)]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from hydra.core.override_parser.types import Override
 
 from runner.config.schema import RunConfig
+from runner.environment.energy import NO_METER, has_meter
 from runner.errors import RequestError
 
 KEY = "comparison.until"
@@ -15,11 +16,11 @@ SPLITS = ("data.fold", "data.split_seed")
 """Keys whose values are no independent repeats."""
 
 
-def check_until(configs: Sequence[RunConfig], varied: Collection[str], *, recipes: int) -> None:
+def check_until(configs: Sequence[RunConfig], varied: Collection[str], *, recipes: int, here: bool) -> None:
     """Refuse to run a grid until it is decided where that has no answer, or would break a promise of privacy.
 
     ``configs`` are its cells, ``varied`` the keys in which they differ, and ``recipes`` the number of those with one
-    seed.
+    seed.  ``here``: they run on this machine.
 
     Raises:
         RequestError: there is nothing to decide, or its private cells have no account that holds for rounds whose
@@ -33,6 +34,8 @@ def check_until(configs: Sequence[RunConfig], varied: Collection[str], *, recipe
         if key in varied:
             expected = "null: splits of the same images share training data, so more of them decide nothing"
             raise RequestError(KEY, f"decided with several values of {key}", expected)
+    if here and configs[0].comparison.decision == "joules" and not has_meter():
+        raise RequestError("comparison.decision", "joules", f"another cost: {NO_METER}")
     private = [config.privacy for config in configs if config.privacy.enabled]
     if any(privacy.selection == "random_stopping" for privacy in private):
         expected = "composition, or comparison.until=null: trials that are drawn are not chosen by results"

@@ -12,7 +12,7 @@ from runner.errors import RequestError, nearest
 
 
 def a_comparison_can_be_made(config: RunConfig) -> None:
-    """Refuse a comparison by a key that no run has, and of a loss without a margin."""
+    """Refuse a comparison by a key that no run has, and of a loss without a margin, and by money without a price."""
     comparison = config.comparison
     known = {*OPEN, *CLOSED, *RECIPES, *_keys(config)}
     for key in comparison.by:
@@ -22,6 +22,8 @@ def a_comparison_can_be_made(config: RunConfig) -> None:
             raise RequestError("comparison.by", key, "a key or group that a run has", nearest=near)
     if comparison.metric is not None and comparison.metric.endswith("loss") and comparison.margin is None:
         raise RequestError("comparison.margin", None, f"a number of nats that matters, for {comparison.metric}")
+    if comparison.decision == "money" and config.hardware.price_per_hour is None:
+        raise RequestError("comparison.decision", "money", "another cost, or hardware.price_per_hour beside it")
 
 
 def _keys(value: Any, prefix: str = "") -> Iterator[str]:
