@@ -75,6 +75,7 @@ def test_torchrun_runs_a_grid_in_step(tmp_path):
 def test_a_wrong_request_under_torchrun_is_refused_by_one_process(tmp_path):
     code, _, err = finish(launch(
         tmp_path, "torch.distributed.run", "--nproc-per-node=2", "-m", "runner", "data.batchsize=8",
+        preexec_fn=lambda: None,  # not forked: an agent that ends workers waits 30 s for those that are none of its own
     ))  # fmt: skip
     assert code != 0
     assert err.count("error: data.batchsize") == 1
