@@ -27,6 +27,7 @@ from runner.planning.plan import (
     SplitPlan,
 )
 from runner.planning.privacy_plan import plan_privacy
+from runner.planning.private_weights import refuse_weights_of_the_same_images
 from runner.planning.run_length import updates_asked, updates_per_epoch
 from runner.planning.task_plan import plan_task
 
@@ -72,6 +73,7 @@ def build_plan(
         notes.append(foreign)
     privacy, steps = None, updates_asked(config, steps_per_epoch)
     if private:
+        refuse_weights_of_the_same_images(config.model.weights, data)
         privacy, steps = mechanism(config, examples=examples, validated=data.val is not None, processes=processes)
     assert steps is not None, "without privacy the rules ask for a length"
     if config.trainer.name == "mixed_precision" and precision.dtype in ("float32", "float64"):
