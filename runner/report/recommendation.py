@@ -85,7 +85,8 @@ def recommend(
     edge = weigh_edge(grouping, question, decision, decision.leader, rival)
     reasons = _reasons(edge, rival, grouping, question, decision)
     head = f"Use {decision.leader}: " if decision.decided else f"So far {decision.leader} leads: "
-    sentences = [f"{head}{reasons}.", *_others(decision, [label for label in rivals if label != rival])]
+    cheaper = _cheaper(grouping, question, decision)
+    sentences = [f"{head}{reasons}.", *_others(decision, [label for label in rivals if label != rival], cheaper)]
     repeats = read_repeats(grouping)
     leader = next(recipe for recipe in grouping.recipes if recipe.label == decision.leader)
     sentences.append(_rests_on(edge, repeats, question, decision))
@@ -189,7 +190,14 @@ def _labels(decision: Decision, reason: str | None) -> list[str]:
     return [one.label for one in decision.dropped if reason in (None, one.reason)]
 
 
-def _others(decision: Decision, rivals: Sequence[str]) -> list[str]:
+def _cheaper(grouping: Grouping, question: Question, decision: Decision) -> list[str]:
+    """Of the recipes that were waited for, those that cost less in the mean; others come first where costs are tied."""
+    assert decision.leader is not None
+    edges = {label: weigh_edge(grouping, question, decision, decision.leader, label) for label in decision.waiting}
+    return [label for label, edge in edges.items() if float(edge.costs[question.decision].mean) > 0]
+
+
+def _others(decision: Decision, rivals: Sequence[str], cheaper: Sequence[str]) -> list[str]:
     """What became of the recipes that the first sentence does not speak of."""
     clauses = []
     for reason, words in (
@@ -199,9 +207,11 @@ def _others(decision: Decision, rivals: Sequence[str]) -> list[str]:
     ):
         if found := [label for label in _labels(decision, reason) if label in rivals or reason == "failures"]:
             clauses.append(f"{words}: {list_labels(found)}")
-    open_ = list(decision.waiting)
-    if decision.decided and open_:
-        clauses.append(f"cheaper, but not shown to lie within the margin: {list_labels(open_)}")
+    tied = [label for label in decision.waiting if label not in cheaper]
+    if decision.decided and cheaper:
+        clauses.append(f"cheaper, but not shown to lie within the margin: {list_labels(cheaper)}")
+    if decision.decided and tied:
+        clauses.append(f"not shown to be dearer, nor to lie within the margin: {list_labels(tied)}")
     text = "; ".join(clauses)
     return [f"{text[0].upper()}{text[1:]}."] if text else []
 

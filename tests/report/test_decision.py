@@ -144,3 +144,22 @@ def test_a_fixed_grid_is_decided_once_all_of_it_has_ended(tmp_path):
     cells = [(f"precision={name} seed={seed}", (97 + NOISE[seed]) / 100, {"seconds": cost})
              for name, cost in (("fp32", 20), ("bf16", 10)) for seed in range(6)]  # fmt: skip
     assert "Use bf16" in find(read_sweep(write_sweep(tmp_path, cells)), ComparisonConfig(margin=2.0)).verdict
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(7, "Cheaper, but not shown to lie within the margin: fp32"),
+     (14, "Not shown to be dearer, nor to lie within the margin: fp32")],
+)  # fmt: skip
+def test_what_was_waited_for_is_called_cheaper_only_where_it_is(tmp_path, seconds, words):
+    """At the last look, of a first recipe that is a little worse, and whose cost scatters."""
+    cells = [
+        (f"precision={name} seed={seed}", (level + NOISE[seed] * scatter) / 100, {"seconds": cost})
+        for seed in range(5)
+        for name, level, scatter, cost in (
+            ("fp32", 95.3, 3, seconds * (0.3, 3, 1, 2, 0.5)[seed]), ("bf16", 97, 1, 10), ("fp16", 97, -1, 30))
+    ]  # fmt: skip
+    wanted = ComparisonConfig(margin=2.0, until="decided", max_seeds=5)
+    verdict = find(read_sweep(write_sweep(tmp_path, cells)), wanted).verdict
+    assert verdict.startswith("Use bf16")
+    assert words in verdict
