@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from runner.config.looks import FIRST_LOOK, level_shares, plan_looks
+from runner.config.looks import FIRST_LOOK, count_looks, plan_looks
 from runner.config.schema import ComparisonConfig
 from runner.config.words.pluralize import pluralize
 from runner.errors import RequestError, RunError
@@ -93,19 +93,16 @@ def forecast_seeds(
     resolution = metric.scale / images if metric.is_accuracy and images else None
     margin = comparison.margin or max(ACCURACY_MARGIN, resolution or 0.0)
     looks = (seeds,) if comparison.until is None else plan_looks(comparison.max_seeds)
-    levels = [(1 - comparison.confidence) * share / (recipes - 1) for share in level_shares(len(looks))]
+    level = (1 - comparison.confidence) / (count_looks(len(looks)) * (recipes - 1))
     spread = find_spread(plans, {key for key in varied if key not in (*SEEDS, *SPLITS)}, metric)
     needed = None
     margins = {}
     if spread is not None:
         each = (spread.low, spread.expected, spread.high)
-        low, expected, high = (_needed(deviation, margin, looks, levels) for deviation in each)
+        low, expected, high = (float(runs_needed(deviation, margin, level)) for deviation in each)
         needed = low, expected, high
-        margins = {
-            look: max(_resolved(spread.expected, look, level), resolution or 0.0)
-            for look, level in zip(looks, levels, strict=True)
-            if look > 1
-        }
+        asked = [look for look in looks if look > 1]
+        margins = {look: max(_resolved(spread.expected, look, level), resolution or 0.0) for look in asked}
     return SeedsForecast(
         metric=metric.name,
         margin=margin,
@@ -194,17 +191,6 @@ def _metric_of(comparison: ComparisonConfig, plan: Plan) -> tuple[Metric, int | 
     sizes = {split.name: split.examples for split in plan.splits}
     name = comparison.metric or ("test_accuracy" if sizes.get("test") else "val_accuracy")
     return Metric(name), sizes.get(name.partition("_")[0])
-
-
-def _needed(deviation: float, margin: float, looks: Sequence[int], levels: Sequence[float]) -> float:
-    """Seeds of the first look that is likely to show an equivalence; beyond the last, as many as its level asks."""
-    needed, before = math.inf, 0
-    for look, level in zip(looks, levels, strict=True):
-        needed = max(float(runs_needed(deviation, margin, level)), before + 1)
-        if needed <= look:
-            break
-        before = look
-    return needed
 
 
 def _resolved(spread: float, seeds: int, level: float) -> float:

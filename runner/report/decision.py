@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from runner.config.looks import level_shares
+from runner.config.looks import count_looks
 from runner.report.cells import CellResult
 from runner.report.decision_rule import EQUIVALENT, FAILURES, WORSE, Rule, State, begin, log_costs, take_look, weigh
 from runner.report.question import Question
@@ -65,10 +65,8 @@ class Decision:
 
     @property
     def level_share(self) -> float:
-        """Share of the level that a claim may use at the last look that was taken, and nothing before the first."""
-        if self.planned and self.look == 0:
-            return 0.0
-        return level_shares(len(self.looks))[self.looks.index(self.look) if self.planned else 0]
+        """Share of the level that a claim may use at each look, and nothing before the first."""
+        return 0.0 if self.planned and self.look == 0 else 1 / count_looks(len(self.looks))
 
 
 def decide_sweep(grouping: Grouping, question: Question, *, not_ended: int = 0) -> Decision:

@@ -4,11 +4,11 @@
 qualities, D for the margin, b for the recipe of the highest q.  A recommendation of i is wrong where q_b - q_i > D.
 
 At each of the L planned looks every ordered pair (i, j) of the K recipes has a lower bound of q_i - q_j, from a paired
-interval (Hall's transformation of t, see ``Estimate.lower``) at the one-sided level a = s alpha / (K - 1), where the
-shares s of the looks, ``level_shares(L)``, allow for looks that see the same again.  Recipe j is *worse* where the
-bound of some q_i - q_j is above D, and drops out; i is *shown* where for every j that did not drop out as worse the
-bound of q_i - q_j is above -D at this look, or was at that at which j dropped out otherwise.  Only a recipe that is
-shown is recommended.
+interval (Hall's transformation of t, see ``Estimate.lower``) at the one-sided level a = alpha / (l (K - 1)),
+where l = ``count_looks(L)`` allows for looks that see the same again.  Recipe j is *worse* where the bound of some
+q_i - q_j is above D, and drops out; i is *shown* where for every j that did not drop out as worse the bound of
+q_i - q_j is above -D at this look, or was at that at which j dropped out otherwise.  Only a recipe that is shown is
+recommended.
 
 P(wrong) <= alpha.  Take a wrong i.  Either b did not drop out as worse; then the bound of q_i - q_b was above -D
 although q_i - q_b < -D.  Or it did; then the bound of some q_j - q_b was above D although q_j - q_b <= 0.  For each j
@@ -42,7 +42,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.config.looks import FIRST_LOOK, level_shares
+from runner.config.looks import FIRST_LOOK, count_looks
 from runner.report.statistics import Estimate, Floats, fisher, paired, rate_bounds
 
 CLOSE = 0.02
@@ -73,9 +73,9 @@ class Rule:
     shared_training: float = 0.0
     """See ``paired``."""
 
-    def each(self, recipes: int, seeds: int) -> float:
-        """The level of one bound at the look at ``seeds`` repeats."""
-        return self.level * level_shares(len(self.looks))[self.looks.index(seeds)] / max(recipes - 1, 1)
+    def each(self, recipes: int) -> float:
+        """The level of one bound."""
+        return self.level / (count_looks(len(self.looks)) * max(recipes - 1, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,12 +133,11 @@ def weigh(quality: Floats, cost: Floats, failed: Booleans, rule: Rule) -> Eviden
     Args:
         quality: [..., K, n, m], more is better: n repeats, each the mean of m runs that are no repeats of each other,
             such as those of several learning rates.  NaN where a run failed or is not there.
-                n is one of ``rule.looks``.
         cost: likewise, less is better.
         failed: where a run failed.
         rule: what is asked of it.
     """
-    level = rule.each(quality.shape[-3], quality.shape[-2])
+    level = rule.each(quality.shape[-3])
     with np.errstate(all="ignore"):
         worst = np.where(np.isnan(quality), np.inf, quality).min(axis=(-3, -2, -1), keepdims=True)
     repeats = np.where(failed, worst, quality).mean(axis=-1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runner.config.looks import count_looks
 from runner.report.decision import COSTS, Decision, qualities
 from runner.report.decision_rule import CLOSE, Booleans, log_costs
 from runner.report.question import Question
@@ -60,9 +61,8 @@ class Front:
 def find_front(grouping: Grouping, question: Question, decision: Decision | None = None) -> Front:
     """Weigh the metric of ``question`` against time, memory and, where a run is private, epsilon.
 
-    Where looks are planned (``decision``), on the repeats of the last look alone, and nothing is dominated before the
-    first.  The level of each bound is the share of the question's that this look has, over the number of recipes and
-    figures.
+    Where looks are planned (``decision``), on the repeats of the last look alone.  The level of each bound is that of
+    the question over the number of recipes and figures, and looks.
     """
     repeats = read_repeats(grouping)
     private = any(recipe.mean(epsilon) is not None for recipe in grouping.recipes)
@@ -72,8 +72,8 @@ def find_front(grouping: Grouping, question: Question, decision: Decision | None
     measured = np.flatnonzero((~np.isnan(quality)).any(axis=(1, 2)))
     quality = quality[measured][:, :most]
     prices = {name: repeats.array(COSTS[_NAMES[name]])[measured][:, :most] for name in costs}
-    share = 1.0 if decision is None else decision.level_share
-    level = question.level * share / (max(len(measured) - 1, 1) * (1 + len(costs)))
+    looks = 1 if decision is None else count_looks(len(decision.looks))
+    level = question.level / (max(len(measured) - 1, 1) * (1 + len(costs)) * looks)
     values = [quality.mean(axis=-1), *(-log_costs(price) for price in prices.values())]
     margins = [question.margin, *([math.log1p(CLOSE)] * len(costs))]
     names = [question.metric.words, *costs]

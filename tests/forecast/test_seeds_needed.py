@@ -66,7 +66,7 @@ def test_a_pilot_gives_a_range(asked, tmp_path):
     low, expected, high = found.needed
     assert low < expected / 1.4 < 2 * expected < high
     lines = describe_seeds(found, cells=2, seconds=ONE_SEED)
-    assert lines[0] == "seeds      20 to 226 a recipe, 28 by the spread as measured, to show a margin of 1.00 pp"
+    assert lines[0] == "seeds      20 to 320 a recipe, 28 by the spread as measured, to show a margin of 1.00 pp"
     assert lines[2] == "           28 seeds are 56 runs, 2.8 min (84 s to 5.6 min)"
     # the margin that so many seeds show, as planned for: a tighter one needs more
     assert list(found.margins) == [5, 7, 10, 14, 20, 28, 40]

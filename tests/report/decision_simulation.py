@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 
-from runner.config.looks import level_shares, plan_looks
+from runner.config.looks import count_looks, plan_looks
 from runner.report.comparison import decide, withhold
 from runner.report.decision_rule import Rule, begin, find_diverged, take_look, weigh
 from runner.report.statistics import paired, rate_bounds
@@ -183,11 +183,11 @@ def claims(setting, quality, failed):
     """
     rule = setting.rule
     found = np.zeros((3, quality.shape[1] - 1, quality.shape[0]), bool)
-    for seeds, share in zip(rule.looks, level_shares(len(rule.looks)), strict=True):
+    for seeds in rule.looks:
         means = quality[..., :seeds, :].mean(axis=-1)
         kept = {"shared_training": rule.shared_training, "resolution": rule.resolution}
         estimates = [paired(means[:, number], means[:, 0], **kept) for number in range(1, means.shape[1])]
-        different, equivalent, _, _ = decide(estimates, rule.margin, rule.level * share)
+        different, equivalent, _, _ = decide(estimates, rule.margin, rule.level / count_looks(len(rule.looks)))
         lost = failed[..., :seeds, :].sum(axis=(-2, -1)).T
         runs = (failed | ~np.isnan(quality))[..., :seeds, :].sum(axis=(-2, -1)).T
         reliable = rate_bounds(lost, runs, rule.level)[1] <= rule.failure_rate

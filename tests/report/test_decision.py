@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from runner.config.looks import level_shares, plan_looks
+from runner.config.looks import count_looks, plan_looks
 from runner.config.schema import ComparisonConfig
 from runner.report.cells import read_sweep
 from runner.report.decision import decide_sweep
@@ -37,13 +37,14 @@ def test_the_looks():
 
 @pytest.mark.parametrize("level", [0.0125, 0.001])
 def test_looks_see_again_what_those_before_them_saw(level):
-    """The levels of seven looks, so that a claim at any of them is false with probability ``level`` at most."""
+    """The level of each of seven looks, so that a claim at any of them is false with probability ``level`` at most."""
     looks, values = plan_looks(40), np.random.default_rng(0).standard_normal((40, 200_000), np.float32)
+    each = level / count_looks(len(looks))
     claimed = np.zeros(values.shape[1], bool)
-    for seeds, share in zip(looks, level_shares(len(looks)), strict=True):
+    for seeds in looks:
         sample = values[:seeds]
         t = np.sqrt(seeds) * sample.mean(axis=0) / sample.std(axis=0, ddof=1)
-        claimed |= t > stdtrit(seeds - 1, 1 - level * share)
+        claimed |= t > stdtrit(seeds - 1, 1 - each)
     error = 3 * np.sqrt(level / values.shape[1])
     assert claimed.mean() <= level + error
     # control: it is less than the number of looks that a level is divided by, but not much less

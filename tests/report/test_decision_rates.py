@@ -27,7 +27,7 @@ def test_wrong_recommendations_and_claims_are_rare(setting):
 def test_a_rule_without_planned_looks_would_be_seen_to_be_wrong(monkeypatch):
     """Negative control: the level spent anew at each look, and on each rival."""
     setting = Setting("", (0, *(1,) * 4), (5, 4, 3, 2, 1), noise=(normal,))
-    monkeypatch.setattr("runner.report.decision_rule.Rule.each", lambda self, recipes, seeds: self.level)
+    monkeypatch.setattr("runner.report.decision_rule.Rule.each", lambda self, recipes: self.level)
     assert outcome(setting, SWEEPS).wrong > 0.1
 
 

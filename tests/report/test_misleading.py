@@ -49,7 +49,7 @@ def test_looking_again_is_paid_for(monkeypatch, looks, unplanned):
     setting = Setting("", (0, 0), looks=looks)
     quality, _, failed = draw(np.random.default_rng(3), setting, SWEEPS)
     assert claims(setting, quality, failed)[0].mean() <= BOUND
-    monkeypatch.setattr("tests.report.decision_simulation.level_shares", lambda number: (1.0,) * number)
+    monkeypatch.setattr("tests.report.decision_simulation.count_looks", lambda number: 1)
     assert claims(setting, quality, failed)[0].mean() > unplanned
 
 
